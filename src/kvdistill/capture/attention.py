@@ -1,0 +1,152 @@
+"""The registered attention function: sees queries, keys and values of any model, adds a prefix, never patches a class.
+
+transformers sends every layer through one attention interface. The wrapper here calls the model's own backend with the states
+that it was given, so that logits do not change by one bit, and notes what passed. What one forward call wants of it travels in
+that call's arguments (``kv_call``): nothing is stored on modules, and gradient checkpointing can replay a layer.
+"""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+
+PREFIX = "kvdistill_"
+MASKED_BACKENDS = ("sdpa", "eager")
+"""Backends that take a ready mask for each query and key; flash kernels do not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What one attention layer was given, after key norm and rotation."""
+
+    module: nn.Module
+    query: Float[Tensor, "B Q S K"]
+    keys: Float[Tensor, "B H S K"]
+    """Keys of this call's own tokens, without the prefix."""
+    values: Float[Tensor, "B H S V"]
+    scaling: float
+    softcap: float | None
+    window: int | None
+
+
+Prefix = dict[int, tuple[list[Tensor], list[Tensor]]]
+"""Layer id -> keys and values of earlier calls, in pieces that stand before this call's own."""
+
+
+@dataclass(slots=True)
+class AttentionCall:
+    """What one forward call asks of every attention layer, and what the layers saw."""
+
+    visible: Bool[Tensor, "B 1 S P"] | None = None
+    """Which keys (prefix first) each query may see, before any sliding window; None keeps the model's own mask."""
+    query_positions: Int[Tensor, "B S"] | None = None
+    key_positions: Int[Tensor, "B P"] | None = None
+    prefix: Prefix = field(default_factory=dict)
+    seen: dict[int, Seen] = field(default_factory=dict)
+    closed: bool = False
+    """True once the call is over: a replayed layer (gradient checkpointing) then notes nothing."""
+    _masks: dict[tuple[str, int | None], Tensor] = field(default_factory=dict)
+
+    def mask(self, backend: str, window: int | None, dtype: torch.dtype) -> Tensor | None:
+        """The mask that ``backend`` takes, built once for all layers of one kind."""
+        if self.visible is None:
+            return None
+        key = (backend, window)
+        if key not in self._masks:
+            visible = within_window(self.visible, self.query_positions, self.key_positions, window)
+            self._masks[key] = torch.zeros(visible.shape, dtype=dtype, device=visible.device).masked_fill(~visible, torch.finfo(dtype).min)
+        return self._masks[key]
+
+
+def within_window(
+    visible: Bool[Tensor, "B 1 S P"],
+    query_positions: Int[Tensor, "B S"] | None,
+    key_positions: Int[Tensor, "B P"] | None,
+    window: int | None,
+) -> Bool[Tensor, "B 1 S P"]:
+    """Take the keys out that lie ``window`` or more positions before the query."""
+    if window is None or query_positions is None or key_positions is None:
+        return visible
+    distance = query_positions[:, None, :, None] - key_positions[:, None, None, :]
+    return visible & (distance < window)
+
+
+def attend(  # noqa: PLR0913  (transformers dictates the signature)
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    backend: str,
+    kv_call: AttentionCall | None = None,
+    **kwargs: object,
+) -> tuple[Tensor, Tensor | None]:
+    """The attention of ``backend``, with the prefix and the mask of ``kv_call`` where there is one."""
+    inner = _backend_function(module, backend)
+    if kv_call is None:
+        return inner(module, query, key, value, attention_mask, **kwargs)
+    layer_id: int = module.layer_idx  # pyright: ignore[reportAssignmentType]
+    window: int | None = kwargs.get("sliding_window")  # pyright: ignore[reportAssignmentType]
+    if not kv_call.closed:
+        scaling = kwargs.get("scaling") or query.shape[-1] ** -0.5
+        kv_call.seen[layer_id] = Seen(module, query, key, value, scaling, kwargs.get("softcap"), window)  # pyright: ignore[reportArgumentType]
+    if layer_id in kv_call.prefix:
+        keys, values = kv_call.prefix[layer_id]
+        key, value = torch.cat((*keys, key), dim=2), torch.cat((*values, value), dim=2)
+    ready = kv_call.mask(backend, window, query.dtype)
+    return inner(module, query, key, value, attention_mask if ready is None else ready, **kwargs)
+
+
+def _backend_function(module: nn.Module, backend: str) -> Callable[..., tuple[Tensor, Tensor | None]]:
+    if backend != "eager":
+        return AttentionInterface()[backend]
+    for cls in type(module).__mro__:
+        function = getattr(sys.modules[cls.__module__], "eager_attention_forward", None)
+        if function is not None:
+            return function
+    raise ValueError(f"{type(module).__name__} has no eager attention function of its own: load the model with attn_implementation='sdpa'.")
+
+
+def wrapped(model: PreTrainedModel) -> str:
+    """Register the wrapper of the model's own backend, with its mask function, and return the wrapper's name.
+
+    Raises:
+        ValueError: if the architecture does not send its attention through transformers' attention interface.
+    """
+    backend = (model.config._attn_implementation or "eager").removeprefix(PREFIX)
+    if not getattr(model, "_supports_attention_backend", False):
+        raise ValueError(
+            f"{type(model).__name__} computes its attention by itself and not through transformers' attention interface, so its "
+            "keys and values cannot be captured. Choose another architecture (Llama, Qwen, Mistral, Gemma, GPT-2, OPT, GPT-NeoX, "
+            "Phi-3, OLMo-2, GLM ...)."
+        )
+    if backend == "eager" and getattr(model.config, "reorder_and_upcast_attn", False):
+        raise ValueError("reorder_and_upcast_attn with eager attention bypasses the attention interface: use attn_implementation='sdpa'.")
+    name = PREFIX + backend
+    if name not in AttentionInterface._global_mapping:
+        AttentionInterface.register(name, partial(attend, backend=backend))
+        AttentionMaskInterface.register(name, AttentionMaskInterface()[backend])
+    return name
+
+
+@contextmanager
+def capturing(model: PreTrainedModel) -> Iterator[AttentionCall]:
+    """Let the model's layers be seen inside this block; afterwards the model is as it was.
+
+    Pass the yielded call to the model as ``kv_call=...``.
+    """
+    before = model.config._attn_implementation
+    model.config._attn_implementation = wrapped(model)
+    call = AttentionCall()
+    try:
+        yield call
+    finally:
+        call.closed = True
+        model.config._attn_implementation = before

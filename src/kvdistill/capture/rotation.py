@@ -1,0 +1,169 @@
+"""Which rotation do a model's keys carry? Measured on the model, without a table of models.
+
+One token attends to itself alone, whatever its position, so hidden states do not depend on rotary positions; two keys of one
+token at different positions then differ by exactly the layer's rotation.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from kvdistill.capture.attention import Seen, capturing
+from kvdistill.kv import Geometry, LayerGeometry, Rope
+from kvdistill.ops import rotate
+
+PROBES = (0, 1, 7)
+"""Positions at which the same token is fed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """Where a layer's rotation is found in its model: the frequencies are read anew after each call, since they may depend on
+    the length of the text (dynamic, longrope)."""
+
+    holder: nn.Module
+    buffer: str
+    start: int
+    convention: Literal["half_split", "interleaved"]
+
+    def rope(self) -> Rope:
+        """The rotation as the model's buffers hold it now."""
+        factor = getattr(self.holder, self.buffer.replace("inv_freq", "attention_scaling"), 1.0)
+        return Rope(getattr(self.holder, self.buffer).detach().float(), self.start, self.convention, float(factor))
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What was measured on one attention layer."""
+
+    heads: int
+    key_width: int
+    value_width: int
+    rotation: Rotation | None
+    positional: Literal["rotary", "learned", "none"]
+    key_norm: Float[Tensor, "*h K"] | None
+    window: int | None
+
+
+def measure(model: PreTrainedModel) -> tuple[Measured, ...]:
+    """Feed one random token at three positions and explain how each layer's keys moved.
+
+    Raises:
+        ValueError: if a layer's keys move in a way that no known convention explains, or the model cannot be captured.
+    """
+    device, dtype = model.device, model.dtype
+    weight: Tensor = model.get_input_embeddings().weight  # pyright: ignore[reportAssignmentType]
+    width = weight.shape[-1]
+    token = torch.randn(width, generator=torch.Generator().manual_seed(0)).to(device, dtype).expand(len(PROBES), 1, width)
+    positions = torch.tensor(PROBES, device=device)[:, None]
+    with _evaluating(model), torch.no_grad(), capturing(model) as call:
+        mask = torch.ones(len(PROBES), 1, 1, 1, dtype=torch.bool, device=device)
+        call.visible = mask
+        model.base_model(inputs_embeds=token, attention_mask=mask, position_ids=positions, use_cache=False, kv_call=call)
+    if not call.seen:
+        raise ValueError(f"{type(model).__name__} does not hand its call's arguments down to its attention layers: it cannot be captured.")
+    candidates = _candidates(model)
+    return tuple(_explain(seen, layer_id, candidates) for layer_id, seen in sorted(call.seen.items()))
+
+
+def geometry(measured: tuple[Measured, ...]) -> Geometry:
+    """The measured layers with the frequencies that the model holds now."""
+    return Geometry(
+        tuple(
+            LayerGeometry(
+                heads=m.heads,
+                key_width=m.key_width,
+                value_width=m.value_width,
+                rope=None if m.rotation is None else m.rotation.rope(),
+                positional=m.positional,
+                key_norm=m.key_norm,
+                window=m.window,
+            )
+            for m in measured
+        )
+    )
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def _candidates(model: nn.Module) -> list[tuple[nn.Module, str]]:
+    return [
+        (module, name)
+        for module in model.modules()
+        for name, buffer in module.named_buffers(recurse=False)
+        if name.endswith("inv_freq") and "original" not in name and buffer.ndim == 1
+    ]
+
+
+def _explain(seen: Seen, layer_id: int, candidates: list[tuple[nn.Module, str]]) -> Measured:
+    keys, values = seen.keys.float(), seen.values.float()
+    tolerance = 1e-4 if seen.keys.dtype in (torch.float32, torch.float64) else 3e-2
+    scale = keys[0].norm().clamp_min(1e-12)
+    rotation: Rotation | None = None
+    if (values - values[:1]).norm() > tolerance * values[0].norm():
+        positional = "learned"
+    elif (keys - keys[:1]).norm() <= tolerance * scale:
+        positional = "none"
+    else:
+        positional = "rotary"
+        rotation = _best_rotation(keys, candidates)
+        error = float("inf") if rotation is None else _residual(keys, rotation) / scale
+        if rotation is None or error > tolerance:
+            raise ValueError(
+                f"Layer {layer_id} ({type(seen.module).__name__}) moves its keys with the position in a way that neither the "
+                f"half-split nor the interleaved rotation explains (best error {float(error):.1e}): it cannot be captured."
+            )
+    return Measured(
+        heads=keys.shape[1],
+        key_width=keys.shape[-1],
+        value_width=values.shape[-1],
+        rotation=rotation,
+        positional=positional,
+        key_norm=_key_norm(seen.module, keys.shape[1], keys.shape[-1]),
+        window=seen.window,
+    )
+
+
+def _best_rotation(keys: Float[Tensor, "P H 1 K"], candidates: list[tuple[nn.Module, str]]) -> Rotation | None:
+    width = keys.shape[-1]
+    tried = [
+        Rotation(holder, buffer, start, convention)
+        for holder, buffer in candidates
+        for start in {0, width - 2 * getattr(holder, buffer).shape[0]}
+        for convention in ("half_split", "interleaved")
+        if start >= 0
+    ]
+    return min(tried, key=lambda rotation: float(_residual(keys, rotation)), default=None)
+
+
+def _residual(keys: Float[Tensor, "P H 1 K"], rotation: Rotation) -> Float[Tensor, ""]:
+    rope = rotation.rope()
+    bare = Rope(rope.inv_freq, rope.start, rope.convention)
+    positions = torch.tensor(PROBES, device=keys.device)[:, None, None]
+    return (rotate(keys[:1].expand_as(keys), positions, bare) - keys).norm()
+
+
+def _key_norm(module: nn.Module, heads: int, width: int) -> Tensor | None:
+    """The gain of the layer's key norm, read off its output for a vector of ones (whose RMS is 1)."""
+    norm = getattr(module, "k_norm", None)
+    weight = getattr(norm, "weight", None)
+    if norm is None or weight is None or weight.numel() not in (width, heads * width):
+        return None
+    with torch.no_grad():
+        gain = norm(torch.ones(weight.numel(), device=weight.device, dtype=weight.dtype)).float()
+    return gain if gain.numel() == width else gain.reshape(heads, width)

@@ -1,0 +1,132 @@
+"""The command line: ``kvdistill walk | demo | train | evaluate``."""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; an error that the user can mend is one sentence and exit code 2."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    parser = _parser()
+    known, overrides = parser.parse_known_args(words)
+    run: Callable[[argparse.Namespace, list[str], str], None] | None = getattr(known, "run", None)
+    if run is None:
+        parser.print_help()
+        return 0
+    if overrides and not known.takes_overrides:
+        parser.error(f"there is no option {overrides[0]}")
+    try:
+        run(known, overrides, shlex.join(["kvdistill", *words]))
+    except (ValueError, FileNotFoundError, FloatingPointError) as error:
+        print(f"kvdistill {known.command}: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="kvdistill", description="Teach a small language model to reason in a few latent slots by distilling KV caches."
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    for name, text, run, takes_overrides in (
+        ("walk", "walk one batch from text to loss, a line a station", _walk, True),
+        ("demo", "teach and evaluate a small student on the embedded task, with a report", _demo, False),
+        ("train", "train as a configuration says", _train, True),
+        ("evaluate", "evaluate a trained student on a data set", _evaluate, False),
+    ):
+        options = " [--section.option value ...]" if takes_overrides else ""
+        command = commands.add_parser(name, help=text, description=text, usage=f"kvdistill {name} [options]{options}")
+        command.set_defaults(run=run, takes_overrides=takes_overrides)
+        _options(name, command)
+    return parser
+
+
+def _options(name: str, command: argparse.ArgumentParser) -> None:
+    if name in ("walk", "train"):
+        command.add_argument(
+            "--config", help="a TOML file; every option can also be given as --section.option value", required=name == "train"
+        )
+    if name == "demo":
+        command.add_argument("--output", default="outputs/demo", help="folder for models, figures and report (default: outputs/demo)")
+        command.add_argument("--seed", type=int, default=0, help="seed of data, weights and order (default: 0)")
+    if name == "evaluate":
+        command.add_argument("--checkpoint", required=True, help="folder of a trained student, such as outputs/run/checkpoint-ep1")
+        command.add_argument("--data", required=True, help="a data file, or a configuration (.toml) whose data.test is meant")
+        command.add_argument("--format", default="auto", help="form of the data file (default: recognised)")
+        command.add_argument("--modes", default="latent,cot,direct", help="ways to reason, with commas (default: all three)")
+        command.add_argument("--num", type=int, default=None, help="only the first questions")
+        command.add_argument("--batch-size", type=int, default=32)
+        command.add_argument("--max-new-tokens", type=int, default=256)
+        command.add_argument("--probes", action="store_true", help="also ask whether the latents are used, and what they say")
+        command.add_argument("--output", default=None, help="folder for the results (default: the checkpoint's)")
+
+
+def _walk(known: argparse.Namespace, overrides: list[str], command: str) -> None:
+    from kvdistill.walk import walk
+
+    walk(known.config, overrides)
+
+
+def _demo(known: argparse.Namespace, overrides: list[str], command: str) -> None:
+    from kvdistill.demo import demo
+
+    demo(known.output, known.seed, command)
+
+
+def _train(known: argparse.Namespace, overrides: list[str], command: str) -> None:
+    from kvdistill.config import load
+    from kvdistill.runs import train
+
+    done = train(load(known.config, overrides), command)
+    for record in done.evaluations:
+        print(_line(record))
+    print(f"Everything is in {done.folder}; open {done.folder / 'report.html'}")
+
+
+def _evaluate(known: argparse.Namespace, overrides: list[str], command: str) -> None:
+    from pathlib import Path
+
+    from kvdistill.config import DataSection, FileData, load
+    from kvdistill.evaluation.evaluate import Evaluator
+    from kvdistill.evaluation.probes import probe
+    from kvdistill.latent.reasoner import LatentReasoner
+    from kvdistill.runs import read_data, write_evaluation
+
+    modes = known.modes.split(",")
+    if wrong := [mode for mode in modes if mode not in ("latent", "cot", "direct")]:
+        raise ValueError(f"--modes: there is no mode {wrong[0]!r}; choose from latent, cot, direct.")
+    model = LatentReasoner.from_pretrained(known.checkpoint)
+    if known.data.endswith(".toml"):
+        section = load(known.data).data
+        if section.test is None:
+            raise ValueError(f"--data: {known.data} names no data.test.")
+        data = section.test
+    else:
+        data = FileData(path=known.data, format=known.format)
+        section = DataSection(train=data, max_length=None)
+    samples = read_data(section, data, model)[: known.num]
+    evaluator = Evaluator(batch_size=known.batch_size, max_new_tokens=known.max_new_tokens, progress=True)
+    folder = Path(known.output or known.checkpoint)
+    for mode in modes:
+        print(_line(write_evaluation(evaluator, model, samples, mode, folder, Path(known.data).stem)))
+    if known.probes:
+        probe(model, samples, evaluator).write(folder / "probes.json")
+        print(f"probes: {folder / 'probes.json'}")
+
+
+def _line(record: object) -> str:
+    from kvdistill.record import EvaluationRecord
+
+    assert isinstance(record, EvaluationRecord)
+    slow = "" if record.ms_batch1 is None else f", {record.ms_batch1:.1f} ms alone, {record.ms_batch32:.1f} ms in 32s"
+    return (
+        f"{record.mode:>8} on {record.data_set}: {100 * record.accuracy:.1f} % right of {record.num} "
+        f"(95 %: {100 * record.low:.1f}-{100 * record.high:.1f}), {record.sequential_passes_mean:.1f} passes, "
+        f"{record.tokens_mean:.0f} tokens a question{slow}"
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

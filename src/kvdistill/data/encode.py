@@ -1,0 +1,181 @@
+"""From words to token ids: segments, tokenised apart."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from transformers import PreTrainedTokenizerBase
+
+from kvdistill.data.collate import collate
+from kvdistill.data.template import Frame, Template, default_template, name_of, template_from
+from kvdistill.text import Batch, Encoded, Example, Segment
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedSet:
+    """The encoded examples of a data set and what had to be left out."""
+
+    samples: tuple[Encoded, ...]
+    dropped: tuple[tuple[str, str], ...]
+    """Id of each sample left out, with the reason in words."""
+
+
+def num_tokens(sample: Encoded) -> int:
+    """Tokens that the longer of the two readers reads: question, cue, chain of thought, prompt and answer."""
+    cue = max(len(sample.cue.ids), len(sample.student_cue.ids))
+    return cue + sum(len(segment.ids) for segment in (sample.question, sample.cot, sample.prompt, sample.answer))
+
+
+def encode(
+    example: Example, tokenizer: PreTrainedTokenizerBase, template: Template | None = None, *, drop_last_step: bool = False
+) -> Encoded:
+    """One example as token ids, whatever its length; see ``encode_all``."""
+    return encode_all([example], tokenizer, template, drop_last_step=drop_last_step).samples[0]
+
+
+def encode_questions(
+    questions: Sequence[str], tokenizer: PreTrainedTokenizerBase, template: Template | Mapping[str, str] | None = None
+) -> Batch:
+    """A batch of questions to be answered, padded on the left; chain of thought is empty, the answer the end token alone.
+
+    Args:
+        questions: at least one.
+        tokenizer: as in ``encode_all``.
+        template: a template, its settings as a dictionary, or None for the tokenizer's default.
+
+    Raises:
+        ValueError: as ``encode_all`` and ``collate`` do.
+    """
+    examples = [Example(question=question, steps=(), answer="", sample_id=str(place)) for place, question in enumerate(questions)]
+    encoded = encode_all(examples, tokenizer, template_from(template) if isinstance(template, Mapping) else template)
+    return collate(encoded.samples, _pad_id(tokenizer), padding_side="left")
+
+
+def encode_all(
+    examples: Sequence[Example],
+    tokenizer: PreTrainedTokenizerBase,
+    template: Template | None = None,
+    *,
+    drop_last_step: bool = False,
+    max_length: int | None = None,
+    on_long: Literal["drop", "error"] = "drop",
+) -> EncodedSet:
+    """Every example as token ids with character spans; nothing is ever cut.
+
+    Segments are ``question`` (as the template lays it out), ``cot`` (one step a line), ``prompt`` and ``answer`` (after a space, closed
+    by the end token). They are tokenised apart, so that the distillation token is the same id with and without a chain of thought.
+    Tokens that stand for no text (beginning and end of sequence) have empty spans. Where the two readers' cues differ, the question
+    stops before them and each cue closes it; where they agree, they are part of the question.
+
+    Args:
+        examples: what to encode.
+        tokenizer: a fast one, with a pad and an end token.
+        template: ``None`` takes the tokenizer's chat template where it has one.
+        drop_last_step: leave the last step out of the chain of thought; one that had a single step becomes empty.
+        max_length: most tokens that all segments of an example may have together, see ``num_tokens``.
+        on_long: what to do with an example beyond that: leave it out and say so in ``dropped``, or raise.
+
+    Raises:
+        ValueError: if the tokenizer lacks character offsets, a pad or an end token, if it makes no token of the prompt, or if an
+            example is too long and ``on_long`` is ``error``.
+
+    Source: ours. Dropping the last step: https://arxiv.org/abs/2502.21074, section 3.
+    """
+    _pad_id(tokenizer)
+    template = template or default_template(tokenizer)
+    frame = template.frame(tokenizer)
+    (prompt,) = _segments([template.prompt], tokenizer)
+    if not prompt.ids:
+        raise ValueError(f"{name_of(tokenizer)} makes no token of the answer prompt {template.prompt!r}. Choose a prompt with words in it.")
+    steps = [example.steps[:-1] if drop_last_step else example.steps for example in examples]
+    openings = [_opening(example, frame) for example in examples]
+    columns = zip(
+        examples,
+        steps,
+        *(_segments([opening[i] for opening in openings], tokenizer) for i in range(3)),
+        _segments(["".join(f"{step}\n" for step in some) for some in steps], tokenizer),
+        _segments([f" {example.answer}" if example.answer else "" for example in examples], tokenizer),
+        strict=True,
+    )
+    samples = [
+        Encoded(
+            sample_id=example.sample_id,
+            question=_wrap(question, before=frame.begin),
+            cue=cue,
+            student_cue=student_cue,
+            cot=cot,
+            prompt=prompt,
+            answer=_wrap(answer, after=(frame.end,)),
+            step_ends=step_ends(cot, some),
+            example=example,
+        )
+        for example, some, question, cue, student_cue, cot, answer in columns
+    ]
+    return _within(samples, max_length, on_long)
+
+
+def step_ends(cot: Segment, steps: Sequence[str]) -> tuple[int, ...]:
+    """Index of the last token of each step in a chain of thought that has one step a line.
+
+    A token belongs to the first step of whose characters it covers one. Steps without a token of their own (all their characters
+    normalised away, or swallowed by a token of the step before) are left out, so that the indices strictly increase.
+    """
+    ends: list[int] = []
+    token = start = 0
+    for step in steps:
+        end, last = start + len(step), None
+        while step and token < len(cot.spans) and cot.spans[token][0] < end:
+            first, stop = cot.spans[token]
+            last = token if stop > max(start, first) else last
+            token += 1
+        ends += [] if last is None else [last]
+        start = end + 1
+    return tuple(ends)
+
+
+def _opening(example: Example, frame: Frame) -> tuple[str, str, str]:
+    """Texts of question, cue and student cue."""
+    question = f"{frame.before}{example.question}"
+    cue, student_cue = (f" {cue}{frame.after}" if cue else frame.after for cue in (example.cue, example.student_cue))
+    return (f"{question}{cue}", "", "") if cue == student_cue else (question, cue, student_cue)
+
+
+def _segments(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[Segment]:
+    if not texts:
+        return []
+    out = tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    return [
+        Segment(text, tuple(ids), tuple((start, end) for start, end in spans))
+        for text, ids, spans in zip(texts, out["input_ids"], out["offset_mapping"], strict=True)
+    ]
+
+
+def _wrap(segment: Segment, before: tuple[int, ...] = (), after: tuple[int, ...] = ()) -> Segment:
+    end = len(segment.text)
+    spans = (*((0, 0) for _ in before), *segment.spans, *((end, end) for _ in after))
+    return Segment(segment.text, (*before, *segment.ids, *after), spans)
+
+
+def _within(samples: Sequence[Encoded], max_length: int | None, on_long: Literal["drop", "error"]) -> EncodedSet:
+    if max_length is None:
+        return EncodedSet(tuple(samples), ())
+    dropped = tuple(
+        (
+            sample.sample_id,
+            f"{num_tokens(sample)} tokens (question {len(sample.question.ids)}, chain of thought {len(sample.cot.ids)}), "
+            f"more than max_length {max_length}",
+        )
+        for sample in samples
+        if num_tokens(sample) > max_length
+    )
+    if dropped and on_long == "error":
+        raise ValueError(f"Sample {dropped[0][0]} has {dropped[0][1]}. Raise max_length, remove the sample, or set on_long='drop'.")
+    return EncodedSet(tuple(sample for sample in samples if num_tokens(sample) <= max_length), dropped)
+
+
+def _pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    if not tokenizer.is_fast:
+        raise ValueError(f"{name_of(tokenizer)} gives no character offsets. Load its fast version, a folder with a tokenizer.json.")
+    if not isinstance(tokenizer.pad_token_id, int):
+        raise ValueError(f"{name_of(tokenizer)} has no padding token. Set tokenizer.pad_token = tokenizer.eos_token, or to another token.")
+    return tokenizer.pad_token_id

@@ -1,0 +1,36 @@
+"""Numbers as people write them in answers."""
+
+import re
+from decimal import Decimal
+
+# Possessive quantifiers keep "1,000/3" from being read as "1": a number that does not end cleanly is no number.
+_NUMBER = re.compile(
+    r"(?P<minus>-?)\s*[$€£¥]?\s*(?P<minus2>-?)(?P<whole>[0-9][0-9,]*+|(?=\.[0-9]))(?:\.(?P<part>[0-9]++))?+(?![/:][0-9]|\w*[0-9])"
+)
+
+
+def leading_number(text: str) -> str | None:
+    """The number that ``text`` begins with, as plain digits: ``"$1,080.50 a day"`` gives ``"1080.5"``.
+
+    Commas, one currency sign, leading and trailing zeros go; what follows the number is ignored. Fractions, times and numbers in
+    exponent form are not numbers here, since their first digits alone would be a wrong number.
+
+    Returns:
+        Digits with an optional minus and decimal part, the same string for the same number; None where no number stands first.
+
+    Source: https://arxiv.org/abs/2110.14168, section 2 (final answer after ``####``, commas dropped).
+    Differs: decimals are normalised and currency signs dropped, which the paper's own answers do not need.
+    """
+    found = _NUMBER.match(text.strip().replace("−", "-"))
+    if found is None:
+        return None
+    whole = found["whole"].replace(",", "").lstrip("0") or "0"
+    part = (found["part"] or "").rstrip("0")
+    digits = f"{whole}.{part}" if part else whole
+    negative = bool(found["minus"]) != bool(found["minus2"])
+    return f"-{digits}" if negative and digits != "0" else digits
+
+
+def number_text(value: int | float) -> str | None:
+    """A number from a data file as plain digits, never in exponent form; None where it is not finite."""
+    return leading_number(format(Decimal(repr(value)), "f"))

@@ -1,0 +1,287 @@
+"""The demo: a small student, taught on the spot, reasons in latent slots from its teacher mode's compressed KV cache.
+
+One backbone first learns explicit chains of thought, terse and verbose (warm start). From there, side by side in two processes:
+latents with the KV loss, one run a compressor; latents without it (E1); and direct answers. The compressor is chosen on
+validation and reported on test.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from kvdistill.config import RunConfig
+from kvdistill.data import Chain
+from kvdistill.evaluation.evaluate import Evaluator
+from kvdistill.evaluation.probes import probe
+from kvdistill.jsonfile import write_atomic
+from kvdistill.latent.reasoner import LatentReasoner
+from kvdistill.record import Bar, Curve, DemoSummary, EvaluationRecord, Metrics
+from kvdistill.reporting.report import write_demo_report
+from kvdistill.runs import read_data, record_of, train
+from kvdistill.text import Encoded
+from kvdistill.training.trainer import newest_checkpoint
+
+NAMES, HOPS = 8, 4
+TERSE = Chain(names=NAMES, steps=HOPS, trace="terse")
+MIXED = Chain(names=NAMES, steps=HOPS, trace="mixed")
+VERBOSE = Chain(names=NAMES, steps=HOPS, trace="verbose")
+"""What the latents are distilled from: verbose traces, while the student is asked to be brief."""
+METHODS = ("step_end", "rkv")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One training run of the demo."""
+
+    name: str
+    task: Chain
+    steps: int
+    options: dict[str, Any] = field(default_factory=dict)
+    loss: dict[str, Any] = field(default_factory=dict)
+    target: dict[str, Any] = field(default_factory=dict)
+
+    def config(self, folder: Path, start: Path | None, seed: int) -> RunConfig:
+        """The run's configuration, from the backbone of ``start`` or from nothing."""
+        backbone = {
+            "model_type": "llama",
+            "hidden_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "intermediate_size": 256,
+            "max_position_embeddings": 128,
+            "tie_word_embeddings": False,
+        }
+        model: dict[str, Any] = {"config": backbone} if start is None else {"name": str(start)}
+        training = {
+            "output_dir": str(folder / self.name),
+            "overwrite": True,
+            "max_steps": self.steps,
+            "batch_size": 128,
+            "gradient_accumulation_steps": 1,
+            "scheduler": "constant_with_warmup",
+            "warmup_steps": 40,
+            "weight_decay": 0.01,
+            "max_grad_norm": 1.0,
+            "logging_steps": 25,
+            "tensorboard": False,
+            "seed": seed,
+        }
+        data = {
+            "train": {"kind": "synthetic", "task": self.task, "num": 24576, "seed": seed},
+            "validation": {"kind": "synthetic", "task": self.task, "num": 256, "split": "validation", "seed": seed},
+            "template": {"kind": "plain", "prompt": "answer"},
+        }
+        return RunConfig.model_validate(
+            {
+                "model": model | {"tuning": {"kind": "full"}},
+                "data": data,
+                "latent": {"slots": HOPS, "passes": HOPS, "delimiters": "both"},
+                "target": self.target,
+                "loss": self.loss,
+                "training": training | self.options,
+                "evaluation": {"batch_size": 128, "max_new_tokens": 5 * HOPS + 8},
+            }
+        )
+
+
+def warm_stages() -> list[Stage]:
+    """Explicit reasoning first: terse, then both styles."""
+    explicit = {"task": "explicit", "lr": 2e-3}
+    return [Stage("warm_terse", TERSE, 600, explicit), Stage("warm_mixed", MIXED, 350, explicit)]
+
+
+def lanes() -> tuple[list[Stage], list[Stage]]:
+    """What then runs side by side: the KV runs in one process, the baselines in another."""
+    latent = {"task": "latent", "lr": 1e-3, "eval_steps": 25}
+    kv = [
+        Stage(f"latent_{name}", VERBOSE, 350, latent, {"codi_weight": 1.0, "kv_weight": 1.0}, {"method": {"kind": name}})
+        for name in METHODS
+    ]
+    e1 = Stage("latent_e1", VERBOSE, 525, latent, {"codi_weight": 1.0, "kv_weight": 0.0})
+    direct = Stage("direct", TERSE, 350, {"task": "direct", "lr": 1e-3, "eval_steps": 50})
+    return kv, [e1, direct]
+
+
+def demo(output: str | Path, seed: int, command: str) -> DemoSummary:
+    """Run the whole demo into ``output``, print the table and write summary.json and report.html."""
+    folder, clock = Path(output), time.monotonic()
+    started = datetime.now(UTC).astimezone().isoformat(timespec="seconds")
+    for old in [*folder.glob("*.json"), *folder.glob("metrics_*.jsonl")]:
+        old.unlink()
+    torch.set_num_threads(1)
+    start = None
+    for number, stage in enumerate(warm_stages(), start=1):
+        print(f"[{number}/4] {stage.name}: explicit reasoning, {stage.steps} steps", flush=True)
+        start = newest_checkpoint(train(stage.config(folder, start, seed)).folder)
+    assert start is not None
+    print("[3/4] latents with the KV loss beside latents without it and direct answers", flush=True)
+    _side_by_side(folder, start, seed)
+    print("[4/4] evaluation on the test set", flush=True)
+    summary = _evaluate(folder, start, seed, clock)
+    config = lanes()[0][0].config(folder, start, seed)
+    record = replace(record_of(config, started, command), seconds=time.monotonic() - clock)
+    record.write(folder / "run.json")
+    report = write_demo_report(folder)
+    print(_table(summary, folder))
+    print(f"Report: {report}")
+    return summary
+
+
+def _side_by_side(folder: Path, start: Path, seed: int) -> None:
+    """Two processes, one thread each; their progress is read from their metrics files."""
+    children = []
+    for lane in lanes():
+        runs = []
+        for stage in lane:
+            path = folder / stage.name / "config.json"
+            config = stage.config(folder, start, seed)
+            quiet = config.model_copy(update={"training": config.training.model_copy(update={"progress": False})})
+            write_atomic(path, quiet.model_dump_json(indent=2))
+            (folder / stage.name / "metrics.jsonl").unlink(missing_ok=True)
+            runs.append(path)
+        log = (folder / f"{lane[0].name}.log").open("w")
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "TRANSFORMERS_VERBOSITY": "error"}
+        words = [sys.executable, "-m", "kvdistill.demo", *map(str, runs)]
+        children.append((subprocess.Popen(words, stdout=log, stderr=subprocess.STDOUT, env=environment), log))
+    stages = [stage for lane in lanes() for stage in lane]
+    bars = [tqdm(total=stage.steps, desc=f"{stage.name:>16}", unit="step", position=row) for row, stage in enumerate(stages)]
+    while any(child.poll() is None for child, _ in children):
+        time.sleep(1)
+        _show(folder, stages, bars)
+    _show(folder, stages, bars)
+    for bar in bars:
+        bar.close()
+    for child, log in children:
+        log.close()
+        if child.returncode:
+            raise ValueError(f"A training process of the demo stopped: see {log.name}.")
+
+
+def _show(folder: Path, stages: list[Stage], bars: list[Any]) -> None:
+    for stage, bar in zip(stages, bars, strict=True):
+        path = folder / stage.name / "metrics.jsonl"
+        rows = Metrics(path).read_rows() if path.is_file() else []
+        if rows:
+            bar.n = int(rows[-1]["step"])
+            measured = [row["validation_accuracy"] for row in rows if "validation_accuracy" in row]
+            bar.set_postfix_str(f"validation {measured[-1]:.2f}" if measured else "", refresh=True)
+
+
+def _evaluate(folder: Path, start: Path, seed: int, clock: float) -> DemoSummary:
+    """Every row of the table, on the test set, one after another so that nothing disturbs the clock."""
+    evaluator = Evaluator(batch_size=128, max_new_tokens=5 * HOPS + 8, timed=32, progress=True)
+    warm = LatentReasoner.from_pretrained(start)
+    rows: dict[str, EvaluationRecord] = {}
+
+    def ask(key: str, model: LatentReasoner, task: Chain, reasoning: Any, label: Any = None) -> None:
+        record, _ = evaluator.evaluate(model, _test(model, task, seed), reasoning, "chain, test", label)
+        record.write(folder / f"evaluation_{key}.json")
+        rows[key] = record
+
+    ask("cot", warm, VERBOSE, "cot")
+    ask("cot_terse", warm, TERSE, "cot", "cot_terse")
+    ask("direct", _last(folder, "direct"), TERSE, "direct")
+    ask("latent_e1", _last(folder, "latent_e1"), VERBOSE, "latent")
+    for name in METHODS:
+        ask(f"latent_{name}", _last(folder, f"latent_{name}"), VERBOSE, "latent")
+    curves = {name: _curve(folder, f"latent_{name}", name) for name in (*METHODS, "e1")}
+    winner = max(METHODS, key=lambda name: curves[name].accuracy[-1])
+    rows[f"latent_{winner}"].write(folder / "evaluation_latent_kv.json")
+    best = _last(folder, f"latent_{winner}")
+    probe(best, _test(best, VERBOSE, seed)[:256], replace(evaluator, progress=False)).write(folder / "probes.json")
+    summary = _summary(rows, curves, winner, seed, (time.monotonic() - clock) / 60)
+    summary.write(folder / "summary.json")
+    return summary
+
+
+def _summary(rows: dict[str, EvaluationRecord], curves: dict[str, Curve], winner: str, seed: int, minutes: float) -> DemoSummary:
+    kv, cot = rows[f"latent_{winner}"], rows["cot"]
+    threshold = 0.9 * cot.accuracy
+    reached = {name: next((s for s, a in zip(c.steps, c.accuracy, strict=True) if a >= threshold), None) for name, c in curves.items()}
+    e1, own = reached["e1"], reached[winner]
+    sooner = None if own is None else (e1 if e1 is not None else curves["e1"].steps[-1]) / own
+    return DemoSummary(
+        cot=cot.accuracy,
+        direct=rows["direct"].accuracy,
+        latent_e1=rows["latent_e1"].accuracy,
+        latent_kv=kv.accuracy,
+        kv_method=winner,
+        latent_by_method={name: rows[f"latent_{name}"].accuracy for name in METHODS},
+        steps_to_90_e1=e1,
+        steps_to_90_kv=own,
+        passes_cot=cot.sequential_passes_mean,
+        passes_latent=kv.sequential_passes_mean,
+        minutes=minutes,
+        cot_terse=rows["cot_terse"].accuracy,
+        passes_cot_terse=rows["cot_terse"].sequential_passes_mean,
+        ms_cot=cot.ms_batch1,
+        ms_latent=kv.ms_batch1,
+        seed=seed,
+        threshold=threshold,
+        bars={
+            "explicit chain of thought": Bar(value=cot.accuracy, bar=0.95),
+            "direct answers": Bar(value=rows["direct"].accuracy, bar=0.5, at_most=True),
+            "KV latents over explicit": Bar(value=kv.accuracy / cot.accuracy, bar=0.9),
+            "steps to 90 %, E1 over KV": Bar(value=sooner, bar=1.5),
+            "passes, explicit over latent": Bar(value=cot.sequential_passes_mean / kv.sequential_passes_mean, bar=1.5),
+            "minutes": Bar(value=minutes, bar=6.0, at_most=True),
+        },
+    )
+
+
+def _curve(folder: Path, stage: str, method: str) -> Curve:
+    """Validation accuracy of a run, kept beside the summary."""
+    series = Metrics(folder / stage / "metrics.jsonl").series()
+    measured = series["validation_accuracy"]
+    losses = {name: values for name, values in series.items() if name in ("ce_student", "ce_teacher", "codi", "kv")}
+    path = folder / f"metrics_{method}.jsonl"
+    path.unlink(missing_ok=True)
+    for step in sorted({step for values in losses.values() for step in values}):
+        Metrics(path).append_row(step, {name: values[step] for name, values in losses.items() if step in values})
+    curve = Curve(method="E1 (no KV)" if method == "e1" else f"KV, {method}", steps=list(measured), accuracy=list(measured.values()))
+    curve.write(folder / f"curve_{method}.json")
+    return curve
+
+
+def _last(folder: Path, stage: str) -> LatentReasoner:
+    checkpoint = newest_checkpoint(folder / stage)
+    assert checkpoint is not None
+    return LatentReasoner.from_pretrained(checkpoint)
+
+
+def _test(model: LatentReasoner, task: Chain, seed: int, num: int = 512) -> tuple[Encoded, ...]:
+    config = Stage("test", task, 1).config(Path(), None, seed)
+    data = config.data.train.model_copy(update={"num": num, "split": "test"})
+    return read_data(config.data, data, model)
+
+
+def _table(summary: DemoSummary, folder: Path) -> str:
+    lines = [f"{'':26}{'accuracy':>10}{'95 % interval':>18}{'passes':>9}{'ms/question':>13}"]
+    names = {"cot": "explicit, verbose", "cot_terse": "explicit, terse", "direct": "direct", "latent_e1": "latent, E1 (no KV)"}
+    names |= {f"latent_{name}": f"latent, KV {name}" for name in METHODS}
+    for key, label in names.items():
+        r = EvaluationRecord.read(folder / f"evaluation_{key}.json")
+        interval = f"{100 * r.low:.1f}-{100 * r.high:.1f}"
+        lines.append(f"{label:26}{100 * r.accuracy:>9.1f}%{interval:>18}{r.sequential_passes_mean:>9.1f}{r.ms_batch1 or 0:>13.1f}")
+    for name, bar in (summary.bars or {}).items():
+        value = "never" if bar.value is None else f"{bar.value:.2f}"
+        lines.append(
+            f"{name + ':':34}{value:>8}  bar {'<=' if bar.at_most else '>='} {bar.bar:g}  {'reached' if bar.reached else 'NOT reached'}"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    from kvdistill.config import load
+
+    torch.set_num_threads(1)
+    for argument in sys.argv[1:]:
+        train(load(argument))

@@ -1,0 +1,1 @@
+"""How well a model answers, and whether its latents are used."""

@@ -1,0 +1,150 @@
+"""Accuracy and cost of a model on a data set, for each way to reason: (model, data set, mode) triples."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from statistics import mean
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from kvdistill.data.collate import collate
+from kvdistill.evaluation.answers import extract, same
+from kvdistill.latent.generate import Reasoning, generate_ids
+from kvdistill.latent.modes import Past
+from kvdistill.latent.reasoner import LatentReasoner
+from kvdistill.record import EvaluationRecord, Mode
+from kvdistill.text import Batch, Encoded
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluator:
+    """How questions are asked and how their cost is measured."""
+
+    batch_size: int = 32
+    max_new_tokens: int = 256
+    timed: int = 32
+    """Questions asked one by one, and again side by side, for passes, tokens and latency; 0 leaves latency out."""
+    progress: bool = False
+
+    def answers(
+        self, model: LatentReasoner, samples: Sequence[Encoded], reasoning: Reasoning, edit: Callable[[Past], Past] = lambda past: past
+    ) -> list[str]:
+        """What the model says to each question, special tokens left out."""
+        said: list[str] = []
+        starts = range(0, len(samples), self.batch_size)
+        with evaluating(model):
+            for start in tqdm(starts, desc=reasoning, unit="batch", disable=not self.progress, leave=False):
+                batch = self._batch(model, samples[start : start + self.batch_size])
+                said += decode(model, generate_ids(model, batch, reasoning, self.max_new_tokens, edit))
+        return said
+
+    def accuracy(
+        self, model: LatentReasoner, samples: Sequence[Encoded], reasoning: Reasoning, edit: Callable[[Past], Past] = lambda past: past
+    ) -> float:
+        """Share of questions answered right."""
+        said = self.answers(model, samples, reasoning, edit)
+        return mean(is_right(text, sample, reasoning) for text, sample in zip(said, samples, strict=True))
+
+    def evaluate(
+        self, model: LatentReasoner, samples: Sequence[Encoded], reasoning: Reasoning, data_set: str, label: Mode | None = None
+    ) -> tuple[EvaluationRecord, list[str]]:
+        """Accuracy with its interval, passes, tokens and latency, and the answers themselves.
+
+        Raises:
+            ValueError: if there is no question.
+        """
+        if not samples:
+            raise ValueError(f"{data_set} holds no question: nothing to evaluate. Check the file, the split and max_length.")
+        said = self.answers(model, samples, reasoning)
+        passes, tokens, ms_one = self._one_by_one(model, samples[: max(self.timed, 1)], reasoning)
+        record = EvaluationRecord(
+            data_set=data_set,
+            mode=label or reasoning,
+            num=len(samples),
+            correct=sum(is_right(text, sample, reasoning) for text, sample in zip(said, samples, strict=True)),
+            sequential_passes_mean=passes,
+            tokens_mean=tokens,
+            ms_batch1=ms_one if self.timed else None,
+            ms_batch32=self._side_by_side(model, samples, reasoning) if self.timed else None,
+        )
+        return record, said
+
+    def _one_by_one(self, model: LatentReasoner, samples: Sequence[Encoded], reasoning: Reasoning) -> tuple[float, float, float]:
+        """Mean passes, tokens and milliseconds of a question asked alone; passes and tokens are counted where the body is called."""
+        milliseconds = []
+        with evaluating(model), counting(model.body) as calls:
+            for sample in samples:
+                batch = self._batch(model, [sample])
+                milliseconds.append(_timed(lambda batch=batch: generate_ids(model, batch, reasoning, self.max_new_tokens)))
+        return len(calls) / len(samples), sum(calls) / len(samples), mean(milliseconds)
+
+    def _side_by_side(self, model: LatentReasoner, samples: Sequence[Encoded], reasoning: Reasoning) -> float:
+        asked = [samples[index % len(samples)] for index in range(32)]
+        batch = self._batch(model, asked)
+        with evaluating(model):
+            return _timed(lambda: generate_ids(model, batch, reasoning, self.max_new_tokens)) / len(asked)
+
+    def _batch(self, model: LatentReasoner, samples: Sequence[Encoded]) -> Batch:
+        pad = model.tokenizer.pad_token_id if model.tokenizer is not None else 0
+        return collate(samples, pad, padding_side="left").to(model.device)  # pyright: ignore[reportArgumentType]
+
+
+def is_right(said: str, sample: Encoded, reasoning: Reasoning) -> bool:
+    """Whether the answer equals the sample's: all that was said, or after a chain of thought what follows the answer prompt."""
+    answer = extract(said, sample.prompt.text) if reasoning == "cot" else said
+    return answer is not None and same(answer, sample.example.answer)
+
+
+def decode(model: LatentReasoner, ids: torch.Tensor) -> list[str]:
+    """Token ids as text.
+
+    Raises:
+        ValueError: if the model has no tokenizer.
+    """
+    if model.tokenizer is None:
+        raise ValueError("This student has no tokenizer: load it from a folder that holds one, or set model.tokenizer.")
+    return [text.strip() for text in model.tokenizer.batch_decode(ids, skip_special_tokens=True)]
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside the block, as it was afterwards."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
+
+
+@contextmanager
+def counting(body: nn.Module) -> Iterator[list[int]]:
+    """Every call of ``body`` inside the block: the number of token columns that it read."""
+    calls: list[int] = []
+
+    def count(module: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
+        for name in ("inputs_embeds", "input_ids"):
+            value = kwargs.get(name)
+            if isinstance(value, torch.Tensor):
+                calls.append(value.shape[1])
+                return
+        raise TypeError("the body was called without inputs_embeds or input_ids by name")
+
+    handle = body.register_forward_pre_hook(count, with_kwargs=True)
+    try:
+        yield calls
+    finally:
+        handle.remove()
+
+
+def _timed(work: Callable[[], object]) -> float:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return 1000 * (time.perf_counter() - start)

@@ -1,0 +1,1 @@
+"""The latent student: both modes of one backbone, and the model that users load."""

@@ -1,0 +1,73 @@
+"""The configuration that a latent student is saved and loaded with."""
+
+from typing import Any, Literal
+
+from transformers import AutoConfig, PreTrainedConfig
+
+DELIMITERS = ("student", "both")
+FEEDBACKS = ("mlp", "none")
+
+
+class LatentConfig(PreTrainedConfig):
+    """What a latent student is: its backbone, its slots and passes, and the tokens that enclose them.
+
+    Args:
+        backbone: configuration of the causal language model, as an object or a dictionary.
+        slots: number of latent slots, M.
+        passes: number of Jacobi passes over them, T; M is the sequential recurrence, 0 gives pause tokens.
+        feedback: ``mlp`` maps the last hidden state of a slot to the input of the next; ``none`` hands it over as it is.
+        delimiters: ``student`` (only student mode reads ``<bot>`` and ``<eot>``, as published) or ``both``.
+        special: ids of ``<bot>``, ``<eot>`` and ``<latent>``.
+        template: how questions become text, as written by the data part; kept so that a saved student reads as it was taught.
+        lora: settings of peft's LoRA, or None where all weights are trained.
+        taught: whether the latent slots have been trained, and not only explicit reasoning.
+        base: the model folder or hub name that frozen weights come from, or None where the checkpoint holds every weight.
+
+    Raises:
+        ValueError: if slots and passes make no sense together, or a setting is misspelt.
+    """
+
+    model_type = "kvdistill_latent"
+
+    def __init__(
+        self,
+        backbone: PreTrainedConfig | dict[str, Any] | None = None,
+        slots: int = 24,
+        passes: int = 3,
+        feedback: Literal["mlp", "none"] = "mlp",
+        delimiters: Literal["student", "both"] = "student",
+        **kwargs: Any,
+    ) -> None:
+        if isinstance(backbone, dict):
+            backbone = AutoConfig.for_model(**backbone)
+        self.backbone = backbone
+        self.slots, self.passes, self.feedback, self.delimiters = slots, passes, feedback, delimiters
+        self.special: dict[str, int] | None = kwargs.pop("special", None)
+        self.template: dict[str, Any] | None = kwargs.pop("template", None)
+        self.lora: dict[str, Any] | None = kwargs.pop("lora", None)
+        self.taught: bool = kwargs.pop("taught", False)
+        self.base: str | None = kwargs.pop("base", None)
+        check_slots(slots, passes)
+        for name, value, known in (("feedback", feedback, FEEDBACKS), ("delimiters", delimiters, DELIMITERS)):
+            if value not in known:
+                raise ValueError(f"latent.{name} is {value!r}; choose one of {', '.join(known)}.")
+        super().__init__(**kwargs)
+        if backbone is not None:
+            self.tie_word_embeddings = bool(getattr(backbone, "tie_word_embeddings", False))
+
+
+def check_slots(slots: int, passes: int) -> None:
+    """Refuse numbers of latent slots and passes that make no sense.
+
+    Raises:
+        ValueError: saying which number is wrong and what to choose.
+    """
+    if slots < 1:
+        raise ValueError(f"latent.slots is {slots}; a latent student needs at least 1 slot (KaVa uses 24).")
+    if passes < 0:
+        raise ValueError(f"latent.passes is {passes}; choose 0 (pause tokens) up to latent.slots = {slots} (one slot after another).")
+    if passes > slots:
+        raise ValueError(
+            f"latent.passes is {passes} with {slots} slots: after {slots} passes every slot is final, so more change nothing. "
+            f"Choose latent.passes <= {slots}."
+        )

@@ -1,0 +1,91 @@
+"""Answers: latent slots first, then transformers' own generate on top of their cache."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+from transformers import DynamicCache, GenerationConfig
+
+from kvdistill.latent.modes import Past, think
+from kvdistill.text import Batch
+
+if TYPE_CHECKING:
+    from kvdistill.latent.reasoner import LatentReasoner
+
+Reasoning = Literal["latent", "cot", "direct"]
+
+
+@torch.no_grad()
+def generate_ids(
+    model: "LatentReasoner", batch: Batch, reasoning: Reasoning, max_new_tokens: int, edit: Callable[[Past], Past] = lambda past: past
+) -> Int[Tensor, "B A"]:
+    """Ids that follow the question: answers (``latent``, ``direct``) or chain of thought and answer (``cot``).
+
+    Questions must be padded on the left, so that sliding windows count tokens and not padding. ``edit`` may change what the
+    student has thought before it answers (probes do).
+    """
+    ends = model.tokenizer if model.tokenizer is not None else model.backbone.config
+    settings = GenerationConfig(
+        max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=ends.eos_token_id, pad_token_id=ends.pad_token_id
+    )
+    ids, mask = _read_before_answer(model, batch, reasoning)
+    cache = None
+    if reasoning == "latent":
+        past = edit(think(model, batch))
+        cache = as_cache(model, past)
+        mask = torch.cat((past.mask, mask), 1)
+        ids = torch.cat((torch.full_like(past.positions, model.special.latent), ids), 1)
+    output = model.backbone.generate(  # pyright: ignore[reportCallIssue]
+        input_ids=ids, attention_mask=mask.long(), past_key_values=cache, generation_config=settings, use_cache=True
+    )
+    return output[:, ids.shape[1] :]  # pyright: ignore[reportIndexIssue]
+
+
+def as_cache(model: "LatentReasoner", past: Past) -> DynamicCache:
+    """The student's keys and values as a cache of transformers."""
+    cache = DynamicCache(config=model.backbone.config)
+    for layer_id, (keys, values) in sorted(past.prefix.items()):
+        cache.update(torch.cat(keys, 2), torch.cat(values, 2), layer_id)
+    return cache
+
+
+def _read_before_answer(model: "LatentReasoner", batch: Batch, reasoning: Reasoning) -> tuple[Int[Tensor, "B S"], Bool[Tensor, "B S"]]:
+    """What the backbone still has to read before its first new token."""
+    question, special = batch.question, model.special
+    ones = torch.ones_like(question.mask[:, :1])
+    bot, eot = ones.long() * special.bot, ones.long() * special.eot
+    prompt = (batch.prompt.ids, batch.prompt.mask)
+    both = model.config.delimiters == "both"
+    if reasoning == "latent":
+        parts = [(eot, ones), prompt]
+    else:
+        parts = [(question.ids, question.mask), (batch.cue.ids, batch.cue.mask)]
+        parts += [(bot, ones)] if both else []
+        parts += [] if reasoning == "cot" else [(eot, ones), prompt] if both else [prompt]
+    ids, masks = zip(*parts, strict=True)
+    return torch.cat(ids, 1), torch.cat(masks, 1)
+
+
+def answer(model: "LatentReasoner", questions: list[str], batch_size: int = 32, max_new_tokens: int = 32) -> list[str]:
+    """Answers to questions in words, ``batch_size`` at a time, in the order of the questions.
+
+    Raises:
+        ValueError: if the student was saved without its tokenizer, or a question is longer than its positions reach.
+    """
+    from kvdistill.data.encode import encode_questions
+
+    if model.tokenizer is None:
+        raise ValueError("This student has no tokenizer: load it from a folder that holds one, or set model.tokenizer.")
+    answers: list[str] = []
+    training = model.training
+    model.eval()
+    try:
+        for start in range(0, len(questions), batch_size):
+            batch = encode_questions(questions[start : start + batch_size], model.tokenizer, model.config.template)
+            ids = generate_ids(model, batch.to(model.device), "latent", max_new_tokens)
+            answers += model.tokenizer.batch_decode(ids, skip_special_tokens=True)
+    finally:
+        model.train(training)
+    return [text.strip() for text in answers]

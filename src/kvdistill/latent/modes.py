@@ -1,0 +1,224 @@
+"""Both modes of one backbone on one batch, without paying for anything twice.
+
+A step is ``1 + T`` calls of the body: the packed one (question once, teacher mode, the student's placeholders), then T passes over
+the latent slots, the last of which also reads the student's prompt and answer. After pass t slot t no longer changes, and what
+pass t needs to know of slots far to the right never reaches the end; so pass t computes slots t ... M - T + t only:
+``M - T + 1`` slots, the same in every pass. ``T = M`` is then the sequential recurrence, one slot a pass.
+
+Source: KaVa, https://arxiv.org/abs/2510.02312, section 3; PCCoT, https://arxiv.org/abs/2506.18582. Differs: the slots that cannot
+change any more, or cannot reach the answer, are not computed; the result is the same.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from kvdistill.capture.attention import AttentionCall, Prefix, within_window
+from kvdistill.capture.extract import Columns, extract, gather_rows, unrotated
+from kvdistill.capture.importance import answer_attention
+from kvdistill.kv import LabelRows, LayerKV, ModelKV, ModelOutput, TwoModes
+from kvdistill.latent.layout import Piece, Sequence, question_pieces, tail_pieces, teacher_pieces
+from kvdistill.text import Batch
+
+if TYPE_CHECKING:
+    from kvdistill.latent.reasoner import LatentReasoner
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """One call of the body and what came of it."""
+
+    sequence: Sequence
+    call: AttentionCall
+    last: Float[Tensor, "B S D"]
+    """Hidden states after the last layer and its norm."""
+    hidden: tuple[Tensor, ...]
+    """Hidden states of every layer, embeddings first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What the student has read so far: keys and values by layer, in pieces."""
+
+    prefix: Prefix
+    mask: Bool[Tensor, "B P"]
+    positions: Int[Tensor, "B P"]
+    states: Float[Tensor, "B n D"]
+    """Last hidden state of each latent slot read so far."""
+
+    def then(self, state: "Pass", start: int, stop: int) -> "Past":
+        """The same with the latent slots in columns [start, stop) of a call behind it."""
+        new = _slice(state.call, start, stop)
+        prefix = {i: (self.prefix[i][0] + k, self.prefix[i][1] + v) for i, (k, v) in new.items()}
+        positions = state.sequence.positions()[:, start:stop]
+        mask = torch.ones_like(positions, dtype=torch.bool)
+        return Past(
+            prefix,
+            torch.cat((self.mask, mask), 1),
+            torch.cat((self.positions, positions), 1),
+            torch.cat((self.states, state.last[:, start:stop]), 1),
+        )
+
+
+def run(model: "LatentReasoner", sequence: Sequence, past: Past | None, inputs: Float[Tensor, "B W D"] | None) -> Pass:
+    """One call of the body over ``sequence``, on top of ``past``; ``inputs`` replace the embeddings of its first columns.
+
+    The last column is never an input: it is the last token of an answer, which predicts nothing.
+    """
+    width = sequence.ids.shape[1] - (1 if sequence.pieces[-1].name == "answer" else 0)
+    ids, positions = sequence.ids[:, :width], sequence.positions()[:, :width]
+    embeds = model.embed(ids if inputs is None else ids[:, inputs.shape[1] :])
+    if inputs is not None:
+        embeds = torch.cat((inputs.to(embeds.dtype), embeds), dim=1)
+    visible, keys_at = sequence.visible()[:, :width, :width], positions
+    if past is not None:
+        before = past.mask[:, None].expand(-1, width, -1)
+        visible, keys_at = torch.cat((before, visible), 2), torch.cat((past.positions, positions), 1)
+    call = AttentionCall(visible[:, None], positions, keys_at, {} if past is None else past.prefix)
+    output = model.body(
+        inputs_embeds=embeds,
+        attention_mask=call.visible,
+        position_ids=positions,
+        use_cache=False,
+        output_hidden_states=True,
+        kv_call=call,
+    )
+    call.closed = True
+    if output.last_hidden_state.requires_grad and not any(seen.values.requires_grad for seen in call.seen.values()):
+        raise ValueError(
+            "Reentrant gradient checkpointing hides the gradients of keys and values: set gradient_checkpointing_kwargs to "
+            "{'use_reentrant': False}."
+        )
+    return Pass(sequence, call, output.last_hidden_state, output.hidden_states)
+
+
+def two_modes(model: "LatentReasoner", batch: Batch) -> TwoModes:
+    """Teacher mode and student mode of ``model`` on ``batch``."""
+    config, special = model.config, model.special
+    placeholders = config.slots - config.passes
+    tail = tail_pieces(batch, special) if config.passes == 0 else ()
+    pieces = question_pieces(batch, special, placeholders) + tail + teacher_pieces(batch, special, config.delimiters == "both")
+    packed = run(model, Sequence(pieces, offset=_zero(batch)), None, None)
+    teacher = teacher_output(model, packed, batch)
+    past = past_of_question(packed)
+    if config.passes == 0:
+        start, stop = packed.sequence.span("latents", "student")
+        return TwoModes(teacher, student_output(model, packed, past, _slice(packed.call, start, stop)))
+    last, past = iterate(model, packed, past, tail_pieces(batch, special))
+    latents = _slice(last.call, 0, placeholders + 1)
+    return TwoModes(teacher, student_output(model, last, past, latents))
+
+
+def read(model: "LatentReasoner", batch: Batch) -> ModelOutput:
+    """Teacher mode alone: explicit reasoning, or direct answers where the chains of thought are empty."""
+    pieces = (
+        Piece("question", "shared", batch.question.ids, batch.question.mask),
+        *teacher_pieces(batch, model.special, model.config.delimiters == "both"),
+    )
+    return teacher_output(model, run(model, Sequence(pieces, offset=_zero(batch)), None, None), batch)
+
+
+def think(model: "LatentReasoner", batch: Batch) -> Past:
+    """Student mode up to its last latent slot: what an answer is decoded on."""
+    config = model.config
+    pieces = question_pieces(batch, model.special, config.slots - config.passes)
+    packed = run(model, Sequence(pieces, offset=_zero(batch)), None, None)
+    past = past_of_question(packed)
+    if config.passes == 0:
+        return past.then(packed, *packed.sequence.span("latents", "student"))
+    last, past = iterate(model, packed, past, ())
+    return past.then(last, 0, config.slots - config.passes + 1)
+
+
+def iterate(model: "LatentReasoner", packed: Pass, past: Past, tail: tuple[Piece, ...]) -> tuple[Pass, Past]:
+    """The T passes over the latent slots; the last also reads ``tail``. Returns it, and what stands before it."""
+    passes = model.config.passes
+    start, stop = packed.sequence.span("latents", "student")
+    states, state = packed.last[:, start - 1 : stop], packed
+    ids = torch.full(states.shape[:2], model.special.latent, dtype=torch.long, device=states.device)
+    latents = Piece("latents", "student", ids, torch.ones_like(ids, dtype=torch.bool))
+    for index in range(1, passes + 1):
+        pieces = (latents, *tail) if index == passes else (latents,)
+        sequence = Sequence(pieces, offset=past.mask.sum(-1))
+        state = run(model, sequence, past, model.feedback(states))
+        states = state.last[:, : ids.shape[1]]
+        if index < passes:
+            past = past.then(state, 0, 1)
+    return state, past
+
+
+def past_of_question(packed: Pass) -> Past:
+    """Keys and values of question, cue and ``<bot>``, as views of the packed call."""
+    stop = packed.sequence.span("bot", "student")[1]
+    return Past(_slice(packed.call, 0, stop), packed.sequence.mask[:, :stop], packed.sequence.positions()[:, :stop], packed.last[:, :0])
+
+
+def teacher_output(model: "LatentReasoner", packed: Pass, batch: Batch) -> ModelOutput:
+    """Cache, label rows and hidden states of teacher mode."""
+    sequence = packed.sequence
+    start, stop = sequence.span("cot", "teacher")
+    cot = Columns(start, stop, batch.cot.mask, sequence.positions()[:, start:stop], batch.step_end)
+    kv = extract(packed.call, model.geometry(), cot, sequence.answer_rows("teacher"), "teacher mode")
+    return ModelOutput(kv, _label_rows(model, packed, "teacher"), _distilled(packed, "teacher"))
+
+
+def student_output(model: "LatentReasoner", last: Pass, past: Past, latents: Prefix) -> ModelOutput:
+    """Cache of all latent slots (un-rotated, in the graph), label rows and hidden states of student mode."""
+    slots, geometry = model.config.slots, model.geometry()
+    start, stop = last.sequence.span("latents", "student")
+    done = slots - (stop - start)
+    positions = torch.cat((past.positions[:, past.positions.shape[1] - done :], last.sequence.positions()[:, start:stop]), 1)
+    layers, attention = [], []
+    for layer_id, (own_keys, own_values) in sorted(latents.items()):
+        before = past.prefix[layer_id]
+        keys = torch.cat((*_last(before[0], done), *own_keys), 2)
+        values = torch.cat((*_last(before[1], done), *own_values), 2)
+        wide = keys.shape[:3]
+        layers.append(
+            LayerKV(
+                keys=unrotated(keys, positions, geometry.layers[layer_id]),
+                values=values,
+                mask=torch.ones(wide, dtype=torch.bool, device=keys.device),
+                positions=torch.arange(slots, device=keys.device).expand(wide),
+            )
+        )
+        if model.want_attention:
+            attention.append(_latent_attention(last, layer_id, keys, positions))
+    kv = ModelKV(tuple(layers), tuple(sorted(latents)), "student mode")
+    return ModelOutput(kv, _label_rows(model, last, "student"), _distilled(last, "student"), tuple(attention) or None)
+
+
+def _latent_attention(last: Pass, layer_id: int, keys: Float[Tensor, "B H M K"], positions: Int[Tensor, "B M"]) -> Float[Tensor, "B H M"]:
+    rows = last.sequence.answer_rows("student")
+    seen = last.call.seen[layer_id]
+    visible = rows.mask[:, None, :, None].expand(-1, -1, -1, keys.shape[2])
+    visible = within_window(visible, rows.positions, positions, seen.window)[:, 0]
+    return answer_attention(seen, gather_rows(seen.query, rows.columns), keys, visible)
+
+
+def _label_rows(model: "LatentReasoner", state: Pass, reader: str) -> LabelRows:
+    targets = state.sequence.targets(reader)  # pyright: ignore[reportArgumentType]
+    logits = model.head(state.last[targets.sample, targets.column])
+    return LabelRows(logits, targets.label, targets.sample, targets.is_answer)
+
+
+def _distilled(state: Pass, reader: str) -> Float[Tensor, "B L D"]:
+    column = state.sequence.distillation(reader)  # pyright: ignore[reportArgumentType]
+    sample = torch.arange(len(column), device=column.device)
+    return torch.stack([layer[sample, column] for layer in state.hidden], dim=1)
+
+
+def _slice(call: AttentionCall, start: int, stop: int) -> Prefix:
+    return {i: ([seen.keys[:, :, start:stop]], [seen.values[:, :, start:stop]]) for i, seen in call.seen.items()}
+
+
+def _last(pieces: list[Tensor], count: int) -> list[Tensor]:
+    """The final ``count`` one-slot pieces."""
+    return pieces[len(pieces) - count :]
+
+
+def _zero(batch: Batch) -> Int[Tensor, " B"]:
+    return torch.zeros(len(batch), dtype=torch.long, device=batch.question.ids.device)

@@ -1,0 +1,247 @@
+"""The model that users load: a causal language model that reasons in latent slots."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal, cast, overload
+
+import torch
+from jaxtyping import Float, Int
+from peft import LoraConfig, inject_adapter_in_model
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from kvdistill.capture import rotation
+from kvdistill.capture.attention import MASKED_BACKENDS, PREFIX, wrapped
+from kvdistill.kv import Geometry, ModelOutput, TwoModes
+from kvdistill.latent.config import LatentConfig
+from kvdistill.latent.feedback import Feedback
+from kvdistill.latent.layout import Special
+from kvdistill.latent.modes import read, two_modes
+from kvdistill.text import Batch
+
+SPECIAL_TOKENS = {"bot": "<bot>", "eot": "<eot>", "latent": "<latent>"}
+
+
+class LatentReasoner(PreTrainedModel):
+    """A backbone, the feedback between its latent slots, and the two modes in which it reads.
+
+    Source: KaVa, https://arxiv.org/abs/2510.02312, section 3.
+    """
+
+    config_class = LatentConfig
+    config: LatentConfig
+    base_model_prefix = "backbone"
+    supports_gradient_checkpointing = True
+    accepts_loss_kwargs = False
+    _supports_sdpa = True
+    _supports_attention_backend = True
+    tokenizer: PreTrainedTokenizerBase | None = None
+    want_attention = False
+    """Whether student mode also measures how the answer attends to the slots (in the graph)."""
+
+    def __init__(self, config: LatentConfig, backbone: PreTrainedModel | None = None) -> None:
+        super().__init__(config)
+        if config.backbone is None or config.special is None:
+            raise ValueError("A latent student needs a backbone and its special tokens: build one with LatentReasoner.build(...).")
+        self.backbone: PreTrainedModel = AutoModelForCausalLM.from_config(config.backbone) if backbone is None else backbone
+        if config.lora is not None:
+            _add_lora(self.backbone, config.lora)
+        self.backbone.generation_config = GenerationConfig()  # a hub's penalties and sampling would change answers without a word
+        width = _weight(self.backbone.get_input_embeddings()).shape[-1]
+        feedback = Feedback(width) if config.feedback == "mlp" else nn.Identity()
+        self.feedback: nn.Module = feedback.to(self.backbone.device, self.backbone.dtype)
+        self.special = Special(**config.special)
+        self.backbone.config._attn_implementation = _packable(self.backbone)
+        self._measured: tuple[rotation.Measured, ...] | None = None
+        self.post_init()
+
+    @classmethod
+    def build(cls, backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: LatentConfig) -> "LatentReasoner":
+        """A new student on ``backbone``: adds the latent tokens, starts the feedback at the embeddings' spread.
+
+        ``config`` brings slots, passes, feedback, delimiters, template and lora; what belongs to backbone and tokenizer is
+        filled in. The backbone is taken over, not copied.
+
+        Raises:
+            ValueError: if the backbone cannot be captured.
+        """
+        add_latent_tokens(tokenizer)
+        if len(tokenizer) > _weight(backbone.get_input_embeddings()).shape[0]:
+            backbone.resize_token_embeddings(len(tokenizer))
+        config.backbone = backbone.config
+        config.tie_word_embeddings = bool(getattr(backbone.config, "tie_word_embeddings", False))
+        config.special = {name: tokenizer.convert_tokens_to_ids(token) for name, token in SPECIAL_TOKENS.items()}  # pyright: ignore
+        if config.lora is not None:
+            config.lora = {**config.lora, "trainable_token_indices": _new_rows(backbone, sorted(config.special.values()))}
+        model = cls(config, backbone)
+        model.tokenizer = tokenizer
+        model.start_feedback()
+        return model
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, *args: Any, **kwargs: Any) -> "LatentReasoner":
+        """Load a saved student, strictly: a missing, superfluous or misshapen weight is an error.
+
+        Raises:
+            ValueError: if the folder holds no latent student, or weights of another backbone.
+        """
+        folder = Path(pretrained_model_name_or_path)
+        if not (folder / "config.json").is_file():
+            raise ValueError(
+                f"{folder} holds no config.json: give a folder that kvdistill train wrote, such as outputs/run/checkpoint-ep1."
+            )
+        config = LatentConfig.from_pretrained(folder)
+        if config.backbone is None or config.special is None:
+            raise ValueError(f"{folder} is not a latent student: its config.json does not name slots and special tokens.")
+        if config.base is not None:
+            model = cls._load_adapter(folder, config, kwargs)
+        else:
+            config.backbone._attn_implementation = kwargs.pop("attn_implementation", None)
+            settings: dict[str, Any] = {"config": config, "output_loading_info": True, "ignore_mismatched_sizes": True, **kwargs}
+            model, info = cast(tuple["LatentReasoner", dict[str, Any]], super().from_pretrained(folder, *args, **settings))
+            _strict(folder, info["missing_keys"], info["unexpected_keys"], (name for name, *_ in info["mismatched_keys"]))
+        model.tokenizer = _tokenizer(folder)
+        return model
+
+    @classmethod
+    def _load_adapter(cls, folder: Path, config: LatentConfig, kwargs: dict[str, Any]) -> "LatentReasoner":
+        base = AutoModelForCausalLM.from_pretrained(str(config.base), **{"dtype": config.dtype, **kwargs})
+        wanted = config.backbone
+        if base.config.model_type != wanted.model_type or base.config.hidden_size != wanted.hidden_size:  # pyright: ignore
+            raise ValueError(
+                f"{folder} was trained on a {wanted.model_type} of width {wanted.hidden_size}, but {config.base} now holds a "  # pyright: ignore
+                f"{base.config.model_type} of width {base.config.hidden_size}. Restore the base model or edit `base` in config.json."
+            )
+        if _weight(base.get_input_embeddings()).shape[0] < wanted.vocab_size:  # pyright: ignore
+            base.resize_token_embeddings(wanted.vocab_size)  # pyright: ignore
+        model = cls(config, base)
+        state = load_file(folder / "model.safetensors")
+        own = {name: parameter.shape for name, parameter in model.named_parameters() if parameter.requires_grad}
+        misshapen = (name for name, value in state.items() if name in own and value.shape != own[name])
+        _strict(folder, own.keys() - state.keys(), state.keys() - own.keys(), misshapen)
+        model.load_state_dict(state, strict=False)
+        return model
+
+    def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:
+        """Save config, weights and tokenizer; with LoRA on a named base model only what was trained."""
+        if self.config.base is not None:
+            kwargs["state_dict"] = self.trained_state(kwargs.get("state_dict"))
+        super().save_pretrained(save_directory, *args, **kwargs)
+        if self.tokenizer is not None:
+            self.tokenizer.save_pretrained(save_directory)
+
+    def trained_state(self, state: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """The weights that are not the frozen base model's."""
+        trained = {name for name, parameter in self.named_parameters(remove_duplicate=False) if parameter.requires_grad}
+        return {name: value for name, value in (state or self.state_dict()).items() if name in trained}
+
+    @torch.no_grad()
+    def start_feedback(self) -> None:
+        """Bring the feedback's output to the spread that the token embeddings have now."""
+        if isinstance(self.feedback, Feedback):
+            count = _weight(self.backbone.get_input_embeddings()).shape[0]
+            some = torch.arange(min(count, 4096), device=self.device)
+            self.feedback.start_at(float(self.embed(some[None]).float().std()))
+
+    @property
+    def body(self) -> nn.Module:
+        """The backbone without its head."""
+        return self.backbone.base_model
+
+    def geometry(self) -> Geometry:
+        """The backbone's attention layers, with the rotations that they carry now (measured at the first call)."""
+        if self._measured is None:
+            self._measured = rotation.measure(self.backbone)
+        return rotation.geometry(self._measured)
+
+    def embed(self, ids: Int[Tensor, "B S"]) -> Float[Tensor, "B S D"]:
+        """Token embeddings as the body takes them."""
+        return self.backbone.get_input_embeddings()(ids)
+
+    def head(self, rows: Float[Tensor, "R D"]) -> Float[Tensor, "R C"]:
+        """Logits of hidden states, with the backbone's soft-cap where it has one."""
+        logits = self.backbone.get_output_embeddings()(rows)
+        cap = getattr(self.backbone.config, "final_logit_softcapping", None)
+        return logits if cap is None else cap * torch.tanh(logits / cap)
+
+    @overload
+    def forward(self, batch: Batch, mode: Literal["both"] = "both") -> TwoModes: ...
+    @overload
+    def forward(self, batch: Batch, mode: Literal["teacher"]) -> ModelOutput: ...
+    def forward(self, batch: Batch, mode: Literal["both", "teacher"] = "both") -> TwoModes | ModelOutput:
+        """Read a batch in both modes, or in teacher mode alone."""
+        self.geometry()
+        return two_modes(self, batch) if mode == "both" else read(self, batch)
+
+    def generate(self, questions: list[str], **settings: Any) -> list[str]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Answers to questions in words, reasoned in latent slots; see :func:`kvdistill.latent.generate.answer`."""
+        from kvdistill.latent.generate import answer
+
+        return answer(self, questions, **settings)
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Nothing: the backbone starts its own weights, the feedback starts as torch does."""
+
+
+def add_latent_tokens(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Add ``<bot>``, ``<eot>`` and ``<latent>`` where the tokenizer lacks them."""
+    tokenizer.add_special_tokens({"extra_special_tokens": list(SPECIAL_TOKENS.values())}, replace_extra_special_tokens=False)
+
+
+def _packable(backbone: PreTrainedModel) -> str:
+    name = wrapped(backbone)
+    if name.removeprefix(PREFIX) not in MASKED_BACKENDS:
+        raise ValueError(
+            f"{name.removeprefix(PREFIX)} attention takes no mask for each query and key, which packing both modes needs: load the "
+            "backbone with attn_implementation='sdpa' or 'eager'."
+        )
+    if backbone.config.is_encoder_decoder:
+        raise ValueError(f"{type(backbone).__name__} is an encoder-decoder: the latent student needs a causal language model.")
+    return name
+
+
+def _through_adapter(tied: dict[str, str], names: set[str]) -> dict[str, str]:
+    """Tied weights by the names that they have once peft has wrapped the embedding."""
+    inside = ("token_adapter.base_layer.weight", "token_adapter.trainable_tokens_delta.default")
+    renamed: dict[str, str] = {}
+    for target, source in tied.items():
+        stems = target.removesuffix("weight"), source.removesuffix("weight")
+        renamed |= {target: source} if source in names else {stems[0] + part: stems[1] + part for part in inside}
+    return renamed
+
+
+def _add_lora(backbone: PreTrainedModel, settings: dict[str, Any]) -> None:
+    backbone.requires_grad_(False)
+    inject_adapter_in_model(LoraConfig(**settings), backbone)
+    names = {name for name, _ in backbone.named_parameters(remove_duplicate=False)}
+    backbone._tied_weights_keys = backbone.all_tied_weights_keys = _through_adapter(backbone.all_tied_weights_keys, names)
+
+
+def _tokenizer(folder: Path) -> PreTrainedTokenizerBase | None:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(folder) if (folder / "tokenizer_config.json").is_file() else None
+
+
+def _weight(layer: nn.Module) -> Tensor:
+    return layer.weight  # pyright: ignore[reportReturnType]
+
+
+def _new_rows(backbone: PreTrainedModel, rows: list[int]) -> dict[str, list[int]]:
+    """The rows of embedding and head that a frozen backbone has to learn: their start is random, so no base model holds them."""
+    names = {module: name for name, module in backbone.named_modules()}
+    head = backbone.get_output_embeddings()
+    if getattr(head, "bias", None) is not None:
+        raise ValueError(f"The head of {type(backbone).__name__} has a bias, which peft drops where rows are added: train it without LoRA.")
+    return {names[layer]: rows for layer in (backbone.get_input_embeddings(), head)}
+
+
+def _strict(folder: Path, missing: Iterable[str], unexpected: Iterable[str], mismatched: Iterable[str]) -> None:
+    found = (("missing", sorted(missing)), ("unexpected", sorted(unexpected)), ("of another shape", sorted(mismatched)))
+    problems = [f"{what} {', '.join(names[:3])}" for what, names in found if names]
+    if problems:
+        raise ValueError(
+            f"The weights in {folder} do not fit the student that its config.json describes ({'; '.join(problems)}): the "
+            "checkpoint was written for another backbone, or is incomplete."
+        )

@@ -1,0 +1,1 @@
+"""From run records to verdicts, figures and reports; never a live trainer."""

@@ -1,0 +1,214 @@
+"""Verdicts on claims from paired seeds, and the three measures of a training curve.
+
+The unit of replication is the seed: examples are averaged inside it, and two methods are paired by it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from scipy.special import nctdtr, stdtr, stdtrit
+
+from kvdistill.record import Curve, Interval
+
+SIGN_FLIP_SEEDS = 6
+"""Fewest seeds for the sign-flip test: below, its smallest p-value is over 0.05."""
+_EXACT_SEEDS = 16
+_DRAWS = 65536
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What the seeds say about a claim. Numbers are of the plain differences, in the measure's unit."""
+
+    claim: "Claim"
+    num_seeds: int
+    mean: float
+    sd: float
+    """Sample standard deviation of the differences."""
+    interval: Interval
+    p_value: float
+    """Twice the one-sided p-value of the paired t test against the claim being false; Holm's inside a family."""
+    p_sign_flip: float | None
+    """The same from sign flips; None below six seeds."""
+    outcome: Literal["supported", "not supported", "inconclusive"]
+    further_seeds: int | None
+    """Seeds to add where inconclusive, else None."""
+
+    def __str__(self) -> str:
+        more = "" if self.further_seeds is None else f", needs {self.further_seeds} more seeds"
+        spread = f"difference {self.mean:+.4g} [{self.interval.low:+.4g}, {self.interval.high:+.4g}]"
+        return f"{self.claim.name}: {self.outcome}{more} ({spread}, {self.num_seeds} seeds, p = {self.p_value:.2g})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """A sentence about the difference of two methods that paired seeds can support or refute.
+
+    The kinds are one rule on shifted differences d: ``superiority`` d, ``non_inferiority`` d + delta, ``negligible`` delta - d.
+    The claim is supported if the interval of the shifted mean lies above 0, not supported if it lies below delta, else inconclusive.
+
+    Source: ours.
+    """
+
+    name: str
+    delta: float = 0.02
+    """The smallest difference that matters, in the measure's unit: 0.02 is two points of accuracy."""
+    kind: Literal["superiority", "non_inferiority", "negligible"] = "superiority"
+    alpha: float = 0.05
+    """One minus the confidence of the interval."""
+
+    def __post_init__(self) -> None:
+        if self.delta <= 0:
+            raise ValueError(f"claim {self.name}: delta is {self.delta}. Give the smallest difference that matters, above 0.")
+
+    def judge(self, first: Sequence[float], second: Sequence[float]) -> Verdict:
+        """The verdict on "first is better (larger) than second"; where smaller is better, give them in the other order.
+
+        ``first[i]`` and ``second[i]`` come from the same seed.
+
+        Raises:
+            ValueError: if the seeds are not paired, fewer than two, or a value is not finite.
+        """
+        if len(first) != len(second) or len(first) < 2:
+            raise ValueError(f"claim {self.name}: {len(first)} and {len(second)} values. Give one value a seed, same seeds, at least two.")
+        differences = np.asarray(first, dtype=float) - np.asarray(second, dtype=float)
+        if not np.isfinite(differences).all():
+            raise ValueError(f"claim {self.name}: a value is not finite. Leave out the seed on both sides, and say so.")
+        shifted = self._shift(differences)
+        low, high = _limits(shifted, self.alpha)
+        outcome = "supported" if low > 0 else "not supported" if high < self.delta else "inconclusive"
+        num, sd = len(differences), float(differences.std(ddof=1))
+        return Verdict(
+            claim=self,
+            num_seeds=num,
+            mean=float(differences.mean()),
+            sd=sd,
+            interval=paired_t_interval(differences.tolist(), self.alpha),
+            p_value=_p_value(shifted),
+            p_sign_flip=sign_flip(shifted.tolist()) if num >= SIGN_FLIP_SEEDS else None,
+            outcome=outcome,
+            further_seeds=max(1, seeds_needed(sd, self.delta, self.alpha) - num) if outcome == "inconclusive" else None,
+        )
+
+    def _shift(self, differences: np.ndarray) -> np.ndarray:
+        """Differences such that the claim says that their mean is above 0, and delta above 0 is what it hopes for."""
+        return {"superiority": differences, "non_inferiority": differences + self.delta, "negligible": self.delta - differences}[self.kind]
+
+
+def judge_family(verdicts: Sequence[Verdict], alpha: float = 0.05) -> list[Verdict]:
+    """The same verdicts with Holm's p-values; a claim that is no longer supported becomes inconclusive.
+
+    The further seeds of such a claim are counted for Holm's strictest step.
+    """
+    judged = []
+    for verdict, p_value in zip(verdicts, holm([verdict.p_value for verdict in verdicts]), strict=True):
+        if verdict.outcome == "supported" and p_value >= alpha:
+            needed = seeds_needed(verdict.sd, verdict.claim.delta, alpha / len(verdicts))
+            verdict = replace(verdict, outcome="inconclusive", further_seeds=max(1, needed - verdict.num_seeds))
+        judged.append(replace(verdict, p_value=p_value))
+    return judged
+
+
+def paired_t_interval(differences: Sequence[float], alpha: float = 0.05) -> Interval:
+    """Interval of the mean difference over seeds, in the differences' unit.
+
+    Source: Student 1908; two-sided at confidence ``1 - alpha``.
+    """
+    low, high = _limits(np.asarray(differences, dtype=float), alpha)
+    return Interval(low=low, high=high)
+
+
+def sign_flip(differences: Sequence[float], seed: int = 0) -> float:
+    """Twice the one-sided p-value of "the mean is above 0", from flipping the sign of each seed's difference.
+
+    Exact up to 16 seeds, 65536 drawn flips beyond.
+
+    Source: Fisher 1935, The Design of Experiments, section 21.
+
+    Raises:
+        ValueError: below six seeds, where no data could reach 0.05.
+    """
+    num = len(differences)
+    if num < SIGN_FLIP_SEEDS:
+        raise ValueError(f"{num} seeds are too few for the sign-flip test: run at least {SIGN_FLIP_SEEDS}.")
+    if num <= _EXACT_SEEDS:
+        signs = 1 - 2 * (np.arange(2**num)[:, None] >> np.arange(num) & 1)
+    else:
+        signs = 1 - 2 * np.random.default_rng(seed).integers(2, size=(_DRAWS, num))
+        signs[0] = 1
+    values = np.asarray(differences, dtype=float)
+    sums = signs @ values
+    slack = 1e-12 * np.abs(values).sum()
+    return min(1.0, 2 * float((sums >= values.sum() - slack).mean()))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values that stay valid over a family of claims.
+
+    Source: Holm 1979, A Simple Sequentially Rejective Multiple Test Procedure.
+    """
+    order = np.argsort(p_values)
+    steps = np.asarray(p_values, dtype=float)[order] * np.arange(len(p_values), 0, -1)
+    adjusted = np.empty(len(p_values))
+    adjusted[order] = np.minimum(1, np.maximum.accumulate(steps))
+    return adjusted.tolist()
+
+
+def seeds_needed(sd: float, delta: float, alpha: float = 0.05, power: float = 0.8) -> int:
+    """Fewest seeds with which a paired t test finds a true mean difference of ``delta`` with this power.
+
+    ``sd`` is the standard deviation of the differences; the test is two-sided at level ``alpha``.
+
+    Source: Cohen 1988, Statistical Power Analysis, chapter 2 (noncentral t).
+    """
+    effect = delta / max(sd, delta / 100)
+    num = 2
+    while _power(num, effect, alpha) < power:
+        num *= 2
+    below = num // 2
+    while num - below > 1:
+        middle = (below + num) // 2
+        below, num = (below, middle) if _power(middle, effect, alpha) >= power else (middle, num)
+    return num
+
+
+def area(curve: Curve) -> float:
+    """Mean accuracy over the training steps (trapezoids); of a single evaluation, its accuracy."""
+    if len(curve.steps) == 1:
+        return curve.accuracy[0]
+    return float(np.trapezoid(curve.accuracy, curve.steps)) / (curve.steps[-1] - curve.steps[0])
+
+
+def roughness(curve: Curve) -> float:
+    """Accuracy lost on the way: the sum of all falls between neighbouring evaluations. 0 for a curve that only rises.
+
+    Source: ours.
+    """
+    return float(-np.minimum(np.diff(curve.accuracy), 0).sum())
+
+
+def steps_to(fraction: float, curve: Curve, of: float | None = None) -> int | None:
+    """First step at which the curve reaches ``fraction`` of the accuracy ``of`` (default: its own last); None if it never does."""
+    goal = fraction * (curve.accuracy[-1] if of is None else of)
+    reached = (step for step, accuracy in zip(curve.steps, curve.accuracy, strict=True) if accuracy >= goal - 1e-12)
+    return next(reached, None)
+
+
+def _limits(values: np.ndarray, alpha: float) -> tuple[float, float]:
+    half = float(stdtrit(len(values) - 1, 1 - alpha / 2)) * values.std(ddof=1) / np.sqrt(len(values))
+    return float(values.mean() - half), float(values.mean() + half)
+
+
+def _p_value(values: np.ndarray) -> float:
+    """Twice the one-sided p-value of "the mean is above 0"; without any spread, 0 or 1."""
+    error = values.std(ddof=1) / np.sqrt(len(values))
+    if error == 0:
+        return 0.0 if values.mean() > 0 else 1.0
+    return min(1.0, 2 * float(stdtr(len(values) - 1, -values.mean() / error)))
+
+
+def _power(num: int, effect: float, alpha: float) -> float:
+    """Chance that the test of ``num`` seeds finds a true effect, given in standard deviations."""
+    return 1 - float(nctdtr(num - 1, effect * np.sqrt(num), stdtrit(num - 1, 1 - alpha / 2)))

@@ -1,0 +1,192 @@
+"""From a configuration to a trained, evaluated student and the files that tell how it came about."""
+
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import set_seed
+
+from kvdistill.config import DataSection, DataSet, FileData, RunConfig, resolved
+from kvdistill.data import collate, encode_all, load
+from kvdistill.evaluation.evaluate import Evaluator
+from kvdistill.jsonfile import write_atomic
+from kvdistill.latent.reasoner import LatentReasoner
+from kvdistill.pipeline import Distillation, Step, Target, explicit_step
+from kvdistill.record import EvaluationRecord, Metrics, RunRecord
+from kvdistill.reporting.report import write_report
+from kvdistill.students import build_student, template_of
+from kvdistill.text import Batch, Encoded, Example
+from kvdistill.training.arguments import training_arguments
+from kvdistill.training.callbacks import EvaluateWhen, SaveWhen, WriteMetrics
+from kvdistill.training.trainer import LatentTrainer
+
+PACKAGES = ("kvdistill", "torch", "transformers", "peft", "accelerate", "tokenizers")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a run leaves in memory; the folder holds the same."""
+
+    model: LatentReasoner
+    folder: Path
+    evaluations: tuple[EvaluationRecord, ...]
+
+
+def train(config: RunConfig, command: str | None = None) -> Trained:
+    """Train as the configuration says, evaluate on the test set, and write run.json, metrics, checkpoints, evaluations, report.
+
+    Raises:
+        ValueError: in words, if the configuration and what it names do not fit together.
+    """
+    folder = _fresh_folder(config)
+    set_seed(config.training.seed)
+    started, clock = datetime.now(UTC).astimezone().isoformat(timespec="seconds"), time.monotonic()
+    record = record_of(config, started, command)
+    record.write(folder / "run.json")
+    model = build_student(config)
+    if config.training.task == "latent" and not model.config.taught:
+        model.start_feedback()
+        model.config.taught = True
+    samples = read_data(config.data, config.data.train, model, config.training.task == "direct")
+    trainer = _trainer(config, model, samples, folder)
+    trainer.train()
+    trainer.accelerator.wait_for_everyone()
+    evaluations = evaluate_run(config, model, folder) if trainer.is_world_process_zero() else ()
+    if trainer.is_world_process_zero():
+        replace(record, seconds=time.monotonic() - clock).write(folder / "run.json")
+        write_report(folder)
+    return Trained(model, folder, evaluations)
+
+
+def record_of(config: RunConfig, started: str, command: str | None) -> RunRecord:
+    """How a run is made, before it ends."""
+    return RunRecord(
+        config=resolved(config),
+        versions={name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
+        commit=_commit(),
+        seed=config.training.seed,
+        hardware=hardware(),
+        started=started,
+        seconds=None,
+        command=command,
+    )
+
+
+def examples(data: DataSet) -> list[Example]:
+    """The problems that a data set names."""
+    if isinstance(data, FileData):
+        return load(data.path, data.format)[: data.limit]
+    return data.task.make(data.num, data.split, data.seed)
+
+
+def read_data(section: DataSection, data: DataSet, model: LatentReasoner, direct: bool = False) -> tuple[Encoded, ...]:
+    """The samples of a data set as ``model`` reads them; says aloud how many were left out.
+
+    Raises:
+        ValueError: if nothing is left.
+    """
+    if model.tokenizer is None:
+        raise ValueError("The student was saved without its tokenizer: its folder must hold tokenizer_config.json.")
+    found = examples(data)
+    if direct:
+        found = [replace(example, steps=()) for example in found]
+    encoded = encode_all(found, model.tokenizer, template_of(model), drop_last_step=section.drop_last_step, max_length=section.max_length)
+    if encoded.dropped:
+        print(f"{len(encoded.dropped)} of {len(found)} examples left out: {encoded.dropped[0][1]}, and the like", file=sys.stderr)
+    if not encoded.samples:
+        raise ValueError(f"No example is left of {len(found)}: every one is longer than data.max_length = {section.max_length}.")
+    return encoded.samples
+
+
+def evaluator_of(config: RunConfig, timed: int = 32) -> Evaluator:
+    """The evaluator that the configuration describes."""
+    section = config.evaluation
+    return Evaluator(batch_size=section.batch_size, max_new_tokens=section.max_new_tokens, timed=timed, progress=config.training.progress)
+
+
+def evaluate_run(config: RunConfig, model: LatentReasoner, folder: Path) -> tuple[EvaluationRecord, ...]:
+    """Evaluate on the test set, where there is one, in every mode that the configuration names."""
+    if config.data.test is None:
+        return ()
+    samples = read_data(config.data, config.data.test, model)[: config.evaluation.num]
+    return tuple(write_evaluation(evaluator_of(config), model, samples, mode, folder, "test") for mode in config.evaluation.modes)
+
+
+def write_evaluation(
+    evaluator: Evaluator, model: LatentReasoner, samples: Sequence[Encoded], mode: Any, folder: Path, data_set: str
+) -> EvaluationRecord:
+    """Evaluate one mode, and write its record and answers."""
+    record, said = evaluator.evaluate(model, samples, mode, data_set)
+    name = f"evaluation_{Path(data_set).stem}_{mode}"
+    write_atomic(folder / f"{name}.answers.txt", "".join(f"{text}\n".replace("\n", "\\n", text.count("\n")) for text in said))
+    record = replace(record, answers=f"{name}.answers.txt")
+    record.write(folder / f"{name}.json")
+    return record
+
+
+def _trainer(config: RunConfig, model: LatentReasoner, samples: tuple[Encoded, ...], folder: Path) -> LatentTrainer:
+    section = config.training
+    assert model.tokenizer is not None
+    callbacks = [SaveWhen(section.save_steps), WriteMetrics(folder / "metrics.jsonl")]
+    if config.data.validation is not None:
+        validation = read_data(config.data, config.data.validation, model)[: config.evaluation.during_training]
+        reasoning = {"latent": "latent", "explicit": "cot", "direct": "direct"}[section.task]
+        evaluator = Evaluator(batch_size=config.evaluation.batch_size, max_new_tokens=config.evaluation.max_new_tokens, timed=0)
+
+        def measure(student: Any, step: int) -> dict[str, float]:
+            accuracy = evaluator.accuracy(student, validation, reasoning)  # pyright: ignore[reportArgumentType]
+            return {"validation_accuracy": accuracy}
+
+        callbacks.append(EvaluateWhen(measure, section.eval_steps, Metrics(folder / "metrics.jsonl")))
+    pad = model.tokenizer.pad_token_id
+    return LatentTrainer(
+        model=model,
+        args=training_arguments(section),
+        train_dataset=list(samples),
+        data_collator=partial(_collate, pad_id=pad),
+        callbacks=callbacks,
+        step=step_of(config, model),
+    )
+
+
+def step_of(config: RunConfig, model: LatentReasoner) -> Step:
+    """The loss that the configuration asks for."""
+    if config.training.task != "latent":
+        return explicit_step
+    target = Target(method=config.target.method, control=config.target.control, anneal_layers=config.target.anneal_layers)
+    return Distillation(target, config.loss, model.config.slots, model.geometry, model.config.delimiters == "both")
+
+
+def _collate(samples: Sequence[Encoded], pad_id: int) -> dict[str, Batch]:
+    return {"batch": collate(samples, pad_id)}
+
+
+def _fresh_folder(config: RunConfig) -> Path:
+    folder = Path(config.training.output_dir)
+    if (folder / "run.json").is_file() and not config.training.overwrite:
+        raise ValueError(f"{folder} already holds a run: choose another --training.output_dir, or say --training.overwrite true.")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "metrics.jsonl").unlink(missing_ok=True)
+    return folder
+
+
+def _commit() -> str | None:
+    where = Path(__file__).resolve().parent
+    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=where, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or None if done.returncode == 0 else None
+
+
+def hardware() -> str:
+    """The device in words."""
+    if torch.cuda.is_available():
+        return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}"
+    return f"CPU ({platform.machine()}), {torch.get_num_threads()} threads"

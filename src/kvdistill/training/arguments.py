@@ -1,0 +1,78 @@
+"""The options of training, and how they become transformers' TrainingArguments."""
+
+from pathlib import Path
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from transformers import TrainingArguments
+
+
+class TrainingSection(BaseModel):
+    """How long, how fast, how precise, and what is written down on the way.
+
+    Source of the defaults: https://arxiv.org/abs/2510.02312, table 6.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    output_dir: str = "outputs/run"
+    task: Literal["latent", "explicit", "direct"] = "latent"
+    """``latent`` distils; ``explicit`` fine-tunes on chains of thought, ``direct`` on answers without one (the references)."""
+    epochs: float = Field(10.0, gt=0)
+    max_steps: int = -1
+    """Stop after this many optimiser steps, whatever ``epochs`` says; -1 leaves it to ``epochs``."""
+    batch_size: int = Field(16, ge=1)
+    """Examples per device and step."""
+    gradient_accumulation_steps: int = Field(8, ge=1)
+    lr: float = Field(5e-4, gt=0)
+    weight_decay: float = Field(0.1, ge=0)
+    warmup_steps: float = Field(0.03, ge=0)
+    """Steps, or below 1 the share of all steps."""
+    scheduler: Literal["cosine", "linear", "constant", "constant_with_warmup"] = "cosine"
+    max_grad_norm: float = Field(2.0, ge=0)
+    precision: Literal["float32", "bf16", "fp16"] = "float32"
+    """Mixed precision of the computation; the weights keep ``model.dtype``."""
+    gradient_checkpointing: bool = False
+    overwrite: bool = False
+    """Train into a folder that already holds a run."""
+    seed: int = 0
+    logging_steps: int = Field(10, ge=1)
+    eval_steps: int = Field(0, ge=0)
+    """Evaluate on the validation set every so many steps; 0 only at the end."""
+    save_steps: int = Field(0, ge=0)
+    """Also save between epochs, every so many steps; 0 saves at the end of each epoch only."""
+    save_total_limit: int | None = Field(None, ge=1)
+    num_workers: int = Field(0, ge=0)
+    tensorboard: bool = True
+    progress: bool = True
+
+
+def training_arguments(section: TrainingSection) -> TrainingArguments:
+    """What transformers' Trainer is told."""
+    return TrainingArguments(
+        output_dir=str(Path(section.output_dir)),
+        num_train_epochs=section.epochs,
+        max_steps=section.max_steps,
+        per_device_train_batch_size=section.batch_size,
+        gradient_accumulation_steps=section.gradient_accumulation_steps,
+        learning_rate=section.lr,
+        weight_decay=section.weight_decay,
+        warmup_steps=section.warmup_steps,
+        lr_scheduler_type=section.scheduler,
+        max_grad_norm=section.max_grad_norm,
+        bf16=section.precision == "bf16",
+        fp16=section.precision == "fp16",
+        gradient_checkpointing=section.gradient_checkpointing,
+        seed=section.seed,
+        data_seed=section.seed,
+        logging_steps=section.logging_steps,
+        logging_first_step=True,
+        save_strategy="no",
+        eval_strategy="no",
+        dataloader_num_workers=section.num_workers,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        remove_unused_columns=False,
+        report_to=["tensorboard"] if section.tensorboard else [],
+        disable_tqdm=not section.progress,
+    )

@@ -1,0 +1,62 @@
+"""What happens beside the loop: checkpoints at epoch ends, evaluation every so many steps, metrics in a file."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from kvdistill.record import Metrics
+
+
+class SaveWhen(TrainerCallback):
+    """Ask for a checkpoint at the end of each epoch and, if wanted, every ``every`` steps."""
+
+    def __init__(self, every: int = 0) -> None:
+        self.every = every
+
+    def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Save what the epoch taught."""
+        control.should_save = True
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Save between epochs."""
+        control.should_save = control.should_save or bool(self.every and state.global_step % self.every == 0)
+
+
+class EvaluateWhen(TrainerCallback):
+    """Call ``measure(model, step)`` every ``every`` steps and at the end; what it returns goes to the metrics file."""
+
+    def __init__(self, measure: Callable[[Any, int], dict[str, float]], every: int, metrics: Metrics) -> None:
+        self.measure, self.every, self.metrics = measure, every, metrics
+        self.done_at = -1
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Evaluate in between."""
+        if self.every and state.global_step % self.every == 0:
+            self._run(state, kwargs["model"])
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Evaluate what came out."""
+        if self.done_at != state.global_step:
+            self._run(state, kwargs["model"])
+
+    def _run(self, state: TrainerState, model: Any) -> None:
+        self.done_at = state.global_step
+        if state.is_world_process_zero:
+            self.metrics.append_row(state.global_step, self.measure(getattr(model, "module", model), state.global_step))
+
+
+class WriteMetrics(TrainerCallback):
+    """Every log line goes to ``metrics.jsonl``."""
+
+    def __init__(self, path: Path) -> None:
+        self.metrics = Metrics(path)
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, float] | None = None, **kwargs: Any
+    ) -> None:
+        """Append the line."""
+        numbers = {name: value for name, value in (logs or {}).items() if isinstance(value, int | float)}
+        if state.is_world_process_zero and numbers:
+            self.metrics.append_row(state.global_step, numbers)

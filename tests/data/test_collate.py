@@ -1,0 +1,83 @@
+import pytest
+import torch
+
+import pico_tokenizer
+from kvdistill.data.chain import Chain
+from kvdistill.data.collate import Side, chain_number, collate
+from kvdistill.data.encode import encode, encode_all
+from kvdistill.text import Encoded, Example, Padded
+
+PARTS = ("question", "cue", "student_cue", "cot", "prompt", "answer")
+
+
+def samples() -> list[Encoded]:
+    tokenizer = pico_tokenizer.word_level(["Ann", "Bob", ".", "?", "so", "fully"])
+    examples = [
+        Example("Ann ?", ("Bob", "Ann ."), "Ann", "a"),
+        Example("Bob Ann ?", ("Ann",), "Ann Bob", "b", cue="fully"),
+        Example("Bob Ann ?", (), "Ann", "c"),
+    ]
+    return [encode(example, tokenizer) for example in examples]
+
+
+def unpadded(part: Padded) -> list[list[int]]:
+    return [ids[mask].tolist() for ids, mask in zip(part.ids, part.mask, strict=True)]
+
+
+def test_right_padding_by_hand() -> None:
+    batch = collate(samples(), pad_id=0)
+    assert batch.question.ids.tolist() == [[3, 6, 0], [4, 3, 6], [4, 3, 6]]
+    assert batch.question.mask.tolist() == [[True, True, False], [True] * 3, [True] * 3]
+    assert batch.cue.ids.tolist() == [[0], [8], [0]]
+    assert batch.cue.mask.tolist() == [[False], [True], [False]]
+    assert batch.student_cue.ids.shape == (3, 0)
+    assert batch.cot.ids.tolist() == [[4, 3, 5], [3, 0, 0], [0, 0, 0]]
+    assert batch.cot.lengths.tolist() == [3, 1, 0]
+    assert batch.step_end.tolist() == [[True, False, True], [True, False, False], [False] * 3]
+    assert batch.answer.ids.tolist() == [[3, 1, 0], [3, 4, 1], [3, 1, 0]]
+    assert batch.sample_ids == ("a", "b", "c")
+    assert len(batch) == 3
+
+
+def test_left_padding_by_hand() -> None:
+    batch = collate(samples(), pad_id=9, padding_side="left")
+    assert batch.question.ids.tolist() == [[9, 3, 6], [4, 3, 6], [4, 3, 6]]
+    assert batch.cot.ids.tolist() == [[4, 3, 5], [9, 9, 3], [9, 9, 9]]
+    assert batch.step_end.tolist() == [[True, False, True], [False, False, True], [False] * 3]
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_a_sample_alone_is_the_sample_in_a_batch(side: Side) -> None:
+    examples = Chain(names=4, steps=2, trace="mixed").make(8, "train", 0)
+    encoded = encode_all(examples, pico_tokenizer.word_level()).samples
+    together = collate(encoded, 0, side)
+    for place, sample in enumerate(encoded):
+        alone = collate([sample], 0, side)
+        for part in PARTS:
+            assert unpadded(getattr(together, part))[place] == unpadded(getattr(alone, part))[0] == list(getattr(sample, part).ids)
+        assert together.step_end[place][together.cot.mask[place]].nonzero()[:, 0].tolist() == list(sample.step_ends)
+        assert together.chain[place] == alone.chain[0]
+
+
+def test_the_chain_number_depends_on_chain_of_thought_and_answer_alone() -> None:
+    tokenizer = pico_tokenizer.word_level()
+    one, twin, other, moved = (
+        encode(example, tokenizer)
+        for example in (
+            Example("Ann ?", ("Bob",), "Bob", "1"),
+            Example("Bob to Ann ?", ("Bob",), "Bob", "2"),
+            Example("Ann ?", ("Bob",), "Ann", "3"),
+            Example("Ann ?", (), "Bob Bob", "4"),
+        )
+    )
+    batch = collate([one, twin, other, moved], 0)
+    assert batch.chain.dtype == torch.long
+    assert batch.chain[0] == batch.chain[1]
+    assert len(set(batch.chain.tolist())) == 3
+    # Pinned: blake2b with 8 bytes of "Bob\n\0 Bob", big-endian, halved. A stored number must mean the same on every machine.
+    assert chain_number(one) == 0xDEFE3799CBBBCA16 >> 1
+
+
+def test_an_empty_batch_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"A batch needs at least one sample. Check that the data set is not empty"):
+        collate([], 0)

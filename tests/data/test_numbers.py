@@ -1,0 +1,62 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kvdistill.data.numbers import leading_number, number_text
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("72", "72"),
+        (" 1,080 ", "1080"),
+        ("$1,080.50 a day", "1080.5"),
+        ("1000.0", "1000"),
+        ("-3", "-3"),
+        ("−3", "-3"),
+        ("-$5", "-5"),
+        ("$-5", "-5"),
+        ("- 5", "-5"),
+        ("€ 7", "7"),
+        (".5", "0.5"),
+        ("007", "7"),
+        ("-0.00", "0"),
+        ("5.", "5"),
+        ("50%", "50"),
+        ("109,200,000", "109200000"),
+        ("5 - 3 = 2", "5"),
+        ("Bob", None),
+        ("about 7", None),
+        ("", None),
+        ("$", None),
+        ("1/2", None),
+        ("1,000/3", None),
+        ("10:30", None),
+        ("1e5", None),
+        ("12x3", None),
+    ],
+)
+def test_by_hand(text: str, number: str | None) -> None:
+    assert leading_number(text) == number
+
+
+@given(st.integers(-(10**15), 10**15), st.sampled_from(["{:,}", "{}", "${:,}", "{:,}.00", "0{}"]))
+def test_every_spelling_of_a_whole_number_is_one_string(value: int, form: str) -> None:
+    spelled = form.format(abs(value))
+    assert leading_number(f"-{spelled}" if value < 0 else spelled) == str(value)
+
+
+@given(st.text(max_size=20))
+def test_a_number_is_its_own_plain_form(text: str) -> None:
+    number = leading_number(text)
+    assert number is None or leading_number(number) == number
+
+
+def test_numbers_of_data_files_never_have_an_exponent() -> None:
+    assert number_text(-9867630.0) == "-9867630"
+    assert number_text(3244047.0999999996) == "3244047.0999999996"
+    assert number_text(1e-7) == "0.0000001"
+    assert number_text(1e22) == "1" + 22 * "0"
+    assert number_text(39) == "39"
+    assert number_text(float("nan")) is None
+    assert number_text(float("inf")) is None

@@ -1,0 +1,119 @@
+"""Tiny models of every supported architecture, built from configurations, and batches of random tokens for them."""
+
+from functools import cache
+
+import torch
+import transformers as tf
+
+from kvdistill.latent.config import LatentConfig
+from kvdistill.latent.reasoner import LatentReasoner
+from kvdistill.text import Batch, Padded
+
+VOCABULARY = 64
+SPECIAL = {"bot": 61, "eot": 62, "latent": 63}
+_SHAPE = {
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+    "vocab_size": VOCABULARY,
+    "max_position_embeddings": 128,
+    "bos_token_id": None,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+}
+_GROUPED = _SHAPE | {"num_key_value_heads": 2}
+_SLIDING = ["sliding_attention", "full_attention", "sliding_attention"]
+
+
+def _yarn() -> dict[str, object]:
+    return {"rope_type": "yarn", "factor": 4.0, "rope_theta": 10000.0, "original_max_position_embeddings": 32}
+
+
+CONFIGS = {
+    "llama": lambda: tf.LlamaConfig(**_GROUPED),
+    "llama_yarn": lambda: tf.LlamaConfig(**_GROUPED, rope_parameters=_yarn()),
+    "llama_tied": lambda: tf.LlamaConfig(**_GROUPED, tie_word_embeddings=True),
+    "qwen2": lambda: tf.Qwen2Config(**_GROUPED),
+    "qwen3": lambda: tf.Qwen3Config(**_GROUPED, head_dim=16),
+    "mistral": lambda: tf.MistralConfig(**_GROUPED, sliding_window=8),
+    "gemma2": lambda: tf.Gemma2Config(**_GROUPED, head_dim=16, sliding_window=8),
+    "gemma3": lambda: tf.Gemma3TextConfig(**_GROUPED, head_dim=16, sliding_window=8, layer_types=_SLIDING),
+    "gpt2": lambda: tf.GPT2Config(
+        n_embd=32, n_layer=3, n_head=4, vocab_size=VOCABULARY, n_positions=128, bos_token_id=None, eos_token_id=2, pad_token_id=0
+    ),
+    "opt": lambda: tf.OPTConfig(**{k: v for k, v in _SHAPE.items() if k != "intermediate_size"}, ffn_dim=48, word_embed_proj_dim=32),
+    "gpt_neox": lambda: tf.GPTNeoXConfig(**_SHAPE, rotary_pct=0.5),
+    "phi3": lambda: tf.Phi3Config(**_GROUPED),
+    "olmo2": lambda: tf.Olmo2Config(**_GROUPED),
+    "glm": lambda: tf.GlmConfig(**_GROUPED, head_dim=8),
+}
+"""Architecture -> configuration of a pico model."""
+
+
+def backbone(name: str, seed: int = 0, attention: str | None = None) -> tf.PreTrainedModel:
+    """A pico causal language model with random weights, in evaluation mode.
+
+    Biases and norms start at 0 and 1 in most architectures, which hides errors; here they are random too.
+    """
+    torch.manual_seed(seed)
+    model = tf.AutoModelForCausalLM.from_config(CONFIGS[name](), **({"attn_implementation": attention} if attention else {}))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 1:
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    return model.eval()
+
+
+def reasoner(name: str = "llama", seed: int = 0, **settings: object) -> LatentReasoner:
+    """A pico latent student on a pico backbone, in evaluation mode."""
+    model = backbone(name, seed)
+    attention = settings.pop("attention", None)
+    if attention is not None:
+        model = backbone(name, seed, str(attention))
+    config = LatentConfig(backbone=model.config, special=dict(SPECIAL), **settings)  # pyright: ignore
+    return LatentReasoner(config, model).eval()
+
+
+@cache
+def samples(num: int = 3, seed: int = 0) -> tuple[dict[str, tuple[int, ...]], ...]:
+    """Random token ids of unlike lengths, segment by segment; the answer ends with the end-of-sequence token 2."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def tokens(low: int, high: int) -> tuple[int, ...]:
+        count = int(torch.randint(low, high + 1, (1,), generator=generator))
+        return tuple(torch.randint(3, 60, (count,), generator=generator).tolist())
+
+    prompt = tokens(2, 2)
+    return tuple(
+        {
+            "question": tokens(3, 14),
+            "cue": (),
+            "student_cue": (),
+            "cot": tokens(6, 15),
+            "prompt": prompt,
+            "answer": (*tokens(1, 3), 2),
+        }
+        for _ in range(num)
+    )
+
+
+def pad(rows: list[tuple[int, ...]], side: str = "right", extra: int = 0) -> Padded:
+    """Rows of ids side by side, padded with 0 to the longest and ``extra`` more."""
+    width = max((len(row) for row in rows), default=0)
+    width += extra if width else 0
+    ids = torch.zeros(len(rows), width, dtype=torch.long)
+    mask = torch.zeros(len(rows), width, dtype=torch.bool)
+    for line, row in enumerate(rows):
+        where = slice(0, len(row)) if side == "right" else slice(width - len(row), width)
+        ids[line, where], mask[line, where] = torch.tensor(row, dtype=torch.long), True
+    return Padded(ids, mask)
+
+
+def batch(rows: tuple[dict[str, tuple[int, ...]], ...], side: str = "right", extra: int = 0) -> Batch:
+    """A batch of ``samples``; every third token of a chain of thought ends a step."""
+    parts = {name: pad([row[name] for row in rows], side, extra) for name in rows[0]}
+    order = parts["cot"].mask.long().cumsum(-1)
+    step_end = parts["cot"].mask & (order % 3 == 0)
+    ids = tuple(str(index) for index in range(len(rows)))
+    return Batch(**parts, step_end=step_end, chain=torch.arange(len(rows)), sample_ids=ids)
