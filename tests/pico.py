@@ -1,5 +1,6 @@
 """Tiny models of every supported architecture, built from configurations, and batches of random tokens for them."""
 
+from collections.abc import Callable
 from functools import cache
 
 import torch
@@ -51,13 +52,42 @@ CONFIGS = {
 """Architecture -> configuration of a pico model."""
 
 
+def _llama_with(rope: dict[str, object], **changes: object) -> Callable[[], tf.LlamaConfig]:
+    return lambda: tf.LlamaConfig(**_GROUPED | changes, rope_parameters={"rope_theta": 10000.0, **rope})
+
+
+_LLAMA3 = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 32}
+_LONGROPE = {
+    "rope_type": "longrope",
+    "factor": 8.0,
+    "rope_theta": 10000.0,
+    "short_factor": [1.0, 1.1, 1.2, 1.3],
+    "long_factor": [1.0, 2.0, 3.0, 4.0],
+    "original_max_position_embeddings": 16,
+}
+CAPTURED = CONFIGS | {
+    "llama_linear": _llama_with({"rope_type": "linear", "factor": 4.0}),
+    "llama3": _llama_with({"rope_type": "llama3", **_LLAMA3}),
+    "llama_dynamic": _llama_with({"rope_type": "dynamic", "factor": 2.0}, max_position_embeddings=16),
+    "phi3_longrope": lambda: tf.Phi3Config(**_GROUPED, rope_parameters=_LONGROPE, original_max_position_embeddings=16),
+    "smollm3": lambda: tf.SmolLM3Config(**_GROUPED, no_rope_layers=[1, 0, 1]),
+    "cohere": lambda: tf.CohereConfig(**_GROUPED),
+}
+"""The same and further rotations, which capture tests try too; the last two of Llama and Phi-3 change beyond 16 tokens."""
+
+
 def backbone(name: str, seed: int = 0, attention: str | None = None) -> tf.PreTrainedModel:
     """A pico causal language model with random weights, in evaluation mode.
 
     Biases and norms start at 0 and 1 in most architectures, which hides errors; here they are random too.
     """
+    return from_config(CAPTURED[name](), seed, attention)
+
+
+def from_config(config: tf.PreTrainedConfig, seed: int = 0, attention: str | None = None) -> tf.PreTrainedModel:
+    """The model that a configuration describes, with random weights as in ``backbone``."""
     torch.manual_seed(seed)
-    model = tf.AutoModelForCausalLM.from_config(CONFIGS[name](), **({"attn_implementation": attention} if attention else {}))
+    model = tf.AutoModelForCausalLM.from_config(config, **({"attn_implementation": attention} if attention else {}))
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim == 1:
@@ -66,11 +96,9 @@ def backbone(name: str, seed: int = 0, attention: str | None = None) -> tf.PreTr
 
 
 def reasoner(name: str = "llama", seed: int = 0, **settings: object) -> LatentReasoner:
-    """A pico latent student on a pico backbone, in evaluation mode."""
-    model = backbone(name, seed)
+    """A pico latent student on a pico backbone, in evaluation mode; ``attention`` is the backbone's backend."""
     attention = settings.pop("attention", None)
-    if attention is not None:
-        model = backbone(name, seed, str(attention))
+    model = backbone(name, seed, None if attention is None else str(attention))
     config = LatentConfig(backbone=model.config, special=dict(SPECIAL), **settings)  # pyright: ignore
     return LatentReasoner(config, model).eval()
 

@@ -33,6 +33,7 @@ class Thing(JsonFile):
     rows: list[list[str]]
     free: dict[str, Any]
     parts: dict[str, Part]
+    list_of_parts: list[Part] = field(default_factory=list)
     note: str | None = None
 
 
@@ -45,11 +46,12 @@ THING = Thing(
     rows=[["a"], []],
     free={"x": [1, {"y": None}]},
     parts={"one": Part(size=3)},
+    list_of_parts=[Part(size=4)],
 )
 
 
 def broken(folder: Path, **changes: object) -> Path:
-    """A file of THING with some keys changed; None in ``changes`` is kept, ``...`` drops the key."""
+    """A file of THING with some keys changed; ``...`` drops the key."""
     path = folder / "thing.json"
     THING.write(path)
     document = json.loads(path.read_text(encoding="utf-8")) | changes
@@ -64,6 +66,7 @@ def test_what_is_written_is_read_and_defaults_are_left_out(tmp_path: Path) -> No
     document = json.loads(path.read_text(encoding="utf-8"))
     assert list(document)[:3] == ["version", "name", "kind"] and document["version"] == 1
     assert document["parts"] == {"one": {"size": 3, "double": 6}}
+    assert document["list_of_parts"] == [{"size": 4, "double": 8}]
     assert document["maybe"] is None and "note" not in document
 
 
@@ -100,7 +103,7 @@ def test_numpy_numbers_become_plain_ones_and_whole_numbers_floats(tmp_path: Path
         ({"rows": [["a"], [1]]}, r"rows\[1\]\[0\] should be str, not 1"),
         ({"by_size": {"x": 1.0}}, "by_size key should be int, not 'x'"),
         ({"by_size": {"1": "x"}}, "by_size.1 should be float, not 'x'"),
-        ({"parts": {"one": {}}}, "parts.one.missing key size"),
+        ({"parts": {"one": {"double": 6}}}, "parts.one.missing key size. Write"),
         ({"parts": {"one": 1}}, "parts.one should be a JSON object, not 1"),
         ({"parts": {"one": {"size": 3, "double": 7}}}, "parts.one.double is 7, the other keys give 6"),
     ],

@@ -4,6 +4,17 @@ import argparse
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+
+class Command(NamedTuple):
+    """A command of the line."""
+
+    does: str
+    more: str
+    """The end of its help: an example."""
+    run: Callable[[argparse.Namespace, list[str], str], None]
+    """Takes the parsed options, the overrides of the configuration, and the line as typed."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -11,54 +22,56 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     parser = _parser()
     known, overrides = parser.parse_known_args(words)
-    run: Callable[[argparse.Namespace, list[str], str], None] | None = getattr(known, "run", None)
-    if run is None:
+    if known.command is None:
         parser.print_help()
         return 0
-    if overrides and not known.takes_overrides:
-        parser.error(f"there is no option {overrides[0]}")
+    if overrides and known.command not in ("walk", "train"):
+        parser.error(f"there is no option {overrides[0]}; `kvdistill {known.command} --help` lists them")
+    _quiet()
     try:
-        run(known, overrides, shlex.join(["kvdistill", *words]))
-    except (ValueError, FileNotFoundError, FloatingPointError) as error:
+        COMMANDS[known.command].run(known, overrides, shlex.join(["kvdistill", *words]))
+    except (ValueError, OSError, FloatingPointError) as error:
         print(f"kvdistill {known.command}: {error}", file=sys.stderr)
         return 2
     return 0
 
 
+def _quiet() -> None:
+    """Warnings of transformers about what is done on purpose here, and its bars for loading and saving, are left out."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="kvdistill", description="Teach a small language model to reason in a few latent slots by distilling KV caches."
+        prog="kvdistill",
+        description="Teach a small language model to reason in a few latent slots by distilling KV caches.",
+        epilog="`kvdistill COMMAND --help` says more. A first look: kvdistill walk",
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    for name, text, run, takes_overrides in (
-        ("walk", "walk one batch from text to loss, a line a station", _walk, True),
-        ("demo", "teach and evaluate a small student on the embedded task, with a report", _demo, False),
-        ("train", "train as a configuration says", _train, True),
-        ("evaluate", "evaluate a trained student on a data set", _evaluate, False),
-    ):
-        options = " [--section.option value ...]" if takes_overrides else ""
-        command = commands.add_parser(name, help=text, description=text, usage=f"kvdistill {name} [options]{options}")
-        command.set_defaults(run=run, takes_overrides=takes_overrides)
-        _options(name, command)
+    for name, command in COMMANDS.items():
+        _options(name, commands.add_parser(name, help=command.does, description=command.does, epilog=command.more))
     return parser
 
 
 def _options(name: str, command: argparse.ArgumentParser) -> None:
     if name in ("walk", "train"):
         command.add_argument(
-            "--config", help="a TOML file; every option can also be given as --section.option value", required=name == "train"
+            "--config", help="a TOML file (shipped ones: experiments/configs), or the run.json of a run", required=name == "train"
         )
     if name == "demo":
         command.add_argument("--output", default="outputs/demo", help="folder for models, figures and report (default: outputs/demo)")
         command.add_argument("--seed", type=int, default=0, help="seed of data, weights and order (default: 0)")
     if name == "evaluate":
         command.add_argument("--checkpoint", required=True, help="folder of a trained student, such as outputs/run/checkpoint-ep1")
-        command.add_argument("--data", required=True, help="a data file, or a configuration (.toml) whose data.test is meant")
+        command.add_argument("--data", required=True, help="a data file, or a configuration (.toml, run.json) whose data.test is meant")
         command.add_argument("--format", default="auto", help="form of the data file (default: recognised)")
         command.add_argument("--modes", default="latent,cot,direct", help="ways to reason, with commas (default: all three)")
-        command.add_argument("--num", type=int, default=None, help="only the first questions")
-        command.add_argument("--batch-size", type=int, default=32)
-        command.add_argument("--max-new-tokens", type=int, default=256)
+        command.add_argument("--num", type=int, default=None, help="only the first so many questions")
+        command.add_argument("--batch-size", type=int, default=32, help="questions side by side (default: 32)")
+        command.add_argument("--max-new-tokens", type=int, default=256, help="longest answer, chain of thought included (default: 256)")
         command.add_argument("--probes", action="store_true", help="also ask whether the latents are used, and what they say")
         command.add_argument("--output", default=None, help="folder for the results (default: the checkpoint's)")
 
@@ -88,24 +101,16 @@ def _train(known: argparse.Namespace, overrides: list[str], command: str) -> Non
 def _evaluate(known: argparse.Namespace, overrides: list[str], command: str) -> None:
     from pathlib import Path
 
-    from kvdistill.config import DataSection, FileData, load
     from kvdistill.evaluation.evaluate import Evaluator
     from kvdistill.evaluation.probes import probe
     from kvdistill.latent.reasoner import LatentReasoner
-    from kvdistill.runs import read_data, write_evaluation
+    from kvdistill.runs import read_data, to_device, write_evaluation
 
     modes = known.modes.split(",")
     if wrong := [mode for mode in modes if mode not in ("latent", "cot", "direct")]:
         raise ValueError(f"--modes: there is no mode {wrong[0]!r}; choose from latent, cot, direct.")
-    model = LatentReasoner.from_pretrained(known.checkpoint)
-    if known.data.endswith(".toml"):
-        section = load(known.data).data
-        if section.test is None:
-            raise ValueError(f"--data: {known.data} names no data.test.")
-        data = section.test
-    else:
-        data = FileData(path=known.data, format=known.format)
-        section = DataSection(train=data, max_length=None)
+    section, data = _asked(known)
+    model = to_device(LatentReasoner.from_pretrained(known.checkpoint))
     samples = read_data(section, data, model)[: known.num]
     evaluator = Evaluator(batch_size=known.batch_size, max_new_tokens=known.max_new_tokens, progress=True)
     folder = Path(known.output or known.checkpoint)
@@ -114,6 +119,23 @@ def _evaluate(known: argparse.Namespace, overrides: list[str], command: str) -> 
     if known.probes:
         probe(model, samples, evaluator).write(folder / "probes.json")
         print(f"probes: {folder / 'probes.json'}")
+
+
+def _asked(known: argparse.Namespace) -> tuple[Any, Any]:
+    """How data are read, and which."""
+    from pathlib import Path
+
+    from kvdistill.config import DataSection, FileData, load
+
+    if known.num is not None and known.num < 1:
+        raise ValueError(f"--num is {known.num}: ask at least 1 question.")
+    if Path(known.data).suffix != ".toml" and Path(known.data).name != "run.json":
+        data = FileData(path=known.data, format=known.format)
+        return DataSection(train=data, max_length=None), data
+    section = load(known.data).data
+    if section.test is None:
+        raise ValueError(f"--data: {known.data} names no data.test.")
+    return section, section.test
 
 
 def _line(record: object) -> str:
@@ -127,6 +149,22 @@ def _line(record: object) -> str:
         f"{record.tokens_mean:.0f} tokens a question{slow}"
     )
 
+
+OVERRIDES = """Every option of the configuration can be given as --section.option value; sections are model, data, latent, target, loss,
+training and evaluation, and the run.json of a run holds every option: %(prog)s --config run.toml --training.lr 1e-4
+--target.method.kind rkv --target.method.importance_weight 0.2"""
+COMMANDS = {
+    "walk": Command("walk one batch from text to loss, a line a station", f"Without --config, pico models are walked. {OVERRIDES}", _walk),
+    "demo": Command(
+        "teach and evaluate a small student on the embedded task, with a report", "Example: %(prog)s --output outputs/demo", _demo
+    ),
+    "train": Command("train as a configuration says, and evaluate what came out", OVERRIDES, _train),
+    "evaluate": Command(
+        "evaluate a trained student on a data set",
+        "Example: %(prog)s --checkpoint outputs/run/checkpoint-ep1 --data data/gsm8k_test.jsonl --probes",
+        _evaluate,
+    ),
+}
 
 if __name__ == "__main__":
     raise SystemExit(main())

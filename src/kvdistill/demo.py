@@ -95,18 +95,18 @@ class Stage:
 def warm_stages() -> list[Stage]:
     """Explicit reasoning first: terse, then both styles."""
     explicit = {"task": "explicit", "lr": 2e-3}
-    return [Stage("warm_terse", TERSE, 600, explicit), Stage("warm_mixed", MIXED, 350, explicit)]
+    return [Stage("warm_terse", TERSE, 450, explicit), Stage("warm_mixed", MIXED, 250, explicit)]
 
 
 def lanes() -> tuple[list[Stage], list[Stage]]:
     """What then runs side by side: the KV runs in one process, the baselines in another."""
     latent = {"task": "latent", "lr": 1e-3, "eval_steps": 25}
     kv = [
-        Stage(f"latent_{name}", VERBOSE, 350, latent, {"codi_weight": 1.0, "kv_weight": 1.0}, {"method": {"kind": name}})
+        Stage(f"latent_{name}", VERBOSE, 300, latent, {"codi_weight": 1.0, "kv_weight": 1.0}, {"method": {"kind": name}})
         for name in METHODS
     ]
-    e1 = Stage("latent_e1", VERBOSE, 525, latent, {"codi_weight": 1.0, "kv_weight": 0.0})
-    direct = Stage("direct", TERSE, 350, {"task": "direct", "lr": 1e-3, "eval_steps": 50})
+    e1 = Stage("latent_e1", VERBOSE, 450, latent, {"codi_weight": 1.0, "kv_weight": 0.0})
+    direct = Stage("direct", TERSE, 300, {"task": "direct", "lr": 1e-3, "eval_steps": 50})
     return kv, [e1, direct]
 
 

@@ -98,7 +98,7 @@ def _plain(value: Any) -> Any:
         return {f.name: _plain(item) for f, item in held if f.default is MISSING or item != f.default}
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
-    return value
+    return [_plain(item) for item in value] if isinstance(value, list) else value
 
 
 def _build(kind: Any, document: Any, where: str) -> Any:

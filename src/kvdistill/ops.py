@@ -16,7 +16,10 @@ def masked_mean(values: Float[Tensor, "*s"], mask: Bool[Tensor, "*s"], dims: tup
 
 
 def masked_std(values: Float[Tensor, "B H T W"], mask: Bool[Tensor, "B H T"]) -> Float[Tensor, " B"]:
-    """Standard deviation (population) over heads, valid slots and width of each sample, floor 1e-6."""
+    """Standard deviation (population) over heads, valid slots and width of each sample, floor 1e-6.
+
+    For detached tensors: where the variance is 0 the gradient is not a number.
+    """
     wide = mask[..., None].expand_as(values)
     mean = masked_mean(values, wide, (1, 2, 3))
     square = masked_mean((values - mean[:, None, None, None]).square(), wide, (1, 2, 3))

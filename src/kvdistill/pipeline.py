@@ -6,11 +6,12 @@ In self-distillation the target is compressed from teacher mode's own cache; not
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from kvdistill.compress import CompressorMethod, Full, StepEnd
-from kvdistill.kv import Geometry, LossOutput, ModelKV, TwoModes
+from kvdistill.compress import RKV, CompressorMethod, Full
+from kvdistill.kv import Geometry, LayerKV, LossOutput, ModelKV, TwoModes, full_mask
 from kvdistill.losses.controls import Control, MeanTarget, NoControl
 from kvdistill.losses.geometry import CachedFrame
 from kvdistill.losses.kv_loss import annealed_layer_weights
@@ -26,7 +27,7 @@ Step = Callable[[nn.Module, Batch, int, float], LossOutput]
 class Target:
     """How the teacher's cache becomes the student's target."""
 
-    method: CompressorMethod = field(default_factory=StepEnd)
+    method: CompressorMethod = field(default_factory=RKV)
     control: Control = field(default_factory=NoControl)
     """A negative control in place of the sample's own target."""
     anneal_layers: float = 0.0
@@ -41,15 +42,36 @@ class Built:
     mean: TargetMean | None
 
 
-def build_target(teacher: ModelKV, target: Target, slots: int, batch: Batch, draw: int, mean: TargetMean | None = None) -> Built:
+def build_target(
+    teacher: ModelKV, target: Target, slots: int, chain: Int[Tensor, " B"], draw: int, mean: TargetMean | None = None
+) -> Built:
     """Teacher mode's cache, compressed to ``slots`` slots, or what a control puts in its place.
 
-    ``draw`` seeds the partners of a control; ``mean`` is the data-set mean of the batches before, for the control that needs it.
+    ``chain`` marks equal chains of thought and ``draw`` seeds the partners of a control; ``mean`` is the data-set mean of the batches
+    before, for the control that needs it.
+
+    Raises:
+        ValueError: as the compressor and the control do.
     """
     compressed = target.method.compress(teacher, slots)
     if isinstance(target.control, MeanTarget):
         mean = TargetMean.over(compressed, mean)
-    return Built(target.control.apply(compressed, batch.chain, draw, mean), mean)
+    return Built(target.control.apply(compressed, chain, draw, mean), mean)
+
+
+def rehearse(target: Target, slots: int, batch_size: int) -> None:
+    """Build targets from two made-up batches, so that settings that contradict each other are refused before anything is loaded.
+
+    Raises:
+        ValueError: as ``build_target`` does.
+    """
+    mean = None
+    for length in (slots + 1, slots + 2):
+        keys = torch.ones(min(batch_size, 2), 1, length, 1)
+        mask = full_mask(keys)
+        positions = torch.arange(length).expand(mask.shape)
+        layer = LayerKV(keys, keys, mask, positions, importance=keys[..., 0], step_end=mask)
+        mean = build_target(ModelKV((layer,), (0,), "the rehearsal"), target, slots, torch.arange(len(keys)), 0, mean).mean
 
 
 @dataclass
@@ -65,42 +87,65 @@ class Distillation:
     geometry: Callable[[], Geometry]
     both_delimiters: bool = False
     mean: TargetMean | None = None
+    weight: float | None = None
+    """What ``kv_weight = "auto"`` came to on the first batch."""
 
     def __post_init__(self) -> None:
-        """Match the loss geometry to the compressor: ``full`` keeps its tokens, so the student is read at them."""
-        geometry = "tokens" if isinstance(self.target.method, Full) else "slots"
-        self.objective = replace(self.objective, kv=replace(self.objective.kv, geometry=geometry))
+        """Match the loss geometry to the compressor: ``full`` keeps its tokens, so the student is read at them.
+
+        Raises:
+            ValueError: if the objective has a setting that does not go with that geometry.
+        """
+        full = isinstance(self.target.method, Full)
+        if self.objective.kv.geometry == "tokens" and not full:
+            raise ValueError(
+                f"loss.kv.geometry 'tokens' reads the student at every token of the target, but target.method {self.target.method.kind} "
+                "keeps no more tokens than there are slots. Leave loss.kv.geometry out, or choose target.method full."
+            )
+        self.objective = replace(self.objective, kv=replace(self.objective.kv, geometry="tokens" if full else "slots"))
 
     def __call__(self, model: nn.Module, batch: Batch, step: int, progress: float) -> LossOutput:
         """Loss of one batch, with every term among the metrics."""
         two: TwoModes = model(batch=batch)
         if not (self.objective.kv_weight or self.objective.attention_weight):
             return self.objective.compare(two, None)
-        built = build_target(two.teacher.kv, self.target, self.slots, batch, step, self.mean)
+        built = build_target(two.teacher.kv, self.target, self.slots, batch.chain, step, self.mean)
         target, self.mean = built.kv, built.mean
-        frame = self._frame(batch) if self.objective.kv.frame == "as_cached" else None
+        frame = self.frame(batch) if self.objective.kv.frame == "as_cached" else None
         weights = self._layer_weights(len(target.layers), progress)
-        if self.objective.kv_weight == "auto":
-            self._resolve(two, target, frame)
-        return self.objective.compare(two, target, frame, weights)
+        objective, metrics = self.objective, ranges(self.target.method, two.teacher.kv)
+        if objective.kv_weight == "auto":
+            self.weight = self.weight or self._balanced(two, target, frame)
+            objective = replace(objective, kv_weight=self.weight)
+            metrics["kv_weight"] = torch.tensor(self.weight)
+        loss = objective.compare(two, target, frame, weights)
+        return LossOutput(loss.loss, loss.metrics | metrics)
 
-    def _resolve(self, two: TwoModes, target: ModelKV, frame: CachedFrame | None) -> None:
-        """Replace ``auto`` by the weight of the first batch, all layers counted."""
+    def _balanced(self, two: TwoModes, target: ModelKV, frame: CachedFrame | None) -> float:
+        """The weight that ``auto`` stands for, from the first batch with all layers counted."""
         loss = self.objective.kv.compare(target, two.student.kv, frame).loss
-        weight = auto_weight(gradient_norm(loss, two.student.kv), reference_norm(two.student.kv))
-        self.objective = replace(self.objective, kv_weight=weight)
+        return auto_weight(gradient_norm(loss, two.student.kv), reference_norm(two.student.kv))
 
     def _layer_weights(self, num_layers: int, progress: float) -> Float[Tensor, " L"] | None:
         share = self.target.anneal_layers
         return annealed_layer_weights(progress, num_layers, share) if progress < share else None
 
-    def _frame(self, batch: Batch) -> CachedFrame:
+    def frame(self, batch: Batch) -> CachedFrame:
+        """Where the target's token 0 and the student's slot 0 stand in their own caches."""
         question = batch.question.lengths
         return CachedFrame(
             ropes=tuple(layer.rope for layer in self.geometry().layers),
             teacher_start=question + batch.cue.lengths + int(self.both_delimiters),
             student_start=question + batch.student_cue.lengths + 1,
         )
+
+
+def ranges(method: CompressorMethod, teacher: ModelKV) -> dict[str, Tensor]:
+    """Smallest and largest I and R of R-KV, mean over layers; nothing for other methods, or where no token can be kept."""
+    if not isinstance(method, RKV) or not teacher.layers[0].mask.any():
+        return {}
+    layers = [method.ranges(layer) for layer in teacher.layers]
+    return {name: torch.stack([layer[name] for layer in layers]).mean() for name in layers[0]}
 
 
 def explicit_step(model: nn.Module, batch: Batch, step: int, progress: float) -> LossOutput:

@@ -6,6 +6,7 @@ Accuracies are shares from 0 to 1; ``made_by`` names the command that writes the
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from math import isfinite, sqrt
 from pathlib import Path
 from statistics import NormalDist
@@ -155,7 +156,7 @@ class Curve(JsonFile):
     def __post_init__(self) -> None:
         if not self.steps or len(self.steps) != len(self.accuracy):
             raise ValueError(f"curve {self.method}: {len(self.steps)} steps, {len(self.accuracy)} accuracies. Give one accuracy a step.")
-        if any(later <= earlier for earlier, later in zip(self.steps, self.steps[1:], strict=False)):
+        if any(later <= earlier for earlier, later in pairwise(self.steps)):
             raise ValueError(f"curve {self.method}: steps do not rise. Give each step once, in order.")
         if not all(0 <= accuracy <= 1 for accuracy in self.accuracy):
             raise ValueError(f"curve {self.method}: an accuracy is not between 0 and 1. Give shares, not percent.")
@@ -165,7 +166,7 @@ class Curve(JsonFile):
 class ProbesRecord(JsonFile):
     """``probes.json``: are the latents used?"""
 
-    made_by: ClassVar[str] = "kvdistill evaluate"
+    made_by: ClassVar[str] = "kvdistill demo"
 
     zeroed: float
     """Accuracy with the latents set to zero."""

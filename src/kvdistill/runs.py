@@ -1,10 +1,11 @@
 """From a configuration to a trained, evaluated student and the files that tell how it came about."""
 
 import platform
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -20,7 +21,8 @@ from kvdistill.data import collate, encode_all, load
 from kvdistill.evaluation.evaluate import Evaluator
 from kvdistill.jsonfile import write_atomic
 from kvdistill.latent.reasoner import LatentReasoner
-from kvdistill.pipeline import Distillation, Step, Target, explicit_step
+from kvdistill.losses import OtherSample, Shuffled
+from kvdistill.pipeline import Step, explicit_step
 from kvdistill.record import EvaluationRecord, Metrics, RunRecord
 from kvdistill.reporting.report import write_report
 from kvdistill.students import build_student, template_of
@@ -56,7 +58,7 @@ def train(config: RunConfig, command: str | None = None) -> Trained:
     if config.training.task == "latent" and not model.config.taught:
         model.start_feedback()
         model.config.taught = True
-    samples = read_data(config.data, config.data.train, model, config.training.task == "direct")
+    samples = _with_partners(config, read_data(config.data, config.data.train, model, config.training.task == "direct"))
     trainer = _trainer(config, model, samples, folder)
     trainer.train()
     trainer.accelerator.wait_for_everyone()
@@ -114,11 +116,12 @@ def evaluator_of(config: RunConfig, timed: int = 32) -> Evaluator:
 
 
 def evaluate_run(config: RunConfig, model: LatentReasoner, folder: Path) -> tuple[EvaluationRecord, ...]:
-    """Evaluate on the test set, where there is one, in every mode that the configuration names."""
+    """Evaluate on the test set, where there is one, in every mode that the configuration names and the student has learnt."""
     if config.data.test is None:
         return ()
     samples = read_data(config.data, config.data.test, model)[: config.evaluation.num]
-    return tuple(write_evaluation(evaluator_of(config), model, samples, mode, folder, "test") for mode in config.evaluation.modes)
+    modes = [mode for mode in config.evaluation.modes if mode != "latent" or model.config.taught]
+    return tuple(write_evaluation(evaluator_of(config), model, samples, mode, folder, "test") for mode in modes)
 
 
 def write_evaluation(
@@ -133,37 +136,52 @@ def write_evaluation(
     return record
 
 
+def _with_partners(config: RunConfig, samples: tuple[Encoded, ...]) -> tuple[Encoded, ...]:
+    """The samples without the last one, if it would make a batch of its own in which a control finds no partner for it."""
+    paired = isinstance(config.target.control, OtherSample | Shuffled) and config.training.task == "latent"
+    if not paired or len(samples) % config.training.batch_size != 1:
+        return samples
+    print(f"1 of {len(samples)} examples left out: the control {config.target.control.kind} needs batches of 2 or more", file=sys.stderr)
+    return samples[:-1]
+
+
 def _trainer(config: RunConfig, model: LatentReasoner, samples: tuple[Encoded, ...], folder: Path) -> LatentTrainer:
-    section = config.training
-    assert model.tokenizer is not None
-    callbacks = [SaveWhen(section.save_steps), WriteMetrics(folder / "metrics.jsonl")]
+    section, metrics = config.training, Metrics(folder / "metrics.jsonl")
+    callbacks = [SaveWhen(section.save_steps), WriteMetrics(metrics.path)]
     if config.data.validation is not None:
         validation = read_data(config.data, config.data.validation, model)[: config.evaluation.during_training]
-        reasoning = {"latent": "latent", "explicit": "cot", "direct": "direct"}[section.task]
-        evaluator = Evaluator(batch_size=config.evaluation.batch_size, max_new_tokens=config.evaluation.max_new_tokens, timed=0)
-
-        def measure(student: Any, step: int) -> dict[str, float]:
-            accuracy = evaluator.accuracy(student, validation, reasoning)  # pyright: ignore[reportArgumentType]
-            return {"validation_accuracy": accuracy}
-
-        callbacks.append(EvaluateWhen(measure, section.eval_steps, Metrics(folder / "metrics.jsonl")))
-    pad = model.tokenizer.pad_token_id
+        callbacks.append(EvaluateWhen(_measure(config, validation), section.eval_steps, metrics))
     return LatentTrainer(
         model=model,
         args=training_arguments(section),
         train_dataset=list(samples),
-        data_collator=partial(_collate, pad_id=pad),
+        data_collator=partial(_collate, pad_id=pad_id(model)),
         callbacks=callbacks,
         step=step_of(config, model),
     )
 
 
+def _measure(config: RunConfig, validation: Sequence[Encoded]) -> Callable[[Any, int], dict[str, float]]:
+    """What is measured during training: accuracy in the way of reasoning that is trained."""
+    reasoning: Any = {"latent": "latent", "explicit": "cot", "direct": "direct"}[config.training.task]
+    evaluator = replace(evaluator_of(config, timed=0), progress=False)
+
+    def measure(student: Any, step: int) -> dict[str, float]:
+        return {"validation_accuracy": evaluator.accuracy(student, validation, reasoning)}
+
+    return measure
+
+
 def step_of(config: RunConfig, model: LatentReasoner) -> Step:
     """The loss that the configuration asks for."""
-    if config.training.task != "latent":
-        return explicit_step
-    target = Target(method=config.target.method, control=config.target.control, anneal_layers=config.target.anneal_layers)
-    return Distillation(target, config.loss, model.config.slots, model.geometry, model.config.delimiters == "both")
+    return config.distillation(model.geometry) if config.training.task == "latent" else explicit_step
+
+
+def pad_id(model: LatentReasoner) -> int:
+    """The id that fills the gaps of a batch; masks say where they are."""
+    assert model.tokenizer is not None
+    assert isinstance(model.tokenizer.pad_token_id, int)
+    return model.tokenizer.pad_token_id
 
 
 def _collate(samples: Sequence[Encoded], pad_id: int) -> dict[str, Batch]:
@@ -171,11 +189,14 @@ def _collate(samples: Sequence[Encoded], pad_id: int) -> dict[str, Batch]:
 
 
 def _fresh_folder(config: RunConfig) -> Path:
+    """The run's folder, without what an earlier run wrote there: its checkpoints would pass for this one's."""
     folder = Path(config.training.output_dir)
     if (folder / "run.json").is_file() and not config.training.overwrite:
         raise ValueError(f"{folder} already holds a run: choose another --training.output_dir, or say --training.overwrite true.")
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "metrics.jsonl").unlink(missing_ok=True)
+    for pattern in ("checkpoint-*", ".checkpoint-*", "evaluation_*", "metrics.jsonl", "report.*", "runs"):
+        for old in folder.glob(pattern):
+            shutil.rmtree(old) if old.is_dir() else old.unlink()
     return folder
 
 
@@ -183,6 +204,12 @@ def _commit() -> str | None:
     where = Path(__file__).resolve().parent
     done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=where, capture_output=True, text=True, check=False)
     return done.stdout.strip() or None if done.returncode == 0 else None
+
+
+def to_device(model: LatentReasoner) -> LatentReasoner:
+    """The model on the GPU, where there is one."""
+    model.to("cuda" if torch.cuda.is_available() else "cpu")  # pyright: ignore[reportArgumentType]
+    return model
 
 
 def hardware() -> str:

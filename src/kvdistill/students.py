@@ -1,15 +1,17 @@
 """From a configuration to the student that training starts from: tokenizer, backbone, latent slots."""
 
+from collections.abc import Iterable
 from dataclasses import asdict
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import TypeAdapter
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from kvdistill.config import Lora, ModelSection, RunConfig, SyntheticData
 from kvdistill.data import Template, default_template, word_tokenizer
+from kvdistill.data.template import template_from
 from kvdistill.latent.config import LatentConfig
 from kvdistill.latent.reasoner import LatentReasoner, add_latent_tokens
 
@@ -17,49 +19,64 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 def build_student(config: RunConfig) -> LatentReasoner:
-    """The student that training starts from: a new one on a backbone, or a saved one."""
-    if config.model.name is not None and _is_student(config.model.name):
-        return _saved_student(config)
+    """The student that training starts from: a new one on a backbone, or a saved one.
+
+    Raises:
+        ValueError: in words, if what the configuration names is not there, cannot be captured, or was saved with other settings.
+    """
+    model = _saved_student(config) if _is_student(config.model.name) else _new_student(config)
+    model.want_attention = config.loss.attention_weight > 0
+    return model
+
+
+def _new_student(config: RunConfig) -> LatentReasoner:
     tokenizer = load_tokenizer(config)
     add_latent_tokens(tokenizer)
-    backbone = load_backbone(config.model, tokenizer)
-    template = config.data.template or default_template(tokenizer)
     latent = LatentConfig(
         slots=config.latent.slots,
         passes=config.latent.passes,
         feedback=config.latent.feedback,
         delimiters=config.latent.delimiters,
-        template=asdict(template),
+        template=asdict(config.data.template or default_template(tokenizer)),
         lora=_lora(config.model),
-        base=config.model.name if isinstance(config.model.tuning, Lora) else None,
+        base=_anywhere(config.model.name) if isinstance(config.model.tuning, Lora) else None,
     )
-    model = LatentReasoner.build(backbone, tokenizer, latent)
-    model.want_attention = config.loss.attention_weight > 0
-    return model
+    return LatentReasoner.build(load_backbone(config.model, tokenizer), tokenizer, latent)
 
 
 def load_backbone(section: ModelSection, tokenizer: PreTrainedTokenizerBase) -> Any:
     """The causal language model that ``section`` names or describes.
 
     Raises:
-        ValueError: if nothing is there, in words.
+        ValueError: if nothing is there, or the description is misspelt, in words.
     """
-    attention = {} if section.attention is None else {"attn_implementation": section.attention}
+    options: dict[str, Any] = {"dtype": DTYPES[section.dtype]}
+    options |= {} if section.attention is None else {"attn_implementation": section.attention}
     if section.name is None:
-        settings = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
-        settings |= {"bos_token_id": tokenizer.bos_token_id} | dict(section.config or {})
-        if "model_type" not in settings:
-            raise ValueError("model.config names no model_type: give one of transformers', such as 'llama' or 'gpt2'.")
-        return AutoModelForCausalLM.from_config(AutoConfig.for_model(**settings), dtype=DTYPES[section.dtype], **attention)
+        return AutoModelForCausalLM.from_config(_described(section.config or {}, tokenizer), **options)
+    options |= {"trust_remote_code": section.trust_remote_code, "use_safetensors": True}
     try:
-        return AutoModelForCausalLM.from_pretrained(
-            section.name, dtype=DTYPES[section.dtype], trust_remote_code=section.trust_remote_code, use_safetensors=True, **attention
-        )
+        return AutoModelForCausalLM.from_pretrained(section.name, **options)
     except OSError as error:
-        raise ValueError(
-            f"model.name: {section.name!r} could not be loaded: it is neither a folder with a model nor reachable on the hub. "
-            f"({str(error).splitlines()[0]})"
-        ) from error
+        raise _not_there("model.name", section.name, error) from error
+
+
+def _described(settings: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> Any:
+    """transformers' configuration with these settings; the tokenizer fills in what belongs to it."""
+    kind = str(settings.get("model_type"))
+    if kind not in CONFIG_MAPPING:
+        raise ValueError(f"model.config.model_type is {kind!r}: give one of transformers', such as 'llama'.{_near(kind, CONFIG_MAPPING)}")
+    build: Any = CONFIG_MAPPING[kind]
+    known = build().to_dict().keys() | build.attribute_map | {"rope_theta", "rope_scaling"}
+    for name in settings.keys() - known:
+        raise ValueError(f"model.config: {kind} has no setting {name!r}.{_near(name, known)}")
+    own = {"vocab_size": len(tokenizer)} | {name: getattr(tokenizer, name) for name in ("pad_token_id", "eos_token_id", "bos_token_id")}
+    return build(**own | {name: value for name, value in settings.items() if name != "model_type"})
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    near = get_close_matches(name, list(known), n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""
 
 
 def load_tokenizer(config: RunConfig) -> PreTrainedTokenizerBase:
@@ -77,14 +94,11 @@ def load_tokenizer(config: RunConfig) -> PreTrainedTokenizerBase:
             )
         prompt = config.data.template.prompt.split() if config.data.template is not None else []
         return word_tokenizer([*train.task.words(), *prompt])
-    if name.endswith(".json"):
-        if not Path(name).is_file():
-            raise ValueError(f"model.tokenizer: there is no file {name}.")
-        tokenizer: PreTrainedTokenizerBase = PreTrainedTokenizerFast(tokenizer_file=name)
-    else:
-        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=section.trust_remote_code)
-    for token, text in section.special_tokens.items():
-        setattr(tokenizer, token, text)
+    try:
+        tokenizer = _tokenizer(name, section.trust_remote_code)
+    except OSError as error:
+        raise _not_there("model.name" if section.tokenizer is None else "model.tokenizer", name, error) from error
+    _name_tokens(tokenizer, section.special_tokens)
     if tokenizer.eos_token_id is None or tokenizer.pad_token_id is None:
         lacking = "end-of-sequence" if tokenizer.eos_token_id is None else "padding"
         raise ValueError(
@@ -94,9 +108,37 @@ def load_tokenizer(config: RunConfig) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
+def _name_tokens(tokenizer: PreTrainedTokenizerBase, special: dict[str, str]) -> None:
+    for token, text in special.items():
+        if token not in tokenizer.SPECIAL_TOKENS_ATTRIBUTES:
+            near = _near(token, tokenizer.SPECIAL_TOKENS_ATTRIBUTES)
+            raise ValueError(f"model.special_tokens: there is no special token {token!r}.{near}")
+        if text not in tokenizer.get_vocab():
+            raise ValueError(f"model.special_tokens: {text!r} is no token of {tokenizer.name_or_path}. Name one of its own.")
+        setattr(tokenizer, token, text)
+
+
 def template_of(model: LatentReasoner) -> Template:
     """The template that the student was taught with."""
-    return TypeAdapter(Template).validate_python(model.config.template)
+    return template_from(model.config.template or {})
+
+
+def _tokenizer(name: str, trust_remote_code: bool) -> PreTrainedTokenizerBase:
+    if not name.endswith(".json"):
+        return AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
+    if not Path(name).is_file():
+        raise FileNotFoundError(f"there is no file {name}")
+    return PreTrainedTokenizerFast(tokenizer_file=name)
+
+
+def _not_there(option: str, name: str, error: OSError) -> ValueError:
+    reason = str(error).strip().splitlines()[0]
+    return ValueError(f"{option}: {name!r} could not be loaded: it is neither here nor can it be had from the hub ({reason}).")
+
+
+def _anywhere(name: str | None) -> str | None:
+    """A folder by its full path, since a checkpoint that names it may be loaded from elsewhere; a hub name as it is."""
+    return str(Path(name).resolve()) if name is not None and Path(name).is_dir() else name
 
 
 def _lora(section: ModelSection) -> dict[str, Any] | None:
@@ -106,16 +148,29 @@ def _lora(section: ModelSection) -> dict[str, Any] | None:
     return {"r": tuning.r, "lora_alpha": tuning.alpha, "lora_dropout": tuning.dropout, "target_modules": tuning.targets}
 
 
-def _is_student(name: str) -> bool:
-    path = Path(name) / "config.json"
+def _is_student(name: str | None) -> bool:
+    path = Path(name or "") / "config.json"
     return path.is_file() and '"kvdistill_latent"' in path.read_text(encoding="utf-8")
 
 
 def _saved_student(config: RunConfig) -> LatentReasoner:
-    model = LatentReasoner.from_pretrained(str(config.model.name), dtype=DTYPES[config.model.dtype])
-    if model.config.feedback != config.latent.feedback:
-        raise ValueError(f"{config.model.name} was built with feedback {model.config.feedback!r}: set latent.feedback to that.")
-    model.config.slots, model.config.passes = config.latent.slots, config.latent.passes
-    model.config.delimiters = config.latent.delimiters
-    model.want_attention = config.loss.attention_weight > 0
+    """A saved student with the configuration's slots and passes; what its weights depend on has to be as it was saved."""
+    section, name = config.model, str(config.model.name)
+    attention = {} if section.attention is None else {"attn_implementation": section.attention}
+    model = LatentReasoner.from_pretrained(name, dtype=DTYPES[section.dtype], **attention)
+    saved, lora = model.config, _lora(section)
+    template = saved.template if config.data.template is None else asdict(config.data.template)
+    for option, wanted, found in (
+        ("latent.feedback", config.latent.feedback, saved.feedback),
+        ("model.tuning.kind", section.tuning.kind, "full" if saved.lora is None else "lora"),
+        ("model.tuning", lora, saved.lora and {key: value for key, value in saved.lora.items() if key in (lora or {})}),
+        ("data.template", template, saved.template),
+        ("model.tokenizer", section.tokenizer, None),
+        ("model.special_tokens", section.special_tokens, {}),
+    ):
+        if wanted != found:
+            raise ValueError(
+                f"{name} is a latent student saved with {option} = {found!r}, and cannot go on with {wanted!r}: change {option}."
+            )
+    saved.slots, saved.passes, saved.delimiters = config.latent.slots, config.latent.passes, config.latent.delimiters
     return model

@@ -2,17 +2,18 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import torch
 
-from kvdistill.config import RunConfig, load
+from kvdistill.config import DataSection, FileData, RunConfig, changed, load, parse
 from kvdistill.data import collate
-from kvdistill.kv import LossOutput, ModelKV
-from kvdistill.pipeline import Distillation, build_target
-from kvdistill.runs import examples, read_data, step_of
+from kvdistill.kv import Geometry, LossOutput, ModelKV
+from kvdistill.latent.reasoner import LatentReasoner
+from kvdistill.pipeline import Built, build_target
+from kvdistill.runs import examples, pad_id, read_data, to_device
 from kvdistill.students import build_student
+from kvdistill.text import Batch, Example
 
 T = TypeVar("T")
 
@@ -37,80 +38,52 @@ PICO: dict[str, Any] = {
 """What is walked where no configuration is given: a Llama of two layers with random weights, on the embedded task."""
 
 
-@dataclass
-class Printer:
-    """Times a station and prints its line."""
-
-    lines: list[str] = field(default_factory=list)
-
-    def station(self, name: str, work: Callable[[], T], say: Callable[[T], str]) -> T:
-        """Run a station; say what came out and how long it took."""
-        start = time.perf_counter()
-        result = work()
-        line = f"{name:<10} {say(result):<96} {1000 * (time.perf_counter() - start):9.1f} ms"
-        print(line, flush=True)
-        self.lines.append(line)
-        return result
-
-
 def walk(path: str | None, overrides: list[str]) -> LossOutput:
     """Walk one batch of the configuration's training data to its loss and back, printing a line a station.
 
     Raises:
-        ValueError: as a training run with this configuration would.
+        ValueError: as a training run with this configuration would, or if it trains no latents.
     """
-    config = load(path, overrides) if path is not None else _pico(overrides)
-    printer = Printer()
+    config = parse(changed(PICO, overrides), "the command line") if path is None else load(path, overrides)
+    if config.training.task != "latent":
+        raise ValueError(f"training.task is {config.training.task!r}, so there is no latent walk to show. Set --training.task latent.")
     torch.manual_seed(config.training.seed)
-    found = printer.station("text", lambda: _few(config), lambda some: f"{len(some)} examples; the first: {_short(some[0].question)}")
-    del found
-    model = printer.station("student", lambda: build_student(config), lambda m: _described(m))
-    batch = printer.station("data", lambda: collate(_encoded(config, model), _pad_id(model)).to(model.device), lambda b: _lengths(b))
-    printer.station("capture", model.geometry, _rotations)
-    two = printer.station(
-        "latent", lambda: model(batch), lambda t: f"teacher mode {_shape(t.teacher.kv)}; latent slots {_shape(t.student.kv)}"
-    )
+    data = _few(config)
+    station("text", lambda: examples(data.train), _first)
+    model = station("student", lambda: to_device(build_student(config)), _described)
+    batch = station("data", lambda: collate(read_data(data, data.train, model), pad_id(model)).to(model.device), _lengths)
+    station("capture", model.geometry, _rotations)
+    two = station("latent", lambda: model(batch), lambda t: f"teacher mode {_shape(t.teacher.kv)}; latent slots {_shape(t.student.kv)}")
     print(f"{'align':<10} nothing to align: teacher and student are one model")
     print(f"{'fuse':<10} nothing to fuse: one teacher")
-    step = step_of(config, model)
-    if not isinstance(step, Distillation):
-        raise ValueError("training.task is not 'latent': there is no latent walk to show. Set --training.task latent.")
-    slots = model.config.slots
-    kept = printer.station(
-        "compress",
-        lambda: build_target(two.teacher.kv, step.target, slots, batch, 0),
-        lambda b: f"{step.target.method.kind} -> {_shape(b.kv)}",
-    )
-    del kept
-    loss = printer.station("loss", lambda: step(model, batch, 0, 0.0), _terms)
-    printer.station("backward", loss.loss.backward, lambda _: f"gradients in {_with_gradient(model)} weights tensors")
+    step = config.distillation(model.geometry)
+
+    def compressed() -> Built:
+        return build_target(two.teacher.kv, step.target, step.slots, batch.chain, 0)
+
+    station("compress", compressed, lambda built: f"{step.target.method.kind}, control {step.target.control.kind} -> {_shape(built.kv)}")
+    loss = station("loss", lambda: step(model, batch, 0, 0.0), _terms)
+    station("backward", loss.loss.backward, lambda _: f"gradients in {_with_gradient(model)} trained tensors")
     return loss
 
 
-def _pico(overrides: list[str]) -> RunConfig:
-    import json
-
-    words = [word for name, value in _flat(PICO) for word in (f"--{name}", json.dumps(value))]
-    return load(None, [*words, *overrides])
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    pairs: list[tuple[str, Any]] = []
-    for name, value in tree.items():
-        pairs += _flat(value, f"{prefix}{name}.") if isinstance(value, dict) and name != "config" else [(f"{prefix}{name}", value)]
-    return pairs
+def station(name: str, work: Callable[[], T], say: Callable[[T], str]) -> T:
+    """Run a station; print what came out and how long it took."""
+    start = time.perf_counter()
+    result = work()
+    print(f"{name:<10} {say(result):<96} {1000 * (time.perf_counter() - start):9.1f} ms", flush=True)
+    return result
 
 
-def _few(config: RunConfig) -> list[Any]:
-    return examples(config.data.train)[: config.training.batch_size]
+def _few(config: RunConfig) -> DataSection:
+    """The first batch of the training data, and nothing more read than that."""
+    train, size = config.data.train, config.training.batch_size
+    name = "limit" if isinstance(train, FileData) else "num"
+    return config.data.model_copy(update={"train": train.model_copy(update={name: min(getattr(train, name) or size, size)})})
 
 
-def _encoded(config: RunConfig, model: Any) -> Any:
-    return read_data(config.data, config.data.train, model)[: config.training.batch_size]
-
-
-def _pad_id(model: Any) -> int:
-    return model.tokenizer.pad_token_id
+def _first(some: list[Example]) -> str:
+    return f"{len(some)} examples; the first: {_short(some[0].question)}"
 
 
 def _short(text: str, width: int = 60) -> str:
@@ -118,20 +91,20 @@ def _short(text: str, width: int = 60) -> str:
     return text if len(text) <= width else text[: width - 3] + "..."
 
 
-def _described(model: Any) -> str:
+def _described(model: LatentReasoner) -> str:
     config = model.config
     count = sum(parameter.numel() for parameter in model.parameters())
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    return f"{config.backbone.model_type}, {count:,} weights, {trained:,} trained; {config.slots} slots, {config.passes} passes"
+    return f"{type(model.backbone).__name__}, {count:,} weights, {trained:,} trained; {config.slots} slots, {config.passes} passes"
 
 
-def _lengths(batch: Any) -> str:
+def _lengths(batch: Batch) -> str:
     parts = ("question", "cot", "prompt", "answer")
     widths = ", ".join(f"{name} {getattr(batch, name).ids.shape[1]}" for name in parts)
     return f"{len(batch)} samples, padded to: {widths} tokens"
 
 
-def _rotations(geometry: Any) -> str:
+def _rotations(geometry: Geometry) -> str:
     kinds = {
         layer.positional
         if layer.rope is None
@@ -152,6 +125,6 @@ def _terms(loss: LossOutput) -> str:
     return f"{float(loss.loss.detach()):.4f} = {terms}"
 
 
-def _with_gradient(model: Any) -> str:
+def _with_gradient(model: LatentReasoner) -> str:
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     return f"{sum(parameter.grad is not None for parameter in trained)} of {len(trained)}"

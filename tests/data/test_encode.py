@@ -101,6 +101,8 @@ def test_step_ends_by_hand() -> None:
     assert step_ends(swallowed, steps) == (1, 2)
     shared = Segment(text, (0,) * 4, ((0, 2), (0, 2), (3, 4), (3, 4)))
     assert step_ends(shared, steps) == (1, 3)
+    without_width = Segment(text, (0,) * 3, ((0, 2), (1, 1), (3, 4)))
+    assert step_ends(without_width, steps) == (0, 2)
     assert step_ends(Segment(text, (), ()), steps) == ()
 
 

@@ -1,20 +1,27 @@
 """Both modes against plain calls of the same transformers model, and against themselves in other company."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor
+from transformers import DynamicCache
 
 import pico
-from kvdistill.capture.attention import PREFIX
+import pico_slow
 from kvdistill.kv import ModelOutput, TwoModes
+from kvdistill.latent.config import LatentConfig
 from kvdistill.latent.reasoner import LatentReasoner
 
-SHAPES = [(5, 2), (4, 4), (4, 1), (3, 0)]
+FEW = ("llama", "gpt2", "gemma3")
+WIDE = [(name, (5, 2)) for name in pico.CONFIGS]
+NARROW = [(name, shape) for name in FEW for shape in ((4, 4), (4, 1), (3, 0))]
+"""Slots and passes: two passes for every architecture, the ends of the range for three that differ most."""
 
 
 def cued() -> tuple[dict[str, tuple[int, ...]], ...]:
     """Samples whose question ends differently for the two modes."""
-    return tuple({**row, "cue": (7,), "student_cue": (8, 9)} for row in pico.samples(4))
+    return tuple({**row, "cue": (7,), "student_cue": (8, 9)} for row in pico.samples(3))
 
 
 def everything(two: TwoModes, sample: int) -> Tensor:
@@ -31,10 +38,9 @@ def everything(two: TwoModes, sample: int) -> Tensor:
     return torch.cat([part.reshape(-1) for part in parts])
 
 
-@pytest.mark.parametrize(("shape", "delimiters"), [((5, 2), "both"), ((4, 4), "student"), ((3, 0), "both")])
-@pytest.mark.parametrize("name", list(pico.CONFIGS))
-def test_a_sample_does_not_depend_on_its_neighbours(name: str, shape: tuple[int, int], delimiters: str) -> None:
-    model = pico.reasoner(name, slots=shape[0], passes=shape[1], delimiters=delimiters)
+@pytest.mark.parametrize(("name", "shape"), WIDE + NARROW)
+def test_a_sample_does_not_depend_on_its_neighbours(name: str, shape: tuple[int, int]) -> None:
+    model = pico.reasoner(name, slots=shape[0], passes=shape[1], delimiters="student" if shape[0] == shape[1] else "both")
     model.want_attention = True
     rows = cued()
     with torch.no_grad():
@@ -45,53 +51,223 @@ def test_a_sample_does_not_depend_on_its_neighbours(name: str, shape: tuple[int,
                 assert (everything(two, index) - alone).abs().max() < 1e-5
 
 
-def plain(model: LatentReasoner, embeds: Tensor) -> tuple[Tensor, Tensor, list[tuple[Tensor, Tensor]]]:
-    """One unpadded sample through transformers' own causal model: logits, hidden states, cache."""
-    backbone = model.backbone
-    backbone.config._attn_implementation = backbone.config._attn_implementation.removeprefix(PREFIX)
-    output = backbone(inputs_embeds=embeds, use_cache=True, output_hidden_states=True)
-    backbone.config._attn_implementation = PREFIX + backbone.config._attn_implementation
-    cache = [(layer.keys, layer.values) for layer in output.past_key_values.layers]
-    return output.logits[0], torch.stack(output.hidden_states)[:, 0], cache
+def spread(model: LatentReasoner, layer: pico_slow.Projected, layer_id: int, first: int, count: int, rows: list[int]) -> Tensor:
+    """Slow attention of ``rows`` over ``count`` columns from ``first`` on."""
+    return pico_slow.attended(model.backbone.config, layer_id, layer, list(range(first, first + count)), rows)[None]
 
 
-def slow_student(model: LatentReasoner, row: dict[str, tuple[int, ...]]) -> tuple[Tensor, Tensor, list[tuple[Tensor, Tensor]]]:
-    """All M slots recomputed from the first token on in every pass, and read with the answer behind them."""
-    special, slots = model.special, model.config.slots
-    head = model.embed(torch.tensor([[*row["question"], *row["student_cue"], special.bot]]))
-    tail = model.embed(torch.tensor([[special.eot, *row["prompt"], *row["answer"]]]))
-    latents = model.embed(torch.full((1, slots), special.latent))
-    for _ in range(model.config.passes):
-        _, hidden, _ = plain(model, torch.cat((head, latents), 1))
-        before = hidden[-1][None, head.shape[1] - 1 : -1]
-        latents = model.feedback(before)
-    return plain(model, torch.cat((head, latents, tail), 1))
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("name", list(pico.CONFIGS))
+@pytest.mark.parametrize(("name", "shape"), WIDE + NARROW)
 def test_both_modes_equal_plain_calls_of_the_model(name: str, shape: tuple[int, int]) -> None:
+    """Logits, hidden states, un-rotated keys, values and attention of one sample, recomputed from the first token on."""
     model = pico.reasoner(name, slots=shape[0], passes=shape[1], delimiters="both")
-    model.geometry()
+    model.want_attention = True
     row = cued()[0]
     with torch.no_grad():
         two = model(pico.batch((row,)))
         text = [*row["question"], *row["cue"], model.special.bot, *row["cot"], model.special.eot, *row["prompt"], *row["answer"]]
-        logits, hidden, _ = plain(model, model.embed(torch.tensor([text])))
-        s_logits, s_hidden, s_cache = slow_student(model, row)
-    answer, labels = len(row["answer"]), len(row["cot"]) + 1 + len(row["prompt"]) + len(row["answer"])
-    check_rows(two.teacher, logits[-labels - 1 : -1], text[-labels:], answer)
-    check_rows(two.student, s_logits[-answer - 1 : -1], list(row["answer"]), answer)
-    torch.testing.assert_close(two.teacher.hidden[0], hidden[:, -answer - 1], rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(two.student.hidden[0], s_hidden[:, -answer - 1], rtol=1e-4, atol=1e-5)
+        teacher = model.embed(torch.tensor([text]))
+        tail = model.embed(torch.tensor([[model.special.eot, *row["prompt"], *row["answer"]]]))
+        student = torch.cat((pico_slow.thought(model, row), tail), 1)
+    labels = len(row["cot"]) + 1 + len(row["prompt"]) + len(row["answer"])
+    check(model, two.teacher, teacher, (text[-labels:], len(row["answer"])), len(row["question"]) + 2, len(row["cot"]))
     first = len(row["question"]) + len(row["student_cue"]) + 1
-    for layer, (_, values) in zip(two.student.kv.layers, s_cache, strict=True):
-        own = values[:, :, first : first + shape[0]]
-        if own.shape[2] == shape[0] and values.shape[2] > first + shape[0]:
-            torch.testing.assert_close(layer.values, own, rtol=1e-4, atol=1e-5)
+    check(model, two.student, student, (list(row["answer"]), len(row["answer"])), first, shape[0])
 
 
-def check_rows(mode: ModelOutput, logits: Tensor, labels: list[int], answer: int) -> None:
-    torch.testing.assert_close(mode.rows.logits, logits, rtol=1e-4, atol=1e-5)
+def check(model: LatentReasoner, mode: ModelOutput, embeds: Tensor, labelled: tuple[list[int], int], first: int, count: int) -> None:
+    """``mode`` against one plain call over ``embeds``, whose cache stands in ``count`` columns from ``first`` on."""
+    labels, answer = labelled
+    with torch.no_grad():
+        logits, hidden, _ = pico_slow.plain(model, embeds)
+        _, layers = pico_slow.projected(model.backbone, inputs_embeds=embeds)
+    torch.testing.assert_close(mode.rows.logits, logits[-len(labels) - 1 : -1], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(mode.hidden[0], hidden[:, -answer - 1], rtol=1e-4, atol=1e-5)
     assert mode.rows.labels.tolist() == labels
     assert mode.rows.is_answer.tolist() == [False] * (len(labels) - answer) + [True] * answer
+    rows = list(range(embeds.shape[1] - answer - 1, embeds.shape[1] - 1))
+    for layer_id, layer in enumerate(mode.kv.layers):
+        own = layers[layer_id]
+        torch.testing.assert_close(layer.keys, own.keys[:, :, first : first + count], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(layer.values, own.values[:, :, first : first + count], rtol=1e-4, atol=1e-5)
+        attention = layer.importance if mode.attention is None else mode.attention[layer_id]
+        torch.testing.assert_close(attention.double(), spread(model, own, layer_id, first, count, rows), rtol=1e-4, atol=1e-6)
+
+
+COUNTED = {"question": (3, 4, 5, 6, 7), "cue": (), "student_cue": (), "cot": (8,) * 6, "prompt": (9, 9), "answer": (5, 6, 2)}
+
+
+@pytest.mark.parametrize(
+    ("shape", "delimiters", "columns"),
+    [
+        # Packed: question 5, bot 1, placeholders, chain of thought 6, prompt 2, answer 3, less the last token that predicts nothing.
+        ((5, 2), "student", [19, 4, 4 + 5]),
+        ((5, 2), "both", [21, 4, 4 + 5]),
+        ((4, 4), "student", [16, 1, 1, 1, 1 + 5]),
+        ((4, 1), "student", [19, 4 + 5]),
+        ((3, 0), "student", [5 + 1 + 3 + 6 + 11 - 1]),
+    ],
+)
+def test_calls_and_columns_by_hand(shape: tuple[int, int], delimiters: str, columns: list[int]) -> None:
+    """1 + T calls; the question stands in the first alone, each pass reads M - T + 1 slots, the last also the tail of 5."""
+    model = pico.reasoner(slots=shape[0], passes=shape[1], delimiters=delimiters)
+    model.geometry()
+    seen: list[int] = []
+    heads: list[int] = []
+    model.body.register_forward_pre_hook(lambda _, args, kwargs: seen.append(kwargs["inputs_embeds"].shape[1]), with_kwargs=True)
+    model.backbone.lm_head.register_forward_pre_hook(lambda _, args: heads.append(args[0].shape[0]))
+    model(pico.batch((COUNTED,) * 3))
+    assert seen == columns
+    assert heads == [3 * (11 + (delimiters == "both")), 3 * 3]
+
+
+def test_teacher_mode_alone_is_teacher_mode() -> None:
+    model, batch = pico.reasoner(slots=4, passes=2), pico.batch(cued())
+    columns: list[int] = []
+    with torch.no_grad():
+        two = model(batch)
+        model.body.register_forward_pre_hook(lambda _, args, kwargs: columns.append(kwargs["inputs_embeds"].shape[1]), with_kwargs=True)
+        alone = model(batch, "teacher")
+    assert len(columns) == 1
+    torch.testing.assert_close(alone.rows.logits, two.teacher.rows.logits, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(alone.kv.layers[2].keys, two.teacher.kv.layers[2].keys, rtol=1e-4, atol=1e-5)
+    assert alone.attention is None
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2", "gemma3", "qwen3"])
+def test_as_many_passes_as_slots_is_the_recurrence(name: str) -> None:
+    """T = M against slot after slot on a growing cache of transformers."""
+    model, row = pico.reasoner(name, slots=4, passes=4), cued()[1]
+    with torch.no_grad():
+        two = model(pico.batch((row,)))
+        model.backbone.config._attn_implementation = "sdpa"
+        cache = DynamicCache(config=model.backbone.config)
+        read = partial(model.backbone, past_key_values=cache, use_cache=True, output_hidden_states=True)
+        output = read(inputs_embeds=model.embed(torch.tensor([[*row["question"], *row["student_cue"], model.special.bot]])))
+        for _ in range(4):
+            output = read(inputs_embeds=model.feedback(output.hidden_states[-1][:, -1:]))
+        logits = read(inputs_embeds=model.embed(torch.tensor([[model.special.eot, *row["prompt"], *row["answer"]]]))).logits[0]
+    answer = len(row["answer"])
+    torch.testing.assert_close(two.student.rows.logits, logits[-answer - 1 : -1], rtol=1e-4, atol=1e-5)
+
+
+def cross_entropy(mode: ModelOutput) -> Tensor:
+    return torch.nn.functional.cross_entropy(mode.rows.logits, mode.rows.labels, reduction="sum")
+
+
+def gradients(model: LatentReasoner, loss: Tensor) -> dict[str, Tensor]:
+    model.zero_grad()
+    loss.backward()
+    return {name: parameter.grad.clone() for name, parameter in model.named_parameters() if parameter.grad is not None}
+
+
+def slow_loss(model: LatentReasoner, row: dict[str, tuple[int, ...]]) -> Tensor:
+    """Both modes' cross entropy and the sum of the latent values, from plain calls alone."""
+    tail = [model.special.eot, *row["prompt"], *row["answer"]]
+    embeds = torch.cat((pico_slow.thought(model, row), model.embed(torch.tensor([tail]))), 1)
+    logits, _, cache = pico_slow.plain(model, embeds)
+    text = [*row["question"], *row["cue"], *row["cot"], *row["prompt"], *row["answer"]]
+    teacher, _, _ = pico_slow.plain(model, model.embed(torch.tensor([text])))
+    labels, answer, slots = len(row["cot"]) + len(row["prompt"]) + len(row["answer"]), len(row["answer"]), model.config.slots
+    first = embeds.shape[1] - len(tail) - slots
+    loss = torch.nn.functional.cross_entropy(logits[-answer - 1 : -1], torch.tensor(row["answer"]), reduction="sum")
+    loss = loss + torch.nn.functional.cross_entropy(teacher[-labels - 1 : -1], torch.tensor(text[-labels:]), reduction="sum")
+    return loss + sum(values[:, :, first : first + slots].square().sum() for _, values in cache)
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_gradients_equal_those_of_a_slow_recomputation(name: str) -> None:
+    """In float64, through every pass, in a padded batch."""
+    model, rows = pico.reasoner(name, slots=4, passes=3).double(), cued()[:2]
+    two = model(pico.batch(rows, "left", extra=1))
+    values = sum(layer.values.square().sum() for layer in two.student.kv.layers)
+    fast = gradients(model, cross_entropy(two.teacher) + cross_entropy(two.student) + values)
+    slow = gradients(model, sum(slow_loss(model, row) for row in rows))
+    assert fast.keys() == slow.keys() == dict(model.named_parameters()).keys()
+    for parameter, gradient in slow.items():
+        assert (fast[parameter] - gradient).abs().max() <= 1e-5 * (1 + gradient.abs().max()), parameter
+
+
+def distilled(model: LatentReasoner) -> Tensor:
+    """A loss that hangs on logits, keys and values of the student, and the teacher's logits."""
+    two = model(pico.batch(cued()[:2], "left"))
+    kv = sum(layer.keys.square().mean() + layer.values.square().mean() for layer in two.student.kv.layers)
+    return cross_entropy(two.teacher) + cross_entropy(two.student) + kv
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma3"])
+def test_gradient_checkpointing_changes_nothing(name: str) -> None:
+    model = pico.reasoner(name, slots=4, passes=2).train()
+    model.geometry()
+    layers: list[int] = []
+    model.body.layers[0].mlp.register_forward_pre_hook(lambda *_: layers.append(1))
+    loss = distilled(model)
+    expected = gradients(model, loss)
+    assert len(layers) == 3
+    model.gradient_checkpointing_enable({"use_reentrant": False})
+    again = distilled(model)
+    found = gradients(model, again)
+    assert len(layers) == 3 + 6
+    assert torch.equal(loss, again)
+    for parameter, gradient in expected.items():
+        torch.testing.assert_close(found[parameter], gradient, rtol=1e-5, atol=1e-7)
+
+
+def test_reentrant_checkpointing_is_refused() -> None:
+    model = pico.reasoner(slots=3, passes=1).train()
+    model.gradient_checkpointing_enable({"use_reentrant": True})
+    with pytest.raises(ValueError, match=r"hides the gradients of keys and values: .* \{'use_reentrant': False\}"):
+        model(pico.batch(cued()))
+
+
+def test_the_teacher_is_detached_and_the_student_is_not() -> None:
+    model = pico.reasoner(slots=4, passes=2)
+    model.want_attention = True
+    two = model(pico.batch(cued()))
+    for teacher, student in zip(two.teacher.kv.layers, two.student.kv.layers, strict=True):
+        assert not any(states.requires_grad for states in (teacher.keys, teacher.values, teacher.importance))
+        assert student.keys.requires_grad
+        assert student.values.requires_grad
+        assert student.importance is None
+    assert all(layer.requires_grad for layer in two.student.attention)
+    assert all(torch.allclose(layer.sum(-1), torch.ones(())) for layer in two.student.attention)
+    assert two.teacher.rows.logits.requires_grad
+    assert two.teacher.hidden.requires_grad
+
+
+def test_attention_is_even_where_the_window_hides_every_slot() -> None:
+    """A window of 2 over eot, prompt and answer: importance as well as attention to the slots."""
+    config = pico.CONFIGS["mistral"]()
+    config.sliding_window = 2
+    model = LatentReasoner(LatentConfig(backbone=config, special=dict(pico.SPECIAL), slots=4, passes=2), pico.from_config(config))
+    model.want_attention = True
+    with torch.no_grad():
+        two = model(pico.batch((COUNTED,)))
+    assert torch.equal(two.student.attention[1], torch.full((1, 2, 4), 0.25))
+    torch.testing.assert_close(two.teacher.kv.layers[1].importance, torch.full((1, 2, 6), 1 / 6))
+
+
+def test_attention_only_where_somebody_asks() -> None:
+    assert pico.reasoner(slots=2, passes=1)(pico.batch(cued())).student.attention is None
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2", "qwen3"])
+def test_half_precision_is_near(name: str) -> None:
+    model, batch = pico.reasoner(name, slots=4, passes=2), pico.batch(cued(), "left")
+    with torch.no_grad():
+        exact = model(batch)
+        half = model.to(torch.bfloat16)(batch)
+    for mode in ("teacher", "student"):
+        fine, coarse = getattr(exact, mode), getattr(half, mode)
+        assert coarse.rows.logits.dtype == torch.bfloat16
+        pairs = [(fine.rows.logits, coarse.rows.logits), *((a.keys, b.keys) for a, b in zip(fine.kv.layers, coarse.kv.layers, strict=True))]
+        for a, b in pairs:
+            assert (a - b.float()).norm() < 0.05 * a.norm()
+
+
+def test_chains_of_thought_may_be_empty() -> None:
+    """Direct answers: nothing to distil, nothing that is not a number."""
+    rows = tuple({**row, "cot": ()} for row in cued())
+    output = pico.reasoner()(pico.batch(rows), "teacher")
+    assert output.kv.layers[0].keys.shape[2] == 0
+    assert output.rows.logits.isfinite().all()
+    assert output.rows.is_answer.sum() == sum(len(row["answer"]) for row in rows)

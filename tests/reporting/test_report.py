@@ -3,6 +3,9 @@
 import base64
 import io
 import math
+import re
+from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -27,7 +30,7 @@ SUMMARY = DemoSummary(
     kv_method="rkv",
     latent_by_method={"rkv": 0.932, "right_crop": 0.911, "uniform": 0.874, "step_end": 0.926},
     steps_to_90_e1=None,
-    steps_to_90_kv=1900,
+    steps_to_90_kv=1300,
     passes_cot=41.25,
     passes_latent=7.5,
     minutes=13.7,
@@ -39,8 +42,8 @@ SUMMARY = DemoSummary(
     bars={
         "latents with the KV term": Bar(value=0.932, bar=0.9),
         "gain of the KV term": Bar(value=0.128, bar=0.15),
-        "minutes on this machine": Bar(value=13.7, bar=20.0, at_most=True),
-        "steps until E1 reaches 90 %": Bar(value=None, bar=3000.0),
+        "minutes": Bar(value=13.7, bar=20.0, at_most=True),
+        "steps until E1 reaches 90 %": Bar(value=None, bar=3000.0, at_most=True),
     },
 )
 
@@ -105,43 +108,134 @@ def fill_demo(folder: Path) -> None:
 
 
 class Reader(HTMLParser):
-    """Collects the text, the pictures and whatever would be fetched; tags have to close in order."""
+    """Collects the text, the pictures and whatever else would be fetched; tags have to close in order."""
 
-    def __init__(self, html: str) -> None:
+    def __init__(self, path: Path) -> None:
         super().__init__()
-        self.text: list[str] = []
+        self.words: list[str] = []
         self.pictures: list[str] = []
         self.fetched: list[str] = []
-        self.tags: list[str] = []
         self.open: list[str] = []
-        self.feed(html)
+        self.feed(path.read_text(encoding="utf-8"))
+        assert self.open == []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
+        assert tag not in ("script", "iframe", "object", "embed", "video", "audio")
         if tag not in ("meta", "link", "img"):
             self.open.append(tag)
         for name, value in attrs:
-            if name in ("src", "href"):
-                (self.pictures if (value or "").startswith("data:image/png") else self.fetched).append(value or "")
+            if name in ("src", "href", "srcset", "action"):
+                (self.pictures if tag == "img" else self.fetched).append(value or "")
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        self.text.append(data.replace("\N{NO-BREAK SPACE}", " "))
+        if "style" in self.open:
+            assert "url(" not in data and "@import" not in data
+        else:
+            self.words.append(data.replace("\N{NO-BREAK SPACE}", " ").strip())
 
-    @property
-    def title(self) -> str:
-        return "".join(self.text)
-
-
-def read_html(path: Path) -> tuple[Reader, str]:
-    reader = Reader(path.read_text(encoding="utf-8"))
-    assert reader.open == []
-    return reader, " ".join(reader.text)
+    def pictures_decoded(self) -> int:
+        """How many pictures there are; each has to be a PNG that shows something."""
+        for picture in self.pictures:
+            start, data = picture.split(",", 1)
+            pixels = imread(io.BytesIO(base64.b64decode(data, validate=True)), format="png")
+            assert start == "data:image/png;base64" and pixels.shape[0] > 100 and pixels.shape[1] > 500 and pixels.std() > 0.01
+        return len(self.pictures)
 
 
 @pytest.fixture
 def demo(tmp_path: Path) -> Path:
     fill_demo(tmp_path)
     return tmp_path
+
+
+def test_a_demo_report_shows_every_number_and_asks_for_nothing_outside(demo: Path) -> None:
+    path = write_demo_report(demo)
+    page = Reader(path)
+    assert path == demo / "report.html" and page.pictures_decoded() == 4 and page.fetched == ["data:,"]
+    text = " ".join(page.words)
+    shares = [SUMMARY.cot, SUMMARY.direct, SUMMARY.latent_e1, SUMMARY.latent_kv, SUMMARY.cot_terse, *SUMMARY.latent_by_method.values()]
+    probes = [0.113, 0.097, 0.32, 0.64, 0.871, 0.712, 0.655]
+    numbers = ["41.25", "7.5", "18.5", "13.7", "212.7", "44.9", "63.5", "34.75", "96.1–98.8", "1300", "0.128", "0.15", "3000", "11"]
+    for shown in [f"{100 * share:.1f} %" for share in shares + probes if share is not None] + numbers:
+        assert shown in text, shown
+    for cells in (["gain of the KV term", "0.128", "at least 0.15", "not reached"], ["minutes", "13.7", "at most 20", "reached"]):
+        assert any(page.words[i : i + 4] == cells for i in range(len(page.words))), cells
+    for words in ("without the KV term: never in this run; with it (rkv): step 1300", "rkv won on validation", "2 of 4 bars reached"):
+        assert words in text
+    for words in ("kvdistill demo --seed 11", "0123abc", "<smooth_l1>", "torch", "cut to 1 slot", "7, <b>"):
+        assert words in text
+    assert "Missing" not in text and "demo` again" not in text
+
+
+def test_the_markdown_says_the_same_and_points_at_its_figures(demo: Path) -> None:
+    page = Reader(write_demo_report(demo))
+    markdown = (demo / "report.md").read_text(encoding="utf-8").replace("\N{NO-BREAK SPACE}", " ").replace("\\", "")
+    for words in page.words[1:]:
+        assert all(line in markdown for line in words.splitlines()), words
+    figures = re.findall(r"\]\((figures/\w+\.png)\)", markdown)
+    assert sorted(figures) == ["figures/accuracy.png", "figures/curves.png", "figures/losses.png", "figures/passes.png"]
+    assert all((demo / figure).is_file() for figure in figures)
+
+
+def test_two_files_that_disagree_are_named(demo: Path) -> None:
+    replace(SUMMARY, latent_kv=0.95).write(demo / "summary.json")
+    text = " ".join(Reader(write_demo_report(demo)).words)
+    assert "summary.json says 95.0 % for latent_kv, evaluation_latent_kv.json 93.2 %: run `kvdistill demo` again." in text
+
+
+def test_a_demo_without_evaluations_shows_its_summary(tmp_path: Path) -> None:
+    SUMMARY.write(tmp_path / "summary.json")
+    page = Reader(write_demo_report(tmp_path))
+    text = " ".join(page.words)
+    assert page.pictures_decoded() == 2 and "Seed 11." in text
+    row = page.words.index("explicit CoT, verbose")
+    cells = [word for word in page.words[row:] if word][:8]
+    assert cells == ["explicit CoT, verbose", "97.8 %", "–", "–", "41.25", "–", "212.7", "–"]
+
+
+def test_an_empty_demo_says_what_is_missing_and_what_writes_it(tmp_path: Path) -> None:
+    page = Reader(write_demo_report(tmp_path))
+    text = " ".join(page.words)
+    for name in ("summary.json", "evaluation_cot.json", "curve_*.json", "metrics.jsonl", "latent_by_method", "probes.json", "run.json"):
+        assert name in text
+    assert page.pictures == [] and text.count("kvdistill demo") == 7
+    assert "> Missing: run.json. `kvdistill demo` writes it." in (tmp_path / "report.md").read_text()
+
+
+def test_a_broken_record_stops_the_report_by_name(demo: Path) -> None:
+    (demo / "curve_kv.json").write_text("{")
+    with pytest.raises(ValueError, match=r"curve_kv.json is no JSON"):
+        write_demo_report(demo)
+
+
+@pytest.mark.parametrize(("write", "command"), [(write_demo_report, "kvdistill demo"), (write_report, "kvdistill train")])
+def test_a_folder_that_is_none_is_refused(tmp_path: Path, write: Callable[[Path], Path], command: str) -> None:
+    with pytest.raises(FileNotFoundError, match=f"nowhere is no folder: give the one that `{command}` wrote."):
+        write(tmp_path / "nowhere")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_training_run_shows_its_losses_and_evaluations(tmp_path: Path) -> None:
+    run_record().write(tmp_path / "run.json")
+    evaluation("latent_kv").write(tmp_path / "evaluation.json")
+    evaluation("latent_e1").write(tmp_path / "evaluation_early.json")
+    for step in range(0, 100, 10):
+        Metrics(tmp_path / "metrics.jsonl").append_row(step, {"loss": 2 / (step + 1), "kv": float("nan"), "grad_norm": 1.0})
+    page = Reader(write_report(tmp_path))
+    text = " ".join(page.words)
+    assert page.pictures_decoded() == 3 and "Missing" not in text
+    assert "Best accuracy: 93.2 %, latent on synthetic test (evaluation)." in text
+    assert "latent on synthetic test (evaluation_early)" in text and "80.4 %" in text and '"slots": 6' in text
+
+
+def test_an_unfinished_run_says_what_is_missing(tmp_path: Path) -> None:
+    replace(run_record(), seconds=None, command=None).write(tmp_path / "run.json")
+    curve("KV", 0.9, 1.0).write(tmp_path / "curve_kv.json")
+    page = Reader(write_report(tmp_path))
+    text = " ".join(page.words)
+    assert "Not evaluated yet." in text and "not finished" in text and page.pictures_decoded() == 1
+    assert "Missing: evaluation.json." in text and "Missing: metrics.jsonl." in text
+    assert "step to 90 % of its last" in text

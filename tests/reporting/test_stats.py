@@ -1,6 +1,6 @@
 """Verdicts against scipy, numbers worked out by hand, and simulated seeds where nothing is true."""
 
-from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -11,6 +11,7 @@ from scipy import stats
 from kvdistill.record import Curve
 from kvdistill.reporting.stats import (
     Claim,
+    Verdict,
     area,
     holm,
     judge_family,
@@ -31,7 +32,7 @@ def curve(*accuracy: float) -> Curve:
     return Curve(method="kv", steps=[100 * i for i in range(1, len(accuracy) + 1)], accuracy=list(accuracy))
 
 
-def judge(differences: list[float], claim: Claim = CLAIM):  # noqa: ANN201
+def judge(differences: list[float], claim: Claim = CLAIM) -> Verdict:
     return claim.judge(differences, [0.0] * len(differences))
 
 
@@ -70,8 +71,8 @@ def test_sign_flip_by_hand() -> None:
 
 
 def test_many_seeds_are_drawn_and_agree_with_the_t_test() -> None:
-    differences = np.random.default_rng(1).normal(0.5, 1, 20).tolist()
-    assert sign_flip(differences) == sign_flip(differences) == pytest.approx(judge(differences).p_value, rel=0.25)
+    differences = np.random.default_rng(1).normal(0.2, 1, 20).tolist()
+    assert sign_flip(differences) == sign_flip(differences) == pytest.approx(judge(differences).p_value, rel=0.1)
 
 
 def test_the_rule_of_a_superiority_claim() -> None:
@@ -83,7 +84,7 @@ def test_the_rule_of_a_superiority_claim() -> None:
     assert open_claim.outcome == "inconclusive"
     # delta / sd = 2: five seeds find it with a chance of 80 % (four do not), three are there.
     assert open_claim.further_seeds == 2
-    assert "E4 > E1: inconclusive, needs 2 more seeds (difference +0.01 [-0.01484, +0.03484], 3 seeds, p = 0.23)" == str(open_claim)
+    assert str(open_claim) == "E4 > E1: inconclusive, needs 2 more seeds (difference +0.01 [-0.01484, +0.03484], 3 seeds, p = 0.23)"
 
 
 @given(SPREAD, st.sampled_from([0.02, 0.3]))
@@ -154,7 +155,7 @@ def test_a_family_takes_back_what_does_not_survive_it() -> None:
     alone, beside = judge_family([weak])[0], judge_family([weak, strong])
     assert alone == weak
     assert [verdict.outcome for verdict in beside] == ["supported", "supported"]
-    crowd = judge_family([weak, replace(weak, p_value=0.04), strong])
+    crowd = judge_family([weak, weak, strong])
     assert [verdict.outcome for verdict in crowd] == ["inconclusive", "inconclusive", "supported"]
     assert crowd[0].p_value == pytest.approx(2 * weak.p_value)
     assert crowd[0].further_seeds == max(1, seeds_needed(weak.sd, 0.02, 0.05 / 3) - 3)
@@ -197,7 +198,7 @@ def test_roughness_is_what_was_lost_on_the_way() -> None:
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
 def test_roughness_is_half_of_the_way_beyond_the_net_rise(accuracy: list[float]) -> None:
-    way = sum(abs(b - a) for a, b in zip(accuracy, accuracy[1:], strict=False))
+    way = sum(abs(b - a) for a, b in pairwise(accuracy))
     assert roughness(curve(*accuracy)) == pytest.approx((way - (accuracy[-1] - accuracy[0])) / 2, abs=1e-12)
 
 

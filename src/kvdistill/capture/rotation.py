@@ -20,6 +20,8 @@ from kvdistill.ops import rotate
 
 PROBES = (0, 1, 7)
 """Positions at which the same token is fed."""
+SPREAD = 0.02
+"""Standard deviation of that token: no larger than learned positions, which it would otherwise hide in half precision."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +35,10 @@ class Rotation:
     convention: Literal["half_split", "interleaved"]
 
     def rope(self) -> Rope:
-        """The rotation as the model's buffers hold it now."""
+        """The rotation as the model's buffers hold it now: a copy, since longrope writes into its buffer."""
         factor = getattr(self.holder, self.buffer.replace("inv_freq", "attention_scaling"), 1.0)
-        return Rope(getattr(self.holder, self.buffer).detach().float(), self.start, self.convention, float(factor))
+        frequencies: Tensor = getattr(self.holder, self.buffer)
+        return Rope(frequencies.detach().to(torch.float32, copy=True), self.start, self.convention, float(factor))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +63,10 @@ def measure(model: PreTrainedModel) -> tuple[Measured, ...]:
     device, dtype = model.device, model.dtype
     weight: Tensor = model.get_input_embeddings().weight  # pyright: ignore[reportAssignmentType]
     width = weight.shape[-1]
-    token = torch.randn(width, generator=torch.Generator().manual_seed(0)).to(device, dtype).expand(len(PROBES), 1, width)
+    token = torch.randn(width, generator=torch.Generator().manual_seed(0)) * SPREAD
+    token = token.to(device, dtype).expand(len(PROBES), 1, width)
     positions = torch.tensor(PROBES, device=device)[:, None]
-    with _evaluating(model), torch.no_grad(), capturing(model) as call:
+    with evaluating(model), torch.no_grad(), capturing(model) as call:
         mask = torch.ones(len(PROBES), 1, 1, 1, dtype=torch.bool, device=device)
         call.visible = mask
         model.base_model(inputs_embeds=token, attention_mask=mask, position_ids=positions, use_cache=False, kv_call=call)
@@ -91,7 +95,8 @@ def geometry(measured: tuple[Measured, ...]) -> Geometry:
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside this block; afterwards each module is in the mode that it was in."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from statistics import mean
 
 import torch
-from torch import nn
+from jaxtyping import Int
+from torch import Tensor, nn
 from tqdm import tqdm
+from transformers import PreTrainedTokenizerBase
 
 from kvdistill.data.collate import collate
 from kvdistill.evaluation.answers import extract, same
@@ -37,16 +39,20 @@ class Evaluator:
         starts = range(0, len(samples), self.batch_size)
         with evaluating(model):
             for start in tqdm(starts, desc=reasoning, unit="batch", disable=not self.progress, leave=False):
-                batch = self._batch(model, samples[start : start + self.batch_size])
+                batch = left_padded(model, samples[start : start + self.batch_size])
                 said += decode(model, generate_ids(model, batch, reasoning, self.max_new_tokens, edit))
         return said
 
     def accuracy(
         self, model: LatentReasoner, samples: Sequence[Encoded], reasoning: Reasoning, edit: Callable[[Past], Past] = lambda past: past
     ) -> float:
-        """Share of questions answered right."""
-        said = self.answers(model, samples, reasoning, edit)
-        return mean(is_right(text, sample, reasoning) for text, sample in zip(said, samples, strict=True))
+        """Share of questions answered right.
+
+        Raises:
+            ValueError: if there is no question.
+        """
+        _require_questions(samples, "The data set")
+        return count_right(self.answers(model, samples, reasoning, edit), samples, reasoning) / len(samples)
 
     def evaluate(
         self, model: LatentReasoner, samples: Sequence[Encoded], reasoning: Reasoning, data_set: str, label: Mode | None = None
@@ -56,15 +62,14 @@ class Evaluator:
         Raises:
             ValueError: if there is no question.
         """
-        if not samples:
-            raise ValueError(f"{data_set} holds no question: nothing to evaluate. Check the file, the split and max_length.")
+        _require_questions(samples, data_set)
         said = self.answers(model, samples, reasoning)
         passes, tokens, ms_one = self._one_by_one(model, samples[: max(self.timed, 1)], reasoning)
         record = EvaluationRecord(
             data_set=data_set,
             mode=label or reasoning,
             num=len(samples),
-            correct=sum(is_right(text, sample, reasoning) for text, sample in zip(said, samples, strict=True)),
+            correct=count_right(said, samples, reasoning),
             sequential_passes_mean=passes,
             tokens_mean=tokens,
             ms_batch1=ms_one if self.timed else None,
@@ -77,19 +82,15 @@ class Evaluator:
         milliseconds = []
         with evaluating(model), counting(model.body) as calls:
             for sample in samples:
-                batch = self._batch(model, [sample])
+                batch = left_padded(model, [sample])
                 milliseconds.append(_timed(lambda batch=batch: generate_ids(model, batch, reasoning, self.max_new_tokens)))
         return len(calls) / len(samples), sum(calls) / len(samples), mean(milliseconds)
 
     def _side_by_side(self, model: LatentReasoner, samples: Sequence[Encoded], reasoning: Reasoning) -> float:
         asked = [samples[index % len(samples)] for index in range(32)]
-        batch = self._batch(model, asked)
+        batch = left_padded(model, asked)
         with evaluating(model):
             return _timed(lambda: generate_ids(model, batch, reasoning, self.max_new_tokens)) / len(asked)
-
-    def _batch(self, model: LatentReasoner, samples: Sequence[Encoded]) -> Batch:
-        pad = model.tokenizer.pad_token_id if model.tokenizer is not None else 0
-        return collate(samples, pad, padding_side="left").to(model.device)  # pyright: ignore[reportArgumentType]
 
 
 def is_right(said: str, sample: Encoded, reasoning: Reasoning) -> bool:
@@ -98,26 +99,50 @@ def is_right(said: str, sample: Encoded, reasoning: Reasoning) -> bool:
     return answer is not None and same(answer, sample.example.answer)
 
 
-def decode(model: LatentReasoner, ids: torch.Tensor) -> list[str]:
-    """Token ids as text.
+def count_right(said: Sequence[str], samples: Sequence[Encoded], reasoning: Reasoning) -> int:
+    """Number of questions answered right."""
+    return sum(is_right(text, sample, reasoning) for text, sample in zip(said, samples, strict=True))
+
+
+def left_padded(model: LatentReasoner, samples: Sequence[Encoded]) -> Batch:
+    """Samples side by side on the model's device, as ``generate_ids`` takes them.
 
     Raises:
         ValueError: if the model has no tokenizer.
     """
+    return collate(samples, _tokenizer(model).pad_token_id, padding_side="left").to(model.device)  # pyright: ignore[reportArgumentType]
+
+
+def decode(model: LatentReasoner, ids: Int[Tensor, "B A"], skip_special_tokens: bool = True) -> list[str]:
+    """Token ids as text, a text a row.
+
+    Raises:
+        ValueError: if the model has no tokenizer.
+    """
+    return [text.strip() for text in _tokenizer(model).batch_decode(ids, skip_special_tokens=skip_special_tokens)]
+
+
+def _tokenizer(model: LatentReasoner) -> PreTrainedTokenizerBase:
     if model.tokenizer is None:
         raise ValueError("This student has no tokenizer: load it from a folder that holds one, or set model.tokenizer.")
-    return [text.strip() for text in model.tokenizer.batch_decode(ids, skip_special_tokens=True)]
+    return model.tokenizer
+
+
+def _require_questions(samples: Sequence[Encoded], data_set: str) -> None:
+    if not samples:
+        raise ValueError(f"{data_set} holds no question: nothing to evaluate. Check the file, the split and max_length.")
 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside the block, as it was afterwards."""
-    training = model.training
+    """Evaluation mode inside the block; afterwards every part of the model is in the mode that it was in."""
+    modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
         yield
     finally:
-        model.train(training)
+        for module, training in modes.items():
+            module.training = training
 
 
 @contextmanager
@@ -128,10 +153,10 @@ def counting(body: nn.Module) -> Iterator[list[int]]:
     def count(module: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
         for name in ("inputs_embeds", "input_ids"):
             value = kwargs.get(name)
-            if isinstance(value, torch.Tensor):
+            if isinstance(value, Tensor):
                 calls.append(value.shape[1])
                 return
-        raise TypeError("the body was called without inputs_embeds or input_ids by name")
+        raise TypeError("The body was called without inputs_embeds or input_ids by name, so its tokens cannot be counted.")
 
     handle = body.register_forward_pre_hook(count, with_kwargs=True)
     try:

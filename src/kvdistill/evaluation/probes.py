@@ -9,9 +9,8 @@ from torch import Tensor
 
 from kvdistill.capture.attention import Prefix
 from kvdistill.capture.extract import unrotated
-from kvdistill.data.collate import collate
 from kvdistill.evaluation.answers import same
-from kvdistill.evaluation.evaluate import Evaluator, evaluating
+from kvdistill.evaluation.evaluate import Evaluator, decode, evaluating, left_padded
 from kvdistill.kv import Geometry
 from kvdistill.latent.modes import Past, think
 from kvdistill.latent.reasoner import LatentReasoner
@@ -23,6 +22,8 @@ from kvdistill.text import Encoded
 def probe(model: LatentReasoner, samples: Sequence[Encoded], evaluator: Evaluator, words: int = 3) -> ProbesRecord:
     """Accuracy with the latents zeroed, swapped between questions and cut to fewer, and what their states decode to.
 
+    A slot's state is its last hidden state; ``words`` of its most frequent first words are kept.
+
     Raises:
         ValueError: with a single question, since nothing can be swapped.
 
@@ -31,6 +32,7 @@ def probe(model: LatentReasoner, samples: Sequence[Encoded], evaluator: Evaluato
     if len(samples) < 2:
         raise ValueError("Swapping latents between questions needs at least two questions.")
     slots = model.config.slots
+    evaluator = replace(evaluator, batch_size=_pairable(len(samples), evaluator.batch_size))
     ask: Callable[[Callable[[Past], Past]], float] = partial(evaluator.accuracy, model, samples, "latent")
     top, match = _decoded(model, samples, evaluator.batch_size, words)
     return ProbesRecord(
@@ -44,11 +46,11 @@ def probe(model: LatentReasoner, samples: Sequence[Encoded], evaluator: Evaluato
 
 def zeroed(past: Past, slots: int) -> Past:
     """Keys and values of the latent slots set to zero."""
-    return replace(past, prefix=_changed(past.prefix, slots, lambda layer_id, keys, values: (keys * 0, values * 0)))
+    return replace(past, prefix=_changed(past.prefix, slots, lambda _, keys, values: (torch.zeros_like(keys), torch.zeros_like(values))))
 
 
 def swapped(past: Past, slots: int, geometry: Geometry) -> Past:
-    """Each question gets the latent slots of its neighbour in the batch, turned to its own positions."""
+    """Each question gets the latent slots of the question before it in the batch, turned to its own positions."""
     theirs, own = past.positions[:, -slots:].roll(1, 0), past.positions[:, -slots:]
 
     def swap(layer_id: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
@@ -60,10 +62,18 @@ def swapped(past: Past, slots: int, geometry: Geometry) -> Past:
 
 
 def cut(past: Past, slots: int, keep: int) -> Past:
-    """Only the first ``keep`` latent slots can be seen."""
+    """Only the first ``keep`` latent slots can be seen; what comes after them moves up.
+
+    Where slots are computed one after another (as many passes as slots), this is the same student with ``keep`` slots.
+    """
     mask = past.mask.clone()
     mask[:, mask.shape[1] - slots + keep :] = False
     return replace(past, mask=mask)
+
+
+def _pairable(num: int, batch_size: int) -> int:
+    """The next batch size in which no question is left alone, since it would be swapped with itself."""
+    return next(size for size in range(max(batch_size, 2), max(batch_size, num) + 2) if num % size != 1)
 
 
 def _changed(prefix: Prefix, slots: int, change: Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor]]) -> Prefix:
@@ -78,16 +88,13 @@ def _changed(prefix: Prefix, slots: int, change: Callable[[int, Tensor, Tensor],
 @torch.no_grad()
 def _decoded(model: LatentReasoner, samples: Sequence[Encoded], batch_size: int, words: int) -> tuple[list[list[str]], list[float]]:
     """The most frequent first words of each slot, and how often slot i decodes to the last word of step i."""
-    tokenizer, slots = model.tokenizer, model.config.slots
-    if tokenizer is None:
-        raise ValueError("This student has no tokenizer: load it from a folder that holds one, or set model.tokenizer.")
+    slots = model.config.slots
     said: list[list[str]] = [[] for _ in range(slots)]
     with evaluating(model):
         for start in range(0, len(samples), batch_size):
-            batch = collate(samples[start : start + batch_size], tokenizer.pad_token_id, padding_side="left").to(model.device)
-            first = model.head(think(model, batch).states).argmax(-1)
-            for slot in range(slots):
-                said[slot] += [text.strip() for text in tokenizer.batch_decode(first[:, slot, None])]
+            batch = left_padded(model, samples[start : start + batch_size])
+            for slot, states in enumerate(think(model, batch).states.unbind(1)):
+                said[slot] += decode(model, model.head(states).argmax(-1, keepdim=True), skip_special_tokens=False)
     top = [sorted(set(texts), key=lambda text, texts=texts: (-texts.count(text), text))[:words] for texts in said]
     pairs = [
         [(text, sample) for text, sample in zip(said[slot], samples, strict=True) if len(sample.example.steps) > slot]

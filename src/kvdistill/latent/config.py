@@ -1,6 +1,6 @@
 """The configuration that a latent student is saved and loaded with."""
 
-from typing import Any, Literal
+from typing import Any
 
 from transformers import AutoConfig, PreTrainedConfig
 
@@ -34,8 +34,8 @@ class LatentConfig(PreTrainedConfig):
         backbone: PreTrainedConfig | dict[str, Any] | None = None,
         slots: int = 24,
         passes: int = 3,
-        feedback: Literal["mlp", "none"] = "mlp",
-        delimiters: Literal["student", "both"] = "student",
+        feedback: str = "mlp",
+        delimiters: str = "student",
         **kwargs: Any,
     ) -> None:
         if isinstance(backbone, dict):

@@ -24,12 +24,18 @@ def generate_ids(
     """Ids that follow the question: answers (``latent``, ``direct``) or chain of thought and answer (``cot``).
 
     Questions must be padded on the left, so that sliding windows count tokens and not padding. ``edit`` may change what the
-    student has thought before it answers (probes do).
+    student has thought before it answers (probes do). Generation stops at the token that closes the batch's own answers (a chat's
+    end of turn, say) and at the tokenizer's end of sequence; what follows is padding.
+
+    Raises:
+        ValueError: if a question is padded on the right.
     """
-    ends = model.tokenizer if model.tokenizer is not None else model.backbone.config
-    settings = GenerationConfig(
-        max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=ends.eos_token_id, pad_token_id=ends.pad_token_id
-    )
+    if not batch.question.mask[:, -1].all():
+        raise ValueError("Questions must be padded on the left to be answered: collate them with padding_side='left'.")
+    closing = int(batch.answer.ids[0][batch.answer.mask[0]][-1])
+    known = model.tokenizer if model.tokenizer is not None else model.backbone.config
+    ends = [closing] if known.eos_token_id in (None, closing) else [closing, known.eos_token_id]
+    settings = GenerationConfig(max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=ends, pad_token_id=known.pad_token_id)
     ids, mask = _read_before_answer(model, batch, reasoning)
     cache = None
     if reasoning == "latent":

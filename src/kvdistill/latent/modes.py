@@ -196,7 +196,8 @@ def _latent_attention(last: Pass, layer_id: int, keys: Float[Tensor, "B H M K"],
     seen = last.call.seen[layer_id]
     visible = rows.mask[:, None, :, None].expand(-1, -1, -1, keys.shape[2])
     visible = within_window(visible, rows.positions, positions, seen.window)[:, 0]
-    return answer_attention(seen, gather_rows(seen.query, rows.columns), keys, visible)
+    weights = answer_attention(seen, gather_rows(seen.query, rows.columns), keys, visible)
+    return torch.where(visible.any((1, 2))[:, None, None], weights, 1 / keys.shape[2])
 
 
 def _label_rows(model: "LatentReasoner", state: Pass, reader: str) -> LabelRows:

@@ -71,9 +71,10 @@ class LatentReasoner(PreTrainedModel):
             backbone.resize_token_embeddings(len(tokenizer))
         config.backbone = backbone.config
         config.tie_word_embeddings = bool(getattr(backbone.config, "tie_word_embeddings", False))
-        config.special = {name: tokenizer.convert_tokens_to_ids(token) for name, token in SPECIAL_TOKENS.items()}  # pyright: ignore
+        special = {name: int(tokenizer.convert_tokens_to_ids(token)) for name, token in SPECIAL_TOKENS.items()}  # pyright: ignore[reportArgumentType]
+        config.special = special
         if config.lora is not None:
-            config.lora = {**config.lora, "trainable_token_indices": _new_rows(backbone, sorted(config.special.values()))}
+            config.lora = {**config.lora, "trainable_token_indices": _new_rows(backbone, sorted(special.values()))}
         model = cls(config, backbone)
         model.tokenizer = tokenizer
         model.start_feedback()
@@ -95,38 +96,20 @@ class LatentReasoner(PreTrainedModel):
         if config.backbone is None or config.special is None:
             raise ValueError(f"{folder} is not a latent student: its config.json does not name slots and special tokens.")
         if config.base is not None:
-            model = cls._load_adapter(folder, config, kwargs)
+            model = _load_adapter(folder, config, kwargs)
         else:
             config.backbone._attn_implementation = kwargs.pop("attn_implementation", None)
             settings: dict[str, Any] = {"config": config, "output_loading_info": True, "ignore_mismatched_sizes": True, **kwargs}
             model, info = cast(tuple["LatentReasoner", dict[str, Any]], super().from_pretrained(folder, *args, **settings))
             _strict(folder, info["missing_keys"], info["unexpected_keys"], (name for name, *_ in info["mismatched_keys"]))
-        model.tokenizer = _tokenizer(folder)
-        return model
-
-    @classmethod
-    def _load_adapter(cls, folder: Path, config: LatentConfig, kwargs: dict[str, Any]) -> "LatentReasoner":
-        base = AutoModelForCausalLM.from_pretrained(str(config.base), **{"dtype": config.dtype, **kwargs})
-        wanted = config.backbone
-        if base.config.model_type != wanted.model_type or base.config.hidden_size != wanted.hidden_size:  # pyright: ignore
-            raise ValueError(
-                f"{folder} was trained on a {wanted.model_type} of width {wanted.hidden_size}, but {config.base} now holds a "  # pyright: ignore
-                f"{base.config.model_type} of width {base.config.hidden_size}. Restore the base model or edit `base` in config.json."
-            )
-        if _weight(base.get_input_embeddings()).shape[0] < wanted.vocab_size:  # pyright: ignore
-            base.resize_token_embeddings(wanted.vocab_size)  # pyright: ignore
-        model = cls(config, base)
-        state = load_file(folder / "model.safetensors")
-        own = {name: parameter.shape for name, parameter in model.named_parameters() if parameter.requires_grad}
-        misshapen = (name for name, value in state.items() if name in own and value.shape != own[name])
-        _strict(folder, own.keys() - state.keys(), state.keys() - own.keys(), misshapen)
-        model.load_state_dict(state, strict=False)
+        model.tokenizer = _tokenizer(folder, config)
         return model
 
     def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:
         """Save config, weights and tokenizer; with LoRA on a named base model only what was trained."""
         if self.config.base is not None:
             kwargs["state_dict"] = self.trained_state(kwargs.get("state_dict"))
+            kwargs["save_original_format"] = False  # names as they are here: these weights are read back by this class alone
         super().save_pretrained(save_directory, *args, **kwargs)
         if self.tokenizer is not None:
             self.tokenizer.save_pretrained(save_directory)
@@ -153,6 +136,7 @@ class LatentReasoner(PreTrainedModel):
         """The backbone's attention layers, with the rotations that they carry now (measured at the first call)."""
         if self._measured is None:
             self._measured = rotation.measure(self.backbone)
+            _check_head(self)
         return rotation.geometry(self._measured)
 
     def embed(self, ids: Int[Tensor, "B S"]) -> Float[Tensor, "B S D"]:
@@ -161,7 +145,7 @@ class LatentReasoner(PreTrainedModel):
 
     def head(self, rows: Float[Tensor, "R D"]) -> Float[Tensor, "R C"]:
         """Logits of hidden states, with the backbone's soft-cap where it has one."""
-        logits = self.backbone.get_output_embeddings()(rows)
+        logits = self.backbone.get_output_embeddings()(rows)  # pyright: ignore[reportOptionalCall]
         cap = getattr(self.backbone.config, "final_logit_softcapping", None)
         return logits if cap is None else cap * torch.tanh(logits / cap)
 
@@ -184,20 +168,59 @@ class LatentReasoner(PreTrainedModel):
         """Nothing: the backbone starts its own weights, the feedback starts as torch does."""
 
 
+@torch.no_grad()
+def _check_head(model: LatentReasoner) -> None:
+    """Refuse a backbone that does more to its logits than ``head`` knows (Cohere and Granite scale them)."""
+    rows: list[Tensor] = []
+    layer: nn.Module = model.backbone.get_output_embeddings()  # pyright: ignore[reportAssignmentType]
+    hook = layer.register_forward_pre_hook(lambda _, inputs: rows.append(inputs[0]))
+    try:
+        token = model.embed(torch.tensor([[model.special.bot]], device=model.device))
+        with rotation.evaluating(model):
+            logits = model.backbone(inputs_embeds=token, use_cache=False).logits.float()
+    finally:
+        hook.remove()
+    if (model.head(rows[0][0]).float() - logits[0]).norm() > 0.01 * logits.norm():
+        raise ValueError(
+            f"{type(model.backbone).__name__} scales or changes its logits behind its output embeddings, so the losses would not "
+            "be its own. Choose another backbone (Llama, Qwen, Mistral, Gemma, GPT-2, OPT, GPT-NeoX, Phi-3, OLMo-2, GLM ...)."
+        )
+
+
+def _load_adapter(folder: Path, config: LatentConfig, kwargs: dict[str, Any]) -> LatentReasoner:
+    """A student whose frozen weights are read from its base model."""
+    base = AutoModelForCausalLM.from_pretrained(str(config.base), **{"dtype": config.dtype, **kwargs})
+    wanted = config.backbone
+    if base.config.model_type != wanted.model_type or base.config.hidden_size != wanted.hidden_size:  # pyright: ignore
+        raise ValueError(
+            f"{folder} was trained on a {wanted.model_type} of width {wanted.hidden_size}, but {config.base} now holds a "  # pyright: ignore
+            f"{base.config.model_type} of width {base.config.hidden_size}. Restore the base model or edit `base` in config.json."
+        )
+    if _weight(base.get_input_embeddings()).shape[0] < wanted.vocab_size:  # pyright: ignore
+        base.resize_token_embeddings(wanted.vocab_size)  # pyright: ignore
+    model = LatentReasoner(config, base)
+    state = load_file(folder / "model.safetensors")
+    own = {name: parameter.shape for name, parameter in model.named_parameters() if parameter.requires_grad}
+    misshapen = (name for name, value in state.items() if name in own and value.shape != own[name])
+    _strict(folder, own.keys() - state.keys(), state.keys() - own.keys(), misshapen)
+    model.load_state_dict(state, strict=False)
+    return model
+
+
 def add_latent_tokens(tokenizer: PreTrainedTokenizerBase) -> None:
     """Add ``<bot>``, ``<eot>`` and ``<latent>`` where the tokenizer lacks them."""
     tokenizer.add_special_tokens({"extra_special_tokens": list(SPECIAL_TOKENS.values())}, replace_extra_special_tokens=False)
 
 
 def _packable(backbone: PreTrainedModel) -> str:
+    if backbone.config.is_encoder_decoder:
+        raise ValueError(f"{type(backbone).__name__} is an encoder-decoder: the latent student needs a causal language model.")
     name = wrapped(backbone)
     if name.removeprefix(PREFIX) not in MASKED_BACKENDS:
         raise ValueError(
             f"{name.removeprefix(PREFIX)} attention takes no mask for each query and key, which packing both modes needs: load the "
             "backbone with attn_implementation='sdpa' or 'eager'."
         )
-    if backbone.config.is_encoder_decoder:
-        raise ValueError(f"{type(backbone).__name__} is an encoder-decoder: the latent student needs a causal language model.")
     return name
 
 
@@ -218,10 +241,10 @@ def _add_lora(backbone: PreTrainedModel, settings: dict[str, Any]) -> None:
     backbone._tied_weights_keys = backbone.all_tied_weights_keys = _through_adapter(backbone.all_tied_weights_keys, names)
 
 
-def _tokenizer(folder: Path) -> PreTrainedTokenizerBase | None:
+def _tokenizer(folder: Path, config: LatentConfig) -> PreTrainedTokenizerBase | None:
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(folder) if (folder / "tokenizer_config.json").is_file() else None
+    return AutoTokenizer.from_pretrained(folder, config=config.backbone) if (folder / "tokenizer_config.json").is_file() else None
 
 
 def _weight(layer: nn.Module) -> Tensor:

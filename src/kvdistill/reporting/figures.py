@@ -59,7 +59,7 @@ def accuracy_curves(curves: Sequence[Curve], path: Path, cot: float | None = Non
         if level is not None:
             axes.axhline(100 * level, color=_GREY, linestyle=style, linewidth=1.2, zorder=1)
             labels.append(_Label(float(end), 100 * level, f"{name} {100 * level:.0f} %", _GREY))
-    axes.set_xlim(left=0, right=end)
+    axes.set_xlim(left=0, right=max(end, 1))
     axes.set_ylim(0, 102)
     axes.set_xlabel("training steps")
     axes.set_ylabel("validation accuracy (%)")

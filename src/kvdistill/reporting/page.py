@@ -23,7 +23,7 @@ body {{ margin: 0 auto; padding: 1.5rem 1rem 4rem; max-width: 52rem; background:
 h1 {{ font-size: 1.7rem; line-height: 1.25; margin: 0 0 .6rem; }}
 h2 {{ font-size: 1.2rem; margin: 2.4rem 0 .6rem; padding-top: .8rem; border-top: 1px solid #d8d8d8; }}
 .lead {{ font-size: 1.1rem; }}
-.scroll {{ overflow-x: auto; }}
+.scroll {{ overflow-x: auto; margin: .9rem 0; }}
 table {{ border-collapse: collapse; width: 100%; font-size: .92rem; font-variant-numeric: tabular-nums; }}
 th, td {{ padding: .4rem .6rem; border-bottom: 1px solid #e2e2e2; text-align: right; vertical-align: top; }}
 th {{ border-bottom: 2px solid #444; font-weight: 600; vertical-align: bottom; }}

@@ -97,7 +97,7 @@ def probes(probes: ProbesRecord | None, summary: DemoSummary | None) -> Section:
     """What happens to the answers when the latents are changed, and what each slot decodes to."""
     title = "Are the latents used?"
     if probes is None:
-        return Section(title, [Missing("probes.json", "kvdistill evaluate")])
+        return Section(title, [Missing("probes.json", "kvdistill demo")])
     whole = [] if summary is None else [["as trained", percent(summary.latent_kv)]]
     cut = [[f"cut to {slots} slot{'s' * (slots > 1)}", percent(accuracy)] for slots, accuracy in sorted(probes.fewer.items(), reverse=True)]
     changed = [["zeroed", percent(probes.zeroed)], ["of another question", percent(probes.swapped)]]

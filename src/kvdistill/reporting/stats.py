@@ -175,7 +175,10 @@ def seeds_needed(sd: float, delta: float, alpha: float = 0.05, power: float = 0.
 
 
 def area(curve: Curve) -> float:
-    """Mean accuracy over the training steps (trapezoids); of a single evaluation, its accuracy."""
+    """Mean accuracy over the training steps (trapezoids); of a single evaluation, its accuracy.
+
+    Source: ours.
+    """
     if len(curve.steps) == 1:
         return curve.accuracy[0]
     return float(np.trapezoid(curve.accuracy, curve.steps)) / (curve.steps[-1] - curve.steps[0])
@@ -186,11 +189,14 @@ def roughness(curve: Curve) -> float:
 
     Source: ours.
     """
-    return float(-np.minimum(np.diff(curve.accuracy), 0).sum())
+    return float(np.maximum(-np.diff(curve.accuracy), 0).sum())
 
 
 def steps_to(fraction: float, curve: Curve, of: float | None = None) -> int | None:
-    """First step at which the curve reaches ``fraction`` of the accuracy ``of`` (default: its own last); None if it never does."""
+    """First step at which the curve reaches ``fraction`` of the accuracy ``of`` (default: its own last); None if it never does.
+
+    Source: ours.
+    """
     goal = fraction * (curve.accuracy[-1] if of is None else of)
     reached = (step for step, accuracy in zip(curve.steps, curve.accuracy, strict=True) if accuracy >= goal - 1e-12)
     return next(reached, None)

@@ -43,14 +43,22 @@ class TrainingSection(BaseModel):
     save_steps: int = Field(0, ge=0)
     """Also save between epochs, every so many steps; 0 saves at the end of each epoch only."""
     save_total_limit: int | None = Field(None, ge=1)
+    """Keep only so many checkpoints, the newest; None keeps all."""
     num_workers: int = Field(0, ge=0)
     tensorboard: bool = True
     progress: bool = True
 
 
 def training_arguments(section: TrainingSection) -> TrainingArguments:
-    """What transformers' Trainer is told."""
-    return TrainingArguments(
+    """What transformers' Trainer is told.
+
+    Raises:
+        ValueError: if the precision needs a GPU and there is none.
+    """
+    has_gpu = torch.accelerator.is_available()
+    if section.precision == "fp16" and not has_gpu:
+        raise ValueError("training.precision fp16 needs a GPU, and none is visible: set training.precision to bf16 or float32.")
+    arguments = TrainingArguments(
         output_dir=str(Path(section.output_dir)),
         num_train_epochs=section.epochs,
         max_steps=section.max_steps,
@@ -69,10 +77,15 @@ def training_arguments(section: TrainingSection) -> TrainingArguments:
         logging_steps=section.logging_steps,
         logging_first_step=True,
         save_strategy="no",
+        save_total_limit=section.save_total_limit,
         eval_strategy="no",
         dataloader_num_workers=section.num_workers,
         dataloader_pin_memory=torch.cuda.is_available(),
         remove_unused_columns=False,
+        use_cpu=not has_gpu,
         report_to=["tensorboard"] if section.tensorboard else [],
         disable_tqdm=not section.progress,
     )
+    # Several GPUs seen by one process would be driven by DataParallel, which cannot split a batch; torchrun gives each its process.
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments

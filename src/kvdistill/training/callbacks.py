@@ -13,11 +13,15 @@ class SaveWhen(TrainerCallback):
     """Ask for a checkpoint at the end of each epoch and, if wanted, every ``every`` steps."""
 
     def __init__(self, every: int = 0) -> None:
-        self.every = every
+        self.every, self.saved_at = every, -1
 
     def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Save what the epoch taught."""
-        control.should_save = True
+        """Save what the epoch taught, if its last step did not."""
+        control.should_save = self.saved_at != state.global_step
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Remember what is saved."""
+        self.saved_at = state.global_step
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Save between epochs."""
@@ -44,7 +48,7 @@ class EvaluateWhen(TrainerCallback):
     def _run(self, state: TrainerState, model: Any) -> None:
         self.done_at = state.global_step
         if state.is_world_process_zero:
-            self.metrics.append_row(state.global_step, self.measure(getattr(model, "module", model), state.global_step))
+            self.metrics.append_row(state.global_step, self.measure(model, state.global_step))
 
 
 class WriteMetrics(TrainerCallback):

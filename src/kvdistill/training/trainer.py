@@ -3,40 +3,17 @@
 import json
 import os
 import shutil
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Sampler
 from transformers import Trainer
 from transformers.trainer import TRAINER_STATE_NAME
 
-from kvdistill.data.batches import length_batches
-from kvdistill.data.encode import num_tokens
+from kvdistill.kv import LossOutput
 from kvdistill.pipeline import Step
-from kvdistill.text import Encoded
-
-
-class LengthSampler(Sampler[int]):
-    """Indices in batches of similar length; the order is a function of seed and epoch alone."""
-
-    def __init__(self, samples: Sequence[Encoded], batch_size: int, seed: int) -> None:
-        self.lengths = [num_tokens(sample) for sample in samples]
-        self.batch_size, self.seed, self.epoch = batch_size, seed, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by accelerate at the start of each epoch."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def __iter__(self) -> Iterator[int]:
-        for batch in length_batches(self.lengths, self.batch_size, self.seed, self.epoch):
-            yield from batch
+from kvdistill.training.sampler import LengthSampler
 
 
 class LatentTrainer(Trainer):
@@ -45,32 +22,46 @@ class LatentTrainer(Trainer):
     def __init__(self, *args: Any, step: Step, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.step = step
-        self._terms: dict[str, list[Tensor]] = defaultdict(list)
+        self._terms: dict[str, Tensor] = {}
+        self._steps = 0.0
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
         """The step's loss. Overridden since the loss compares two modes of the model, which no model computes by itself."""
         batch = inputs["batch"].to(self.args.device)
         done = self.state.global_step
         output = self.step(model, batch, done, done / max(self.state.max_steps, 1))
-        self._refuse_nonfinite(output.loss, output.metrics, batch.sample_ids)
+        refuse_nonfinite(output, done + 1, batch.sample_ids)
+        share = len(batch) / num_items_in_batch
+        self._steps += share
         for name, value in output.metrics.items():
-            self._terms[name].append(value.detach().float())
-        return (output.loss, output) if return_outputs else output.loss
+            self._terms[name] = self._terms.get(name, 0) + share * value.detach().float()
+        loss = output.loss * share * self.current_gradient_accumulation_steps  # Trainer divides by that number
+        return (loss, output) if return_outputs else loss
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list[Any], Any]:
+        """The batches of one optimiser step and their number of samples, so that each sample weighs the same.
+
+        Overridden since Trainer counts labels, and the short batch that ends an epoch would weigh as much as the others.
+        """
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        return batches, sum(len(inputs["batch"]) for inputs in batches)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add the mean of every term since the last line. Overridden since Trainer knows only the sum."""
+        """Add the mean of every term since the last line, over all processes. Overridden since Trainer knows only the sum."""
         if "loss" in logs:
-            logs |= {name: round(float(torch.stack(values).mean()), 6) for name, values in self._terms.items()}
-            self._terms.clear()
+            means = {name: self.accelerator.reduce(value / self._steps, "mean") for name, value in self._terms.items()}
+            logs = logs | {name: round(float(value), 6) for name, value in means.items()}  # pyright: ignore[reportArgumentType]
+            self._terms, self._steps = {}, 0.0
         super().log(logs, start_time)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> LengthSampler:
-        """Batches of similar length by index arithmetic. Overridden since Trainer's own needs to re-read what it skips."""
-        return LengthSampler(train_dataset or self.train_dataset, self.args.train_batch_size, self.args.seed)  # pyright: ignore
+        """Batches of similar length. Overridden since the order of Trainer's own depends on more than seed and epoch."""
+        samples: Any = self.train_dataset if train_dataset is None else train_dataset
+        return LengthSampler(samples, self.args.train_batch_size, self.args.seed)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """Write a checkpoint whole or not at all. Overridden since Trainer writes in place, names by step and pickles arguments."""
-        final = Path(self.args.output_dir) / checkpoint_name(self.state.epoch or 0.0, self.state.global_step)
+        final = Path(str(self.args.output_dir)) / checkpoint_name(self.state.epoch or 0.0, self.state.global_step)
         partial = final.with_name(f".{final.name}.partial")
         if self.args.should_save:
             shutil.rmtree(partial, ignore_errors=True)
@@ -79,45 +70,77 @@ class LatentTrainer(Trainer):
         if self.args.should_save:
             self.accelerator.unwrap_model(self.model).save_pretrained(partial)
         self._save_optimizer_and_scheduler(str(partial))
+        self._save_scaler(str(partial))
         self._save_rng_state(str(partial))
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             self.state.save_to_json(str(partial / TRAINER_STATE_NAME))
             publish(partial, final)
+            keep_newest(final.parent, self.args.save_total_limit)
 
-    def _refuse_nonfinite(self, loss: Tensor, metrics: dict[str, Tensor], sample_ids: tuple[str, ...]) -> None:
-        if not torch.isfinite(loss):
-            bad = [name for name, value in metrics.items() if not torch.isfinite(value).all()] or ["the sum"]
-            raise FloatingPointError(
-                f"Step {self.state.global_step}: {', '.join(bad)} is not finite for samples {', '.join(sample_ids[:8])}. "
-                "Lower training.lr or the weight of the term, or compute in float32 (training.precision)."
-            )
+
+def refuse_nonfinite(output: LossOutput, step: int, sample_ids: tuple[str, ...]) -> None:
+    """Stop where a loss is not finite.
+
+    Raises:
+        FloatingPointError: naming the step, the terms and the first samples of the batch.
+    """
+    if torch.isfinite(output.loss):
+        return
+    bad = [name for name, value in output.metrics.items() if not torch.isfinite(value).all()] or ["the weighted sum"]
+    raise FloatingPointError(
+        f"In step {step}, {', '.join(bad)} is not finite for samples {', '.join(sample_ids[:8])}. "
+        "Lower training.lr or the weight of the term, or compute in float32 (training.precision)."
+    )
 
 
 def checkpoint_name(epoch: float, step: int) -> str:
     """``checkpoint-epN`` at the end of epoch N, ``checkpoint-epN-stepS`` inside epoch N."""
-    whole = round(epoch)
-    if whole >= 1 and abs(epoch - whole) < 1e-6:
-        return f"checkpoint-ep{whole}"
+    if epoch >= 1 and epoch == int(epoch):
+        return f"checkpoint-ep{int(epoch)}"
     return f"checkpoint-ep{int(epoch) + 1}-step{step}"
 
 
 def publish(partial: Path, final: Path) -> None:
     """Bring a written folder to its disk, then to its name; an older one of that name goes last."""
-    for file in partial.rglob("*"):
-        if file.is_file():
-            with file.open("rb") as handle:
-                os.fsync(handle.fileno())
-    older = final.with_name(f".{final.name}.older")
-    shutil.rmtree(older, ignore_errors=True)
-    if final.exists():
-        final.rename(older)
+    for path in (*partial.rglob("*"), partial):
+        _to_disk(path)
+    older = _hidden(final)
     partial.rename(final)
+    _to_disk(final.parent)
     shutil.rmtree(older, ignore_errors=True)
+
+
+def checkpoints(folder: Path | str) -> list[Path]:
+    """The checkpoints of a run, fewest steps first, by their state files; half-written and half-deleted ones have other names."""
+    states = Path(folder).glob(f"checkpoint-*/{TRAINER_STATE_NAME}")
+    steps = {path.parent: json.loads(path.read_text(encoding="utf-8"))["global_step"] for path in states}
+    return sorted(steps, key=lambda path: steps[path])
 
 
 def newest_checkpoint(folder: Path | str) -> Path | None:
-    """The checkpoint with the most steps, by its state file; half-written folders have other names."""
-    states = [path for path in Path(folder).glob(f"checkpoint-*/{TRAINER_STATE_NAME}") if path.parent.is_dir()]
-    steps = {path.parent: json.loads(path.read_text(encoding="utf-8"))["global_step"] for path in states}
-    return max(steps, key=lambda path: steps[path], default=None)
+    """The checkpoint with the most steps, None where there is none."""
+    return next(reversed(checkpoints(folder)), None)
+
+
+def keep_newest(folder: Path, limit: int | None) -> None:
+    """Delete all but the ``limit`` checkpoints with the most steps; None keeps all."""
+    for old in [] if limit is None else checkpoints(folder)[:-limit]:
+        shutil.rmtree(_hidden(old))
+
+
+def _hidden(folder: Path) -> Path:
+    """Take a checkpoint, where there is one, out of sight before it is deleted, so that no half of it is ever found."""
+    hidden = folder.with_name(f".{folder.name}.older")
+    shutil.rmtree(hidden, ignore_errors=True)
+    if folder.exists():
+        folder.rename(hidden)
+    return hidden
+
+
+def _to_disk(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,79 @@
+"""What is wrong with a configuration, in the words that a user types."""
+
+from dataclasses import MISSING, fields, is_dataclass
+from difflib import get_close_matches
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+
+
+def explain(error: ValidationError, root: type[BaseModel]) -> list[str]:
+    """A sentence for each option of ``root`` that is wrong, missing or misspelt; the nearest name is offered."""
+    found: dict[str, list[Any]] = {}
+    for problem in error.errors():
+        found.setdefault(_place(problem["loc"], root)[0], []).append(problem)
+    return [_sentence(place, problems, root) for place, problems in found.items()]
+
+
+def _sentence(place: str, problems: list[Any], root: Any) -> str:
+    """What is wrong with one option, in a sentence."""
+    first = problems[0]
+    beside = _place(first["loc"], root)[1]
+    if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        return f"there is no option {place}.{_nearest(str(first['loc'][-1]), beside)}"
+    if first["type"] == "union_tag_invalid":
+        context = first["ctx"]
+        known = [name.strip("' ") for name in context["expected_tags"].split(",")]
+        return f"{place} has no kind {context['tag']!r}.{_nearest(context['tag'], known)} Choose one of {', '.join(known)}."
+    if first["type"] == "union_tag_not_found":
+        return f"{place} does not say which kind it is: add --{place}.kind, or kind = ... in the file."
+    if first["type"] == "missing":
+        return f"{place} is missing: add it to the file, or give it on the command line as --{place}."
+    messages = "; or: ".join(dict.fromkeys(problem["msg"].removeprefix("Value error, ") for problem in problems))
+    given = "" if isinstance(first["input"], dict | BaseModel) else f" (given: {first['input']!r})"
+    return f"{place or 'the options together'}: {messages}{given}"
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    near = get_close_matches(name, known, n=1)
+    return f" Did you mean {near[0]!r}?" if near else f" Known here: {', '.join(sorted(known))}." if known else ""
+
+
+def _place(location: tuple[int | str, ...], root: Any) -> tuple[str, list[str]]:
+    """An option as users type it, without the names of a union's members, and the names that may stand there."""
+    kind = root
+    words: list[str] = []
+    beside: list[str] = []
+    for part in location:
+        options = _options(kind)
+        if options or not members(kind):
+            words.append(str(part))
+            beside, kind = list(options), options.get(part)
+        else:
+            kind = next((member for member in members(kind) if tag_of(member) == part), None)
+    return ".".join(words), beside
+
+
+def _options(kind: Any) -> dict[Any, Any]:
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return {name: field.annotation for name, field in kind.model_fields.items()}
+    return {field.name: field.type for field in fields(kind)} if is_dataclass(kind) else {}
+
+
+def members(kind: Any) -> list[Any]:
+    """The members of a union, and of the unions in it; nothing where ``kind`` is none."""
+    if get_origin(kind) is Annotated:
+        return members(get_args(kind)[0])
+    if get_origin(kind) not in (Union, UnionType):
+        return []
+    return [found for member in get_args(kind) for found in members(member) or [member]]
+
+
+def tag_of(kind: Any) -> str | None:
+    """The default of a method's ``kind``: the name that users type."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return kind.model_fields["kind"].default if "kind" in kind.model_fields else None
+    if is_dataclass(kind):
+        return next((str(f.default) for f in fields(kind) if f.name == "kind" and f.default is not MISSING), None)
+    return None

@@ -1,0 +1,177 @@
+"""The sections of a run's configuration, and the closed unions of methods in them."""
+
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from kvdistill.compress import RKV, CompressorMethod
+from kvdistill.data import Arith, Chain, Chat, Plain
+from kvdistill.data.split import Split
+from kvdistill.kv import Geometry
+from kvdistill.latent.config import check_slots
+from kvdistill.losses.controls import Control, NoControl
+from kvdistill.losses.total import Objective
+from kvdistill.pipeline import Distillation, Target, rehearse
+from kvdistill.training.arguments import TrainingSection
+
+
+class Section(BaseModel):
+    """A part of the configuration: no unknown option, no change once read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_kinds(cls, given: Any) -> Any:
+        """An option of a method without its ``kind`` is meant for the kind that stands there by default."""
+        if not isinstance(given, dict):
+            return given
+        full = dict(given)
+        for name, value in given.items():
+            field = cls.model_fields.get(name)
+            if field is not None and field.discriminator and isinstance(value, dict) and not field.is_required():
+                default = field.get_default(call_default_factory=True, validated_data={})
+                full[name] = ({} if default is None else {"kind": default.kind}) | value
+        return full
+
+
+class Lora(Section):
+    """Train low-rank adapters and the rows of the new tokens; the backbone stays frozen.
+
+    Source: https://arxiv.org/abs/2510.02312, table 6 (rank, alpha, dropout).
+    """
+
+    kind: Literal["lora"] = "lora"
+    r: int = Field(default=128, ge=1)
+    alpha: int = Field(default=32, ge=1)
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    targets: str | list[str] = "all-linear"
+    """peft's ``target_modules``."""
+
+
+class FullTuning(Section):
+    """Train every weight."""
+
+    kind: Literal["full"] = "full"
+
+
+class ModelSection(Section):
+    """The backbone: a folder or hub name, or a configuration for a new one with random weights."""
+
+    name: str | None = None
+    """Folder or hub name of a causal language model, or a checkpoint of a latent student to start from."""
+    tokenizer: str | None = None
+    """Folder, hub name or tokenizer.json; the model's own where None."""
+    config: dict[str, Any] | None = None
+    """For a new backbone with random weights: transformers' configuration, ``model_type`` included."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    attention: Literal["sdpa", "eager"] | None = None
+    special_tokens: dict[str, str] = {}
+    """For a tokenizer that lacks them: ``{"eos_token": "...", "pad_token": "..."}``."""
+    trust_remote_code: bool = False
+    """Off: code that comes with a model is not run."""
+    tuning: Annotated[Lora | FullTuning, Field(discriminator="kind")] = Lora()
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "ModelSection":
+        if (self.name is None) == (self.config is None):
+            raise ValueError("give either model.name (a folder or hub name) or model.config (for a new backbone with random weights)")
+        return self
+
+
+class LatentSection(Section):
+    """The latent slots."""
+
+    slots: int = 24
+    passes: int = 3
+    feedback: Literal["mlp", "none"] = "mlp"
+    delimiters: Literal["student", "both"] = "student"
+
+    @model_validator(mode="after")
+    def _sensible(self) -> "LatentSection":
+        check_slots(self.slots, self.passes)
+        return self
+
+
+class FileData(Section):
+    """Rows of a file."""
+
+    kind: Literal["file"] = "file"
+    path: str
+    format: str = "auto"
+    limit: int | None = Field(default=None, ge=1)
+    """Read only the first rows."""
+
+
+class SyntheticData(Section):
+    """The embedded task."""
+
+    kind: Literal["synthetic"] = "synthetic"
+    task: Annotated[Chain | Arith, Field(discriminator="kind")] = Chain()
+    num: int = Field(default=2048, ge=1)
+    split: Split = "train"
+    seed: int = 0
+
+
+DataSet = Annotated[FileData | SyntheticData, Field(discriminator="kind")]
+
+
+class DataSection(Section):
+    """What is read, and how it becomes text."""
+
+    train: DataSet
+    validation: DataSet | None = None
+    test: DataSet | None = None
+    template: Annotated[Plain | Chat, Field(discriminator="kind")] | None = None
+    """None takes the tokenizer's chat template where it has one."""
+    drop_last_step: bool = False
+    """Leave the last reasoning step out, as KaVa does on equation-only traces."""
+    max_length: int | None = Field(default=1024, ge=8)
+    """Longest example in tokens; longer ones are left out and counted."""
+
+
+class TargetSection(Section):
+    """How the teacher's cache becomes the student's target."""
+
+    method: Annotated[CompressorMethod, Field(discriminator="kind")] = RKV()
+    control: Annotated[Control, Field(discriminator="kind")] = NoControl()
+    """A negative control in place of the sample's own target."""
+    anneal_layers: float = Field(default=0.0, ge=0, le=1)
+    """Share of the steps in which only the lowest third of the layers counts."""
+
+
+class EvaluationSection(Section):
+    """What is evaluated, how often and on how much."""
+
+    modes: tuple[Literal["latent", "cot", "direct"], ...] = ("latent", "cot", "direct")
+    num: int | None = Field(default=None, ge=1)
+    """Questions of the test set; None takes all."""
+    during_training: int = Field(default=256, ge=1)
+    """Questions of the validation set at each evaluation during training."""
+    batch_size: int = Field(default=32, ge=1)
+    max_new_tokens: int = Field(default=256, ge=1)
+
+
+class RunConfig(Section):
+    """A whole run."""
+
+    model: ModelSection
+    data: DataSection
+    latent: LatentSection = LatentSection()
+    target: TargetSection = TargetSection()
+    loss: Objective = Objective()
+    training: TrainingSection = TrainingSection()
+    evaluation: EvaluationSection = EvaluationSection()
+
+    def distillation(self, geometry: Callable[[], Geometry]) -> Distillation:
+        """The step of latent training; ``geometry`` asks the student for its attention layers."""
+        target = Target(method=self.target.method, control=self.target.control, anneal_layers=self.target.anneal_layers)
+        return Distillation(target, self.loss, self.latent.slots, geometry, self.latent.delimiters == "both")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "RunConfig":
+        if self.training.task == "latent":
+            step = self.distillation(lambda: Geometry(()))
+            rehearse(step.target, step.slots, self.training.batch_size)
+        return self

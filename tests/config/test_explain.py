@@ -1,0 +1,112 @@
+"""Every wrong input gets a sentence that names where, what, and the nearest name."""
+
+import re
+
+import pytest
+
+from kvdistill.config import load, parse
+from kvdistill.config.explain import tag_of
+from kvdistill.config.sections import FileData, Lora
+from kvdistill.kv import LayerKV
+from kvdistill.losses import KVLoss
+
+BASE = ["--model.config.model_type", "llama", "--data.train.kind", "synthetic"]
+WRONG = {
+    "misspelt section": (["--trainig.lr", "1"], r"there is no option trainig\. Did you mean 'training'\?"),
+    "misspelt option": (["--training.lrr", "1"], r"there is no option training\.lrr\. Did you mean 'lr'\?"),
+    "misspelt option of a dataclass": (["--loss.kv.distnce", "mse"], r"there is no option loss\.kv\.distnce\. Did you mean 'distance'\?"),
+    "misspelt option of a method": (
+        ["--target.method.kind", "rkv", "--target.method.importance_wight", "0.2"],
+        r"there is no option target\.method\.importance_wight\. Did you mean 'importance_weight'\?",
+    ),
+    "misspelt option in a union in a union": (
+        ["--data.train.task.nmes", "3"],
+        r"there is no option data\.train\.task\.nmes\. Did you mean 'names'\?",
+    ),
+    "nothing near": (["--latent.qqq", "3"], r"there is no option latent\.qqq\. Known here: delimiters, feedback, passes, slots\."),
+    "misspelt method": (
+        ["--target.method.kind", "rvk"],
+        r"target\.method has no kind 'rvk'\. Did you mean 'rkv'\? Choose one of right_crop, left_crop, rkv, rkv_decode, ",
+    ),
+    "misspelt control": (["--target.control.kind", "shufled"], r"target\.control has no kind 'shufled'\. Did you mean 'shuffled'\?"),
+    "misspelt kind of data": (["--data.test.kind", "fil"], r"data\.test has no kind 'fil'\. Did you mean 'file'\?"),
+    "a kind that is not said": (["--data.test.path", "x"], r"data\.test does not say which kind it is: add --data\.test\.kind"),
+    "misspelt choice": (
+        ["--loss.kv.distance", "mze"],
+        r"loss\.kv\.distance: Input should be 'mse', 'l1' or 'smooth_l1'; or: Input should be 'cosine' \(given: 'mze'\)",
+    ),
+    "neither number nor auto": (
+        ["--loss.kv_weight", "abc"],
+        r"loss\.kv_weight: Input should be a valid number, .*; or: Input should be 'auto' \(given: 'abc'\)",
+    ),
+    "wrong choice in a list": (["--evaluation.modes", '["latent", "cto"]'], r"evaluation\.modes\.1: .*'cot'.*\(given: 'cto'\)"),
+    "wrong type": (["--training.lr", "fast"], r"training\.lr: .*valid number.*\(given: 'fast'\)"),
+    "out of range": (["--training.lr", "-1"], r"training\.lr: .*greater than 0 \(given: -1\)"),
+    "a method's own range": (["--target.method.importance_weight", "1.5"], r"target\.method: RKV: importance_weight \(λ\) is 1\.5"),
+    "a task's own range": (["--data.train.task.steps", "30"], r"data\.train\.task: Chain\.steps is 30 with 8 names\. Choose"),
+    "a loss's own range": (["--loss.kv.lambda_k", "-1"], r"loss\.kv: KVLoss: lambda_k, lambda_v and cosine_weight must not be negative"),
+    "more passes than slots": (
+        ["--latent.slots", "4", "--latent.passes", "5"],
+        r"latent\.passes is 5 with 4 slots: .*Choose latent\.passes <= 4",
+    ),
+    "no slots": (["--latent.slots", "0", "--latent.passes", "0"], r"latent\.slots is 0; a latent student needs at least 1 slot"),
+    "passes below zero": (["--latent.passes", "-1"], r"latent\.passes is -1; choose 0 \(pause tokens\) up to latent\.slots = 24"),
+    "name and config": (["--model.name", "gpt2"], r"model: give either model\.name .* or model\.config"),
+    "a section that is a value": (["--latent", "3"], r"latent: .*\(given: 3\)"),
+    "a window as wide as the slots": (
+        ["--target.method.kind", "rkv_decode", "--latent.slots", "8"],
+        r"RKVDecode: a window of 8 fills slots=8\. Set window below the number of slots\.",
+    ),
+    "a control without partners": (
+        ["--target.control.kind", "other_sample", "--training.batch_size", "1"],
+        r"a batch of one has no other sample .* Raise the batch size",
+    ),
+    "a mean of many lengths": (
+        ["--target.control.kind", "mean_target", "--target.method.kind", "full"],
+        r"TargetMean: .* Compress to a fixed number of slots",
+    ),
+    "one slot in another order": (
+        ["--target.control.kind", "shuffled", "--latent.slots", "1", "--latent.passes", "1"],
+        r"'shuffled' needs at least two slots",
+    ),
+    "full and rotated keys": (["--target.method.kind", "full", "--loss.kv.frame", "as_cached"], r"rotated keys cannot be interpolated"),
+    "full and attention": (["--target.method.kind", "full", "--loss.attention_weight", "1"], r"attention to slots has no counterpart"),
+    "tokens without full": (["--loss.kv.geometry", "tokens"], r"loss\.kv\.geometry 'tokens' reads .* Leave loss\.kv\.geometry out"),
+}
+
+
+@pytest.mark.parametrize(("words", "sentence"), WRONG.values(), ids=WRONG)
+def test_wrong_options_are_named_with_the_nearest_name(words: list[str], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence) as caught:
+        load(None, BASE + words)
+    assert str(caught.value).startswith("the command line: ")
+    assert "\n" not in str(caught.value), "one thing is wrong, so one sentence"
+
+
+def test_missing_options_are_named_one_a_line() -> None:
+    with pytest.raises(ValueError, match=r"model is missing: add it to the file, or give it .* as --model\.\n.*: data is missing: "):
+        load(None)
+    with pytest.raises(ValueError, match=r"data\.train is missing"):
+        load(None, ["--model.name", "x", "--data.max_length", "64"])
+    with pytest.raises(ValueError, match=r"data\.train\.path is missing"):
+        load(None, ["--model.name", "x", "--data.train.kind", "file"])
+
+
+def test_the_file_is_named() -> None:
+    with pytest.raises(ValueError, match=re.escape("runs/e4.toml: there is no option modle. Did you mean 'model'?")):
+        parse({"modle": {}}, "runs/e4.toml")
+
+
+def test_options_in_dictionaries_and_lists_keep_their_names() -> None:
+    with pytest.raises(ValueError, match=r"model\.special_tokens\.eos_token: "):
+        parse({"model": {"name": "x", "special_tokens": {"eos_token": []}}}, "a file")
+    with pytest.raises(ValueError, match=r"model\.tuning\.targets.*: "):
+        parse({"model": {"name": "x", "tuning": {"targets": {}}}}, "a file")
+
+
+def test_tags_are_the_kinds_that_users_type() -> None:
+    assert tag_of(Lora) == "lora"
+    assert tag_of(KVLoss) == "kv"
+    assert tag_of(FileData) == "file"
+    assert tag_of(LayerKV) is None
+    assert tag_of(int) is None

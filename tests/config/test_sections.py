@@ -1,0 +1,112 @@
+"""Sections: closed, frozen, each option with an owner; what is built from them."""
+
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from typing import Any, get_args
+
+import pytest
+import torch
+from pydantic import BaseModel, ValidationError
+
+from kvdistill.compress import CompressorMethod, Full
+from kvdistill.config.explain import members, tag_of
+from kvdistill.config.sections import FullTuning, LatentSection, Lora, ModelSection, RunConfig
+from kvdistill.data import Arith, Chain, Chat, Plain
+from kvdistill.kv import Geometry
+from kvdistill.losses import Control
+
+TREE: dict[str, Any] = {"model": {"config": {"model_type": "llama"}}, "data": {"train": {"kind": "synthetic"}}}
+
+
+def every_class(kind: Any, seen: set[Any] | None = None) -> Iterator[Any]:
+    """Every section and method that a configuration can hold."""
+    seen = set() if seen is None else seen
+    for member in members(kind) or [kind]:
+        section = isinstance(member, type) and issubclass(member, BaseModel)
+        if not (section or is_dataclass(member)) or member in seen:
+            continue
+        seen.add(member)
+        yield member
+        below = [f.annotation for f in member.model_fields.values()] if section else [f.type for f in fields(member)]
+        for each in below:
+            yield from every_class(each, seen)
+
+
+def test_the_unions_are_closed_and_told_apart_by_kind() -> None:
+    found = set(every_class(RunConfig))
+    assert found >= {*get_args(CompressorMethod), *get_args(Control), Lora, FullTuning, Chain, Arith, Plain, Chat}
+    for union in (CompressorMethod, Control, Chain | Arith, Plain | Chat, Lora | FullTuning):
+        tags = [tag_of(kind) for kind in get_args(union)]
+        assert None not in tags
+        assert len(set(tags)) == len(tags)
+
+
+def test_every_section_is_frozen_and_refuses_strangers() -> None:
+    sections = [kind for kind in every_class(RunConfig) if isinstance(kind, type) and issubclass(kind, BaseModel)]
+    assert len(sections) >= 10
+    for section in sections:
+        assert section.model_config.get("frozen"), section
+        assert section.model_config.get("extra") == "forbid", section
+        assert section.__doc__, section
+
+
+def test_every_option_without_a_default_is_one_that_nobody_can_guess() -> None:
+    required = {
+        f"{kind.__name__}.{name}"
+        for kind in every_class(RunConfig)
+        if isinstance(kind, type) and issubclass(kind, BaseModel)
+        for name, field in kind.model_fields.items()
+        if field.is_required()
+    }
+    assert required == {"RunConfig.model", "RunConfig.data", "DataSection.train", "FileData.path"}
+
+
+@pytest.mark.parametrize("kind", get_args(CompressorMethod), ids=tag_of)
+def test_every_compressor_can_be_named(kind: Any) -> None:
+    config = RunConfig.model_validate(TREE | {"target": {"method": {"kind": tag_of(kind)}}})
+    assert config.target.method == kind()
+    step = config.distillation(lambda: Geometry(()))
+    assert step.slots == 24
+    assert step.objective.kv.geometry == ("tokens" if kind is Full else "slots")
+
+
+def test_the_step_holds_what_the_options_say() -> None:
+    tree = {
+        "latent": {"delimiters": "both", "slots": 5},
+        "target": {"anneal_layers": 0.25, "control": {"kind": "other_sample"}},
+        "loss": {"codi_weight": 20, "kv": {"distance": "smooth_l1"}},
+    }
+    step = RunConfig.model_validate(TREE | tree).distillation(lambda: Geometry(()))
+    assert step.both_delimiters
+    assert step.slots == 5
+    assert step.target.anneal_layers == 0.25
+    assert step.target.control.kind == "other_sample"
+    assert step.objective.codi_weight == 20
+    assert step.objective.kv.distance == "smooth_l1"
+
+
+def test_explicit_training_asks_nothing_of_the_target() -> None:
+    """A window as wide as the slots is refused for latents, and nobody's business without them."""
+    tree = TREE | {"target": {"method": {"kind": "rkv_decode"}}, "latent": {"slots": 4}}
+    with pytest.raises(ValidationError, match="window of 8 fills slots=4"):
+        RunConfig.model_validate(tree)
+    assert RunConfig.model_validate(tree | {"training": {"task": "explicit"}}).latent.slots == 4
+
+
+def test_a_model_has_one_source() -> None:
+    assert ModelSection(name="x").config is None
+    for both in ({}, {"name": "x", "config": {}}):
+        with pytest.raises(ValidationError, match="give either model.name"):
+            ModelSection(**both)
+
+
+def test_sections_do_not_change() -> None:
+    section = LatentSection(slots=3, passes=1)
+    with pytest.raises(ValidationError, match="frozen"):
+        section.slots = 4  # pyright: ignore
+
+
+def test_reading_a_configuration_draws_no_random_number() -> None:
+    before = torch.get_rng_state()
+    RunConfig.model_validate(TREE | {"target": {"method": {"kind": "random"}, "control": {"kind": "other_sample"}}})
+    assert torch.equal(torch.get_rng_state(), before)

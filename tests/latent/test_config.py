@@ -1,0 +1,59 @@
+"""Settings that make no sense are refused in words; the others come back from JSON as they were."""
+
+from pathlib import Path
+
+import pytest
+
+import pico
+from kvdistill.latent.config import LatentConfig, check_slots
+
+
+@pytest.mark.parametrize(
+    ("slots", "passes", "message"),
+    [
+        (0, 0, r"latent\.slots is 0; a latent student needs at least 1 slot \(KaVa uses 24\)\."),
+        (-3, 1, r"latent\.slots is -3"),
+        (4, -1, r"latent\.passes is -1; choose 0 \(pause tokens\) up to latent\.slots = 4"),
+        (4, 5, r"latent\.passes is 5 with 4 slots: after 4 passes every slot is final, .* Choose latent\.passes <= 4\."),
+    ],
+)
+def test_slots_and_passes_that_make_no_sense(slots: int, passes: int, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        check_slots(slots, passes)
+    with pytest.raises(ValueError, match=message):
+        LatentConfig(slots=slots, passes=passes)
+
+
+@pytest.mark.parametrize(("slots", "passes"), [(1, 0), (1, 1), (24, 3), (24, 24)])
+def test_the_ends_of_the_range_are_fine(slots: int, passes: int) -> None:
+    check_slots(slots, passes)
+
+
+def test_misspelt_settings() -> None:
+    with pytest.raises(ValueError, match=r"latent\.feedback is 'mpl'; choose one of mlp, none\."):
+        LatentConfig(feedback="mpl")
+    with pytest.raises(ValueError, match=r"latent\.delimiters is 'teacher'; choose one of student, both\."):
+        LatentConfig(delimiters="teacher")
+
+
+def test_settings_survive_a_folder(tmp_path: Path) -> None:
+    settings = {
+        "slots": 5,
+        "passes": 2,
+        "feedback": "none",
+        "delimiters": "both",
+        "special": dict(pico.SPECIAL),
+        "template": {"prompt": "So"},
+        "lora": {"r": 4},
+        "base": "some/model",
+        "taught": True,
+    }
+    LatentConfig(backbone=pico.CONFIGS["gemma3"](), **settings).save_pretrained(tmp_path)
+    loaded = LatentConfig.from_pretrained(tmp_path)
+    assert {name: getattr(loaded, name) for name in settings} == settings
+    assert loaded.backbone.to_dict() == pico.CONFIGS["gemma3"]().to_dict()
+
+
+@pytest.mark.parametrize("name", ["llama", "llama_tied", "gpt2"])
+def test_ties_are_those_of_the_backbone(name: str) -> None:
+    assert LatentConfig(backbone=pico.CONFIGS[name]()).tie_word_embeddings == (name != "llama")

@@ -1,0 +1,76 @@
+"""The rows of the table of answers: in their order, with what was measured and a dash for what was not."""
+
+from pathlib import Path
+
+import pytest
+
+from kvdistill.record import DemoSummary, EvaluationRecord, Mode
+from kvdistill.reporting.page import Missing, Table, Words
+from kvdistill.reporting.results import demo_section, evaluated, table_of_answers
+
+SUMMARY = DemoSummary(
+    cot=0.9,
+    direct=0.3,
+    latent_e1=0.6,
+    latent_kv=0.8,
+    kv_method="rkv",
+    latent_by_method={"rkv": 0.8},
+    steps_to_90_e1=None,
+    steps_to_90_kv=10,
+    passes_cot=40.0,
+    passes_latent=7.0,
+    minutes=2.0,
+    ms_latent=44.0,
+)
+
+
+def record(correct: int, mode: Mode = "latent") -> EvaluationRecord:
+    return EvaluationRecord(
+        data_set="toy", mode=mode, num=10, correct=correct, sequential_passes_mean=7.5, tokens_mean=20.0, ms_batch1=None, ms_batch32=1.5
+    )
+
+
+def table(section_blocks: list[object]) -> Table:
+    (found,) = [block for block in section_blocks if isinstance(block, Table)]
+    return found
+
+
+def test_a_row_by_hand() -> None:
+    (row,) = evaluated({"evaluation": record(5)})
+    assert row.cells == ["latent on toy", "50.0\N{NO-BREAK SPACE}%", "23.7–76.3\N{NO-BREAK SPACE}%", "10", "7.5", "20", "–", "1.5"]
+
+
+def test_rows_that_look_alike_carry_their_files_name() -> None:
+    rows = evaluated({"a": record(5), "b": record(6), "c": record(6, "cot")})
+    assert [row.measured.label for row in rows] == ["latent on toy (a)", "latent on toy (b)", "cot on toy"]
+    assert [row.measured.colour for row in rows] == [0, 1, 2]
+
+
+def test_demo_rows_keep_their_order_and_take_the_evaluation_before_the_summary(tmp_path: Path) -> None:
+    section = demo_section(tmp_path, SUMMARY, {"other": record(1, "cot"), "latent_kv": record(8), "cot": record(9, "cot")})
+    rows = [[cell.replace("\N{NO-BREAK SPACE}", " ") for cell in row] for row in table(list(section.blocks)).rows]
+    assert [row[0] for row in rows] == [
+        "explicit CoT, verbose",
+        "direct answer",
+        "latent, no KV term (E1)",
+        "latent, KV term (rkv)",
+        "other on toy",
+    ]
+    assert rows[1] == ["direct answer", "30.0 %", "–", "–", "–", "–", "–", "–"]
+    assert rows[2][4] == "7" and rows[3][1:5] == ["80.0 %", "49.0–94.3 %", "10", "7.5"]
+    (missing,) = [block for block in section.blocks if isinstance(block, Missing)]
+    assert missing.what == "evaluation_cot_terse.json, evaluation_direct.json, evaluation_latent_e1.json"
+
+
+def test_files_that_agree_after_rounding_are_not_named(tmp_path: Path) -> None:
+    def said(correct: int) -> list[str]:
+        blocks = demo_section(tmp_path, SUMMARY, {"latent_kv": record(correct)}).blocks
+        return [block.text for block in blocks if isinstance(block, Words) and "summary.json" in block.text]
+
+    assert said(8) == [] and len(said(7)) == 1 and "run `kvdistill demo` again" in said(7)[0]
+
+
+@pytest.mark.parametrize("names", [["a"], ["a", "b"]])
+def test_the_figures_lie_in_the_folder(tmp_path: Path, names: list[str]) -> None:
+    table_of_answers(tmp_path, evaluated({name: record(5) for name in names}))
+    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == ["accuracy.png", "passes.png"]

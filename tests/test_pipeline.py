@@ -1,0 +1,277 @@
+"""The step as a whole: the sum of its losses, every compressor under every control in every frame, and what it carries."""
+
+from dataclasses import replace
+from typing import Any, get_args
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import pico
+from kvdistill.compress import RKV, CompressorMethod, Full, RightCrop, RKVDecode, StepEnd, Uniform
+from kvdistill.kv import LossOutput, ModelKV, TwoModes
+from kvdistill.latent.layout import Sequence, question_pieces, teacher_pieces
+from kvdistill.latent.modes import run, think
+from kvdistill.latent.reasoner import LatentReasoner
+from kvdistill.losses import (
+    CODILoss,
+    Control,
+    KVLoss,
+    MeanTarget,
+    NoControl,
+    Objective,
+    OtherSample,
+    TargetMean,
+    cross_entropy,
+    gradient_norm,
+    reference_norm,
+)
+from kvdistill.pipeline import Distillation, Target, build_target, explicit_step, ranges, rehearse
+from kvdistill.text import Batch
+
+SLOTS = 4
+METHODS = [kind(window=1) if kind is RKVDecode else kind() for kind in get_args(CompressorMethod)]
+CONTROLS = [kind() for kind in get_args(Control)]
+
+
+def student(name: str = "llama", **settings: Any) -> LatentReasoner:
+    return pico.reasoner(name, **{"slots": SLOTS, "passes": 2} | settings)
+
+
+def rows(num: int = 3) -> tuple[dict[str, tuple[int, ...]], ...]:
+    """Samples with cues of unlike lengths."""
+    cues = [((7,), (8, 9)), ((), (8,)), ((5, 6, 7), ())]
+    return tuple(row | {"cue": cues[i % 3][0], "student_cue": cues[i % 3][1]} for i, row in enumerate(pico.samples(num)))
+
+
+def distillation(model: LatentReasoner, method: Any = None, **settings: Any) -> Distillation:
+    target = Target(method=method or RKV(), control=settings.pop("control", NoControl()), anneal_layers=settings.pop("anneal_layers", 0.0))
+    return Distillation(target, Objective(**settings), SLOTS, model.geometry, model.config.delimiters == "both")
+
+
+def kv_gradients(loss: Tensor, kv: ModelKV) -> list[float]:
+    """How strongly a loss pulls at each layer of a cache."""
+    grads = torch.autograd.grad(loss, [layer.values for layer in kv.layers], retain_graph=True, allow_unused=True)
+    return [0.0 if grad is None else float(grad.abs().sum()) for grad in grads]
+
+
+class Seen(nn.Module):
+    """A model whose output is computed once, so that gradients at its caches can be asked for."""
+
+    def __init__(self, model: LatentReasoner, batch: Batch) -> None:
+        super().__init__()
+        self.two: TwoModes = model(batch)
+
+    def forward(self, batch: Batch) -> TwoModes:
+        return self.two
+
+
+def test_the_loss_is_the_sum_of_its_terms() -> None:
+    model, batch = student(), pico.batch(rows())
+    objective = Objective(ce_student_weight=0.5, codi_weight=7.0, kv_weight=3.0, kv=KVLoss(distance="smooth_l1", layer_std=False))
+    output = Distillation(Target(method=RKV(importance_weight=0.3)), objective, SLOTS, model.geometry)(model, batch, 0, 0.0)
+    two = model(batch)
+    target = RKV(importance_weight=0.3).compress(two.teacher.kv, SLOTS)
+    terms = {
+        "ce_student": cross_entropy(two.student.rows, 3),
+        "ce_teacher": cross_entropy(two.teacher.rows, 3),
+        "codi": CODILoss().compare(two.teacher, two.student).loss,
+        "kv": KVLoss(distance="smooth_l1", layer_std=False).compare(target, two.student.kv).loss,
+    }
+    weights = {"ce_student": 0.5, "ce_teacher": 1.0, "codi": 7.0, "kv": 3.0}
+    by_hand = sum(weights[name] * term for name, term in terms.items())
+    assert torch.allclose(output.loss, torch.as_tensor(by_hand), atol=1e-6)
+    for name, term in terms.items():
+        assert torch.allclose(output.metrics[name], term, atol=1e-6), name
+        assert not output.metrics[name].requires_grad
+
+
+def test_without_kv_and_attention_no_target_is_built() -> None:
+    """E1: even a compressor that could not work is not asked."""
+    model, batch = student(), pico.batch(rows())
+    bare = replace(batch, step_end=torch.zeros_like(batch.step_end))
+    output = distillation(model, StepEnd(), kv_weight=0.0)(model, bare, 0, 0.0)
+    assert set(output.metrics) == {"ce_student", "ce_teacher", "codi"}
+
+
+@pytest.fixture(scope="module")
+def shared_student() -> tuple[LatentReasoner, Batch, Seen]:
+    model, batch = student(), pico.batch(rows(4))
+    return model, batch, Seen(model, batch)
+
+
+@pytest.mark.parametrize("frame", ["pre_rope", "as_cached"])
+@pytest.mark.parametrize("control", CONTROLS, ids=lambda control: control.kind)
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.kind)
+def test_every_compressor_under_every_control_in_every_frame(shared_student, method, control, frame) -> None:
+    model, batch, seen = shared_student
+    if isinstance(method, Full) and frame == "as_cached":
+        with pytest.raises(ValueError, match="rotated keys cannot be interpolated"):
+            distillation(model, method, control=control, kv=KVLoss(frame=frame))
+        pytest.skip("full reads between slots, and what is between two rotated keys is no key: refused in words")
+    if isinstance(method, Full) and isinstance(control, MeanTarget):
+        with pytest.raises(ValueError, match="Compress to a fixed number of slots"):
+            rehearse(Target(method=method, control=control), SLOTS, 4)
+        pytest.skip("full keeps as many slots as there are tokens, so there is no mean of a slot over batches: refused in words")
+    step = distillation(model, method, control=control, kv=KVLoss(frame=frame))
+    output = step(seen, batch, 0, 0.0)
+    assert torch.isfinite(output.loss)
+    assert float(output.metrics["kv"]) > 0
+    assert all(pull > 0 for pull in kv_gradients(output.loss, seen.two.student.kv))
+    assert ("kv_floor" in output.metrics) == isinstance(method, Full)
+    assert ("distinctness_max" in output.metrics) == isinstance(method, RKV)
+    assert (step.mean is not None) == isinstance(control, MeanTarget)
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.kind)
+def test_settings_that_contradict_each_other_are_refused_before_anything_is_loaded(method) -> None:
+    rehearse(Target(method=method), SLOTS, 1)
+    rehearse(Target(method=method, control=OtherSample()), SLOTS, 2)
+    with pytest.raises(ValueError, match="a batch of one has no other sample"):
+        rehearse(Target(method=method, control=OtherSample()), SLOTS, 1)
+
+
+@pytest.mark.parametrize("delimiters", ["student", "both"])
+@pytest.mark.parametrize("name", ["llama", "llama_yarn", "glm"])
+def test_the_cached_frame_is_where_the_keys_stand_in_the_caches(name: str, delimiters: Any) -> None:
+    """Both sides turned by the frame equal the keys that the attention saw, cues and delimiters counted."""
+    model, batch = student(name, delimiters=delimiters), pico.batch(rows())
+    two, frame = model(batch), distillation(model, kv=KVLoss(frame="as_cached")).frame(batch)
+    both = delimiters == "both"
+    pieces = question_pieces(batch, model.special, 2) + teacher_pieces(batch, model.special, both)
+    packed = run(model, Sequence(pieces, offset=torch.zeros(3, dtype=torch.long)), None, None)
+    start, stop = packed.sequence.span("cot", "teacher")
+    thought = think(model, batch).prefix
+    for index in range(3):
+        theirs, ours = frame.turn(index, two.teacher.kv.layers[index], two.student.kv.layers[index])
+        cached = packed.call.seen[index].keys[:, :, start:stop]
+        there = theirs.mask[..., None]
+        assert torch.allclose(theirs.keys * there, cached * there, atol=1e-5)
+        assert torch.allclose(ours.keys, torch.cat(thought[index][0], 2)[:, :, -SLOTS:], atol=1e-5)
+
+
+def test_full_reads_the_student_at_the_tokens_and_logs_the_floor() -> None:
+    model, batch = student(), pico.batch(rows())
+    step = distillation(model, Full())
+    assert step.objective.kv.geometry == "tokens"
+    output = step(model, batch, 0, 0.0)
+    assert 0 < float(output.metrics["kv_floor"]) < float(output.metrics["kv"])
+    with pytest.raises(ValueError, match=r"target\.method rkv keeps no more tokens than there are slots"):
+        distillation(model, RKV(), kv=KVLoss(geometry="tokens"))
+
+
+def test_auto_is_found_once_and_makes_methods_pull_equally() -> None:
+    model, batch = student(), pico.batch(rows())
+    seen = Seen(model, batch)
+    pulls = []
+    for method in (RKV(), RightCrop(), Full()):
+        step = distillation(model, method, kv_weight="auto", ce_student_weight=0.0, ce_teacher_weight=0.0, codi_weight=0.0)
+        output = step(seen, batch, 0, 0.0)
+        pulls.append(gradient_norm(output.loss, seen.two.student.kv))
+        assert step.objective.kv_weight == "auto", "what was configured stays"
+        first = step.weight
+        assert float(output.metrics["kv_weight"]) == pytest.approx(first)
+        assert torch.allclose(output.loss, first * output.metrics["kv"])
+        step(model, pico.batch(rows(2)), 1, 0.5)
+        assert step.weight == first
+    assert pulls == pytest.approx([reference_norm(seen.two.student.kv)] * 3, rel=1e-5)
+
+
+def test_the_mean_target_is_carried_from_batch_to_batch() -> None:
+    model = student()
+    batches = [pico.batch(rows(2)), pico.batch(rows(3)[1:])]
+    step = distillation(model, Uniform(), control=MeanTarget())
+    for number, batch in enumerate(batches):
+        output = step(model, batch, number, 0.0)
+    kept = [Uniform().compress(model(batch).teacher.kv, SLOTS) for batch in batches]
+    mean = TargetMean.over(kept[1], TargetMean.over(kept[0]))
+    assert step.mean is not None
+    assert torch.allclose(step.mean.layers[2].keys, mean.layers[2].keys, atol=1e-6)
+    by_hand = torch.cat([each.layers[0].values for each in kept]).mean(0)
+    assert torch.allclose(step.mean.layers[0].values, by_hand, atol=1e-6)
+    loss = KVLoss().compare(mean.spread(kept[1]), model(batches[1]).student.kv).loss
+    assert torch.allclose(output.metrics["kv"], loss, atol=1e-6)
+
+
+def test_a_control_draws_other_partners_each_step() -> None:
+    model, batch = student(), pico.batch(rows(4))
+    kept = Uniform().compress(model(batch).teacher.kv, SLOTS)
+    target = Target(method=Uniform(), control=OtherSample())
+    drawn = [build_target(model(batch).teacher.kv, target, SLOTS, batch.chain, draw).kv.layers[0].keys for draw in range(8)]
+    assert any(not torch.equal(drawn[0], other) for other in drawn[1:])
+    for keys in drawn:
+        assert not any(torch.equal(keys[i], kept.layers[0].keys[i]) for i in range(4))
+
+
+def test_annealing_begins_with_the_lowest_third_of_the_layers() -> None:
+    model, batch = student(), pico.batch(rows())
+    only_kv = {"ce_student_weight": 0.0, "ce_teacher_weight": 0.0, "codi_weight": 0.0}
+    seen = Seen(model, batch)
+    step = distillation(model, anneal_layers=0.5, **only_kv)
+
+    def pulls(progress: float) -> list[float]:
+        return kv_gradients(step(seen, batch, 0, progress).loss, seen.two.student.kv)
+
+    assert [pull > 0 for pull in pulls(0.49)] == [True, False, False]
+    plain = kv_gradients(distillation(model, **only_kv)(seen, batch, 0, 0.9).loss, seen.two.student.kv)
+    assert pulls(0.5) == pytest.approx(plain)
+
+
+def test_attention_has_to_be_measured_before_it_can_be_compared() -> None:
+    model, batch = student(), pico.batch(rows())
+    step = distillation(model, attention_weight=1.0)
+    with pytest.raises(ValueError, match="the student's answer attention was not measured"):
+        step(model, batch, 0, 0.0)
+    model.want_attention = True
+    assert float(step(model, batch, 0, 0.0).metrics["attention_kl"].detach()) > 0
+
+
+def test_the_ranges_of_rkv_are_logged() -> None:
+    model, batch = student(), pico.batch(rows())
+    kv = model(batch).teacher.kv
+    found = ranges(RKV(), kv)
+    biggest = [float(layer.importance[layer.mask].max()) for layer in kv.layers if layer.importance is not None]
+    assert float(found["importance_max"]) == pytest.approx(sum(biggest) / 3)
+    assert set(found) == {"importance_min", "importance_max", "distinctness_min", "distinctness_max"}
+    assert ranges(Uniform(), kv) == {}
+    nothing = kv.map(tuple(layer.replace(mask=torch.zeros_like(layer.mask)) for layer in kv.layers))
+    assert ranges(RKV(), nothing) == {}
+
+
+def test_rkv_gets_over_a_batch_without_chains_of_thought() -> None:
+    model = student()
+    batch = pico.batch(tuple(row | {"cot": ()} for row in rows(2)))
+    output = distillation(model)(model, batch, 0, 0.0)
+    assert float(output.metrics["kv"]) == 0.0
+    output.loss.backward()
+    assert all(parameter.grad is None or torch.isfinite(parameter.grad).all() for parameter in model.parameters())
+
+
+def test_the_explicit_step_is_teacher_modes_cross_entropy() -> None:
+    model, batch = student(), pico.batch(rows())
+    output = explicit_step(model, batch, 0, 0.0)
+    labels = model(batch).teacher.rows
+    nll = torch.nn.functional.cross_entropy(labels.logits, labels.labels, reduction="none")
+    by_hand = torch.stack([nll[labels.sample == sample].mean() for sample in range(3)]).mean()
+    assert torch.allclose(output.loss, by_hand, atol=1e-6)
+    assert torch.equal(output.metrics["ce_teacher"], output.loss.detach())
+    direct = explicit_step(model, pico.batch(tuple(row | {"cot": ()} for row in rows())), 0, 0.0)
+    assert not torch.allclose(direct.loss, output.loss)
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+@pytest.mark.parametrize("method", [RKV(), Full(), StepEnd()], ids=lambda method: method.kind)
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_samples_loss_does_not_depend_on_its_neighbours(name: str, method: Any, side: str) -> None:
+    """Every term of a padded batch is the mean of what its samples have alone."""
+    model = student(name)
+    model.want_attention = attention = not isinstance(method, Full)
+    step = distillation(model, method, attention_weight=float(attention))
+    alone: list[LossOutput] = [step(model, pico.batch((row,)), 0, 0.0) for row in rows()]
+    for chosen in ((0, 1, 2), (2, 0), (1, 2)):
+        batch = pico.batch(tuple(rows()[i] for i in chosen), side, extra=3)
+        together = step(model, batch, 0, 0.0)
+        assert torch.allclose(together.loss, torch.stack([alone[i].loss for i in chosen]).mean(), atol=1e-5)
+        for term in ("ce_student", "ce_teacher", "codi", "kv"):
+            expected = torch.stack([alone[i].metrics[term] for i in chosen]).mean()
+            assert torch.allclose(together.metrics[term], expected, atol=1e-5), term
