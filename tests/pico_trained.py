@@ -60,6 +60,15 @@ def student(seed: int = 0, **settings: object) -> LatentReasoner:
         return LatentReasoner.build(backbone, tokenizer, LatentConfig(**latent))  # pyright: ignore[reportArgumentType]
 
 
+def wild(**settings: object) -> LatentReasoner:
+    """An untrained student with weights so large that it says something else to every other question."""
+    model = student(seed=2, **settings)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(6 if parameter.ndim > 1 else 1)
+    return model.eval()
+
+
 def samples(model: LatentReasoner) -> tuple[Encoded, ...]:
     """All pairs of names as the student reads them."""
     assert model.tokenizer is not None

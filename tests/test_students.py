@@ -236,7 +236,8 @@ def test_lora_trains_adapters_and_new_rows_and_saves_nothing_else(base_folder: P
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert trained
     assert all("lora_" in name or "trainable_tokens" in name or name.startswith("feedback.") for name in trained)
-    assert {name.split(".")[-4] for name in trained if "lora_A" in name} >= {"self_attn", "mlp"} or "q_proj" in str(trained)
+    adapted = {name.split(".")[-4] for name in trained if "lora_A" in name}
+    assert adapted == {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
     model.save_pretrained(tmp_path / "lora")
     with safe_open(tmp_path / "lora" / "model.safetensors", "pt") as file:
         assert not [name for name in file.keys() if "base_layer" in name]  # noqa: SIM118
@@ -295,7 +296,7 @@ def test_a_saved_lora_student_needs_its_own_settings(base_folder: Path, tmp_path
     again = build_student(config(model={"name": str(tmp_path), "tuning": {"r": 4}}))
     assert again.config.lora is not None
     assert again.config.lora["r"] == 4
-    with pytest.raises(ValueError, match=r"saved with model\.tuning = \{'r': 4, .*change model\.tuning"):
+    with pytest.raises(ValueError, match=r"saved with model\.tuning = .*'r': 4, .*change model\.tuning"):
         build_student(config(model={"name": str(tmp_path), "tuning": {"r": 8}}))
     with pytest.raises(ValueError, match=r"saved with model\.tuning\.kind = 'lora', and cannot go on with 'full'"):
         build_student(on({"name": str(tmp_path)}))

@@ -64,6 +64,7 @@ def _options(name: str, command: argparse.ArgumentParser) -> None:
     if name == "demo":
         command.add_argument("--output", default="outputs/demo", help="folder for models, figures and report (default: outputs/demo)")
         command.add_argument("--seed", type=int, default=0, help="seed of data, weights and order (default: 0)")
+        command.add_argument("--share", type=float, default=1.0, help="share of the training steps, to try the machinery (default: 1)")
     if name == "evaluate":
         command.add_argument("--checkpoint", required=True, help="folder of a trained student, such as outputs/run/checkpoint-ep1")
         command.add_argument("--data", required=True, help="a data file, or a configuration (.toml, run.json) whose data.test is meant")
@@ -85,7 +86,7 @@ def _walk(known: argparse.Namespace, overrides: list[str], command: str) -> None
 def _demo(known: argparse.Namespace, overrides: list[str], command: str) -> None:
     from kvdistill.demo import demo
 
-    demo(known.output, known.seed, command)
+    demo(known.output, known.seed, command, known.share)
 
 
 def _train(known: argparse.Namespace, overrides: list[str], command: str) -> None:

@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from kvdistill.config import RunConfig
 from kvdistill.data import Chain
+from kvdistill.demo_recipe import HOPS, METHODS, TERSE, VERBOSE, Stage, lanes, warm_stages
 from kvdistill.evaluation.evaluate import Evaluator
 from kvdistill.evaluation.probes import probe
 from kvdistill.jsonfile import write_atomic
@@ -29,104 +29,52 @@ from kvdistill.runs import read_data, record_of, train
 from kvdistill.text import Encoded
 from kvdistill.training.trainer import newest_checkpoint
 
-NAMES, HOPS = 8, 4
-TERSE = Chain(names=NAMES, steps=HOPS, trace="terse")
-MIXED = Chain(names=NAMES, steps=HOPS, trace="mixed")
-VERBOSE = Chain(names=NAMES, steps=HOPS, trace="verbose")
-"""What the latents are distilled from: verbose traces, while the student is asked to be brief."""
-METHODS = ("step_end", "rkv")
-
 
 @dataclass(frozen=True)
-class Stage:
-    """One training run of the demo."""
+class Run:
+    """What the whole demo shares."""
 
-    name: str
-    task: Chain
-    steps: int
-    options: dict[str, Any] = field(default_factory=dict)
-    loss: dict[str, Any] = field(default_factory=dict)
-    target: dict[str, Any] = field(default_factory=dict)
+    seed: int
+    share: float
+    clock: float
+    """When it began, as ``time.monotonic`` tells it."""
 
-    def config(self, folder: Path, start: Path | None, seed: int) -> RunConfig:
-        """The run's configuration, from the backbone of ``start`` or from nothing."""
-        backbone = {
-            "model_type": "llama",
-            "hidden_size": 64,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "intermediate_size": 256,
-            "max_position_embeddings": 128,
-            "tie_word_embeddings": False,
-        }
-        model: dict[str, Any] = {"config": backbone} if start is None else {"name": str(start)}
-        training = {
-            "output_dir": str(folder / self.name),
-            "overwrite": True,
-            "max_steps": self.steps,
-            "batch_size": 128,
-            "gradient_accumulation_steps": 1,
-            "scheduler": "constant_with_warmup",
-            "warmup_steps": 40,
-            "weight_decay": 0.01,
-            "max_grad_norm": 1.0,
-            "logging_steps": 25,
-            "tensorboard": False,
-            "seed": seed,
-        }
-        data = {
-            "train": {"kind": "synthetic", "task": self.task, "num": 24576, "seed": seed},
-            "validation": {"kind": "synthetic", "task": self.task, "num": 256, "split": "validation", "seed": seed},
-            "template": {"kind": "plain", "prompt": "answer"},
-        }
-        return RunConfig.model_validate(
-            {
-                "model": model | {"tuning": {"kind": "full"}},
-                "data": data,
-                "latent": {"slots": HOPS, "passes": HOPS, "delimiters": "both"},
-                "target": self.target,
-                "loss": self.loss,
-                "training": training | self.options,
-                "evaluation": {"batch_size": 128, "max_new_tokens": 5 * HOPS + 8},
-            }
-        )
+    @property
+    def questions(self) -> int:
+        """Size of the test set."""
+        return max(32, round(512 * self.share))
+
+    @property
+    def timed(self) -> int:
+        """How many of them are timed one by one."""
+        return max(2, round(32 * self.share))
 
 
-def warm_stages() -> list[Stage]:
-    """Explicit reasoning first: terse, then both styles."""
-    explicit = {"task": "explicit", "lr": 2e-3}
-    return [Stage("warm_terse", TERSE, 450, explicit), Stage("warm_mixed", MIXED, 250, explicit)]
+def demo(output: str | Path, seed: int, command: str, share: float = 1.0) -> DemoSummary:
+    """Run the whole demo into ``output``, print the table and write summary.json and report.html.
 
+    ``share`` shortens every stage and the test set, to try the machinery; the bars are then not expected to be reached.
 
-def lanes() -> tuple[list[Stage], list[Stage]]:
-    """What then runs side by side: the KV runs in one process, the baselines in another."""
-    latent = {"task": "latent", "lr": 1e-3, "eval_steps": 25}
-    kv = [
-        Stage(f"latent_{name}", VERBOSE, 300, latent, {"codi_weight": 1.0, "kv_weight": 1.0}, {"method": {"kind": name}})
-        for name in METHODS
-    ]
-    e1 = Stage("latent_e1", VERBOSE, 450, latent, {"codi_weight": 1.0, "kv_weight": 0.0})
-    direct = Stage("direct", TERSE, 300, {"task": "direct", "lr": 1e-3, "eval_steps": 50})
-    return kv, [e1, direct]
-
-
-def demo(output: str | Path, seed: int, command: str) -> DemoSummary:
-    """Run the whole demo into ``output``, print the table and write summary.json and report.html."""
+    Raises:
+        ValueError: if ``share`` is not above 0 and at most 1.
+    """
+    if not 0 < share <= 1:
+        raise ValueError(f"--share is {share}; choose a number above 0 and at most 1.")
     folder, clock = Path(output), time.monotonic()
     started = datetime.now(UTC).astimezone().isoformat(timespec="seconds")
     for old in [*folder.glob("*.json"), *folder.glob("metrics_*.jsonl")]:
         old.unlink()
     torch.set_num_threads(1)
     start = None
-    for number, stage in enumerate(warm_stages(), start=1):
+    for number, stage in enumerate(warm_stages(share), start=1):
         print(f"[{number}/4] {stage.name}: explicit reasoning, {stage.steps} steps", flush=True)
         start = newest_checkpoint(train(stage.config(folder, start, seed)).folder)
     assert start is not None
     print("[3/4] latents with the KV loss beside latents without it and direct answers", flush=True)
-    _side_by_side(folder, start, seed)
+    _side_by_side(folder, start, seed, share)
     print("[4/4] evaluation on the test set", flush=True)
-    summary = _evaluate(folder, start, seed, clock)
-    config = lanes()[0][0].config(folder, start, seed)
+    summary = _evaluate(folder, start, Run(seed, share, clock))
+    config = lanes(share)[0][0].config(folder, start, seed)
     record = replace(record_of(config, started, command), seconds=time.monotonic() - clock)
     record.write(folder / "run.json")
     report = write_demo_report(folder)
@@ -135,10 +83,10 @@ def demo(output: str | Path, seed: int, command: str) -> DemoSummary:
     return summary
 
 
-def _side_by_side(folder: Path, start: Path, seed: int) -> None:
+def _side_by_side(folder: Path, start: Path, seed: int, share: float) -> None:
     """Two processes, one thread each; their progress is read from their metrics files."""
     children = []
-    for lane in lanes():
+    for lane in lanes(share):
         runs = []
         for stage in lane:
             path = folder / stage.name / "config.json"
@@ -151,7 +99,7 @@ def _side_by_side(folder: Path, start: Path, seed: int) -> None:
         environment = os.environ | {"OMP_NUM_THREADS": "1", "TRANSFORMERS_VERBOSITY": "error"}
         words = [sys.executable, "-m", "kvdistill.demo", *map(str, runs)]
         children.append((subprocess.Popen(words, stdout=log, stderr=subprocess.STDOUT, env=environment), log))
-    stages = [stage for lane in lanes() for stage in lane]
+    stages = [stage for lane in lanes(share) for stage in lane]
     bars = [tqdm(total=stage.steps, desc=f"{stage.name:>16}", unit="step", position=row) for row, stage in enumerate(stages)]
     while any(child.poll() is None for child, _ in children):
         time.sleep(1)
@@ -175,14 +123,14 @@ def _show(folder: Path, stages: list[Stage], bars: list[Any]) -> None:
             bar.set_postfix_str(f"validation {measured[-1]:.2f}" if measured else "", refresh=True)
 
 
-def _evaluate(folder: Path, start: Path, seed: int, clock: float) -> DemoSummary:
+def _evaluate(folder: Path, start: Path, run: Run) -> DemoSummary:
     """Every row of the table, on the test set, one after another so that nothing disturbs the clock."""
-    evaluator = Evaluator(batch_size=128, max_new_tokens=5 * HOPS + 8, timed=32, progress=True)
+    evaluator = Evaluator(batch_size=128, max_new_tokens=5 * HOPS + 8, timed=run.timed, progress=True)
     warm = LatentReasoner.from_pretrained(start)
     rows: dict[str, EvaluationRecord] = {}
 
     def ask(key: str, model: LatentReasoner, task: Chain, reasoning: Any, label: Any = None) -> None:
-        record, _ = evaluator.evaluate(model, _test(model, task, seed), reasoning, "chain, test", label)
+        record, _ = evaluator.evaluate(model, _test(model, task, run), reasoning, "chain, test", label)
         record.write(folder / f"evaluation_{key}.json")
         rows[key] = record
 
@@ -196,13 +144,14 @@ def _evaluate(folder: Path, start: Path, seed: int, clock: float) -> DemoSummary
     winner = max(METHODS, key=lambda name: curves[name].accuracy[-1])
     rows[f"latent_{winner}"].write(folder / "evaluation_latent_kv.json")
     best = _last(folder, f"latent_{winner}")
-    probe(best, _test(best, VERBOSE, seed)[:256], replace(evaluator, progress=False)).write(folder / "probes.json")
-    summary = _summary(rows, curves, winner, seed, (time.monotonic() - clock) / 60)
+    probe(best, _test(best, VERBOSE, run)[:256], replace(evaluator, progress=False)).write(folder / "probes.json")
+    summary = _summary(rows, curves, winner, run)
     summary.write(folder / "summary.json")
     return summary
 
 
-def _summary(rows: dict[str, EvaluationRecord], curves: dict[str, Curve], winner: str, seed: int, minutes: float) -> DemoSummary:
+def _summary(rows: dict[str, EvaluationRecord], curves: dict[str, Curve], winner: str, run: Run) -> DemoSummary:
+    minutes = (time.monotonic() - run.clock) / 60
     kv, cot = rows[f"latent_{winner}"], rows["cot"]
     threshold = 0.9 * cot.accuracy
     reached = {name: next((s for s, a in zip(c.steps, c.accuracy, strict=True) if a >= threshold), None) for name, c in curves.items()}
@@ -224,7 +173,7 @@ def _summary(rows: dict[str, EvaluationRecord], curves: dict[str, Curve], winner
         passes_cot_terse=rows["cot_terse"].sequential_passes_mean,
         ms_cot=cot.ms_batch1,
         ms_latent=kv.ms_batch1,
-        seed=seed,
+        seed=run.seed,
         threshold=threshold,
         bars={
             "explicit chain of thought": Bar(value=cot.accuracy, bar=0.95),
@@ -257,9 +206,9 @@ def _last(folder: Path, stage: str) -> LatentReasoner:
     return LatentReasoner.from_pretrained(checkpoint)
 
 
-def _test(model: LatentReasoner, task: Chain, seed: int, num: int = 512) -> tuple[Encoded, ...]:
-    config = Stage("test", task, 1).config(Path(), None, seed)
-    data = config.data.train.model_copy(update={"num": num, "split": "test"})
+def _test(model: LatentReasoner, task: Chain, run: Run) -> tuple[Encoded, ...]:
+    config = Stage("test", task, 1).config(Path(), None, run.seed)
+    data = config.data.train.model_copy(update={"num": run.questions, "split": "test"})
     return read_data(config.data, data, model)
 
 

@@ -49,16 +49,17 @@ def train(config: RunConfig, command: str | None = None) -> Trained:
     Raises:
         ValueError: in words, if the configuration and what it names do not fit together.
     """
-    folder = _fresh_folder(config)
+    folder = _free_folder(config)
     set_seed(config.training.seed)
     started, clock = datetime.now(UTC).astimezone().isoformat(timespec="seconds"), time.monotonic()
-    record = record_of(config, started, command)
-    record.write(folder / "run.json")
     model = build_student(config)
     if config.training.task == "latent" and not model.config.taught:
         model.start_feedback()
         model.config.taught = True
     samples = _with_partners(config, read_data(config.data, config.data.train, model, config.training.task == "direct"))
+    record = record_of(config, started, command)
+    _clear(folder)
+    record.write(folder / "run.json")
     trainer = _trainer(config, model, samples, folder)
     trainer.train()
     trainer.accelerator.wait_for_everyone()
@@ -150,7 +151,7 @@ def _trainer(config: RunConfig, model: LatentReasoner, samples: tuple[Encoded, .
     callbacks = [SaveWhen(section.save_steps), WriteMetrics(metrics.path)]
     if config.data.validation is not None:
         validation = read_data(config.data, config.data.validation, model)[: config.evaluation.during_training]
-        callbacks.append(EvaluateWhen(_measure(config, validation), section.eval_steps, metrics))
+        callbacks.append(EvaluateWhen(_measure(config, validation), section.eval_steps, metrics, section.stop_at_accuracy))
     return LatentTrainer(
         model=model,
         args=training_arguments(section),
@@ -188,16 +189,23 @@ def _collate(samples: Sequence[Encoded], pad_id: int) -> dict[str, Batch]:
     return {"batch": collate(samples, pad_id)}
 
 
-def _fresh_folder(config: RunConfig) -> Path:
-    """The run's folder, without what an earlier run wrote there: its checkpoints would pass for this one's."""
+def _free_folder(config: RunConfig) -> Path:
+    """The folder of the run, if it may be written to."""
     folder = Path(config.training.output_dir)
     if (folder / "run.json").is_file() and not config.training.overwrite:
         raise ValueError(f"{folder} already holds a run: choose another --training.output_dir, or say --training.overwrite true.")
-    folder.mkdir(parents=True, exist_ok=True)
-    for pattern in ("checkpoint-*", ".checkpoint-*", "evaluation_*", "metrics.jsonl", "report.*", "runs"):
-        for old in folder.glob(pattern):
-            shutil.rmtree(old) if old.is_dir() else old.unlink()
+    if config.model.name is not None and folder.resolve() in Path(config.model.name).resolve().parents:
+        raise ValueError(f"{config.model.name} lies in {folder}, which the run would write over: choose another --training.output_dir.")
     return folder
+
+
+def _clear(folder: Path) -> None:
+    """Remove what an earlier run wrote there, since its checkpoints would pass for this one's; folders of others stay as they are."""
+    if (folder / "run.json").is_file():
+        for pattern in ("checkpoint-*", ".checkpoint-*", "evaluation_*", "metrics.jsonl", "report.*", "runs"):
+            for old in folder.glob(pattern):
+                shutil.rmtree(old) if old.is_dir() else old.unlink()
+    folder.mkdir(parents=True, exist_ok=True)
 
 
 def _commit() -> str | None:

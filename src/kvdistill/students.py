@@ -96,7 +96,7 @@ def load_tokenizer(config: RunConfig) -> PreTrainedTokenizerBase:
         return word_tokenizer([*train.task.words(), *prompt])
     try:
         tokenizer = _tokenizer(name, section.trust_remote_code)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise _not_there("model.name" if section.tokenizer is None else "model.tokenizer", name, error) from error
     _name_tokens(tokenizer, section.special_tokens)
     if tokenizer.eos_token_id is None or tokenizer.pad_token_id is None:
@@ -131,7 +131,7 @@ def _tokenizer(name: str, trust_remote_code: bool) -> PreTrainedTokenizerBase:
     return PreTrainedTokenizerFast(tokenizer_file=name)
 
 
-def _not_there(option: str, name: str, error: OSError) -> ValueError:
+def _not_there(option: str, name: str, error: Exception) -> ValueError:
     reason = str(error).strip().splitlines()[0]
     return ValueError(f"{option}: {name!r} could not be loaded: it is neither here nor can it be had from the hub ({reason}).")
 

@@ -62,7 +62,7 @@ def test_a_verbose_step_has_four_words_and_a_terse_one_has_one() -> None:
     assert [len(step.split()) for step in terse.steps] == [1] * 4
     assert [len(step.split()) for step in verbose.steps] == [4] * 4
     first, second, *_ = problem(verbose)
-    assert verbose.steps[0] == f"{first} hands {second} ."
+    assert verbose.steps[0] == f"then {first} hands {second}"
     assert (verbose.cue, verbose.student_cue) == ("fully", "briefly")
     assert len(terse.question.split()) == 4 * 8 + 5
 

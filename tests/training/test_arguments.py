@@ -16,6 +16,7 @@ CHANGED = {
     "batch_size": 3,
     "gradient_accumulation_steps": 5,
     "lr": 0.25,
+    "adam_beta2": 0.5,
     "weight_decay": 0.5,
     "warmup_steps": 9,
     "scheduler": "linear",
@@ -29,7 +30,7 @@ CHANGED = {
     "tensorboard": False,
     "progress": False,
 }
-ELSEWHERE = {"task", "overwrite", "eval_steps", "save_steps"}
+ELSEWHERE = {"task", "overwrite", "eval_steps", "stop_at_accuracy", "save_steps"}
 """Read by the run and its callbacks."""
 
 

@@ -73,12 +73,27 @@ def test_log_lines_become_rows_of_numbers(args: TrainingArguments, tmp_path: Pat
     assert Metrics(path).read_rows() == [{"step": 3, "loss": 0.5, "epoch": 1.0}]
 
 
-def test_only_the_first_process_measures_and_writes(args: TrainingArguments, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("stop_at", "expected"), [(None, []), (0.4, [4, 6]), (0.41, [6]), (1.0, [])])
+def test_training_stops_once_it_is_good_enough(args: TrainingArguments, tmp_path: Path, stop_at: float | None, expected: list[int]) -> None:
+    callback = EvaluateWhen(lambda _, step: {"validation_accuracy": step / 10}, 2, Metrics(tmp_path / "metrics.jsonl"), stop_at)
+    asked = []
+    for step in range(1, 7):
+        control = TrainerControl()
+        callback.on_step_end(args, TrainerState(global_step=step), control, model=None)
+        asked += [step] if control.should_training_stop else []
+    assert asked == expected
+
+
+def test_a_wish_to_stop_stays(args: TrainingArguments, tmp_path: Path) -> None:
+    control = TrainerControl(should_training_stop=True)
+    EvaluateWhen(lambda *_: {}, 1, Metrics(tmp_path / "m"), 0.5).on_step_end(args, TrainerState(global_step=1), control, model=None)
+    assert control.should_training_stop
+
+
+def test_every_process_measures_and_only_the_first_writes(args: TrainingArguments, tmp_path: Path) -> None:
     path, state = tmp_path / "metrics.jsonl", TrainerState(is_world_process_zero=False, global_step=1)
     WriteMetrics(path).on_log(args, state, TrainerControl(), logs={"loss": 1.0})
-
-    def measure(_: object, step: int) -> dict[str, float]:
-        raise AssertionError(f"step {step} was measured")
-
-    EvaluateWhen(measure, 1, Metrics(path)).on_step_end(args, state, TrainerControl(), model=None)
+    control = TrainerControl()
+    EvaluateWhen(lambda *_: {"validation_accuracy": 0.9}, 1, Metrics(path), 0.5).on_step_end(args, state, control, model=None)
+    assert control.should_training_stop
     assert not path.exists()

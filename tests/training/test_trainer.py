@@ -1,7 +1,7 @@
 """The loop on tiny students: what is averaged, what is logged, and what a checkpoint is worth."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -9,8 +9,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
-from torch.utils.data import SequentialSampler
-from transformers import TrainerState, set_seed
+from transformers import TrainerState
 
 import pico_trained
 from kvdistill.data.batches import length_batches
@@ -19,63 +18,9 @@ from kvdistill.data.encode import num_tokens
 from kvdistill.kv import LossOutput
 from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.pipeline import Step
-from kvdistill.record import Metrics
-from kvdistill.text import Batch, Encoded
-from kvdistill.training.arguments import TrainingSection, training_arguments
-from kvdistill.training.callbacks import SaveWhen, WriteMetrics
-from kvdistill.training.trainer import LatentTrainer, checkpoint_name, checkpoints, keep_newest, newest_checkpoint
-
-
-class InOrder(LatentTrainer):
-    """Samples as they stand, whatever the batch size, so that runs of unlike batches see the same."""
-
-    def _get_train_sampler(self, train_dataset: object = None) -> SequentialSampler:
-        return SequentialSampler(self.train_dataset)
-
-
-def collated(samples: Sequence[Encoded]) -> dict[str, Batch]:
-    return {"batch": collate(samples, 0)}
-
-
-def make(
-    folder: Path,
-    model: LatentReasoner | None = None,
-    step: Step | None = None,
-    kind: type[LatentTrainer] = LatentTrainer,
-    num: int = 8,
-    **options: object,
-) -> LatentTrainer:
-    """A trainer on the first ``num`` samples: three optimiser steps of four samples unless ``options`` say otherwise."""
-    model = pico_trained.student() if model is None else model
-    section = {"batch_size": 4, "gradient_accumulation_steps": 1, "max_steps": 3, "lr": 1e-3, "warmup_steps": 0, "logging_steps": 1}
-    section |= {"output_dir": str(folder), "scheduler": "constant", "tensorboard": False, "progress": False}
-    told = TrainingSection(**section | options)  # pyright: ignore[reportArgumentType]
-    set_seed(told.seed)
-    return kind(
-        model=model,
-        args=training_arguments(told),
-        train_dataset=list(pico_trained.samples(model)[:num]),
-        data_collator=collated,
-        callbacks=[SaveWhen(told.save_steps), WriteMetrics(folder / "metrics.jsonl")],
-        step=pico_trained.distillation(model) if step is None else step,
-    )
-
-
-def distance(one: nn.Module, other: nn.Module) -> float:
-    """The largest difference between two models' weights."""
-    pairs = zip(one.parameters(), other.parameters(), strict=True)
-    return max(float((first.detach() - second.detach()).abs().max()) for first, second in pairs)
-
-
-def trained(folder: Path, **settings: object) -> LatentReasoner:
-    trainer = make(folder, **settings)  # pyright: ignore[reportArgumentType]
-    trainer.train()
-    return trainer.model  # pyright: ignore[reportReturnType]
-
-
-def logged(folder: Path) -> dict[str, dict[int, float]]:
-    return Metrics(folder / "metrics.jsonl").series()
-
+from kvdistill.text import Batch
+from kvdistill.training.trainer import checkpoint_name, checkpoints, keep_newest, newest_checkpoint
+from pico_training import InOrder, distance, logged, make, trained
 
 # What is averaged.
 

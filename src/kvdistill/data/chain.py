@@ -43,7 +43,7 @@ class Chain:
     The question lists the hand-overs in random order, four words each, then the start and the count; its cue says which style is
     asked for: ``Bob to Eve . Eve to Ann . Ann to Bob . start Eve 2 hands ?`` and ``briefly``. The student's cue is always
     ``briefly``. The hand-overs form one cycle and are fewer than the names, so that the answer is never the start; chance is
-    ``1 / (names - 1)``. A terse step is one word (``Ann``), a verbose step four (``Eve hands Ann .``). All counts are words, as
+    ``1 / (names - 1)``. A terse step is one word (``Ann``), a verbose step four (``then Eve hands Ann``). All counts are words, as
     ``str.split`` makes them.
 
     A problem is a cycle and a start, which is an order of the names: ``names!`` problems, shared out 8:1:1 to the splits by their
@@ -73,7 +73,7 @@ class Chain:
     def words(self) -> tuple[str, ...]:
         """Every word of every question, cue, step, default answer prompt and answer with up to ``names - 1`` hand-overs."""
         counts = (str(count) for count in range(1, self.names))
-        return (*NAMES[: self.names], "to", ".", "start", *counts, "hands", "?", "briefly", "fully", *ANSWER_PROMPT.split())
+        return (*NAMES[: self.names], "to", ".", "start", *counts, "then", "hands", "?", "briefly", "fully", *ANSWER_PROMPT.split())
 
     def make(self, num: int, split: Split, seed: int) -> list[Example]:
         """``num`` different problems of a split, in an order that ``seed`` decides.
@@ -110,7 +110,7 @@ class Chain:
         handed = " ".join(f"{giver} to {taker} ." for giver, taker in pairs)
         return Example(
             question=f"{handed} start {order[0]} {self.steps} hands ?",
-            steps=tuple(taker if style == "briefly" else f"{giver} hands {taker} ." for giver, taker in path),
+            steps=tuple(taker if style == "briefly" else f"then {giver} hands {taker}" for giver, taker in path),
             answer=path[-1][1],
             sample_id=sample_id,
             cue=style,

@@ -28,7 +28,8 @@ class Evaluator:
     batch_size: int = 32
     max_new_tokens: int = 256
     timed: int = 32
-    """Questions asked one by one, and again side by side, for passes, tokens and latency; 0 leaves latency out."""
+    """Questions asked one by one, and again side by side, for passes, tokens and latency; 0 leaves latency out and
+    counts passes and tokens on the first question alone."""
     progress: bool = False
 
     def answers(

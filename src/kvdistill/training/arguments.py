@@ -26,6 +26,7 @@ class TrainingSection(BaseModel):
     """Examples per device and step."""
     gradient_accumulation_steps: int = Field(8, ge=1)
     lr: float = Field(5e-4, gt=0)
+    adam_beta2: float = Field(0.999, gt=0, lt=1)
     weight_decay: float = Field(0.1, ge=0)
     warmup_steps: float = Field(0.03, ge=0)
     """Steps, or below 1 the share of all steps."""
@@ -40,6 +41,8 @@ class TrainingSection(BaseModel):
     logging_steps: int = Field(10, ge=1)
     eval_steps: int = Field(0, ge=0)
     """Evaluate on the validation set every so many steps; 0 only at the end."""
+    stop_at_accuracy: float | None = Field(None, gt=0, le=1)
+    """Stop once an evaluation on the validation set reaches this."""
     save_steps: int = Field(0, ge=0)
     """Also save between epochs, every so many steps; 0 saves at the end of each epoch only."""
     save_total_limit: int | None = Field(None, ge=1)
@@ -65,6 +68,7 @@ def training_arguments(section: TrainingSection) -> TrainingArguments:
         per_device_train_batch_size=section.batch_size,
         gradient_accumulation_steps=section.gradient_accumulation_steps,
         learning_rate=section.lr,
+        adam_beta2=section.adam_beta2,
         weight_decay=section.weight_decay,
         warmup_steps=section.warmup_steps,
         lr_scheduler_type=section.scheduler,

@@ -29,26 +29,32 @@ class SaveWhen(TrainerCallback):
 
 
 class EvaluateWhen(TrainerCallback):
-    """Call ``measure(model, step)`` every ``every`` steps and at the end; what it returns goes to the metrics file."""
+    """Call ``measure(model, step)`` every ``every`` steps and at the end; what it returns goes to the metrics file.
 
-    def __init__(self, measure: Callable[[Any, int], dict[str, float]], every: int, metrics: Metrics) -> None:
-        self.measure, self.every, self.metrics = measure, every, metrics
+    Training stops once ``validation_accuracy`` reaches ``stop_at``. Every rank measures, so that all stop at the same step.
+    """
+
+    def __init__(self, measure: Callable[[Any, int], dict[str, float]], every: int, metrics: Metrics, stop_at: float | None = None) -> None:
+        self.measure, self.every, self.metrics, self.stop_at = measure, every, metrics, stop_at
         self.done_at = -1
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Evaluate in between."""
         if self.every and state.global_step % self.every == 0:
-            self._run(state, kwargs["model"])
+            accuracy = self._run(state, kwargs["model"]).get("validation_accuracy", 0.0)
+            control.should_training_stop |= self.stop_at is not None and accuracy >= self.stop_at
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Evaluate what came out."""
         if self.done_at != state.global_step:
             self._run(state, kwargs["model"])
 
-    def _run(self, state: TrainerState, model: Any) -> None:
+    def _run(self, state: TrainerState, model: Any) -> dict[str, float]:
         self.done_at = state.global_step
+        measured = self.measure(model, state.global_step)
         if state.is_world_process_zero:
-            self.metrics.append_row(state.global_step, self.measure(model, state.global_step))
+            self.metrics.append_row(state.global_step, measured)
+        return measured
 
 
 class WriteMetrics(TrainerCallback):

@@ -1,0 +1,68 @@
+"""The demo from end to end, with a share of its steps, and the verdicts that it computes."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from kvdistill import demo
+from kvdistill.record import Curve, EvaluationRecord
+from kvdistill.reporting.report import write_demo_report
+
+KEYS = {
+    *("cot", "direct", "latent_e1", "latent_kv", "kv_method", "latent_by_method", "steps_to_90_e1", "steps_to_90_kv"),
+    *("passes_cot", "passes_latent", "minutes"),
+}
+
+
+def test_a_short_demo_leaves_every_file_and_an_honest_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "a demo"
+    demo.demo(folder, 3, "kvdistill demo --share 0.01", share=0.01)
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary.keys() >= KEYS
+    assert set(summary["latent_by_method"]) == set(demo.METHODS)
+    assert summary["bars"]["explicit chain of thought"]["reached"] is False
+    printed = capsys.readouterr().out
+    assert "NOT reached" in printed
+    assert "latent, E1" in printed
+    names = {path.name for path in folder.iterdir()}
+    assert {"report.html", "report.md", "run.json", "probes.json", "curve_e1.json", "metrics_e1.jsonl"} <= names
+    latent = EvaluationRecord.read(folder / "evaluation_latent_kv.json")
+    assert latent.sequential_passes_mean >= 1 + demo.HOPS + 1
+    assert summary["passes_latent"] == latent.sequential_passes_mean
+
+
+def test_a_share_outside_its_range_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="--share is 0"):
+        demo.demo(tmp_path, 0, "kvdistill demo", share=0.0)
+
+
+def record(accuracy: int, passes: float) -> EvaluationRecord:
+    return EvaluationRecord(
+        data_set="t",
+        mode="latent",
+        num=100,
+        correct=accuracy,
+        sequential_passes_mean=passes,
+        tokens_mean=1.0,
+        ms_batch1=1.0,
+        ms_batch32=1.0,
+    )
+
+
+def test_bars_follow_from_the_numbers(tmp_path: Path) -> None:
+    rows = {"cot": record(100, 20.0), "cot_terse": record(100, 8.0), "direct": record(14, 2.0), "latent_e1": record(20, 7.0)}
+    rows |= {f"latent_{name}": record(95, 7.0) for name in demo.METHODS}
+    steps = [25, 50, 75, 100]
+    curves = {name: Curve(method=name, steps=steps, accuracy=[0.1, 0.5, 0.95, 1.0]) for name in demo.METHODS}
+    curves["e1"] = Curve(method="E1", steps=steps, accuracy=[0.1, 0.1, 0.2, 0.2])
+    summary = demo._summary(rows, curves, demo.METHODS[0], demo.Run(0, 1.0, 0.0))
+    assert (summary.steps_to_90_kv, summary.steps_to_90_e1) == (75, None)
+    assert summary.threshold == pytest.approx(0.9)
+    assert summary.bars is not None
+    # E1 never came so far: its last step counts, which is the least that the ratio can be.
+    assert summary.bars["steps to 90 %, E1 over KV"].value == pytest.approx(100 / 75)
+    assert not summary.bars["steps to 90 %, E1 over KV"].reached
+    assert summary.bars["passes, explicit over latent"].value == pytest.approx(20 / 7)
+    summary.write(tmp_path / "summary.json")
+    assert write_demo_report(tmp_path).is_file()
