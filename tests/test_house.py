@@ -35,7 +35,9 @@ def text_files() -> list[Path]:
     folders = [*CODE_FOLDERS, "docs", "data", ".ci"]
     nested = [path for folder in folders for path in (ROOT / folder).rglob("*")]
     known = {".py", ".sh", ".md", ".toml", ".yaml", ".txt", ""}
-    paths = [path for path in [*nested, *ROOT.iterdir()] if path.is_file() and path.suffix in known and path.name != ".git"]
+    paths = [
+        path for path in [*nested, *ROOT.iterdir()] if path.is_file() and path.suffix in known and path.name not in (".git", ".coverage")
+    ]
     return [path for path in paths if "__pycache__" not in path.parts and ".egg-info" not in str(path)]
 
 

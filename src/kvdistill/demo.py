@@ -178,7 +178,7 @@ def _summary(rows: dict[str, EvaluationRecord], curves: dict[str, Curve], winner
         bars={
             "explicit chain of thought": Bar(value=cot.accuracy, bar=0.95),
             "direct answers": Bar(value=rows["direct"].accuracy, bar=0.5, at_most=True),
-            "KV latents over explicit": Bar(value=kv.accuracy / cot.accuracy, bar=0.9),
+            "KV latents over explicit": Bar(value=kv.accuracy / cot.accuracy if cot.correct else None, bar=0.9),
             "steps to 90 %, E1 over KV": Bar(value=sooner, bar=1.5),
             "passes, explicit over latent": Bar(value=cot.sequential_passes_mean / kv.sequential_passes_mean, bar=1.5),
             "minutes": Bar(value=minutes, bar=6.0, at_most=True),

@@ -83,8 +83,9 @@ class Stage:
 
 def warm_stages(share: float = 1.0) -> list[Stage]:
     """Explicit reasoning first: terse, then both styles."""
-    explicit = {"task": "explicit", "lr": 2e-3, "eval_steps": 25, "stop_at_accuracy": 0.995}
-    stages = [Stage("warm_terse", TERSE, 900, explicit), Stage("warm_mixed", MIXED, 600, explicit | {"lr": 5e-4})]
+    explicit = {"task": "explicit", "lr": 2e-3}
+    terse = Stage("warm_terse", TERSE, 900, explicit | {"eval_steps": 25, "stop_at_accuracy": 0.98})
+    stages = [terse, Stage("warm_mixed", MIXED, 250, explicit)]
     return [stage.shortened(share) for stage in stages]
 
 

@@ -31,6 +31,8 @@ from kvdistill.training.arguments import training_arguments
 from kvdistill.training.callbacks import EvaluateWhen, SaveWhen, WriteMetrics
 from kvdistill.training.trainer import LatentTrainer
 
+WRITTEN = ("checkpoint-*", ".checkpoint-*", "evaluation_*", "report.*", "figures", "runs")
+"""What a run leaves in its folder beside run.json and metrics.jsonl."""
 PACKAGES = ("kvdistill", "torch", "transformers", "peft", "accelerate", "tokenizers")
 
 
@@ -57,13 +59,14 @@ def train(config: RunConfig, command: str | None = None) -> Trained:
         model.start_feedback()
         model.config.taught = True
     samples = _with_partners(config, read_data(config.data, config.data.train, model, config.training.task == "direct"))
+    questions = () if config.data.test is None else read_data(config.data, config.data.test, model)[: config.evaluation.num]
+    trainer = _trainer(config, model, samples, folder)
     record = record_of(config, started, command)
     _clear(folder)
     record.write(folder / "run.json")
-    trainer = _trainer(config, model, samples, folder)
     trainer.train()
     trainer.accelerator.wait_for_everyone()
-    evaluations = evaluate_run(config, model, folder) if trainer.is_world_process_zero() else ()
+    evaluations = _evaluated(config, model, questions, folder) if questions and trainer.is_world_process_zero() else ()
     if trainer.is_world_process_zero():
         replace(record, seconds=time.monotonic() - clock).write(folder / "run.json")
         write_report(folder)
@@ -116,13 +119,10 @@ def evaluator_of(config: RunConfig, timed: int = 32) -> Evaluator:
     return Evaluator(batch_size=section.batch_size, max_new_tokens=section.max_new_tokens, timed=timed, progress=config.training.progress)
 
 
-def evaluate_run(config: RunConfig, model: LatentReasoner, folder: Path) -> tuple[EvaluationRecord, ...]:
-    """Evaluate on the test set, where there is one, in every mode that the configuration names and the student has learnt."""
-    if config.data.test is None:
-        return ()
-    samples = read_data(config.data, config.data.test, model)[: config.evaluation.num]
+def _evaluated(config: RunConfig, model: LatentReasoner, questions: Sequence[Encoded], folder: Path) -> tuple[EvaluationRecord, ...]:
+    """Records of every mode that the configuration names and the student has learnt."""
     modes = [mode for mode in config.evaluation.modes if mode != "latent" or model.config.taught]
-    return tuple(write_evaluation(evaluator_of(config), model, samples, mode, folder, "test") for mode in modes)
+    return tuple(write_evaluation(evaluator_of(config), model, questions, mode, folder, "test") for mode in modes)
 
 
 def write_evaluation(
@@ -201,11 +201,11 @@ def _free_folder(config: RunConfig) -> Path:
 
 def _clear(folder: Path) -> None:
     """Remove what an earlier run wrote there, since its checkpoints would pass for this one's; folders of others stay as they are."""
-    if (folder / "run.json").is_file():
-        for pattern in ("checkpoint-*", ".checkpoint-*", "evaluation_*", "metrics.jsonl", "report.*", "runs"):
-            for old in folder.glob(pattern):
-                shutil.rmtree(old) if old.is_dir() else old.unlink()
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "metrics.jsonl").unlink(missing_ok=True)
+    if (folder / "run.json").is_file():
+        for old in [path for pattern in WRITTEN for path in folder.glob(pattern)]:
+            shutil.rmtree(old) if old.is_dir() else old.unlink()
 
 
 def _commit() -> str | None:

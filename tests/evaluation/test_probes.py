@@ -145,14 +145,13 @@ def test_a_cut_sequential_student_is_the_student_with_fewer_slots(keep: int) -> 
 
 
 def slow_words(model: LatentReasoner, sample: Encoded) -> list[str]:
-    """The first word of each slot of a sequential student, by plain calls of transformers' model from the first token on."""
+    """What each slot of a sequential student is made of, as a word, by plain calls of transformers' model from the first token on."""
     embeds = model.embed(torch.tensor([[*sample.question.ids, model.special.bot]]))
     words = []
     for _ in range(model.config.slots):
         before = model.body(inputs_embeds=embeds, use_cache=False).last_hidden_state[:, -1:]
         embeds = torch.cat((embeds, model.feedback(before)), 1)
-        state = model.body(inputs_embeds=embeds, use_cache=False).last_hidden_state[:, -1]
-        words.append(model.tokenizer.decode(model.backbone.lm_head(state).argmax(-1)).strip())  # pyright: ignore
+        words.append(model.tokenizer.decode(model.backbone.lm_head(before[:, 0]).argmax(-1)).strip())  # pyright: ignore
     return words
 
 
@@ -161,7 +160,7 @@ def test_top_words_and_step_match_equal_a_slow_decode() -> None:
     asked = list(pico_trained.samples(model)[:10])
     with torch.no_grad():
         words = [slow_words(model, sample) for sample in asked]
-    assert [len({said[slot] for said in words}) for slot in range(2)] == [3, 3]
+    assert all(len({said[slot] for said in words}) > 1 for slot in range(2))
     # Half of the questions get the steps that their slots say, and two of those only the first of them.
     for index, said in enumerate(words[:5]):
         steps = tuple(f"Nobody hands {word} ." for word in said[: 1 if index < 2 else 2])
@@ -172,8 +171,10 @@ def test_top_words_and_step_match_equal_a_slow_decode() -> None:
     for slot, top in enumerate(record.top_words):
         counts = Counter(said[slot] for said in words)
         assert top == sorted(counts, key=lambda word, counts=counts: (-counts[word], word))[:2]
-    # Slot 1: 5 of 10. Slot 2: 3 of the 8 questions that have a second step.
-    assert record.step_match == [5 / 10, 3 / 8]
+    # Slot 1: up to 5 of 10. Slot 2: up to 3 of the 8 questions that have a second step. Punctuation is no result.
+    hits = [sum(result_of(f"Nobody hands {said[slot]} .") == said[slot] for said in words[first:5]) for slot, first in ((0, 0), (1, 2))]
+    assert min(hits) > 0
+    assert record.step_match == [hits[0] / 10, hits[1] / 8]
 
 
 def test_slots_without_a_step_are_left_out(model: LatentReasoner, samples: tuple[Encoded, ...]) -> None:
@@ -203,10 +204,9 @@ def test_the_record_holds_every_probe(model: LatentReasoner, samples: tuple[Enco
         top_words=record.top_words,
         step_match=record.step_match,
     )
-    # The chain of thought reads the names backwards, and a slot's state says what comes next: the answer, then the end of thought.
-    assert sorted(record.top_words[0]) == sorted(pico_trained.NAMES)
-    assert record.top_words[1] == ["<eot>"]
-    assert record.step_match == [1 / 6, 0.0]
+    # Each slot is made of the state that says its step.
+    assert [sorted(words) for words in record.top_words] == [sorted(pico_trained.NAMES)] * 2
+    assert record.step_match == [1.0, 1.0]
 
 
 def test_a_single_question_is_refused_in_words(model: LatentReasoner, samples: tuple[Encoded, ...]) -> None:

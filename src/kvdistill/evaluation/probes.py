@@ -87,7 +87,10 @@ def _changed(prefix: Prefix, slots: int, change: Callable[[int, Tensor, Tensor],
 
 @torch.no_grad()
 def _decoded(model: LatentReasoner, samples: Sequence[Encoded], batch_size: int, words: int) -> tuple[list[list[str]], list[float]]:
-    """The most frequent first words of each slot, and how often slot i decodes to the last word of step i."""
+    """The most frequent first words of each slot, and how often slot i decodes to the last word of step i.
+
+    What a slot says is what the head reads off the hidden state that the slot is made of.
+    """
     slots = model.config.slots
     said: list[list[str]] = [[] for _ in range(slots)]
     with evaluating(model):

@@ -35,7 +35,9 @@ def generate_ids(
     closing = int(batch.answer.ids[0][batch.answer.mask[0]][-1])
     known = model.tokenizer if model.tokenizer is not None else model.backbone.config
     ends = [closing] if known.eos_token_id in (None, closing) else [closing, known.eos_token_id]
-    settings = GenerationConfig(max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=ends, pad_token_id=known.pad_token_id)
+    settings = GenerationConfig(
+        max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=ends, pad_token_id=known.pad_token_id, use_cache=True
+    )
     ids, mask = _read_before_answer(model, batch, reasoning)
     cache = None
     if reasoning == "latent":
@@ -44,7 +46,7 @@ def generate_ids(
         mask = torch.cat((past.mask, mask), 1)
         ids = torch.cat((torch.full_like(past.positions, model.special.latent), ids), 1)
     output = model.backbone.generate(  # pyright: ignore[reportCallIssue]
-        input_ids=ids, attention_mask=mask.long(), past_key_values=cache, generation_config=settings, use_cache=True
+        input_ids=ids, attention_mask=mask.long(), past_key_values=cache, generation_config=settings
     )
     return output[:, ids.shape[1] :]  # pyright: ignore[reportIndexIssue]
 

@@ -47,10 +47,10 @@ class Past:
     mask: Bool[Tensor, "B P"]
     positions: Int[Tensor, "B P"]
     states: Float[Tensor, "B n D"]
-    """Last hidden state of each latent slot read so far."""
+    """The hidden state that each latent slot was made of: what the slot says. Its own last state without passes."""
 
-    def then(self, state: "Pass", start: int, stop: int) -> "Past":
-        """The same with the latent slots in columns [start, stop) of a call behind it."""
+    def then(self, state: "Pass", start: int, stop: int, states: Float[Tensor, "B n D"]) -> "Past":
+        """The same with the latent slots in columns [start, stop) of a call behind it, made of ``states``."""
         new = _slice(state.call, start, stop)
         prefix = {i: (self.prefix[i][0] + k, self.prefix[i][1] + v) for i, (k, v) in new.items()}
         positions = state.sequence.positions()[:, start:stop]
@@ -59,7 +59,7 @@ class Past:
             prefix,
             torch.cat((self.mask, mask), 1),
             torch.cat((self.positions, positions), 1),
-            torch.cat((self.states, state.last[:, start:stop]), 1),
+            torch.cat((self.states, states), 1),
         )
 
 
@@ -107,9 +107,9 @@ def two_modes(model: "LatentReasoner", batch: Batch) -> TwoModes:
     if config.passes == 0:
         start, stop = packed.sequence.span("latents", "student")
         return TwoModes(teacher, student_output(model, packed, past, _slice(packed.call, start, stop)))
-    last, past = iterate(model, packed, past, tail_pieces(batch, special))
-    latents = _slice(last.call, 0, placeholders + 1)
-    return TwoModes(teacher, student_output(model, last, past, latents))
+    thought = iterate(model, packed, past, tail_pieces(batch, special))
+    latents = _slice(thought.last.call, 0, placeholders + 1)
+    return TwoModes(teacher, student_output(model, thought.last, thought.before, latents))
 
 
 def read(model: "LatentReasoner", batch: Batch) -> ModelOutput:
@@ -128,26 +128,37 @@ def think(model: "LatentReasoner", batch: Batch) -> Past:
     packed = run(model, Sequence(pieces, offset=_zero(batch)), None, None)
     past = past_of_question(packed)
     if config.passes == 0:
-        return past.then(packed, *packed.sequence.span("latents", "student"))
-    last, past = iterate(model, packed, past, ())
-    return past.then(last, 0, config.slots - config.passes + 1)
+        start, stop = packed.sequence.span("latents", "student")
+        return past.then(packed, start, stop, packed.last[:, start:stop])
+    return iterate(model, packed, past, ()).all
 
 
-def iterate(model: "LatentReasoner", packed: Pass, past: Past, tail: tuple[Piece, ...]) -> tuple[Pass, Past]:
-    """The T passes over the latent slots; the last also reads ``tail``. Returns it, and what stands before it."""
-    passes = model.config.passes
+@dataclass(frozen=True, slots=True)
+class Thought:
+    """The last pass over the latent slots, the hidden states that it was fed, and what stands before it."""
+
+    last: Pass
+    fed: Float[Tensor, "B W D"]
+    before: Past
+
+    @property
+    def all(self) -> Past:
+        """Question and all latent slots."""
+        return self.before.then(self.last, 0, self.fed.shape[1], self.fed)
+
+
+def iterate(model: "LatentReasoner", packed: Pass, past: Past, tail: tuple[Piece, ...]) -> Thought:
+    """The T passes over the latent slots; the last also reads ``tail``."""
     start, stop = packed.sequence.span("latents", "student")
-    states, state = packed.last[:, start - 1 : stop], packed
+    states = packed.last[:, start - 1 : stop]
     ids = torch.full(states.shape[:2], model.special.latent, dtype=torch.long, device=states.device)
     latents = Piece("latents", "student", ids, torch.ones_like(ids, dtype=torch.bool))
-    for index in range(1, passes + 1):
-        pieces = (latents, *tail) if index == passes else (latents,)
-        sequence = Sequence(pieces, offset=past.mask.sum(-1))
-        state = run(model, sequence, past, model.feedback(states))
-        states = state.last[:, : ids.shape[1]]
-        if index < passes:
-            past = past.then(state, 0, 1)
-    return state, past
+    for _ in range(model.config.passes - 1):
+        state = run(model, Sequence((latents,), offset=past.mask.sum(-1)), past, model.feedback(states))
+        past = past.then(state, 0, 1, states[:, :1])
+        states = state.last
+    last = run(model, Sequence((latents, *tail), offset=past.mask.sum(-1)), past, model.feedback(states))
+    return Thought(last, states, past)
 
 
 def past_of_question(packed: Pass) -> Past:
