@@ -3,6 +3,9 @@
 One small Llama learns explicit chains of thought, terse and verbose. Its latents are then distilled from verbose traces of four
 words a step, whose last word is the step's result, while the student is asked to be brief: with the KV loss, one run a compressor,
 and without it (E1). A last run learns direct answers.
+
+The KV loss counts only the first layer for the first half of the steps. Its keys and values say which name a slot holds; those of
+the second layer also say that a verbose trace goes on with "then", and a brief student that imitates that from the start gets stuck.
 """
 
 from dataclasses import dataclass, field, replace
@@ -85,7 +88,7 @@ def warm_stages(share: float = 1.0) -> list[Stage]:
     """Explicit reasoning first: terse, then both styles."""
     explicit = {"task": "explicit", "lr": 2e-3}
     terse = Stage("warm_terse", TERSE, 900, explicit | {"eval_steps": 25, "stop_at_accuracy": 0.98})
-    stages = [terse, Stage("warm_mixed", MIXED, 250, explicit)]
+    stages = [terse, Stage("warm_mixed", MIXED, 400, explicit)]
     return [stage.shortened(share) for stage in stages]
 
 
@@ -93,7 +96,9 @@ def lanes(share: float = 1.0) -> tuple[list[Stage], list[Stage]]:
     """What then runs side by side: the KV runs in one process, the baselines in another."""
     latent = {"task": "latent", "lr": 1e-3, "eval_steps": 25}
     kv = [
-        Stage(f"latent_{name}", VERBOSE, 250, latent, {"codi_weight": 1.0, "kv_weight": 1.0}, {"method": {"kind": name}})
+        Stage(
+            f"latent_{name}", VERBOSE, 250, latent, {"codi_weight": 1.0, "kv_weight": 1.0}, {"method": {"kind": name}, "anneal_layers": 0.5}
+        )
         for name in METHODS
     ]
     e1 = Stage("latent_e1", VERBOSE, 600, latent, {"codi_weight": 1.0, "kv_weight": 0.0})

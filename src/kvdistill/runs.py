@@ -23,7 +23,7 @@ from kvdistill.jsonfile import write_atomic
 from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.losses import OtherSample, Shuffled
 from kvdistill.pipeline import Step, explicit_step
-from kvdistill.record import EvaluationRecord, Metrics, RunRecord
+from kvdistill.record import EvaluationRecord, RunRecord
 from kvdistill.reporting.report import write_report
 from kvdistill.students import build_student, template_of
 from kvdistill.text import Batch, Encoded, Example
@@ -147,19 +147,20 @@ def _with_partners(config: RunConfig, samples: tuple[Encoded, ...]) -> tuple[Enc
 
 
 def _trainer(config: RunConfig, model: LatentReasoner, samples: tuple[Encoded, ...], folder: Path) -> LatentTrainer:
-    section, metrics = config.training, Metrics(folder / "metrics.jsonl")
-    callbacks = [SaveWhen(section.save_steps), WriteMetrics(metrics.path)]
-    if config.data.validation is not None:
-        validation = read_data(config.data, config.data.validation, model)[: config.evaluation.during_training]
-        callbacks.append(EvaluateWhen(_measure(config, validation), section.eval_steps, metrics, section.stop_at_accuracy))
-    return LatentTrainer(
+    section = config.training
+    trainer = LatentTrainer(
         model=model,
         args=training_arguments(section),
         train_dataset=list(samples),
         data_collator=partial(_collate, pad_id=pad_id(model)),
-        callbacks=callbacks,
+        callbacks=[SaveWhen(section.save_steps), WriteMetrics(folder / "metrics.jsonl")],
         step=step_of(config, model),
     )
+    if config.data.validation is not None:
+        validation = read_data(config.data, config.data.validation, model)[: config.evaluation.during_training]
+        measure = _measure(config, validation)
+        trainer.add_callback(EvaluateWhen(measure, section.eval_steps, trainer.log, section.stop_at_accuracy))
+    return trainer
 
 
 def _measure(config: RunConfig, validation: Sequence[Encoded]) -> Callable[[Any, int], dict[str, float]]:

@@ -43,9 +43,7 @@ def test_another_wish_to_save_stays(args: TrainingArguments) -> None:
 
 
 @pytest.mark.parametrize(("every", "steps", "expected"), [(2, 5, [2, 4, 5]), (2, 4, [2, 4]), (0, 5, [5])])
-def test_evaluation_comes_every_so_many_steps_and_at_the_end(
-    args: TrainingArguments, tmp_path: Path, every: int, steps: int, expected: list[int]
-) -> None:
+def test_evaluation_comes_every_so_many_steps_and_at_the_end(args: TrainingArguments, every: int, steps: int, expected: list[int]) -> None:
     model = torch.nn.Linear(1, 1)
     seen = []
 
@@ -53,14 +51,14 @@ def test_evaluation_comes_every_so_many_steps_and_at_the_end(
         seen.append((given, step))
         return {"validation_accuracy": step / 10}
 
-    metrics, state = Metrics(tmp_path / "metrics.jsonl"), TrainerState(is_world_process_zero=True)
-    callback = EvaluateWhen(measure, every, metrics)
+    reported, state = [], TrainerState(is_world_process_zero=True)
+    callback = EvaluateWhen(measure, every, reported.append)
     for step in range(1, steps + 1):
         state.global_step = step
         callback.on_step_end(args, state, TrainerControl(), model=model)
     callback.on_train_end(args, state, TrainerControl(), model=model)
     assert seen == [(model, step) for step in expected]
-    assert metrics.series() == {"validation_accuracy": {step: step / 10 for step in expected}}
+    assert reported == [{"validation_accuracy": step / 10} for step in expected]
 
 
 def test_log_lines_become_rows_of_numbers(args: TrainingArguments, tmp_path: Path) -> None:
@@ -74,8 +72,8 @@ def test_log_lines_become_rows_of_numbers(args: TrainingArguments, tmp_path: Pat
 
 
 @pytest.mark.parametrize(("stop_at", "expected"), [(None, []), (0.4, [4, 6]), (0.41, [6]), (1.0, [])])
-def test_training_stops_once_it_is_good_enough(args: TrainingArguments, tmp_path: Path, stop_at: float | None, expected: list[int]) -> None:
-    callback = EvaluateWhen(lambda _, step: {"validation_accuracy": step / 10}, 2, Metrics(tmp_path / "metrics.jsonl"), stop_at)
+def test_training_stops_once_it_is_good_enough(args: TrainingArguments, stop_at: float | None, expected: list[int]) -> None:
+    callback = EvaluateWhen(lambda _, step: {"validation_accuracy": step / 10}, 2, [].append, stop_at)
     asked = []
     for step in range(1, 7):
         control = TrainerControl()
@@ -84,9 +82,9 @@ def test_training_stops_once_it_is_good_enough(args: TrainingArguments, tmp_path
     assert asked == expected
 
 
-def test_a_wish_to_stop_stays(args: TrainingArguments, tmp_path: Path) -> None:
+def test_a_wish_to_stop_stays(args: TrainingArguments) -> None:
     control = TrainerControl(should_training_stop=True)
-    EvaluateWhen(lambda *_: {}, 1, Metrics(tmp_path / "m"), 0.5).on_step_end(args, TrainerState(global_step=1), control, model=None)
+    EvaluateWhen(lambda *_: {}, 1, [].append, 0.5).on_step_end(args, TrainerState(global_step=1), control, model=None)
     assert control.should_training_stop
 
 
@@ -94,6 +92,6 @@ def test_every_process_measures_and_only_the_first_writes(args: TrainingArgument
     path, state = tmp_path / "metrics.jsonl", TrainerState(is_world_process_zero=False, global_step=1)
     WriteMetrics(path).on_log(args, state, TrainerControl(), logs={"loss": 1.0})
     control = TrainerControl()
-    EvaluateWhen(lambda *_: {"validation_accuracy": 0.9}, 1, Metrics(path), 0.5).on_step_end(args, state, control, model=None)
+    EvaluateWhen(lambda *_: {"validation_accuracy": 0.9}, 1, [].append, 0.5).on_step_end(args, state, control, model=None)
     assert control.should_training_stop
     assert not path.exists()

@@ -29,13 +29,19 @@ class SaveWhen(TrainerCallback):
 
 
 class EvaluateWhen(TrainerCallback):
-    """Call ``measure(model, step)`` every ``every`` steps and at the end; what it returns goes to the metrics file.
+    """Call ``measure(model, step)`` every ``every`` steps and at the end; what it returns is logged through ``report``.
 
     Training stops once ``validation_accuracy`` reaches ``stop_at``. Every rank measures, so that all stop at the same step.
     """
 
-    def __init__(self, measure: Callable[[Any, int], dict[str, float]], every: int, metrics: Metrics, stop_at: float | None = None) -> None:
-        self.measure, self.every, self.metrics, self.stop_at = measure, every, metrics, stop_at
+    def __init__(
+        self,
+        measure: Callable[[Any, int], dict[str, float]],
+        every: int,
+        report: Callable[[dict[str, float]], None],
+        stop_at: float | None = None,
+    ) -> None:
+        self.measure, self.every, self.report, self.stop_at = measure, every, report, stop_at
         self.done_at = -1
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
@@ -52,8 +58,7 @@ class EvaluateWhen(TrainerCallback):
     def _run(self, state: TrainerState, model: Any) -> dict[str, float]:
         self.done_at = state.global_step
         measured = self.measure(model, state.global_step)
-        if state.is_world_process_zero:
-            self.metrics.append_row(state.global_step, measured)
+        self.report(dict(measured))
         return measured
 
 

@@ -1,0 +1,260 @@
+"""Whole runs: what they write, what they refuse before a step is made, and that losses fall on real rows."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import pico_runs
+from kvdistill.config import FileData, RunConfig, SyntheticData, load, parse, resolved
+from kvdistill.data import Chain
+from kvdistill.latent.reasoner import LatentReasoner
+from kvdistill.pipeline import Distillation, explicit_step
+from kvdistill.record import EvaluationRecord, Metrics, RunRecord
+from kvdistill.runs import _clear, _with_partners, examples, hardware, pad_id, read_data, step_of, to_device, train, write_evaluation
+from kvdistill.runs import evaluator_of as evaluator
+from kvdistill.students import build_student
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    return pico_runs.toml(tmp_path)
+
+
+def tiny_run(toml: Path, *words: str) -> RunConfig:
+    return load(toml, ["--training.output_dir", str(toml.parent / "run"), *words])
+
+
+# What a run leaves.
+
+
+@pytest.mark.parametrize("task", ["latent", "explicit", "direct"])
+def test_a_run_leaves_its_record_metrics_checkpoints_and_evaluations(tiny: Path, task: str) -> None:
+    config = tiny_run(tiny, "--training.task", task)
+    done = train(config, "kvdistill train --config tiny.toml")
+    record = RunRecord.read(done.folder / "run.json")
+    assert parse(record.config, "run.json") == config
+    assert record.command == "kvdistill train --config tiny.toml"
+    assert record.seed == 0
+    assert record.seconds is not None
+    assert record.seconds > 0
+    assert set(record.versions) >= {"torch", "transformers", "python", "kvdistill"}
+    assert {path.name for path in done.folder.glob("checkpoint-*")} == {"checkpoint-ep1", "checkpoint-ep2"}
+    assert (done.folder / "report.html").is_file()
+    series = Metrics(done.folder / "metrics.jsonl").series()
+    assert list(series["loss"]) == [1, 2, 3, 4, 5, 6]
+    terms = {"ce_student", "ce_teacher", "codi", "kv"} if task == "latent" else {"ce_teacher"}
+    assert terms == series.keys() & {"ce_student", "ce_teacher", "codi", "kv"}
+    assert 0 <= series["validation_accuracy"][6] <= 1
+    modes = ["latent", "cot", "direct"] if task == "latent" else ["cot", "direct"]
+    assert [evaluation.mode for evaluation in done.evaluations] == modes
+    for evaluation in done.evaluations:
+        assert EvaluationRecord.read(done.folder / f"evaluation_test_{evaluation.mode}.json") == evaluation
+        assert (evaluation.num, evaluation.data_set) == (5, "test")
+        assert len((done.folder / str(evaluation.answers)).read_text().splitlines()) == 5
+    assert LatentReasoner.from_pretrained(done.folder / "checkpoint-ep2").config.taught == (task == "latent")
+
+
+def test_the_last_checkpoint_is_the_model_in_memory(tiny: Path) -> None:
+    done = train(tiny_run(tiny))
+    saved = LatentReasoner.from_pretrained(done.folder / "checkpoint-ep2").state_dict()
+    assert all(torch.equal(saved[name], value) for name, value in done.model.state_dict().items())
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(tiny: Path) -> None:
+    def losses(*words: str) -> list[float]:
+        folder = train(tiny_run(tiny, "--training.overwrite", "true", "--training.epochs", "1", "--evaluation.modes", "[]", *words)).folder
+        return list(Metrics(folder / "metrics.jsonl").series()["loss"].values())
+
+    first = losses()
+    assert losses() == first
+    assert losses("--training.seed", "1") != first
+
+
+def test_direct_training_reads_no_chain_of_thought(tiny: Path) -> None:
+    config = tiny_run(tiny)
+    model = build_student(config)
+    with_steps, without = (read_data(config.data, config.data.train, model, direct) for direct in (False, True))
+    assert all(len(sample.cot.ids) > 0 for sample in with_steps)
+    assert all(len(sample.cot.ids) == 0 for sample in without)
+    assert [sample.answer.ids for sample in with_steps] == [sample.answer.ids for sample in without]
+
+
+def test_the_step_is_the_one_that_the_task_asks_for(tiny: Path) -> None:
+    config = tiny_run(tiny)
+    assert isinstance(step_of(config, build_student(config)), Distillation)
+    explicit = tiny_run(tiny, "--training.task", "explicit")
+    assert step_of(explicit, build_student(explicit)) is explicit_step
+
+
+def test_the_evaluator_is_as_configured(tiny: Path) -> None:
+    config = tiny_run(tiny, "--evaluation.batch_size", "3", "--training.progress", "true")
+    made = evaluator(config, timed=2)
+    assert (made.batch_size, made.max_new_tokens, made.timed, made.progress) == (3, 6, 2, True)
+
+
+def test_answers_are_kept_one_a_line(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tiny_run(tiny)
+    model = build_student(config)
+    questions = read_data(config.data, SyntheticData(task=Chain(names=5, steps=2), num=2), model)
+    monkeypatch.setattr(
+        "kvdistill.evaluation.evaluate.decode", lambda model, ids: ["first\nsecond line", questions[1].example.answer][: len(ids)]
+    )
+    record = write_evaluation(evaluator(config, timed=0), model, questions, "direct", tmp_path, "set.jsonl")
+    assert (tmp_path / "evaluation_set_direct.answers.txt").read_text() == f"first\\nsecond line\n{questions[1].example.answer}\n"
+    assert record.answers == "evaluation_set_direct.answers.txt"
+    assert record.correct == 1
+
+
+# What a run refuses, and what it leaves alone.
+
+
+def test_a_folder_with_a_run_is_not_written_over_unless_asked(tiny: Path) -> None:
+    quick = ("--training.epochs", "1", "--evaluation.modes", "[]")
+    done = train(tiny_run(tiny, "--training.epochs", "2", "--evaluation.modes", '["direct"]'))
+    (done.folder / "notes.txt").write_text("mine")
+    with pytest.raises(
+        ValueError, match=r"run already holds a run: choose another --training\.output_dir, or say --training\.overwrite true\."
+    ):
+        train(tiny_run(tiny, *quick))
+    train(tiny_run(tiny, *quick, "--training.overwrite", "true"))
+    assert {path.name for path in done.folder.glob("checkpoint-*")} == {"checkpoint-ep1"}, "the older run's second epoch is gone"
+    assert not list(done.folder.glob("evaluation_*"))
+    assert (done.folder / "notes.txt").read_text() == "mine"
+
+
+def test_a_folder_of_others_is_not_cleared(tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "report.txt").write_text("mine")
+    _clear(tmp_path)
+    assert (tmp_path / "runs").is_dir()
+    assert (tmp_path / "report.txt").is_file()
+
+
+def test_a_run_does_not_write_over_what_it_starts_from(tiny: Path) -> None:
+    done = train(tiny_run(tiny, "--training.epochs", "1", "--evaluation.modes", "[]"))
+    start = ["--model.config", "null", "--model.name", str(done.folder / "checkpoint-ep1"), "--training.overwrite", "true"]
+    with pytest.raises(ValueError, match=r"checkpoint-ep1 lies in .*run, which the run would write over: choose another"):
+        train(tiny_run(tiny, *start))
+    assert (done.folder / "checkpoint-ep1" / "model.safetensors").is_file()
+    again = train(tiny_run(tiny, *start, "--training.output_dir", str(tiny.parent / "next"), "--training.epochs", "1"))
+    assert again.folder.name == "next"
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--data.test", '{"kind": "file", "path": "nowhere.jsonl"}'], r"nowhere\.jsonl: there is no such file"),
+        (["--data.validation", '{"kind": "file", "path": "nowhere.jsonl"}'], r"nowhere\.jsonl: there is no such file"),
+        (["--data.train", '{"kind": "file", "path": "nowhere.jsonl"}'], r"model\.tokenizer is missing"),
+        (["--data.max_length", "8"], r"No example is left of 24: every one is longer than data\.max_length = 8\."),
+        (["--model.config.model_type", "lama"], r"Did you mean 'llama'"),
+    ],
+    ids=["test data", "validation data", "training data", "length", "model"],
+)
+def test_what_cannot_work_is_refused_before_a_step_is_made(tiny: Path, words: list[str], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        train(tiny_run(tiny, *words))
+    assert not (tiny.parent / "run" / "run.json").exists(), "a run that never began does not block the next one"
+
+
+def test_a_student_without_its_tokenizer_cannot_read(tiny: Path) -> None:
+    config = tiny_run(tiny)
+    model = build_student(config)
+    model.tokenizer = None
+    with pytest.raises(ValueError, match="saved without its tokenizer: its folder must hold tokenizer_config.json"):
+        read_data(config.data, config.data.train, model)
+
+
+@pytest.mark.parametrize(
+    ("num", "control", "left"), [(17, "shuffled", 16), (17, "other_sample", 16), (17, "mean_target", 17), (18, "shuffled", 18)]
+)
+def test_no_sample_is_left_without_a_partner(tiny: Path, capsys: pytest.CaptureFixture[str], num: int, control: str, left: int) -> None:
+    config = tiny_run(
+        tiny, "--data.train.num", str(num), "--target.control.kind", control, "--evaluation.modes", "[]", "--training.epochs", "1"
+    )
+    samples = read_data(config.data, config.data.train, build_student(config))
+    assert len(_with_partners(config, samples)) == left
+    assert ("1 of 17 examples left out: the control" in capsys.readouterr().err) == (left < num)
+    train(config)
+
+
+def test_lengths_beyond_the_limit_are_counted_aloud(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tiny_run(tiny)
+    model = build_student(config)
+    mixed = config.data.model_copy(update={"max_length": 40})
+    data = SyntheticData(task=Chain(names=5, steps=2, trace="mixed"), num=10)
+    lengths = sorted(
+        {
+            len(s.question.ids) + len(s.cue.ids) + len(s.cot.ids) + len(s.prompt.ids) + len(s.answer.ids)
+            for s in read_data(mixed, data, model)
+        }
+    )
+    assert len(lengths) == 2, "terse and verbose"
+    capsys.readouterr()
+    assert len(read_data(mixed.model_copy(update={"max_length": lengths[0]}), data, model)) == 5
+    assert f"5 of 10 examples left out: {lengths[1]} tokens" in capsys.readouterr().err
+
+
+# Small things.
+
+
+def test_examples_come_from_files_and_tasks(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"question": f"q {i}", "answer": f"step\n#### {i}"}) + "\n" for i in range(5)))
+    assert [example.answer for example in examples(FileData(path=str(rows), limit=3))] == ["0", "1", "2"]
+    task = Chain(names=5, steps=2)
+    assert examples(SyntheticData(task=task, num=4, split="test", seed=3)) == task.make(4, "test", 3)
+
+
+def test_hardware_and_device_are_those_of_the_machine(tiny: Path) -> None:
+    model = to_device(build_student(tiny_run(tiny)))
+    gpu = torch.cuda.is_available()
+    assert model.device.type == ("cuda" if gpu else "cpu")
+    assert ("CPU" in hardware()) != gpu
+    assert pad_id(model) == 0
+
+
+def test_a_record_is_complete_json(tiny: Path) -> None:
+    config = tiny_run(tiny, "--loss.kv_weight", "auto", "--target.method.kind", "full")
+    assert json.loads(json.dumps(resolved(config)))["target"]["method"] == {"kind": "full"}
+
+
+# Real rows.
+
+
+def real_rows(folder: Path, name: str, output: Path, max_length: int) -> RunConfig:
+    """A tiny Llama with GPT-2's tokenizer. Distances are l1 over the standard deviation, which no growth of the weights changes."""
+    backbone = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    backbone |= {"model_type": "llama", "max_position_embeddings": 256, "tie_word_embeddings": True}
+    tokens = {"eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>"}
+    tokenizer = str(folder / "tokenizers" / "gpt2" / "tokenizer.json")
+    training = {"output_dir": str(output), "max_steps": 200, "batch_size": 4, "gradient_accumulation_steps": 1, "lr": 3e-3}
+    training |= {"logging_steps": 1, "progress": False, "tensorboard": False, "scheduler": "constant_with_warmup"}
+    tree = {
+        "model": {"config": backbone, "tokenizer": tokenizer, "special_tokens": tokens, "tuning": {"kind": "full"}},
+        "data": {"train": {"kind": "file", "path": str(folder / "math" / name / "train.jsonl")}, "max_length": max_length},
+        "latent": {"slots": 4, "passes": 2},
+        "loss": {"codi_weight": 10.0, "kv": {"distance": "l1"}, "codi": {"distance": "l1"}},
+        "training": training,
+    }
+    return parse(tree, "a test")
+
+
+@pytest.mark.parametrize(("name", "rows", "max_length"), [("gsm8k", 7473, 72), ("gsm8k_eq", 6973, 60)])
+def test_losses_fall_on_real_rows(shared_data: Path, tmp_path: Path, name: str, rows: int, max_length: int, capsys) -> None:
+    """200 steps: every term is lower over the last 20 steps than over the first 20. The short rows only, to be quick."""
+    config = real_rows(shared_data, name, tmp_path / "run", max_length)
+    assert len(examples(config.data.train)) == rows, "every row is parsed"
+    done = train(config)
+    said = capsys.readouterr().err
+    whole = config.data.model_copy(update={"max_length": None})
+    lengths = [sum(len(part.ids) for part in (s.question, s.cot, s.prompt, s.answer)) for s in read_data(whole, whole.train, done.model)]
+    assert len(lengths) == rows
+    assert f"{sum(length > max_length for length in lengths)} of {rows} examples left out" in said, "none is lost in silence"
+    series = Metrics(done.folder / "metrics.jsonl").series()
+    for term in ("ce_student", "ce_teacher", "codi", "kv"):
+        values = list(series[term].values())
+        assert len(values) == 200
+        assert sum(values[-20:]) < 0.8 * sum(values[:20]), term
