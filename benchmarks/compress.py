@@ -7,6 +7,11 @@ nothing else): what any compressor that looks at keys costs at least. ``quadrati
 whole table of cosines. ``rkv padded`` has half of its slots masked.
 """
 
+import runpy
+from pathlib import Path
+
+runpy.run_path(str(Path(__file__).resolve().parents[1] / "scripts" / "_reexec.py"))
+
 import sys
 from collections.abc import Callable
 

@@ -16,6 +16,7 @@ runpy.run_path(str(Path(__file__).resolve().parents[1] / "scripts" / "_reexec.py
 import statistics
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -32,7 +33,7 @@ from kvdistill.pipeline import Distillation, Target
 from kvdistill.text import Batch, Padded
 
 BATCH, QUESTION, COT, PROMPT, ANSWER = 8, 64, 48, 4, 5
-SLOTS, PASSES, WIDTH, LAYERS = 24, 3, 256, 4
+SLOTS, PASSES, WIDTH, LAYERS, RANK = 24, 3, 256, 4, 128
 BARS = {"ratio": 1.7, "ratio_fair": 2.0}
 PEERS = {"PCCoT": (2.11, 585), "CODI": (2.07, 505)}
 """Ratio over the plain step (GPT-2, full) and MB beyond start, as measured on another run of this shape."""
@@ -92,7 +93,7 @@ def adapted(model: transformers.PreTrainedModel) -> transformers.PreTrainedModel
     from peft import LoraConfig, inject_adapter_in_model
 
     model.requires_grad_(False)
-    inject_adapter_in_model(LoraConfig(r=128, lora_alpha=32, target_modules="all-linear"), model)
+    inject_adapter_in_model(LoraConfig(r=RANK, lora_alpha=32, target_modules="all-linear"), model)
     return model
 
 
@@ -128,7 +129,7 @@ def kava(kind: str, lora: bool, vocabulary: int) -> Step:
     """Our step."""
     model = backbone(kind, vocabulary)
     special = {"bot": vocabulary - 3, "eot": vocabulary - 2, "latent": vocabulary - 1}
-    settings = {"r": 128, "lora_alpha": 32, "target_modules": "all-linear", "trainable_token_indices": sorted(special.values())}
+    settings = {"r": RANK, "lora_alpha": 32, "target_modules": "all-linear", "trainable_token_indices": sorted(special.values())}
     config = LatentConfig(backbone=model.config, slots=SLOTS, passes=PASSES, special=special, lora=settings if lora else None)
     student = LatentReasoner(config, model).train()
     student.geometry()
@@ -156,25 +157,34 @@ def measure(kind: str, lora: bool, vocabulary: int, rounds: int) -> dict[str, fl
     return {name: 1e3 * statistics.median(t) for name, t in times.items()} | {"ratio": over("plain"), "ratio_fair": over("fair")}
 
 
-def floors(kind: str, vocabulary: int) -> tuple[float, float]:
-    """Multiplications of our step over those of the plain and of the fair one, full fine-tuning."""
-    per_layer = WIDTH * WIDTH * (4 + 8) if kind == "gpt2" else WIDTH * (4 * WIDTH + 3 * 688)
+LINEARS = {
+    "llama": [(WIDTH, WIDTH)] * 4 + [(WIDTH, 688)] * 2 + [(688, WIDTH)],
+    "gpt2": [(WIDTH, 3 * WIDTH), (WIDTH, WIDTH), (WIDTH, 4 * WIDTH), (4 * WIDTH, WIDTH)],
+}
+
+
+def floors(kind: str, lora: bool, vocabulary: int) -> tuple[float, float]:
+    """Multiplications of our step over those of the plain and of the fair one.
+
+    A trained weight costs three a token (output, gradient of the input, gradient of the weight), a frozen one two.
+    """
+    base = sum(rows * columns for rows, columns in LINEARS[kind])
+    adapters = sum(RANK * (rows + columns) for rows, columns in LINEARS[kind])
+    layer, head = (2 * base + 3 * adapters, 2) if lora else (3 * base, 3)
     tail = 1 + PROMPT + ANSWER - 1
     row = QUESTION + COT + PROMPT + ANSWER
     wide = SLOTS - PASSES + 1
     packed = QUESTION + 1 + (SLOTS - PASSES) + COT + PROMPT + ANSWER - 1
-    tokens = packed + PASSES * wide + tail
-    feedback = PASSES * wide * 2 * WIDTH * WIDTH
-    seen = packed * packed + sum(
-        (wide + (tail if t == PASSES else 0)) * (QUESTION + 1 + t - 1 + wide + (tail if t == PASSES else 0)) for t in range(1, PASSES + 1)
-    )
+    feedback = 3 * PASSES * wide * 2 * WIDTH * WIDTH
+    lengths = [wide + (tail if turn == PASSES else 0) for turn in range(1, PASSES + 1)]
+    pairs = packed**2 + sum(length * (QUESTION + turn + length) for turn, length in enumerate(lengths, start=1))
 
-    def cost(tokens: float, rows: float, pairs: float, more: float = 0.0) -> float:
-        return tokens * LAYERS * per_layer + rows * WIDTH * vocabulary + 2 * LAYERS * WIDTH * pairs + more
+    def cost(tokens: int, rows: int, pairs: int, more: int = 0) -> float:
+        return tokens * LAYERS * layer + head * rows * WIDTH * vocabulary + 3 * 2 * LAYERS * WIDTH * pairs + more
 
     labels = COT + PROMPT + ANSWER
-    ours = cost(tokens, labels + ANSWER, seen, feedback)
-    return ours / cost(row, row, row * row), ours / cost(row - 1, labels, (row - 1) ** 2)
+    ours = cost(packed + sum(lengths), labels + ANSWER, pairs, feedback)
+    return ours / cost(row, row, row**2), ours / cost(row - 1, labels, (row - 1) ** 2)
 
 
 def peak(name: str, kind: str, vocabulary: int) -> float:
@@ -206,6 +216,8 @@ def where_it_goes(kind: str, vocabulary: int) -> list[tuple[str, float]]:
 def main() -> None:
     """Measure, print the table, then the line of JSON."""
     torch.set_num_threads(1)
+    transformers.utils.logging.set_verbosity_error()
+    warnings.filterwarnings("ignore", message=".*fan_in_fan_out.*")
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 9
     peaks = {(kind, name): peak(name, kind, 5003) for kind in ("gpt2", "llama") for name in ("plain", "kava")}
     results: dict[str, object] = {"rounds": rounds}
@@ -215,14 +227,13 @@ def main() -> None:
     ):  # fmt: skip
         found = measure(kind, lora, vocabulary, rounds)
         name = f"{kind}{'_lora' if lora else ''}{'_50k' if vocabulary > 50000 else ''}"
-        floor, floor_fair = floors(kind, vocabulary)
-        shown = ("-", "-") if lora else (f"{floor:.2f}", f"{floor_fair:.2f}")
+        floor, floor_fair = floors(kind, lora, vocabulary)
         print(
-            f"{name:22}{found['plain']:>10.0f}{found['fair']:>10.0f}{found['kava']:>10.0f}{found['ratio']:>8.2f}{shown[0]:>7}"
-            f"{found['ratio_fair']:>8.2f}{shown[1]:>7}"
+            f"{name:22}{found['plain']:>10.0f}{found['fair']:>10.0f}{found['kava']:>10.0f}{found['ratio']:>8.2f}{floor:>7.2f}"
+            f"{found['ratio_fair']:>8.2f}{floor_fair:>7.2f}"
         )
         results |= {f"ratio_fair_{name}": found["ratio_fair"]} | ({} if "50k" in name else {f"ratio_{name}": found["ratio"]})
-        results |= {} if lora else {f"floor_fair_{name}": floor_fair} | ({} if "50k" in name else {f"floor_{name}": floor})
+        results |= {f"floor_fair_{name}": floor_fair} | ({} if "50k" in name else {f"floor_{name}": floor})
     for kind in ("gpt2", "llama"):
         ours, bare = peaks[kind, "kava"], peaks[kind, "plain"]
         print(f"peak beyond start, {kind}: kava {ours:.0f} MB, plain {bare:.0f} MB, ratio {ours / bare:.2f}")

@@ -142,7 +142,7 @@ def _evaluate(folder: Path, start: Path, run: Run) -> DemoSummary:
         ask(f"latent_{name}", _last(folder, f"latent_{name}"), VERBOSE, "latent")
     curves = {name: _curve(folder, f"latent_{name}", name) for name in (*METHODS, "e1")}
     winner = max(METHODS, key=lambda name: curves[name].accuracy[-1])
-    rows[f"latent_{winner}"].write(folder / "evaluation_latent_kv.json")
+    (folder / f"evaluation_latent_{winner}.json").replace(folder / "evaluation_latent_kv.json")
     best = _last(folder, f"latent_{winner}")
     probe(best, _test(best, VERBOSE, run)[:256], replace(evaluator, progress=False)).write(folder / "probes.json")
     summary = _summary(rows, curves, winner, run)
@@ -217,7 +217,8 @@ def _table(summary: DemoSummary, folder: Path) -> str:
     names = {"cot": "explicit, verbose", "cot_terse": "explicit, terse", "direct": "direct", "latent_e1": "latent, E1 (no KV)"}
     names |= {f"latent_{name}": f"latent, KV {name}" for name in METHODS}
     for key, label in names.items():
-        r = EvaluationRecord.read(folder / f"evaluation_{key}.json")
+        name = "latent_kv" if key == f"latent_{summary.kv_method}" else key
+        r = EvaluationRecord.read(folder / f"evaluation_{name}.json")
         interval = f"{100 * r.low:.1f}-{100 * r.high:.1f}"
         lines.append(f"{label:26}{100 * r.accuracy:>9.1f}%{interval:>18}{r.sequential_passes_mean:>9.1f}{r.ms_batch1 or 0:>13.1f}")
     for name, bar in (summary.bars or {}).items():
