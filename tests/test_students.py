@@ -16,15 +16,8 @@ from kvdistill.data import Chain, Chat, Plain, collate, encode_all
 from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.students import build_student, load_backbone, load_tokenizer, template_of
 
-TINY = {
-    "model_type": "llama",
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "intermediate_size": 48,
-    "max_position_embeddings": 128,
-}
+TINY = {"model_type": "llama", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+TINY |= {"intermediate_size": 48, "max_position_embeddings": 128}
 TASK = Chain(names=5, steps=2)
 END = {"eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>"}
 
