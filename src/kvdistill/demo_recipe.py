@@ -88,7 +88,7 @@ def warm_stages(share: float = 1.0) -> list[Stage]:
     """Explicit reasoning first: terse, then both styles."""
     explicit = {"task": "explicit", "lr": 2e-3}
     terse = Stage("warm_terse", TERSE, 900, explicit | {"eval_steps": 25, "stop_at_accuracy": 0.98})
-    stages = [terse, Stage("warm_mixed", MIXED, 400, explicit)]
+    stages = [terse, Stage("warm_mixed", MIXED, 400, explicit | {"scheduler": "cosine"})]
     return [stage.shortened(share) for stage in stages]
 
 
