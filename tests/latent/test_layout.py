@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pico
-from kvdistill.latent.layout import Sequence, Special, empty, question_pieces, tail_pieces, teacher_pieces
+from kvdistill.latent.layout import Sequence, Special, question_pieces, tail_pieces, teacher_pieces
 from kvdistill.text import Batch
 
 SPECIAL = Special(bot=61, eot=62, latent=63)
@@ -91,11 +91,6 @@ def test_tail_by_hand() -> None:
     targets = sequence.targets("student")
     assert (targets.sample.tolist(), targets.column.tolist(), targets.label.tolist()) == ([0, 0, 1], [1, 2, 1], [40, 2, 2])
     assert targets.is_answer.all()
-
-
-def test_an_empty_segment_has_no_columns() -> None:
-    segment = empty(pico.batch(ROWS))
-    assert (segment.ids.shape, segment.mask.shape) == ((2, 0), (2, 0))
 
 
 tokens = st.lists(st.integers(3, 60), max_size=4).map(tuple)

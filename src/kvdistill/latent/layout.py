@@ -13,7 +13,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from kvdistill.capture.extract import AnswerRows
-from kvdistill.text import Batch, Padded
+from kvdistill.text import Batch
 
 Reader = Literal["shared", "student", "teacher"]
 
@@ -166,8 +166,3 @@ def teacher_pieces(batch: Batch, special: Special, delimiters: bool) -> tuple[Pi
 def _constant(batch: Batch, name: str, reader: Reader, token: int, count: int, labelled: bool = False) -> Piece:
     ids = torch.full((len(batch), count), token, dtype=torch.long, device=batch.question.ids.device)
     return Piece(name, reader, ids, torch.ones_like(ids, dtype=torch.bool), labelled)
-
-
-def empty(batch: Batch) -> Padded:
-    """A segment without tokens."""
-    return Padded(batch.question.ids[:, :0], batch.question.mask[:, :0])
