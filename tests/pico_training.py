@@ -4,25 +4,27 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from torch import nn
-from torch.utils.data import SequentialSampler
+from torch.utils.data import BatchSampler
 from transformers import set_seed
 
 import pico_trained
 from kvdistill.data.collate import collate
+from kvdistill.data.encode import num_tokens
 from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.pipeline import Step
 from kvdistill.record import Metrics
 from kvdistill.text import Batch, Encoded
 from kvdistill.training.arguments import TrainingSection, training_arguments
-from kvdistill.training.callbacks import SaveWhen, WriteMetrics
+from kvdistill.training.callbacks import EndEpoch, SaveWhen, WriteLogs
+from kvdistill.training.sampler import RankBatches
 from kvdistill.training.trainer import LatentTrainer
 
 
-class InOrder(LatentTrainer):
+class InOrder(BatchSampler):
     """Samples as they stand, whatever the batch size, so that runs of unlike batches see the same."""
 
-    def _get_train_sampler(self, train_dataset: object = None) -> SequentialSampler:
-        return SequentialSampler(self.train_dataset)
+    def set_epoch(self, epoch: int) -> None:
+        pass
 
 
 def collated(samples: Sequence[Encoded]) -> dict[str, Batch]:
@@ -33,7 +35,7 @@ def make(
     folder: Path,
     model: LatentReasoner | None = None,
     step: Step | None = None,
-    kind: type[LatentTrainer] = LatentTrainer,
+    ordered: bool = False,
     num: int = 8,
     **options: object,
 ) -> LatentTrainer:
@@ -43,14 +45,20 @@ def make(
     section |= {"output_dir": str(folder), "scheduler": "constant", "tensorboard": False, "progress": False}
     told = TrainingSection(**section | options)  # pyright: ignore[reportArgumentType]
     set_seed(told.seed)
-    return kind(
+    samples = pico_trained.samples(model)[:num]
+    lengths = [num_tokens(sample) for sample in samples]
+    trainer = LatentTrainer(
         model=model,
         args=training_arguments(told),
-        train_dataset=list(pico_trained.samples(model)[:num]),
+        train_dataset=samples,
         data_collator=collated,
-        callbacks=[SaveWhen(told.save_steps), WriteMetrics(folder / "metrics.jsonl")],
+        callbacks=[WriteLogs(folder)],
         step=pico_trained.distillation(model) if step is None else step,
+        batches=InOrder(range(num), told.batch_size, drop_last=False) if ordered else RankBatches(lengths, told.batch_size, told.seed),
     )
+    trainer.add_callback(EndEpoch(trainer.log_epoch))
+    trainer.add_callback(SaveWhen(told.save_steps))
+    return trainer
 
 
 def distance(one: nn.Module, other: nn.Module) -> float:

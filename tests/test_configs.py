@@ -71,10 +71,14 @@ def test_the_recipes_are_those_of_table_6(name: str) -> None:
 
 
 def test_the_recipes_say_how_to_get_the_data() -> None:
-    for name in TABLE:
+    for name in [*TABLE, "gsm8k_tiny"]:
         text = (FOLDER / f"{name}.toml").read_text(encoding="utf-8")
-        hub = "whynlp/gsm8k-aug-nl" if name.endswith("_nl") else "whynlp/gsm8k-aug"
-        assert f"load_dataset('{hub}')" in text
+        (command,) = re.findall(r"python (scripts/export_gsm8k\.py.*)", text)
+        script, *options = shlex.split(command)
+        hub = options[-1] if options else "openai/gsm8k"
+        assert (FOLDER.parents[1] / script).is_file()
+        assert options in ([], ["--dataset_name", hub])
+        assert getattr(shipped(name).data.train, "path") == f"data/{hub.partition('/')[2].replace('-', '_')}_train.jsonl"  # noqa: B009
         assert ("gated" in text) == ("llama" in name)
 
 

@@ -5,12 +5,12 @@ from typing import Any, get_args
 
 import pytest
 import torch
-from torch import Tensor, nn
 
 import pico
+from kvdistill.capture.sequence import Sequence, teacher_pieces
 from kvdistill.compress import RKV, CompressorMethod, Full, RightCrop, RKVDecode, StepEnd, Uniform
-from kvdistill.kv import LossOutput, ModelKV, TwoModes
-from kvdistill.latent.layout import Sequence, question_pieces, teacher_pieces
+from kvdistill.kv import LossOutput
+from kvdistill.latent.layout import question_pieces
 from kvdistill.latent.modes import run, think
 from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.losses import (
@@ -18,7 +18,6 @@ from kvdistill.losses import (
     Control,
     KVLoss,
     MeanTarget,
-    NoControl,
     Objective,
     OtherSample,
     TargetMean,
@@ -26,44 +25,13 @@ from kvdistill.losses import (
     gradient_norm,
     reference_norm,
 )
-from kvdistill.pipeline import Distillation, Target, build_target, explicit_step, ranges, rehearse
+from kvdistill.pipeline import Distillation, Stateful, Target, build_target, explicit_step, ranges, rehearse
 from kvdistill.text import Batch
+from pico_steps import SLOTS, Seen, distillation, kv_gradients, outside_of, rows, student
 
-SLOTS = 4
 METHODS = [kind(window=1) if kind is RKVDecode else kind() for kind in get_args(CompressorMethod)]
+ONLY_KV = {"ce_student_weight": 0.0, "ce_teacher_weight": 0.0, "codi_weight": 0.0}
 CONTROLS = [kind() for kind in get_args(Control)]
-
-
-def student(name: str = "llama", **settings: Any) -> LatentReasoner:
-    return pico.reasoner(name, **{"slots": SLOTS, "passes": 2} | settings)
-
-
-def rows(num: int = 3) -> tuple[dict[str, tuple[int, ...]], ...]:
-    """Samples with cues of unlike lengths."""
-    cues = [((7,), (8, 9)), ((), (8,)), ((5, 6, 7), ())]
-    return tuple(row | {"cue": cues[i % 3][0], "student_cue": cues[i % 3][1]} for i, row in enumerate(pico.samples(num)))
-
-
-def distillation(model: LatentReasoner, method: Any = None, **settings: Any) -> Distillation:
-    target = Target(method=method or RKV(), control=settings.pop("control", NoControl()), anneal_layers=settings.pop("anneal_layers", 0.0))
-    return Distillation(target, Objective(**settings), SLOTS, model.geometry, model.config.delimiters == "both")
-
-
-def kv_gradients(loss: Tensor, kv: ModelKV) -> list[float]:
-    """How strongly a loss pulls at each layer of a cache."""
-    grads = torch.autograd.grad(loss, [layer.values for layer in kv.layers], retain_graph=True, allow_unused=True)
-    return [0.0 if grad is None else float(grad.abs().sum()) for grad in grads]
-
-
-class Seen(nn.Module):
-    """A model whose output is computed once, so that gradients at its caches can be asked for."""
-
-    def __init__(self, model: LatentReasoner, batch: Batch) -> None:
-        super().__init__()
-        self.two: TwoModes = model(batch)
-
-    def forward(self, batch: Batch) -> TwoModes:
-        return self.two
 
 
 def test_the_loss_is_the_sum_of_its_terms() -> None:
@@ -89,8 +57,7 @@ def test_the_loss_is_the_sum_of_its_terms() -> None:
 def test_without_kv_and_attention_no_target_is_built() -> None:
     """E1: even a compressor that could not work is not asked."""
     model, batch = student(), pico.batch(rows())
-    bare = replace(batch, step_end=torch.zeros_like(batch.step_end))
-    output = distillation(model, StepEnd(), kv_weight=0.0)(model, bare, 0, 0.0)
+    output = distillation(model, StepEnd(), kv_weight=0.0)(model, replace(batch, step_end=torch.zeros_like(batch.step_end)), 0, 0.0)
     assert set(output.metrics) == {"ce_student", "ce_teacher", "codi"}
 
 
@@ -138,7 +105,7 @@ def test_the_cached_frame_is_where_the_keys_stand_in_the_caches(name: str, delim
     model, batch = student(name, delimiters=delimiters), pico.batch(rows())
     two, frame = model(batch), distillation(model, kv=KVLoss(frame="as_cached")).frame(batch)
     both = delimiters == "both"
-    pieces = question_pieces(batch, model.special, 2) + teacher_pieces(batch, model.special, both)
+    pieces = question_pieces(batch, model.special, 2) + teacher_pieces(batch, model.special[:2] if both else None)
     packed = run(model, Sequence(pieces, offset=torch.zeros(3, dtype=torch.long)), None, None)
     start, stop = packed.sequence.span("cot", "teacher")
     thought = think(model, batch).prefix
@@ -178,8 +145,7 @@ def test_auto_is_found_once_and_makes_methods_pull_equally() -> None:
 
 
 def test_the_mean_target_is_carried_from_batch_to_batch() -> None:
-    model = student()
-    batches = [pico.batch(rows(2)), pico.batch(rows(3)[1:])]
+    model, batches = student(), [pico.batch(rows(2)), pico.batch(rows(3)[1:])]
     step = distillation(model, Uniform(), control=MeanTarget())
     for number, batch in enumerate(batches):
         output = step(model, batch, number, 0.0)
@@ -194,9 +160,8 @@ def test_the_mean_target_is_carried_from_batch_to_batch() -> None:
 
 
 def test_a_control_draws_other_partners_each_step() -> None:
-    model, batch = student(), pico.batch(rows(4))
+    model, batch, target = student(), pico.batch(rows(4)), Target(method=Uniform(), control=OtherSample())
     kept = Uniform().compress(model(batch).teacher.kv, SLOTS)
-    target = Target(method=Uniform(), control=OtherSample())
     drawn = [build_target(model(batch).teacher.kv, target, SLOTS, batch.chain, draw).kv.layers[0].keys for draw in range(8)]
     assert any(not torch.equal(drawn[0], other) for other in drawn[1:])
     for keys in drawn:
@@ -205,15 +170,14 @@ def test_a_control_draws_other_partners_each_step() -> None:
 
 def test_annealing_begins_with_the_lowest_third_of_the_layers() -> None:
     model, batch = student(), pico.batch(rows())
-    only_kv = {"ce_student_weight": 0.0, "ce_teacher_weight": 0.0, "codi_weight": 0.0}
     seen = Seen(model, batch)
-    step = distillation(model, anneal_layers=0.5, **only_kv)
+    step = distillation(model, anneal_layers=0.5, **ONLY_KV)
 
     def pulls(progress: float) -> list[float]:
         return kv_gradients(step(seen, batch, 0, progress).loss, seen.two.student.kv)
 
     assert [pull > 0 for pull in pulls(0.49)] == [True, False, False]
-    plain = kv_gradients(distillation(model, **only_kv)(seen, batch, 0, 0.9).loss, seen.two.student.kv)
+    plain = kv_gradients(distillation(model, **ONLY_KV)(seen, batch, 0, 0.9).loss, seen.two.student.kv)
     assert pulls(0.5) == pytest.approx(plain)
 
 
@@ -239,8 +203,7 @@ def test_the_ranges_of_rkv_are_logged() -> None:
 
 
 def test_rkv_gets_over_a_batch_without_chains_of_thought() -> None:
-    model = student()
-    batch = pico.batch(tuple(row | {"cot": ()} for row in rows(2)))
+    model, batch = student(), pico.batch(tuple(row | {"cot": ()} for row in rows(2)))
     output = distillation(model)(model, batch, 0, 0.0)
     assert float(output.metrics["kv"]) == 0.0
     output.loss.backward()
@@ -249,8 +212,7 @@ def test_rkv_gets_over_a_batch_without_chains_of_thought() -> None:
 
 def test_the_explicit_step_is_teacher_modes_cross_entropy() -> None:
     model, batch = student(), pico.batch(rows())
-    output = explicit_step(model, batch, 0, 0.0)
-    labels = model(batch).teacher.rows
+    output, labels = explicit_step(model, batch, 0, 0.0), model(batch).teacher.rows
     nll = torch.nn.functional.cross_entropy(labels.logits, labels.labels, reduction="none")
     by_hand = torch.stack([nll[labels.sample == sample].mean() for sample in range(3)]).mean()
     assert torch.allclose(output.loss, by_hand, atol=1e-6)
@@ -275,3 +237,64 @@ def test_a_samples_loss_does_not_depend_on_its_neighbours(name: str, method: Any
         for term in ("ce_student", "ce_teacher", "codi", "kv"):
             expected = torch.stack([alone[i].metrics[term] for i in chosen]).mean()
             assert torch.allclose(together.metrics[term], expected, atol=1e-5), term
+
+
+# A separate teacher, distributed runs, checkpoints.
+
+
+def test_the_target_is_the_separate_teachers_cache_and_the_student_is_lifted_to_it() -> None:
+    model, batch = student(), pico.batch(rows())
+    step = replace(distillation(model, **ONLY_KV), outside=outside_of(model))
+    assert step.outside is not None
+    two, projector = model(batch), step.outside.projector
+    target = RKV().compress(step.outside.teacher.read(batch), SLOTS)
+    by_hand = KVLoss().compare(projector.select(target), projector.move(two.student.kv), None, projector.weights())
+    assert torch.allclose(step(model, batch, 0, 0.0).loss, by_hand.loss)
+    with pytest.raises(ValueError, match="A separate teacher needs a projector on the student"):
+        model.projector = None
+        step(model, batch, 0, 0.0)
+
+
+def test_with_a_separate_teacher_auto_pulls_as_hard_and_annealing_begins_below() -> None:
+    model, batch = student(), pico.batch(rows())
+    step = replace(distillation(model, kv_weight="auto", anneal_layers=0.5, **ONLY_KV), outside=outside_of(model))
+    seen = Seen(model, batch)
+    pulls = kv_gradients(step(seen, batch, 0, 0.1).loss, seen.two.student.kv)
+    assert [pull > 0 for pull in pulls] == [True, False, False]
+    whole = step(seen, batch, 0, 0.6).loss
+    assert gradient_norm(whole, seen.two.student.kv) == pytest.approx(reference_norm(seen.two.student.kv), rel=1e-5)
+
+
+@pytest.mark.parametrize("first", [1, 2, 3])
+@pytest.mark.parametrize("settings", [{"kv_weight": "auto"}, {"control": MeanTarget()}], ids=["auto", "mean_target"])
+def test_what_is_measured_over_a_batch_is_measured_over_all_processes(first: int, settings: dict[str, Any]) -> None:
+    """Two processes with a share of each batch, against one with the whole; what a process sums does not depend on the sum."""
+    model = student()
+    whole, *halves = (distillation(model, Uniform(), **settings) for _ in range(3))
+    for number in range(2):
+        samples = tuple(row | {"cot": row["cot"][number:]} for row in rows(4))
+        whole(model, pico.batch(samples), number, 0.0)
+        parts, sent = (samples[:first], samples[first:]), ([], [])
+        for part, values in zip(parts, sent, strict=True):
+            replace(halves[0], total=lambda value, values=values: values.append(value) or value)(model, pico.batch(part), number, 0.0)
+        for half, part, others in zip(halves, parts, reversed(sent), strict=True):
+            half.total = lambda value, others=others: value + others.pop(0)
+            half(model, pico.batch(part), number, 0.0)
+    for half in halves:
+        torch.testing.assert_close(half.state(), whole.state(), rtol=1e-5, atol=1e-6)
+    assert whole.state()
+
+
+def test_a_step_goes_on_from_its_state() -> None:
+    model, batches = student(), [pico.batch(rows(2)), pico.batch(rows(3)[1:])]
+    steps = [distillation(model, Uniform(), control=MeanTarget(), kv_weight="auto") for _ in range(2)]
+    later, begun = (replace(step, outside=outside_of(model)) for step in steps)
+    assert isinstance(begun, Stateful)
+    begun(model, batches[0], 0, 0.0)
+    torch.nn.init.normal_(begun.outside.projector.keys[0].weight)
+    later.load_state({name: value.clone() for name, value in begun.state().items()})
+    assert {"weight", "mean/0.keys", "mean/4.count", "projector/keys.0.weight"} <= later.state().keys()
+    one, model.projector = begun(model, batches[1], 1, 0.5), later.outside.projector
+    assert torch.equal(later(model, batches[1], 1, 0.5).loss, one.loss)
+    later.load_state({name: value for name, value in begun.state().items() if name.startswith("projector/")})
+    assert (later.weight, later.mean) == (None, None)

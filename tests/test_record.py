@@ -172,3 +172,23 @@ def test_series_take_the_later_row_of_a_step_written_twice(tmp_path: Path) -> No
     metrics.append_row(3, {"kv": 4})
     series = metrics.series()
     assert series == {"kv": {3: 4.0}, "loss": {1: 3.0, 2: 2.5, 3: 9.0}} and list(series["loss"]) == [1, 2, 3]
+
+
+def test_rows_can_be_written_anew(tmp_path: Path) -> None:
+    metrics = Metrics(tmp_path / "run" / "metrics.jsonl")
+    metrics.write_rows([(1, {"loss": 2.0}), (2, {"loss": math.nan})])
+    metrics.append_row(3, {"loss": 1.0})
+    assert metrics.path.read_text() == '{"step": 1, "loss": 2.0}\n{"step": 2, "loss": null}\n{"step": 3, "loss": 1.0}\n'
+    with pytest.raises(ValueError, match="a metric is called step"):
+        metrics.write_rows([(1, {"loss": 1.0}), (2, {"step": 1.0})])
+    assert len(metrics.read_rows()) == 3, "what was there stays where the new rows cannot be written"
+    metrics.write_rows([])
+    assert metrics.read_rows() == []
+
+
+def test_resumes_are_counted_and_older_records_have_none(tmp_path: Path) -> None:
+    told: dict[str, Any] = {"config": {}, "versions": {}, "commit": None, "seed": 0, "hardware": "CPU", "started": "now", "seconds": None}
+    for resumes in (0, 2):
+        RunRecord(**told, resumes=resumes).write(tmp_path / "run.json")
+        assert ('"resumes"' in (tmp_path / "run.json").read_text()) == (resumes > 0)
+        assert RunRecord.read(tmp_path / "run.json").resumes == resumes

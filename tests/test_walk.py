@@ -9,7 +9,9 @@ import torch
 
 from kvdistill.compress import CompressorMethod, Full
 from kvdistill.config.explain import tag_of
+from kvdistill.data import Chain, word_tokenizer
 from kvdistill.walk import walk
+from pico_students import save_base
 
 STATIONS = ["text", "student", "data", "capture", "latent", "align", "fuse", "compress", "loss", "backward"]
 TOML = """
@@ -102,3 +104,36 @@ def test_there_is_no_walk_without_latents(toml: str, task: str) -> None:
         ValueError, match=rf"training\.task is '{task}', so there is no latent walk to show\. Set --training\.task latent\."
     ):
         walk(toml, ["--training.task", task])
+
+
+def test_a_separate_teacher_has_its_stations(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    save_base(
+        tmp_path / "big", Chain(trace="verbose").words(), hidden_size=40, num_hidden_layers=3, num_attention_heads=5, num_key_value_heads=5
+    )
+    walk(None, ["--teacher.name", str(tmp_path / "big"), "--training.output_dir", str(tmp_path / "run")])
+    found = stations(capsys.readouterr().out)
+    assert list(found) == [*STATIONS[:5], "teacher", *STATIONS[5:]]
+    assert re.search(r"^teacher    .*big: 3 layers of keys \[8, 5, 16, 8\], .* slots filled +\d+\.\d ms$", found["teacher"])
+    assert "the latent slots lifted to 2 layers of keys [8, 5, 4, 8]" in found["align"]
+    assert "rkv, control none -> 3 layers of keys [8, 5, 4, 8]" in found["compress"]
+    assert re.search(r"gradients in (\d+) of \1 trained tensors", found["backward"])
+    assert not (tmp_path / "run").exists(), "a walk writes nothing"
+    walk(None, ["--teacher.name", "nowhere", "--loss.kv_weight", "0"])
+    assert list(stations(capsys.readouterr().out)) == STATIONS, "without a KV loss no teacher is asked for"
+
+
+def test_what_a_run_keeps_in_its_folder_is_not_touched(capsys: pytest.CaptureFixture[str], toml: str, tmp_path: Path) -> None:
+    rows = [f'{{"question": "{"please " * (9 if n == 1 else 0)}Ann to Bob", "answer": "#### Bob"}}' for n in range(3)]
+    (tmp_path / "rows.jsonl").write_text("\n".join([*rows, '{"question": "?"}']))
+    quarantine = tmp_path / "run" / "quarantine_train.jsonl"
+    quarantine.parent.mkdir()
+    quarantine.write_text("of a run")
+    words = ["--data.train.kind", "file", "--data.train.path", str(tmp_path / "rows.jsonl"), "--data.max_length", "14"]
+    tokenizer = word_tokenizer(["Ann", "to", "Bob", "please"])
+    tokenizer.save_pretrained(tmp_path / "words")
+    walk(toml, [*words, "--model.tokenizer", str(tmp_path / "words"), "--training.output_dir", str(quarantine.parent)])
+    said = capsys.readouterr()
+    assert "3 examples" in stations(said.out)["text"]
+    assert "2 samples" in stations(said.out)["data"]
+    assert "1 of 3 train examples left out" in said.err
+    assert quarantine.read_text() == "of a run"

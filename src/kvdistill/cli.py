@@ -1,4 +1,4 @@
-"""The command line: ``kvdistill walk | demo | train | evaluate``."""
+"""The command line: ``kvdistill walk | demo | train | evaluate | report | doctor``."""
 
 import argparse
 import shlex
@@ -13,8 +13,8 @@ class Command(NamedTuple):
     does: str
     more: str
     """The end of its help: an example."""
-    run: Callable[[argparse.Namespace, list[str], str], None]
-    """Takes the parsed options, the overrides of the configuration, and the line as typed."""
+    run: Callable[[argparse.Namespace, list[str], str], int | None]
+    """Takes the parsed options, the overrides of the configuration, and the line as typed; gives the exit code, where not 0."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,12 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if overrides and known.command not in ("walk", "train"):
         parser.error(f"there is no option {overrides[0]}; `kvdistill {known.command} --help` lists them")
     _quiet()
-    try:
-        COMMANDS[known.command].run(known, overrides, shlex.join(["kvdistill", *words]))
-    except (ValueError, OSError, FloatingPointError) as error:
-        print(f"kvdistill {known.command}: {error}", file=sys.stderr)
-        return 2
-    return 0
+    line = shlex.join(["kvdistill", *words])
+    return _told(f"kvdistill {known.command}", lambda: COMMANDS[known.command].run(known, overrides, line))
 
 
 def _quiet() -> None:
@@ -65,6 +61,8 @@ def _options(name: str, command: argparse.ArgumentParser) -> None:
         command.add_argument("--output", default="outputs/demo", help="folder for models, figures and report (default: outputs/demo)")
         command.add_argument("--seed", type=int, default=0, help="seed of data, weights and order (default: 0)")
         command.add_argument("--share", type=float, default=1.0, help="share of the training steps, to try the machinery (default: 1)")
+    if name == "report":
+        command.add_argument("folder", help="a folder that kvdistill wrote, such as outputs/run or outputs")
     if name == "evaluate":
         command.add_argument("--checkpoint", required=True, help="folder of a trained student, such as outputs/run/checkpoint-ep1")
         command.add_argument("--data", required=True, help="a data file, or a configuration (.toml, run.json) whose data.test is meant")
@@ -91,12 +89,50 @@ def _demo(known: argparse.Namespace, overrides: list[str], command: str) -> None
 
 def _train(known: argparse.Namespace, overrides: list[str], command: str) -> None:
     from kvdistill.config import load
+
+    _train_and_tell(load(known.config, overrides), command)
+
+
+def _train_and_tell(config: Any, command: str) -> None:
+    import os
+
     from kvdistill.runs import train
 
-    done = train(load(known.config, overrides), command)
+    done = train(config, command)
+    if os.environ.get("RANK", "0") != "0":
+        return
     for record in done.evaluations:
         print(_line(record))
     print(f"Everything is in {done.folder}; open {done.folder / 'report.html'}")
+
+
+def train_from_flags(program: str, description: str) -> int:
+    """What the training scripts do: the configuration from short flags, then the run; an error is one sentence and exit code 2."""
+    from kvdistill.config import from_flags
+
+    _quiet()
+    words = sys.argv[1:]
+    return _told(program, lambda: _train_and_tell(from_flags(words, program, description), shlex.join([program, *words])))
+
+
+def _told(program: str, work: Callable[[], int | None]) -> int:
+    """The exit code of ``work``; what the user can mend is a sentence and 2, an interruption 130."""
+    import torch
+
+    try:
+        return work() or 0
+    except KeyboardInterrupt:
+        print(
+            f"{program}: interrupted; a training run goes on with the same command and --resume (--training.resume true).", file=sys.stderr
+        )
+        return 130
+    except torch.OutOfMemoryError as error:
+        advice = "lower --training.batch_size (and raise gradient_accumulation_steps), or set --training.gradient_checkpointing true"
+        print(f"{program}: out of memory: {advice}. {error}", file=sys.stderr)
+        return 2
+    except (ValueError, OSError, FloatingPointError) as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        return 2
 
 
 def _evaluate(known: argparse.Namespace, overrides: list[str], command: str) -> None:
@@ -105,16 +141,17 @@ def _evaluate(known: argparse.Namespace, overrides: list[str], command: str) -> 
     from kvdistill.evaluation.evaluate import Evaluator
     from kvdistill.evaluation.probes import probe
     from kvdistill.latent.reasoner import LatentReasoner
-    from kvdistill.runs import read_data, to_device, write_evaluation
+    from kvdistill.runs import to_device, write_evaluation
+    from kvdistill.samples import read_data
 
     modes = known.modes.split(",")
     if wrong := [mode for mode in modes if mode not in ("latent", "cot", "direct")]:
         raise ValueError(f"--modes: there is no mode {wrong[0]!r}; choose from latent, cot, direct.")
     section, data = _asked(known)
     model = to_device(LatentReasoner.from_pretrained(known.checkpoint))
-    samples = read_data(section, data, model)[: known.num]
-    evaluator = Evaluator(batch_size=known.batch_size, max_new_tokens=known.max_new_tokens, progress=True)
     folder = Path(known.output or known.checkpoint)
+    samples = read_data(section, data, model, folder)[: known.num]
+    evaluator = Evaluator(batch_size=known.batch_size, max_new_tokens=known.max_new_tokens, progress=True)
     for mode in modes:
         print(_line(write_evaluation(evaluator, model, samples, mode, folder, Path(known.data).stem)))
     if known.probes:
@@ -154,6 +191,22 @@ def _line(record: object) -> str:
 OVERRIDES = """Every option of the configuration can be given as --section.option value; sections are model, data, latent, target, loss,
 training and evaluation, and the run.json of a run holds every option: %(prog)s --config run.toml --training.lr 1e-4
 --target.method.kind rkv --target.method.importance_weight 0.2"""
+
+
+def _report(known: argparse.Namespace, overrides: list[str], command: str) -> None:
+    from pathlib import Path
+
+    from kvdistill.reporting.report import report
+
+    print(f"Report: {report(Path(known.folder))}")
+
+
+def _doctor(known: argparse.Namespace, overrides: list[str], command: str) -> int:
+    from kvdistill.doctor import doctor
+
+    return doctor()
+
+
 COMMANDS = {
     "walk": Command("walk one batch from text to loss, a line a station", f"Without --config, pico models are walked. {OVERRIDES}", _walk),
     "demo": Command(
@@ -164,6 +217,12 @@ COMMANDS = {
         "evaluate a trained student on a data set",
         "Example: %(prog)s --checkpoint outputs/run/checkpoint-ep1 --data data/gsm8k_test.jsonl --probes",
         _evaluate,
+    ),
+    "report": Command(
+        "write the report of a run, a demo, or a folder of experiments again", "Examples: %(prog)s outputs/run; %(prog)s outputs", _report
+    ),
+    "doctor": Command(
+        "say what this machine has, what would not work here, and why", "Exit code 1 where something has to be mended.", _doctor
     ),
 }
 

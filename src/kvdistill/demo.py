@@ -23,11 +23,13 @@ from kvdistill.evaluation.evaluate import Evaluator
 from kvdistill.evaluation.probes import probe
 from kvdistill.jsonfile import write_atomic
 from kvdistill.latent.reasoner import LatentReasoner
+from kvdistill.provenance import record_of
 from kvdistill.record import Bar, Curve, DemoSummary, EvaluationRecord, Metrics
 from kvdistill.reporting.report import write_demo_report
-from kvdistill.runs import read_data, record_of, train
+from kvdistill.runs import train
+from kvdistill.samples import read_data
 from kvdistill.text import Encoded
-from kvdistill.training.trainer import newest_checkpoint
+from kvdistill.training.checkpoint import newest_checkpoint
 
 
 @dataclass(frozen=True)
@@ -209,7 +211,7 @@ def _last(folder: Path, stage: str) -> LatentReasoner:
 def _test(model: LatentReasoner, task: Chain, run: Run) -> tuple[Encoded, ...]:
     config = Stage("test", task, 1).config(Path(), None, run.seed)
     data = config.data.train.model_copy(update={"num": run.questions, "split": "test"})
-    return read_data(config.data, data, model)
+    return read_data(config.data, data, model, Path(config.training.output_dir))
 
 
 def _table(summary: DemoSummary, folder: Path) -> str:

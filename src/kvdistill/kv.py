@@ -131,6 +131,18 @@ class TwoModes:
 
     teacher: ModelOutput
     student: ModelOutput
+    projected: ModelKV | None = None
+    """The student's cache in the heads and widths of a separate teacher; None without one."""
+
+    def lifted(self) -> "TwoModes":
+        """The same with the projected cache in the student's place.
+
+        Raises:
+            ValueError: if the student has no projector.
+        """
+        if self.projected is None:
+            raise ValueError("A separate teacher needs a projector on the student: set model.projector before the first batch.")
+        return replace(self, student=replace(self.student, kv=self.projected))
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,13 +3,16 @@
 In self-distillation the target is compressed from teacher mode's own cache; nothing has to be aligned or fused.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from kvdistill.align.projector import Projector
 from kvdistill.compress import RKV, CompressorMethod, Full
 from kvdistill.kv import Geometry, LayerKV, LossOutput, ModelKV, TwoModes, full_mask
 from kvdistill.losses.controls import Control, MeanTarget, NoControl
@@ -17,10 +20,24 @@ from kvdistill.losses.geometry import CachedFrame
 from kvdistill.losses.kv_loss import annealed_layer_weights
 from kvdistill.losses.target_mean import TargetMean
 from kvdistill.losses.total import Objective, auto_weight, cross_entropy, gradient_norm, reference_norm
+from kvdistill.teacher.frozen import FrozenTeacher
 from kvdistill.text import Batch
 
 Step = Callable[[nn.Module, Batch, int, float], LossOutput]
 """What training asks for: (model, batch, step, progress 0..1) -> loss; losses and targets are not its business."""
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """A step that carries tensors from batch to batch, which belong into checkpoints."""
+
+    def state(self) -> dict[str, Tensor]:
+        """What it carries, by name."""
+        ...
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from what ``state`` gave."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,20 +59,26 @@ class Built:
     mean: TargetMean | None
 
 
-def build_target(
-    teacher: ModelKV, target: Target, slots: int, chain: Int[Tensor, " B"], draw: int, mean: TargetMean | None = None
+def build_target(  # noqa: PLR0913  (the walk's one joint)
+    teacher: ModelKV,
+    target: Target,
+    slots: int,
+    chain: Int[Tensor, " B"],
+    draw: int,
+    mean: TargetMean | None = None,
+    total: Callable[[Tensor], Tensor] = lambda values: values,
 ) -> Built:
     """Teacher mode's cache, compressed to ``slots`` slots, or what a control puts in its place.
 
-    ``chain`` marks equal chains of thought and ``draw`` seeds the partners of a control; ``mean`` is the data-set mean of the batches
-    before, for the control that needs it.
+    ``chain`` marks equal chains of thought and ``draw`` seeds the partners of a control, who are of the same process; ``mean`` is the
+    data-set mean of the batches before, for the control that needs it, and ``total`` sums what goes into it over all processes.
 
     Raises:
         ValueError: as the compressor and the control do.
     """
     compressed = target.method.compress(teacher, slots)
     if isinstance(target.control, MeanTarget):
-        mean = TargetMean.over(compressed, mean)
+        mean = TargetMean.over(compressed, mean, total)
     return Built(target.control.apply(compressed, chain, draw, mean), mean)
 
 
@@ -74,6 +97,14 @@ def rehearse(target: Target, slots: int, batch_size: int) -> None:
         mean = build_target(ModelKV((layer,), (0,), "the rehearsal"), target, slots, torch.arange(len(keys)), 0, mean).mean
 
 
+@dataclass(frozen=True)
+class OutsideTeacher:
+    """A frozen teacher beside the student, and what lifts the student's cache to its heads and widths."""
+
+    teacher: FrozenTeacher
+    projector: Projector
+
+
 @dataclass
 class Distillation:
     """KaVa's step: both modes, the target, the losses. Carries what outlives a batch: the data-set mean and ``auto``'s weight.
@@ -86,6 +117,10 @@ class Distillation:
     slots: int
     geometry: Callable[[], Geometry]
     both_delimiters: bool = False
+    outside: OutsideTeacher | None = None
+    """A separate teacher whose cache is the target; None where the student's own teacher mode is the teacher."""
+    total: Callable[[Tensor], Tensor] = lambda values: values
+    """The sum over the processes of a distributed run: what is measured over a batch is measured over all of it."""
     mean: TargetMean | None = None
     weight: float | None = None
     """What ``kv_weight = "auto"`` came to on the first batch."""
@@ -109,22 +144,52 @@ class Distillation:
         two: TwoModes = model(batch=batch)
         if not (self.objective.kv_weight or self.objective.attention_weight):
             return self.objective.compare(two, None)
-        built = build_target(two.teacher.kv, self.target, self.slots, batch.chain, step, self.mean)
+        own, teacher = two.student.kv, two.teacher.kv if self.outside is None else self.outside.teacher.read(batch)
+        built = build_target(teacher, self.target, self.slots, batch.chain, step, self.mean, self.total)
         target, self.mean = built.kv, built.mean
+        weights = self._layer_weights(len(own.layers), progress)
+        if self.outside is not None:
+            target, two = self.outside.projector.select(target), two.lifted()
+            weights = self.outside.projector.weights(weights)
         frame = self.frame(batch) if self.objective.kv.frame == "as_cached" else None
-        weights = self._layer_weights(len(target.layers), progress)
-        objective, metrics = self.objective, ranges(self.target.method, two.teacher.kv)
+        objective, metrics = self.objective, ranges(self.target.method, teacher)
         if objective.kv_weight == "auto":
-            self.weight = self.weight or self._balanced(two, target, frame)
+            self.weight = self.weight or self._balanced(own, two.student.kv, target, frame)
             objective = replace(objective, kv_weight=self.weight)
             metrics["kv_weight"] = torch.tensor(self.weight)
         loss = objective.compare(two, target, frame, weights)
         return LossOutput(loss.loss, loss.metrics | metrics)
 
-    def _balanced(self, two: TwoModes, target: ModelKV, frame: CachedFrame | None) -> float:
-        """The weight that ``auto`` stands for, from the first batch with all layers counted."""
-        loss = self.objective.kv.compare(target, two.student.kv, frame).loss
-        return auto_weight(gradient_norm(loss, two.student.kv), reference_norm(two.student.kv))
+    def _balanced(self, own: ModelKV, student: ModelKV, target: ModelKV, frame: CachedFrame | None) -> float:
+        """The weight that ``auto`` stands for, from the first batch of all processes with all layers counted.
+
+        A process's gradient is that of its own mean; samples pull independently, so their squares add up.
+        """
+        loss = self.objective.kv.compare(
+            target, student, frame, None if self.outside is None else self.outside.projector.weights(None)
+        ).loss
+        batch = own.layers[0].keys.shape[0]
+        counts = torch.tensor([batch, (batch * gradient_norm(loss, own)) ** 2], dtype=torch.float64, device=own.layers[0].keys.device)
+        whole, squares = self.total(counts).tolist()
+        return auto_weight(math.sqrt(squares) / whole, reference_norm(own) * math.sqrt(batch / whole))
+
+    def state(self) -> dict[str, Tensor]:
+        """What belongs into a checkpoint: ``auto``'s weight, the data-set mean, the projector."""
+        state = {} if self.weight is None else {"weight": torch.tensor(self.weight, dtype=torch.float64)}
+        state |= {} if self.mean is None else {f"mean/{name}": value for name, value in self.mean.tensors().items()}
+        lifts = {} if self.outside is None else self.outside.projector.state_dict()
+        return state | {f"projector/{name}": value for name, value in lifts.items()}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from what ``state`` gave."""
+
+        def part(owner: str) -> dict[str, Tensor]:
+            return {name.removeprefix(owner): value for name, value in state.items() if name.startswith(owner)}
+
+        self.weight = float(state["weight"]) if "weight" in state else None
+        self.mean = TargetMean.of(part("mean/")) if part("mean/") else None
+        if self.outside is not None:
+            self.outside.projector.load_state_dict(part("projector/"))
 
     def _layer_weights(self, num_layers: int, progress: float) -> Float[Tensor, " L"] | None:
         share = self.target.anneal_layers

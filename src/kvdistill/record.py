@@ -4,7 +4,7 @@ Accuracies are shares from 0 to 1; ``made_by`` names the command that writes the
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from math import isfinite, sqrt
@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import NormalDist
 from typing import Any, ClassVar, Literal
 
-from kvdistill.jsonfile import JsonFile
+from kvdistill.jsonfile import JsonFile, write_atomic
 
 Mode = Literal["latent", "cot", "cot_terse", "direct"]
 
@@ -62,6 +62,10 @@ class RunRecord(JsonFile):
     """Wall time; None while the run goes on."""
     command: str | None = None
     """The command line as typed."""
+    resumes: int = 0
+    """How often the run was interrupted and taken up again."""
+    processes: int = 1
+    """How many processes shared out each batch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,16 +195,18 @@ class Metrics:
 
     def append_row(self, step: int, values: Mapping[str, float | int]) -> None:
         """Add a row; what a killed process left of its last row is cut off first."""
-        if "step" in values:
-            raise ValueError(f"{self.path}: a metric is called step, which is the row's own key. Rename the metric.")
-        row = {"step": int(step)} | {name: float(value) if isfinite(value) else None for name, value in values.items()}
+        row = _line(self.path, step, values)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("ab+") as file:
             file.seek(max(file.tell() - 1, 0))
             if file.read() not in (b"", b"\n"):
                 file.seek(0)
                 file.truncate(file.read().rfind(b"\n") + 1)
-            file.write((json.dumps(row) + "\n").encode())
+            file.write(row.encode())
+
+    def write_rows(self, rows: Iterable[tuple[int, Mapping[str, float | int]]]) -> None:
+        """Replace the file by these rows: step and values of each."""
+        write_atomic(self.path, "".join(_line(self.path, step, values) for step, values in rows))
 
     def read_rows(self) -> list[dict[str, float | int]]:
         """All whole rows, in the order written.
@@ -228,3 +234,9 @@ class Metrics:
             return {name: float("nan") if value is None else value + 0 for name, value in row.items()} | {"step": int(row["step"])}
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"{self.path}, line {number}: not a row of numbers with a step. Delete the line or train again.") from error
+
+
+def _line(path: Path, step: int, values: Mapping[str, float | int]) -> str:
+    if "step" in values:
+        raise ValueError(f"{path}: a metric is called step, which is the row's own key. Rename the metric.")
+    return json.dumps({"step": int(step)} | {name: float(value) if isfinite(value) else None for name, value in values.items()}) + "\n"

@@ -1,116 +1,173 @@
 """From a configuration to a trained, evaluated student and the files that tell how it came about."""
 
-import platform
-import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from transformers import set_seed
+from transformers import TrainerState, TrainingArguments, set_seed
+from transformers.trainer import TRAINER_STATE_NAME
 
-from kvdistill.config import DataSection, DataSet, FileData, RunConfig, resolved
-from kvdistill.data import collate, encode_all, load
+from kvdistill.config import FileData, HubData, RunConfig
+from kvdistill.data import collate
+from kvdistill.data.encode import num_tokens
 from kvdistill.evaluation.evaluate import Evaluator
 from kvdistill.jsonfile import write_atomic
 from kvdistill.latent.reasoner import LatentReasoner
-from kvdistill.losses import OtherSample, Shuffled
 from kvdistill.pipeline import Step, explicit_step
+from kvdistill.provenance import record_of
 from kvdistill.record import EvaluationRecord, RunRecord
 from kvdistill.reporting.report import write_report
-from kvdistill.students import build_student, template_of
-from kvdistill.text import Batch, Encoded, Example
+from kvdistill.run_folder import Start, alone, clear, complete, look, summary
+from kvdistill.samples import Samples, SampleStream, require_files
+from kvdistill.students import build_student, outside_teacher, resumed_student
+from kvdistill.text import Encoded
 from kvdistill.training.arguments import training_arguments
-from kvdistill.training.callbacks import EvaluateWhen, SaveWhen, WriteMetrics
+from kvdistill.training.callbacks import EndEpoch, EvaluateWhen, SaveWhen, WriteLogs, reached
+from kvdistill.training.checkpoint import newest_checkpoint
+from kvdistill.training.means import TERMS
+from kvdistill.training.ranks import Ranks
+from kvdistill.training.sampler import RankBatches
+from kvdistill.training.stream import Stream, StreamBatch, Tickets
 from kvdistill.training.trainer import LatentTrainer
-
-WRITTEN = ("checkpoint-*", ".checkpoint-*", "evaluation_*", "report.*", "figures", "runs")
-"""What a run leaves in its folder beside run.json and metrics.jsonl."""
-PACKAGES = ("kvdistill", "torch", "transformers", "peft", "accelerate", "tokenizers")
 
 
 @dataclass(frozen=True)
 class Trained:
     """What a run leaves in memory; the folder holds the same."""
 
-    model: LatentReasoner
+    model: LatentReasoner | None
+    """None where the run had ended before: its newest checkpoint holds the student."""
     folder: Path
     evaluations: tuple[EvaluationRecord, ...]
 
 
+@dataclass
+class Run:
+    """One training run on one process: what its stages share."""
+
+    config: RunConfig
+    args: TrainingArguments
+    ranks: Ranks
+    start: Start
+    record: RunRecord
+    model: LatentReasoner
+    samples: Samples
+    questions: tuple[Encoded, ...]
+    """The test set, read before a step is made, so that nothing is found wrong with it after the last."""
+
+    @property
+    def folder(self) -> Path:
+        """Where everything goes."""
+        return self.start.folder
+
+
 def train(config: RunConfig, command: str | None = None) -> Trained:
-    """Train as the configuration says, evaluate on the test set, and write run.json, metrics, checkpoints, evaluations, report.
+    """Train as the configuration says, evaluate on the test set, and write the run's folder.
+
+    The folder then holds run.json, metrics.jsonl, training_log.txt, checkpoints, evaluations, the report and, last of all,
+    TRAINING_COMPLETED.txt. With ``training.resume`` an interrupted run goes on from its newest checkpoint, and a finished one is
+    only read.
 
     Raises:
-        ValueError: in words, if the configuration and what it names do not fit together.
+        ValueError: in words, if the configuration and what it names do not fit together, or the folder is not this run's.
     """
-    folder = _free_folder(config)
+    clock = time.monotonic()
+    args = training_arguments(config.training, has_unused=config.training.task != "latent" or config.latent.passes == 0)
+    torch.device(args.device)  # joins the other processes, where there are any
+    ranks = Ranks.here()
+    start = look(config, ranks.size)
+    if start.finished:
+        return _finished(config, start)
+    with alone(start.folder, ranks.rank == 0):
+        ranks.wait()  # nobody looks any more
+        run = _prepare(config, args, ranks, start, command)
+        trainer = _trainer(run)
+        if ranks.rank == 0:
+            clear(start)
+            run.record.write(run.folder / "run.json")
+        ranks.wait()
+        if not _is_trained(config, start):
+            _train(trainer, start)
+        ranks.wait()
+        evaluations = _finish(run, trainer, clock) if ranks.rank == 0 else ()
+    return Trained(run.model, run.folder, evaluations)
+
+
+def _train(trainer: LatentTrainer, start: Start) -> None:
+    try:
+        trainer.train(resume_from_checkpoint=None if start.checkpoint is None else str(start.checkpoint))
+    except UnpicklingError as error:
+        raise ValueError(
+            f"{start.checkpoint} holds a file that is more than plain tensors ({str(error).splitlines()[0]}), and nothing else is ever "
+            "loaded. Delete the checkpoint to go on from the one before it."
+        ) from error
+
+
+def _prepare(config: RunConfig, args: TrainingArguments, ranks: Ranks, start: Start, command: str | None) -> Run:
+    require_files(config.data)
     set_seed(config.training.seed)
-    started, clock = datetime.now(UTC).astimezone().isoformat(timespec="seconds"), time.monotonic()
-    model = build_student(config)
-    if config.training.task == "latent" and not model.config.taught:
-        model.start_feedback()
-        model.config.taught = True
-    samples = _with_partners(config, read_data(config.data, config.data.train, model, config.training.task == "direct"))
-    questions = () if config.data.test is None else read_data(config.data, config.data.test, model)[: config.evaluation.num]
-    trainer = _trainer(config, model, samples, folder)
-    record = record_of(config, started, command)
-    _clear(folder)
+    now = datetime.now(UTC).astimezone().isoformat(timespec="seconds")
+    if start.checkpoint is None:
+        model = build_student(config)
+        if config.training.task == "latent" and not model.config.taught:
+            model.start_feedback()
+            model.config.taught = True
+    else:
+        model = resumed_student(config, start.checkpoint)
+    record = replace(record_of(config, now, command), processes=ranks.size)
+    if start.checkpoint is not None and start.before is not None:
+        record = replace(record, started=start.before.started, resumes=start.before.resumes + 1)
+    samples = Samples(config.data, model, start.folder, config.training.task == "direct", speaks=ranks.rank == 0)
+    questions = () if config.data.test is None else samples.read(config.data.test, "test")[: config.evaluation.num]
+    return Run(config, args, ranks, start, record, model, samples, questions)
+
+
+def _is_trained(config: RunConfig, start: Start) -> bool:
+    """Whether the newest checkpoint is the last one: nothing is left but to evaluate it."""
+    if start.checkpoint is None:
+        return False
+    state = TrainerState.load_from_json(str(start.checkpoint / TRAINER_STATE_NAME))
+    stopped = any(reached(row, config.training.stop_at_accuracy) for row in state.log_history)
+    return stopped or state.global_step >= state.max_steps
+
+
+def _finished(config: RunConfig, start: Start) -> Trained:
+    """A run that needs nothing any more."""
+    found = (start.folder / f"evaluation_test_{mode}.json" for mode in config.evaluation.modes)
+    records = tuple(EvaluationRecord.read(path) for path in found if path.is_file())
+    return Trained(None, start.folder, records)
+
+
+def _finish(run: Run, trainer: LatentTrainer, clock: float) -> tuple[EvaluationRecord, ...]:
+    """Evaluate, report, and say that the run is whole."""
+    config, folder = run.config, run.folder
+    evaluations = _evaluated(config, run.model, run.questions, folder) if run.questions else ()
+    record = replace(run.record, seconds=time.monotonic() - clock)
     record.write(folder / "run.json")
-    trainer.train()
-    trainer.accelerator.wait_for_everyone()
-    evaluations = _evaluated(config, model, questions, folder) if questions and trainer.is_world_process_zero() else ()
-    if trainer.is_world_process_zero():
-        replace(record, seconds=time.monotonic() - clock).write(folder / "run.json")
-        write_report(folder)
-    return Trained(model, folder, evaluations)
+    write_report(folder)
+    data = trainer.train_dataset
+    if isinstance(data, Stream) and isinstance(data.read, SampleStream) and data.read.report():
+        run.samples.notes.append(data.read.report())
+    complete(folder, summary(record, _closing(run, evaluations)))
+    return evaluations
 
 
-def record_of(config: RunConfig, started: str, command: str | None) -> RunRecord:
-    """How a run is made, before it ends."""
-    return RunRecord(
-        config=resolved(config),
-        versions={name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
-        commit=_commit(),
-        seed=config.training.seed,
-        hardware=hardware(),
-        started=started,
-        seconds=None,
-        command=command,
-    )
-
-
-def examples(data: DataSet) -> list[Example]:
-    """The problems that a data set names."""
-    if isinstance(data, FileData):
-        return load(data.path, data.format)[: data.limit]
-    return data.task.make(data.num, data.split, data.seed)
-
-
-def read_data(section: DataSection, data: DataSet, model: LatentReasoner, direct: bool = False) -> tuple[Encoded, ...]:
-    """The samples of a data set as ``model`` reads them; says aloud how many were left out.
-
-    Raises:
-        ValueError: if nothing is left.
-    """
-    if model.tokenizer is None:
-        raise ValueError("The student was saved without its tokenizer: its folder must hold tokenizer_config.json.")
-    found = examples(data)
-    if direct:
-        found = [replace(example, steps=()) for example in found]
-    encoded = encode_all(found, model.tokenizer, template_of(model), drop_last_step=section.drop_last_step, max_length=section.max_length)
-    if encoded.dropped:
-        print(f"{len(encoded.dropped)} of {len(found)} examples left out: {encoded.dropped[0][1]}, and the like", file=sys.stderr)
-    if not encoded.samples:
-        raise ValueError(f"No example is left of {len(found)}: every one is longer than data.max_length = {section.max_length}.")
-    return encoded.samples
+def _closing(run: Run, evaluations: Sequence[EvaluationRecord]) -> dict[str, Any]:
+    """What TRAINING_COMPLETED.txt says besides how the run was made."""
+    newest = newest_checkpoint(run.folder)
+    assert newest is not None
+    state = TrainerState.load_from_json(str(newest / TRAINER_STATE_NAME))
+    last = next((row for row in reversed(state.log_history) if "epoch_loss" in row), {})
+    lines: dict[str, Any] = {"resumed": f"{run.record.resumes} times", "checkpoint": newest.name, "steps": state.global_step}
+    lines |= {f"last epoch's {name}": f"{last[f'epoch_{name}']:.4f}" for name in TERMS if f"epoch_{name}" in last}
+    lines |= {f"accuracy, {r.mode}": f"{100 * r.accuracy:.1f} % of {r.num} on {r.data_set}" for r in evaluations}
+    return lines | {f"left out ({number})": note for number, note in enumerate(run.samples.notes, start=1)}
 
 
 def evaluator_of(config: RunConfig, timed: int = 32) -> Evaluator:
@@ -137,30 +194,41 @@ def write_evaluation(
     return record
 
 
-def _with_partners(config: RunConfig, samples: tuple[Encoded, ...]) -> tuple[Encoded, ...]:
-    """The samples without the last one, if it would make a batch of its own in which a control finds no partner for it."""
-    paired = isinstance(config.target.control, OtherSample | Shuffled) and config.training.task == "latent"
-    if not paired or len(samples) % config.training.batch_size != 1:
-        return samples
-    print(f"1 of {len(samples)} examples left out: the control {config.target.control.kind} needs batches of 2 or more", file=sys.stderr)
-    return samples[:-1]
-
-
-def _trainer(config: RunConfig, model: LatentReasoner, samples: tuple[Encoded, ...], folder: Path) -> LatentTrainer:
-    section = config.training
+def _trainer(run: Run) -> LatentTrainer:
+    config, section = run.config, run.config.training
+    data, batches = _training_data(run)
+    step = step_of(config, run.model, run.ranks)
     trainer = LatentTrainer(
-        model=model,
-        args=training_arguments(section),
-        train_dataset=list(samples),
-        data_collator=partial(_collate, pad_id=pad_id(model)),
-        callbacks=[SaveWhen(section.save_steps), WriteMetrics(folder / "metrics.jsonl")],
-        step=step_of(config, model),
+        model=run.model,
+        args=run.args,
+        train_dataset=data,
+        data_collator=partial(_collate, pad_id=pad_id(run.model)),
+        callbacks=[WriteLogs(run.folder, run.record.command or "")],
+        step=step,
+        batches=batches,
+        ranks=run.ranks,
     )
     if config.data.validation is not None:
-        validation = read_data(config.data, config.data.validation, model)[: config.evaluation.during_training]
-        measure = _measure(config, validation)
-        trainer.add_callback(EvaluateWhen(measure, section.eval_steps, trainer.log, section.stop_at_accuracy))
+        validation = run.samples.read(config.data.validation, "validation")[: config.evaluation.during_training]
+        trainer.add_callback(EvaluateWhen(_measure(config, validation), section.eval_steps, trainer.log, section.stop_at_accuracy))
+    trainer.add_callback(EndEpoch(trainer.log_epoch))
+    trainer.add_callback(SaveWhen(section.save_steps))
     return trainer
+
+
+def _training_data(run: Run) -> tuple[Any, Any]:
+    """The data set, and its batches in order."""
+    section, data, ranks = run.config.training, run.config.data.train, run.ranks
+    least = 2 if run.config.paired else 1
+    if not isinstance(data, FileData | HubData) or not data.streaming:
+        samples = run.samples.read(data, "train")
+        return samples, RankBatches([num_tokens(sample) for sample in samples], section.batch_size, section.seed, ranks, least)
+    count = None
+    if section.max_steps < 1:
+        full, rest = divmod(data.limit or 0, section.batch_size * ranks.size)
+        count = max(1, full + (rest >= least * ranks.size))  # a smaller rest joins the batch before
+    read = run.samples.stream(data, resumed=run.start.checkpoint is not None, writes=ranks.rank == 0)
+    return Stream(read, section.batch_size, section.seed, ranks, least, count), Tickets(count)
 
 
 def _measure(config: RunConfig, validation: Sequence[Encoded]) -> Callable[[Any, int], dict[str, float]]:
@@ -174,9 +242,15 @@ def _measure(config: RunConfig, validation: Sequence[Encoded]) -> Callable[[Any,
     return measure
 
 
-def step_of(config: RunConfig, model: LatentReasoner) -> Step:
-    """The loss that the configuration asks for."""
-    return config.distillation(model.geometry) if config.training.task == "latent" else explicit_step
+def step_of(config: RunConfig, model: LatentReasoner, ranks: Ranks | None = None) -> Step:
+    """The loss that the configuration asks for, with the separate teacher where it names one."""
+    if config.training.task != "latent":
+        return explicit_step
+    outside = outside_teacher(config, model)
+    model.projector = None if outside is None else outside.projector.to(model.device)
+    step = config.distillation(model.geometry, outside)
+    step.total = (ranks or Ranks()).sum
+    return step
 
 
 def pad_id(model: LatentReasoner) -> int:
@@ -186,43 +260,14 @@ def pad_id(model: LatentReasoner) -> int:
     return model.tokenizer.pad_token_id
 
 
-def _collate(samples: Sequence[Encoded], pad_id: int) -> dict[str, Batch]:
-    return {"batch": collate(samples, pad_id)}
-
-
-def _free_folder(config: RunConfig) -> Path:
-    """The folder of the run, if it may be written to."""
-    folder = Path(config.training.output_dir)
-    if (folder / "run.json").is_file() and not config.training.overwrite:
-        raise ValueError(f"{folder} already holds a run: choose another --training.output_dir, or say --training.overwrite true.")
-    if config.model.name is not None and folder.resolve() in Path(config.model.name).resolve().parents:
-        raise ValueError(f"{config.model.name} lies in {folder}, which the run would write over: choose another --training.output_dir.")
-    return folder
-
-
-def _clear(folder: Path) -> None:
-    """Remove what an earlier run wrote there, since its checkpoints would pass for this one's; folders of others stay as they are."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "metrics.jsonl").unlink(missing_ok=True)
-    if (folder / "run.json").is_file():
-        for old in [path for pattern in WRITTEN for path in folder.glob(pattern)]:
-            shutil.rmtree(old) if old.is_dir() else old.unlink()
-
-
-def _commit() -> str | None:
-    where = Path(__file__).resolve().parent
-    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=where, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or None if done.returncode == 0 else None
+def _collate(found: Sequence[Encoded] | Sequence[StreamBatch], pad_id: int) -> dict[str, Any]:
+    first = found[0]
+    if isinstance(first, StreamBatch):
+        return {"batch": collate(first.samples, pad_id), "place": first.place}
+    return {"batch": collate(found, pad_id)}  # pyright: ignore[reportArgumentType]
 
 
 def to_device(model: LatentReasoner) -> LatentReasoner:
     """The model on the GPU, where there is one."""
     model.to("cuda" if torch.cuda.is_available() else "cpu")  # pyright: ignore[reportArgumentType]
     return model
-
-
-def hardware() -> str:
-    """The device in words."""
-    if torch.cuda.is_available():
-        return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}"
-    return f"CPU ({platform.machine()}), {torch.get_num_threads()} threads"

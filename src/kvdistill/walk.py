@@ -2,16 +2,18 @@
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 
-from kvdistill.config import DataSection, FileData, RunConfig, changed, load, parse
+from kvdistill.config import changed, load, parse
 from kvdistill.data import collate
 from kvdistill.kv import Geometry, LossOutput, ModelKV
 from kvdistill.latent.reasoner import LatentReasoner
-from kvdistill.pipeline import Built, build_target
-from kvdistill.runs import examples, pad_id, read_data, to_device
+from kvdistill.pipeline import Built, Distillation, build_target
+from kvdistill.runs import pad_id, step_of, to_device
+from kvdistill.samples import Samples, examples
 from kvdistill.students import build_student
 from kvdistill.text import Batch, Example
 
@@ -48,18 +50,26 @@ def walk(path: str | None, overrides: list[str]) -> LossOutput:
     if config.training.task != "latent":
         raise ValueError(f"training.task is {config.training.task!r}, so there is no latent walk to show. Set --training.task latent.")
     torch.manual_seed(config.training.seed)
-    data = _few(config)
-    station("text", lambda: examples(data.train), _first)
+    size = config.training.batch_size
+    found = station("text", lambda: examples(config.data.train).examples[:size], _first)
     model = station("student", lambda: to_device(build_student(config)), _described)
-    batch = station("data", lambda: collate(read_data(data, data.train, model), pad_id(model)).to(model.device), _lengths)
+    samples = Samples(config.data, model, Path(config.training.output_dir))  # writes nothing there: that is for what reads data sets
+    batch = station("data", lambda: collate(samples.usable(found), pad_id(model)).to(model.device), _lengths)
     station("capture", model.geometry, _rotations)
     two = station("latent", lambda: model(batch), lambda t: f"teacher mode {_shape(t.teacher.kv)}; latent slots {_shape(t.student.kv)}")
-    print(f"{'align':<10} nothing to align: teacher and student are one model")
+    step = step_of(config, model)
+    assert isinstance(step, Distillation)
+    outside = step.outside
+    if outside is None:
+        print(f"{'align':<10} nothing to align: teacher and student are one model")
+        teacher = two.teacher.kv
+    else:
+        teacher = station("teacher", lambda: outside.teacher.read(batch), lambda kv: f"{outside.teacher.name}: {_shape(kv)}")
+        station("align", lambda: outside.projector.move(two.student.kv), lambda kv: f"the latent slots lifted to {_shape(kv)}")
     print(f"{'fuse':<10} nothing to fuse: one teacher")
-    step = config.distillation(model.geometry)
 
     def compressed() -> Built:
-        return build_target(two.teacher.kv, step.target, step.slots, batch.chain, 0)
+        return build_target(teacher, step.target, step.slots, batch.chain, 0)
 
     station("compress", compressed, lambda built: f"{step.target.method.kind}, control {step.target.control.kind} -> {_shape(built.kv)}")
     loss = station("loss", lambda: step(model, batch, 0, 0.0), _terms)
@@ -73,13 +83,6 @@ def station(name: str, work: Callable[[], T], say: Callable[[T], str]) -> T:
     result = work()
     print(f"{name:<10} {say(result):<96} {1000 * (time.perf_counter() - start):9.1f} ms", flush=True)
     return result
-
-
-def _few(config: RunConfig) -> DataSection:
-    """The first batch of the training data, and nothing more read than that."""
-    train, size = config.data.train, config.training.batch_size
-    name = "limit" if isinstance(train, FileData) else "num"
-    return config.data.model_copy(update={"train": train.model_copy(update={name: min(getattr(train, name) or size, size)})})
 
 
 def _first(some: list[Example]) -> str:

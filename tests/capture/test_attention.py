@@ -6,7 +6,7 @@ import transformers as tf
 from torch import nn
 
 import pico
-from kvdistill.capture.attention import PREFIX, AttentionCall, capturing, within_window, wrapped
+from kvdistill.capture.attention import PREFIX, AttentionCall, capturing, packable, within_window, wrapped
 
 IDS = torch.randint(3, 60, (3, 20), generator=torch.Generator().manual_seed(1))
 MASK = torch.arange(20)[None] >= torch.tensor([0, 5, 11])[:, None]
@@ -129,6 +129,15 @@ def test_models_with_an_attention_of_their_own_are_refused(name: str) -> None:
     model = tf.AutoModelForCausalLM.from_config(OWN_ATTENTION[name]())
     with pytest.raises(ValueError, match=r"ForCausalLM computes its attention by itself .* Choose another architecture \(Llama, Qwen"):
         wrapped(model)
+
+
+def test_packing_needs_a_causal_model_whose_backend_takes_a_mask() -> None:
+    assert packable(pico.backbone("llama")) == wrapped(pico.backbone("llama"))
+    with pytest.raises(ValueError, match=r"flex_attention attention takes no mask .* attn_implementation='sdpa' or 'eager'\."):
+        packable(pico.backbone("llama", attention="flex_attention"))
+    t5 = tf.T5ForConditionalGeneration(tf.T5Config(d_model=16, d_kv=4, d_ff=16, num_layers=1, num_heads=2, vocab_size=64))
+    with pytest.raises(ValueError, match="T5ForConditionalGeneration is an encoder-decoder: student and teacher have to be causal"):
+        packable(t5)
 
 
 def test_gpt2_that_upcasts_in_eager_mode_is_refused() -> None:

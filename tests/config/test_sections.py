@@ -8,9 +8,10 @@ import pytest
 import torch
 from pydantic import BaseModel, ValidationError
 
+from kvdistill.align import Ratio
 from kvdistill.compress import CompressorMethod, Full
 from kvdistill.config.explain import members, tag_of
-from kvdistill.config.sections import FullTuning, LatentSection, Lora, ModelSection, RunConfig
+from kvdistill.config.sections import FullTuning, LatentSection, Lora, ModelSection, RunConfig, TeacherSection
 from kvdistill.data import Arith, Chain, Chat, Plain
 from kvdistill.kv import Geometry
 from kvdistill.losses import Control
@@ -58,7 +59,7 @@ def test_every_option_without_a_default_is_one_that_nobody_can_guess() -> None:
         for name, field in kind.model_fields.items()
         if field.is_required()
     }
-    assert required == {"RunConfig.model", "RunConfig.data", "DataSection.train", "FileData.path"}
+    assert required == {"RunConfig.model", "RunConfig.data", "DataSection.train", "FileData.path", "HubData.name", "TeacherSection.name"}
 
 
 @pytest.mark.parametrize("kind", get_args(CompressorMethod), ids=tag_of)
@@ -110,3 +111,58 @@ def test_reading_a_configuration_draws_no_random_number() -> None:
     before = torch.get_rng_state()
     RunConfig.model_validate(TREE | {"target": {"method": {"kind": "random"}, "control": {"kind": "other_sample"}}})
     assert torch.equal(torch.get_rng_state(), before)
+
+
+TEACHER: dict[str, Any] = {"teacher": {"name": "big"}}
+FILE: dict[str, Any] = {"kind": "file", "path": "rows.jsonl"}
+
+
+@pytest.mark.parametrize(
+    ("sections", "sentence"),
+    [
+        (
+            TEACHER | {"loss": {"attention_weight": 0.1}},
+            r"a separate teacher's attention has other heads .*; set loss\.attention_weight to 0",
+        ),
+        (TEACHER | {"loss": {"kv": {"frame": "as_cached"}}}, r"turns its keys in its own way; set loss\.kv\.frame to 'pre_rope'"),
+        (
+            {"data": {"train": FILE | {"streaming": True}}},
+            r"nobody knows the length of a stream; give training\.max_steps, or data\.train\.lim",
+        ),
+        (
+            {"data": {"train": FILE, "test": FILE | {"streaming": True}}},
+            r"data\.test\.streaming: only training is streamed; data\.test\.limit",
+        ),
+        ({"data": {"train": FILE, "validation": FILE | {"streaming": True}}}, r"data\.validation\.streaming: only training is streamed"),
+        ({"data": {"train": FILE | {"limit": 0}}}, "greater than or equal to 1"),
+        ({"data": {"train": FILE, "max_bad_rows": 1.5}}, "less than or equal to 1"),
+        ({"data": {"train": FILE, "on_long": "cut"}}, "Input should be 'drop' or 'error'"),
+        ({"data": {"train": {"kind": "hub"}}}, r"data\.train\.hub\.name\n  Field required"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(sections: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValidationError, match=sentence):
+        RunConfig.model_validate(TREE | sections)
+
+
+def test_what_goes_together_is_taken() -> None:
+    for sections in (
+        TEACHER | {"loss": {"kv_weight": 0}},
+        TEACHER | {"target": {"method": {"kind": "full"}, "control": {"kind": "other_sample"}}},
+        {"data": {"train": FILE | {"streaming": True, "limit": 5}}},
+        {"data": {"train": {"kind": "hub", "name": "owner/set", "config": 2, "streaming": True}}, "training": {"max_steps": 3}},
+        {"model": {"name": "base", "device_map": {"": 0}}},
+    ):
+        RunConfig.model_validate(TREE | sections)
+    data = RunConfig.model_validate(TREE | {"data": {"train": FILE}}).data
+    assert (data.on_long, data.max_bad_rows, data.max_length) == ("drop", 0.01, 1024)
+    assert TeacherSection(name="big").layers == Ratio()
+    assert not (ModelSection(name="x").trust_remote_code or TeacherSection(name="x").trust_remote_code)
+
+
+@pytest.mark.parametrize(
+    ("control", "task", "paired"), [("shuffled", "latent", True), ("mean_target", "latent", False), ("shuffled", "direct", False)]
+)
+def test_samples_are_paired_where_a_control_asks_for_it(control: str, task: str, paired: bool) -> None:
+    config = RunConfig.model_validate(TREE | {"target": {"control": {"kind": control}}, "training": {"task": task}})
+    assert config.paired == paired

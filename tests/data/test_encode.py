@@ -11,7 +11,7 @@ from transformers import ByT5Tokenizer
 import pico_tokenizer
 from kvdistill.data.chain import Chain
 from kvdistill.data.encode import encode, encode_all, encode_questions, num_tokens, step_ends
-from kvdistill.data.gsm8k import Gsm8k
+from kvdistill.data.sources import load
 from kvdistill.data.template import Chat, Plain
 from kvdistill.text import Encoded, Example, Segment
 
@@ -117,7 +117,7 @@ def test_step_ends_equal_the_slow_rule_for_any_cut(steps: list[str], data: st.Da
 @pytest.mark.parametrize("name", pico_tokenizer.REAL)
 def test_real_tokenizers_on_real_texts(shared_data: Path, name: str) -> None:
     tokenizer = pico_tokenizer.real(shared_data, name)
-    examples = Gsm8k().read(shared_data / "math/gsm8k/test.jsonl")[:150]
+    examples = load(shared_data / "math/gsm8k/test.jsonl").examples[:150]
     encoded = encode_all(examples, tokenizer)
     direct = encode_all([replace(example, steps=()) for example in examples], tokenizer)
     assert len(encoded.samples) == 150

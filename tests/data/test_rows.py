@@ -1,73 +1,72 @@
-from pathlib import Path
-
 import pytest
 
-from kvdistill.data.rows import DataError, read_rows, to_examples
-from kvdistill.text import Example
+from kvdistill.data.rows import BadRow, Origin, RepeatedKey, Row, RowError, parse_json
+
+FILE = Origin("some.jsonl", "line", "some")
 
 
-def written(tmp_path: Path, text: str | bytes) -> Path:
-    path = tmp_path / "some.jsonl"
-    path.write_bytes(text.encode() if isinstance(text, str) else text)
-    return path
+def row(text: str) -> Row:
+    found = FILE.row(1, parse_json(text), text)
+    assert isinstance(found, Row)
+    return found
 
 
-def test_lines_and_lists_give_the_same_rows(tmp_path: Path) -> None:
-    lines = read_rows(written(tmp_path, '{"a": "x"}\n\n{"a": "y\u2028z"}\n'))
-    assert [row.fields for row in lines] == [{"a": "x"}, {"a": "y\u2028z"}]
-    assert [row.sample_id for row in lines] == ["some:1", "some:3"]
-    items = read_rows(written(tmp_path, '\ufeff[{"a": "x"},\n {"a": "y"}]'))
-    assert [row.fields["a"] for row in items] == ["x", "y"]
-    assert items[1].where.endswith("some.jsonl, item 2")
+def test_values_of_a_row() -> None:
+    found = row('{"q": " x ", "n": 51.0, "t": "51", "none": null, "yes": true, "nan": NaN, "blank": " ", "list": []}')
+    assert found.text("q") == "x"
+    assert found.answer("n") == "51"
+    assert found.answer("t") == "51"
+    kinds = {"none": "it is null", "yes": "it is true or false", "blank": "it is empty", "list": "it is a list"}
+    for key, why in {**kinds, "absent": "the row has q, n, t, none, yes, nan, blank, list"}.items():
+        with pytest.raises(RowError, match=f"^the row has no text under '{key}' \\({why}\\). Add it, remove the row, or choose"):
+            found.answer(key)
+    with pytest.raises(RowError, match="the answer nan is not a finite number. Write the number"):
+        found.answer("nan")
+
+
+@pytest.mark.parametrize(("escape", "shown"), [("\\u0000", r"'\\x00'"), ("\\ud83d", r"'\\ud83d'")])
+def test_characters_that_are_no_text_are_refused(escape: str, shown: str) -> None:
+    with pytest.raises(RowError, match=f"the text under 'q' holds {shown} at character 3, which is no text. Repair or remove it."):
+        row(f'{{"q": "ab{escape}"}}').text("q")
+    assert row('{"q": "\\ud83d\\ude00"}').text("q") == "\N{GRINNING FACE}", "a whole pair is a character"
+
+
+def test_a_bad_row_keeps_its_text() -> None:
+    line = '{"q":  "x"}'
+    assert row(line).bad("no.") == BadRow("some.jsonl, line 1", 1, "no.", line)
+    item = Origin("some.json", "item", "some").row(2, {"q": "é"})
+    assert isinstance(item, Row)
+    assert item.sample_id == "some:2"
+    assert str(item.bad("no.")) == "some.json, item 2: no."
+    assert item.bad("no.").text == '{"q": "é"}'
+
+
+@pytest.mark.parametrize(("value", "kind"), [([1], "a list"), (3, "a number"), (None, "null"), ("x", "text"), (True, "true or false")])
+def test_what_is_no_object_is_no_row(value: object, kind: str) -> None:
+    bad = FILE.row(4, value)
+    assert isinstance(bad, BadRow)
+    assert bad.number == 4
+    assert bad.reason.startswith(f"the row is {kind}, not an object. Write it as {{'question'")
+
+
+def test_a_key_that_stands_twice_makes_the_row_useless() -> None:
+    value = parse_json('{"q": "x", "a": 1, "a": 2}')
+    assert isinstance(value, RepeatedKey)
+    bad = FILE.row(1, value)
+    assert isinstance(bad, BadRow)
+    assert bad.reason.startswith("the key 'a' stands twice in the row. Keep one of them")
+    assert '["a", 1], ["a", 2]' in bad.text
 
 
 @pytest.mark.parametrize(
-    ("text", "place", "says"),
+    ("text", "says"),
     [
-        ("", "some.jsonl", "the file is empty. Write one JSON object a line"),
-        (" \n\n", "some.jsonl", "the file is empty"),
-        ("[]", "some.jsonl", "the list is empty. Write one JSON object an item"),
-        ('{"a": 1}\n{"a": \n', "some.jsonl, line 2", "the text is not JSON"),
-        ('{"a": 1}\n3\n', "some.jsonl, line 2", "the row is a JSON int, not an object. Write it as {'question'"),
-        ('[{"a": 1}, "b"]', "some.jsonl, item 2", "the row is a JSON str"),
-        ("[1", "some.jsonl", "the text is not JSON"),
-        (b'{"a": "\xff"}', "some.jsonl", "byte 7 is not UTF-8. Save the file as UTF-8"),
+        ('{"a": "x', r"not JSON \(Unterminated string starting at column 7\). Repair"),
+        ('[\n{"a" 1}]', r"not JSON \(Expecting ':' delimiter at line 2, column 6\)"),
+        ('{"a": ' + "9" * 5000 + "}", "the JSON is beyond all bounds"),
+        ("[" * 100_000, "the JSON is beyond all bounds"),
     ],
 )
-def test_unreadable_files_are_refused_by_place(tmp_path: Path, text: str | bytes, place: str, says: str) -> None:
-    with pytest.raises(DataError) as error:
-        read_rows(written(tmp_path, text))
-    assert f"{place}: " in str(error.value)
-    assert says in str(error.value)
-
-
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"nothing\.jsonl: there is no such file. Check the path"):
-        read_rows(tmp_path / "nothing.jsonl")
-
-
-def test_values_of_a_row(tmp_path: Path) -> None:
-    (row,) = read_rows(written(tmp_path, '{"q": " x ", "n": 51.0, "t": "51", "none": null, "yes": true, "nan": NaN, "blank": " "}'))
-    assert row.text("q") == "x"
-    assert row.answer("n") == "51"
-    assert row.answer("t") == "51"
-    for key in ("none", "yes", "blank", "absent"):
-        with pytest.raises(DataError, match=f"line 1: the row has no text under '{key}'. Add it, remove the row"):
-            row.answer(key)
-    with pytest.raises(DataError, match="the answer nan is not a finite number. Write the number"):
-        row.answer("nan")
-
-
-def test_auto_asks_for_numbers_where_nine_in_ten_have_one(tmp_path: Path) -> None:
-    def examples(answers: list[str], kind: str) -> list[str]:
-        rows = read_rows(written(tmp_path, "".join(f'{{"a": "{answer}"}}\n' for answer in answers)))
-        parsed = to_examples(rows, lambda row: Example("q", (), row.text("a"), row.sample_id), kind)  # pyright: ignore[reportArgumentType]
-        return [example.answer for example in parsed]
-
-    assert examples(["$1,000", *["2"] * 8, "3.50"], "auto") == ["1000", *["2"] * 8, "3.5"]
-    with pytest.raises(DataError, match=r"line 10: the answer 'many' has no number. Write the number.*answers='words'"):
-        examples(["2"] * 9 + ["many"], "auto")
-    assert examples(["2"] * 8 + ["Bob", "Ann"], "auto") == ["2"] * 8 + ["Bob", "Ann"]
-    assert examples(["2"] * 9 + ["many"], "words")[-1] == "many"
-    with pytest.raises(DataError, match="line 1: the answer 'Bob' has no number"):
-        examples(["Bob"], "number")
+def test_what_is_not_json_is_refused_by_place(text: str, says: str) -> None:
+    with pytest.raises(RowError, match=says):
+        parse_json(text)

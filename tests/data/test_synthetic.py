@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvdistill.data.gsm8k import Gsm8k
+from kvdistill.data.sources import load
 from kvdistill.data.synthetic import Chain, write_jsonl
 from kvdistill.text import Example
 
@@ -37,7 +37,7 @@ def test_what_is_written_is_read_again(tmp_path_factory: pytest.TempPathFactory,
     path = tmp_path_factory.mktemp("rows") / "rows.jsonl"
     examples = [Example(question, tuple(steps), answer, f"rows:{i}") for i, (question, steps, answer) in enumerate(rows, start=1)]
     write_jsonl(examples, path)
-    assert Gsm8k().read(path) == examples
+    assert load(path, "gsm8k").examples == examples
 
 
 @pytest.mark.parametrize("step", ["two\nlines", "a #### b"])

@@ -114,10 +114,11 @@ def test_calls_are_counted_inside_the_block_only(model: LatentReasoner) -> None:
     with counting(model.body) as calls, torch.no_grad():
         model.body(input_ids=ids)
         model.body(inputs_embeds=model.embed(ids[:, :2]))
-        with pytest.raises(TypeError, match="without inputs_embeds or input_ids by name, so its tokens cannot be counted"):
-            model.body(ids)
+        model.body(ids[:, :1])
+        with pytest.raises(TypeError, match="without inputs_embeds or input_ids, so its tokens cannot be counted"):
+            model.body()
     model.body(input_ids=ids)
-    assert calls == [3, 2]
+    assert calls == [3, 2, 1]
 
 
 # Batches and modes.

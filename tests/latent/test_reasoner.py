@@ -294,6 +294,6 @@ def test_encoder_decoders_are_refused() -> None:
     config = tf.T5Config(d_model=32, d_kv=8, d_ff=48, num_layers=1, num_heads=4, vocab_size=64, decoder_start_token_id=0)
     backbone = tf.T5ForConditionalGeneration(config)
     with pytest.raises(
-        ValueError, match=r"T5ForConditionalGeneration is an encoder-decoder: the latent student needs a causal language model\."
+        ValueError, match=r"T5ForConditionalGeneration is an encoder-decoder: student and teacher have to be causal language models\."
     ):
         LatentReasoner(LatentConfig(backbone=config, special=dict(pico.SPECIAL)), backbone)

@@ -27,13 +27,13 @@ ROWS = [
 def saved(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """The figures that were saved, to look inside."""
     kept: list[Figure] = []
-    save = figures._save
+    save = figures.save
 
     def keep(figure: Figure, path: Path) -> None:
         kept.append(figure)
         save(figure, path)
 
-    monkeypatch.setattr(figures, "_save", keep)
+    monkeypatch.setattr(figures, "save", keep)
     return kept
 
 

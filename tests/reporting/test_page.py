@@ -1,4 +1,4 @@
-"""Blocks say the same in HTML and in Markdown, and text stays text."""
+"""Blocks say the same in HTML, in Markdown and as plain text, and text stays text."""
 
 import base64
 from pathlib import Path
@@ -23,6 +23,20 @@ def test_tables() -> None:
     assert '<thead><tr><th scope="col">mode</th>' in table.html() and "<td>a|b</td><td>&lt;1&gt;</td>" in table.html()
     bare = Table(("", ""), [["seed", "1"]], words=True)
     assert "<thead>" not in bare.html() and 'class="words"' in bare.html() and bare.markdown(ROOT).startswith("|  |  |\n| --- | --- |")
+
+
+def test_plain_tables_stand_in_columns_and_break_their_widest_cells() -> None:
+    table = Table(("mode", "n"), [["a", "10.5"], ["bcd", "7"]])
+    assert table.plain(40) == "mode     n\n----     -\na     10.5\nbcd      7"
+    long = Table(("", ""), [["path", "one two three four"]], words=True)
+    assert long.plain(16) == "path  one two\n      three four"
+    assert Words("one two-three four").plain(9) == "one\ntwo-three\nfour"
+    assert Code("a\nb").plain(4) == "    a\n    b"
+
+
+def test_a_plain_page_has_no_letter_that_only_looks_like_a_blank() -> None:
+    page = Page("Title", f"about {percent(0.5)}", [Section("one", [Words("x"), Missing("f", "c"), Picture(Path("figures/a.png"), "A.")])])
+    assert page.plain(60) == ("Title\n=====\n\nabout 50.0 %\n\n\none\n---\n\nx\n\nMissing: f. `c` writes it.\n\nFigure figures/a.png: A.\n")
 
 
 def test_what_is_missing_names_its_command() -> None:

@@ -13,7 +13,7 @@ import pytest
 from matplotlib.image import imread
 
 from kvdistill.record import Bar, Curve, DemoSummary, EvaluationRecord, Metrics, Mode, ProbesRecord, RunRecord
-from kvdistill.reporting.report import write_demo_report, write_report
+from kvdistill.reporting.report import report, write_demo_report, write_report
 
 COUNTS: dict[str, tuple[Mode, int, float, float, float]] = {
     "cot": ("cot", 489, 41.25, 63.5, 212.7),
@@ -239,3 +239,19 @@ def test_an_unfinished_run_says_what_is_missing(tmp_path: Path) -> None:
     assert "Not evaluated yet." in text and "not finished" in text and page.pictures_decoded() == 1
     assert "Missing: evaluation.json." in text and "Missing: metrics.jsonl." in text
     assert "step to 90 % of its last" in text
+
+
+def test_a_folder_gets_the_report_that_belongs_to_it(demo: Path, tmp_path_factory: pytest.TempPathFactory, write_study: Callable) -> None:
+    assert report(demo) == demo / "report.html" and "Latent reasoning demo" in (demo / "report.html").read_text()
+    (demo / "summary.json").unlink()
+    assert "Training run" in report(demo).read_text()
+    study = write_study(tmp_path_factory.mktemp("study"), {"E1": [0.5]})
+    assert report(study) == study / "EXPERIMENT_REPORT.txt"
+    assert "Training run seed0" in report(study / "E1" / "seed0").read_text()
+
+
+def test_a_folder_with_nothing_to_report_on_says_what_it_takes(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"holds nothing to report on: name the folder of a demo \(with summary.json\)"):
+        report(tmp_path)
+    with pytest.raises(FileNotFoundError, match="nowhere is no folder: give the one that `kvdistill demo` or `kvdistill train` wrote."):
+        report(tmp_path / "nowhere")

@@ -15,10 +15,12 @@ from kvdistill.reporting.stats import (
     area,
     holm,
     judge_family,
+    less_spread,
     paired_t_interval,
     roughness,
     seeds_needed,
     sign_flip,
+    spread_interval,
     steps_to,
 )
 
@@ -159,6 +161,32 @@ def test_a_family_takes_back_what_does_not_survive_it() -> None:
     assert [verdict.outcome for verdict in crowd] == ["inconclusive", "inconclusive", "supported"]
     assert crowd[0].p_value == pytest.approx(2 * weak.p_value)
     assert crowd[0].further_seeds == max(1, seeds_needed(weak.sd, 0.02, 0.05 / 3) - 3)
+
+
+def test_a_family_counts_the_claims_that_were_not_tested() -> None:
+    weak = judge([0.02, 0.03, 0.045])
+    (padded,) = judge_family([weak], num_untested=2)
+    assert padded.p_value == pytest.approx(3 * weak.p_value) and padded.outcome == "inconclusive"
+    assert padded.further_seeds == max(1, seeds_needed(weak.sd, 0.02, 0.05 / 3) - 3)
+    assert judge_family([], num_untested=3) == []
+
+
+def test_the_interval_of_a_spread_agrees_with_scipy() -> None:
+    values = [0.41, 0.44, 0.39, 0.47, 0.42]
+    interval = spread_interval(values)
+    ends = [np.std(values, ddof=1) * np.sqrt(4 / stats.chi2.ppf(tail, 4)) for tail in (0.975, 0.025)]
+    assert (interval.low, interval.high) == pytest.approx(tuple(ends))
+
+
+def test_less_spread_is_the_test_of_correlation_of_sums_and_differences() -> None:
+    rng = np.random.default_rng(3)
+    first = rng.normal(0.5, 0.01, 20)
+    second = first + rng.normal(0, 0.01, 20)
+    reference = stats.pearsonr(first + second, first - second, alternative="less").pvalue  # pyright: ignore[reportAttributeAccessIssue]
+    assert less_spread(first.tolist(), second.tolist()) == pytest.approx(2 * reference)
+    assert less_spread(second.tolist(), first.tolist()) == 1.0
+    assert less_spread([0.5] * 20, [0.5] * 20) == 1.0
+    assert less_spread([0.5] * 20, second.tolist()) < 1e-12
 
 
 @pytest.mark.parametrize(("kind", "truth"), [("superiority", 0.0), ("non_inferiority", -0.02), ("negligible", 0.02)])

@@ -30,7 +30,7 @@ CHANGED = {
     "tensorboard": False,
     "progress": False,
 }
-ELSEWHERE = {"task", "overwrite", "eval_steps", "stop_at_accuracy", "save_steps"}
+ELSEWHERE = {"resume", "task", "overwrite", "eval_steps", "stop_at_accuracy", "save_steps"}
 """Read by the run and its callbacks."""
 
 

@@ -7,7 +7,7 @@ import torch
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from kvdistill.record import Metrics
-from kvdistill.training.callbacks import EvaluateWhen, SaveWhen, WriteMetrics
+from kvdistill.training.callbacks import EndEpoch, EvaluateWhen, SaveWhen, WriteLogs, line
 
 
 @pytest.fixture
@@ -16,16 +16,14 @@ def args(tmp_path: Path) -> TrainingArguments:
 
 
 def saved(save: SaveWhen, args: TrainingArguments, steps_per_epoch: int, steps: int) -> list[int]:
-    """Steps at which the callback asks for a checkpoint in a run that stops after ``steps``."""
-    found, state = [], TrainerState()
+    """Steps at which the callback asks for a checkpoint in a run of so many steps."""
+    found, state = [], TrainerState(max_steps=steps)
     for step in range(1, steps + 1):
-        state.global_step, control = step, TrainerControl()
+        state.global_step, state.epoch, control = step, step / steps_per_epoch, TrainerControl()
         for ask in [save.on_step_end] + [save.on_epoch_end] * (step % steps_per_epoch == 0 or step == steps):
             ask(args, state, control)
-            if control.should_save:
-                found.append(step)
-                save.on_save(args, state, control)
-                control.should_save = False
+            found += [step] if control.should_save else []
+            control.should_save = False
     return found
 
 
@@ -37,9 +35,18 @@ def test_checkpoints_come_at_epoch_ends_and_every_so_many_steps_but_never_twice(
 
 
 def test_another_wish_to_save_stays(args: TrainingArguments) -> None:
-    control, state = TrainerControl(should_save=True), TrainerState(global_step=1)
+    control, state = TrainerControl(should_save=True), TrainerState(global_step=1, max_steps=9)
     SaveWhen(2).on_step_end(args, state, control)
     assert control.should_save
+
+
+def test_where_training_stops_the_epoch_is_said_before_it_is_saved(args: TrainingArguments) -> None:
+    control, state = TrainerControl(should_training_stop=True), TrainerState(global_step=2, max_steps=9, epoch=0.3)
+    SaveWhen(2).on_step_end(args, state, control)
+    assert not control.should_save
+    said = []
+    EndEpoch(lambda: said.append(state.global_step)).on_epoch_end(args, state, control)
+    assert said == [2]
 
 
 @pytest.mark.parametrize(("every", "steps", "expected"), [(2, 5, [2, 4, 5]), (2, 4, [2, 4]), (0, 5, [5])])
@@ -51,24 +58,49 @@ def test_evaluation_comes_every_so_many_steps_and_at_the_end(args: TrainingArgum
         seen.append((given, step))
         return {"validation_accuracy": step / 10}
 
-    reported, state = [], TrainerState(is_world_process_zero=True)
+    reported, state = [], TrainerState(is_world_process_zero=True, max_steps=steps)
     callback = EvaluateWhen(measure, every, reported.append)
     for step in range(1, steps + 1):
         state.global_step = step
         callback.on_step_end(args, state, TrainerControl(), model=model)
-    callback.on_train_end(args, state, TrainerControl(), model=model)
     assert seen == [(model, step) for step in expected]
     assert reported == [{"validation_accuracy": step / 10} for step in expected]
 
 
-def test_log_lines_become_rows_of_numbers(args: TrainingArguments, tmp_path: Path) -> None:
-    path = tmp_path / "metrics.jsonl"
-    state = TrainerState(is_world_process_zero=True, global_step=3)
-    write = WriteMetrics(path)
-    write.on_log(args, state, TrainerControl(), logs={"loss": 0.5, "epoch": 1, "note": "words"})  # pyright: ignore[reportArgumentType]
+def test_an_evaluation_does_not_take_the_place_of_a_line_of_the_log(args: TrainingArguments) -> None:
+    control = TrainerControl(should_log=True)
+    callback = EvaluateWhen(lambda *_: {}, 1, lambda _: setattr(control, "should_log", False))
+    callback.on_step_end(args, TrainerState(global_step=1, max_steps=2), control, model=None)
+    assert control.should_log
+
+
+def test_log_lines_become_rows_of_numbers_and_words(args: TrainingArguments, tmp_path: Path) -> None:
+    state = TrainerState(is_world_process_zero=True, global_step=3, max_steps=8)
+    write = WriteLogs(tmp_path, "kvdistill train --config x.toml")
+    write.on_train_begin(args, state, TrainerControl())
+    write.on_log(args, state, TrainerControl(), logs={"loss": 0.5, "epoch": 1, "note": "words", "train_loss": 3.0})  # pyright: ignore
     write.on_log(args, state, TrainerControl(), logs={})
     write.on_log(args, state, TrainerControl())
-    assert Metrics(path).read_rows() == [{"step": 3, "loss": 0.5, "epoch": 1.0}]
+    assert Metrics(tmp_path / "metrics.jsonl").read_rows() == [{"step": 3, "loss": 0.5, "epoch": 1.0}]
+    words = "kvdistill train --config x.toml\nstep 3/8  epoch 1.00  loss 0.5000  lr 0.00e+00\n"
+    assert (tmp_path / "training_log.txt").read_text() == words
+
+
+def test_a_run_that_goes_on_forgets_what_its_checkpoint_does_not_know(args: TrainingArguments, tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "kv": 1.0}\n{"step": 2, "kv": 2.0}\n{"st')
+    history = [{"step": 1, "loss": 4.0, "kv": 1.0, "epoch": 0.5}, {"step": 1, "validation_accuracy": 0.25, "epoch": 0.5}]
+    state = TrainerState(is_world_process_zero=True, global_step=1, max_steps=8, log_history=history)  # pyright: ignore
+    WriteLogs(tmp_path).on_train_begin(args, state, TrainerControl())
+    assert [row["step"] for row in Metrics(tmp_path / "metrics.jsonl").read_rows()] == [1, 1]
+    assert (tmp_path / "training_log.txt").read_text().splitlines() == [
+        "step 1/8  epoch 0.50  loss 4.0000  kv 1.0000  lr 0.00e+00",
+        "step 1/8  validation_accuracy 0.25",
+    ]
+
+
+def test_the_end_of_an_epoch_in_words() -> None:
+    row = {"epoch_loss": 2.5, "epoch_ce_student": 1.0, "epoch_codi": 0.5, "epoch_kv": 1.0, "epoch": 2.0}
+    assert line(6, 8, row) == "step 6/8  epoch 2 ended, means over it: loss 2.5000  ce_student 1.0000  codi 0.5000  kv 1.0000"
 
 
 @pytest.mark.parametrize(("stop_at", "expected"), [(None, []), (0.4, [4, 6]), (0.41, [6]), (1.0, [])])
@@ -77,21 +109,22 @@ def test_training_stops_once_it_is_good_enough(args: TrainingArguments, stop_at:
     asked = []
     for step in range(1, 7):
         control = TrainerControl()
-        callback.on_step_end(args, TrainerState(global_step=step), control, model=None)
+        callback.on_step_end(args, TrainerState(global_step=step, max_steps=9), control, model=None)
         asked += [step] if control.should_training_stop else []
     assert asked == expected
 
 
 def test_a_wish_to_stop_stays(args: TrainingArguments) -> None:
     control = TrainerControl(should_training_stop=True)
-    EvaluateWhen(lambda *_: {}, 1, [].append, 0.5).on_step_end(args, TrainerState(global_step=1), control, model=None)
+    EvaluateWhen(lambda *_: {}, 1, [].append, 0.5).on_step_end(args, TrainerState(global_step=1, max_steps=9), control, model=None)
     assert control.should_training_stop
 
 
 def test_every_process_measures_and_only_the_first_writes(args: TrainingArguments, tmp_path: Path) -> None:
-    path, state = tmp_path / "metrics.jsonl", TrainerState(is_world_process_zero=False, global_step=1)
-    WriteMetrics(path).on_log(args, state, TrainerControl(), logs={"loss": 1.0})
+    state = TrainerState(is_world_process_zero=False, global_step=1, max_steps=9)
+    WriteLogs(tmp_path).on_train_begin(args, state, TrainerControl())
+    WriteLogs(tmp_path).on_log(args, state, TrainerControl(), logs={"loss": 1.0})
     control = TrainerControl()
     EvaluateWhen(lambda *_: {"validation_accuracy": 0.9}, 1, [].append, 0.5).on_step_end(args, state, control, model=None)
     assert control.should_training_stop
-    assert not path.exists()
+    assert list(tmp_path.iterdir()) == []

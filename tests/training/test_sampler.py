@@ -1,62 +1,56 @@
-"""The order of the samples is a function of seed and epoch, whoever drives it."""
+"""The order of training: every sample once an epoch, and the same batches for any number of processes."""
 
-from dataclasses import replace
-from functools import cache
+from collections.abc import Iterator
+from itertools import chain
 
-import torch
-from accelerate.data_loader import prepare_data_loader
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.utils.data import DataLoader
 
-import pico_trained
 from kvdistill.data.batches import length_batches
-from kvdistill.data.encode import num_tokens
-from kvdistill.text import Encoded
-from kvdistill.training.sampler import LengthSampler
+from kvdistill.training.ranks import Ranks
+from kvdistill.training.sampler import EpochLoader, RankBatches, whole_batches
 
 
-@cache
-def some_sample() -> Encoded:
-    return pico_trained.samples(pico_trained.student())[0]
+def orders(sampler: RankBatches, epochs: int = 2) -> Iterator[list[list[int]]]:
+    for epoch in range(epochs):
+        sampler.set_epoch(epoch)
+        yield list(sampler)
 
 
-def samples(lengths: list[int]) -> list[Encoded]:
-    """Samples whose questions are so many words long."""
-    question = some_sample().question
-    return [replace(some_sample(), question=replace(question, ids=(3,) * length)) for length in lengths]
+@given(st.lists(st.integers(1, 50), min_size=8, max_size=60), st.integers(1, 4), st.integers(1, 3), st.integers(1, 2))
+def test_processes_share_out_what_one_process_with_the_whole_batch_sees(lengths: list[int], size: int, ranks: int, least: int) -> None:
+    if size < least:
+        size = least
+    shares = [RankBatches(lengths, size, 7, Ranks(rank, ranks), least) for rank in range(ranks)]
+    whole = whole_batches(lengths, size * ranks, 7, 1, least * ranks)
+    for share in shares:
+        share.set_epoch(1)
+        assert len(share) == len(whole)
+    together = [sorted(chain.from_iterable(parts)) for parts in zip(*shares, strict=True)]
+    assert together == [sorted(batch) for batch in whole]
+    assert sorted(chain.from_iterable(together)) == list(range(len(lengths)))
+    assert all(len(part) >= least for share in shares for part in share), "no process is left without a sample"
 
 
-@given(st.lists(st.integers(1, 9), min_size=1, max_size=40), st.integers(1, 9), st.integers(0, 3), st.integers(0, 3))
-def test_every_index_stands_once_in_an_order_that_seed_and_epoch_decide(lengths: list[int], size: int, seed: int, epoch: int) -> None:
-    sampler = LengthSampler(samples(lengths), size, seed)
-    sampler.set_epoch(epoch)
-    order = list(sampler)
-    assert sorted(order) == list(range(len(sampler))) == list(range(len(lengths)))
-    torch.rand(1)
-    again = LengthSampler(samples(lengths), size, seed)
-    again.set_epoch(epoch)
-    assert list(again) == order == list(sampler)
+def test_one_process_sees_the_length_batches_themselves() -> None:
+    lengths = [3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5]
+    first, second = orders(RankBatches(lengths, 4, 5))
+    assert [first, second] == [length_batches(lengths, 4, 5, epoch) for epoch in (0, 1)]
+    assert first != second
 
 
-def test_batches_hold_samples_of_one_length() -> None:
-    lengths = [1, 5, 9] * 8
-    sampler = LengthSampler(samples(lengths), 4, seed=0)
-    order = list(sampler)
-    batches = [{lengths[index] for index in order[start : start + 4]} for start in range(0, 24, 4)]
-    assert all(len(batch) == 1 for batch in batches)
-    assert order != sorted(order)
-    sampler.set_epoch(1)
-    assert list(sampler) != order
+def test_a_last_batch_that_is_too_small_joins_the_one_before() -> None:
+    assert [len(batch) for batch in whole_batches([1] * 9, 4, 0, 0)] == [4, 4, 1]
+    assert [len(batch) for batch in whole_batches([1] * 9, 4, 0, 0, least=2)] == [4, 5]
+    with pytest.raises(
+        ValueError, match=r"1 examples are too few for a batch: 2 are needed, .* Give more data, or start fewer processes\."
+    ):
+        whole_batches([1], 4, 0, 0, least=2)
 
 
-def test_two_processes_share_the_order_of_the_epoch_that_accelerate_names() -> None:
-    data = samples([1, 2, 3, 4] * 6)
-    loaders = []
-    for rank in range(2):
-        loader = DataLoader(range(24), batch_size=4, sampler=LengthSampler(data, 4, seed=7))  # pyright: ignore[reportArgumentType]
-        loaders.append(prepare_data_loader(loader, num_processes=2, process_index=rank))
-    expected = length_batches([num_tokens(sample) for sample in data], 4, 7, 3)
-    for rank, loader in enumerate(loaders):
-        loader.set_epoch(3)
-        assert [batch.tolist() for batch in loader] == expected[rank::2]
+def test_the_loader_hands_the_epoch_on() -> None:
+    sampler = RankBatches([1, 2, 3, 4], 2, 0)
+    loader = EpochLoader(range(4), batch_sampler=sampler, collate_fn=list)  # pyright: ignore[reportArgumentType]
+    loader.set_epoch(3)
+    assert list(loader) == list(whole_batches([1, 2, 3, 4], 2, 0, 3))

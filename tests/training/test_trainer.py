@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -12,23 +13,25 @@ from torch import nn
 from transformers import TrainerState
 
 import pico_trained
+from kvdistill.compress import StepEnd
 from kvdistill.data.batches import length_batches
 from kvdistill.data.collate import collate
 from kvdistill.data.encode import num_tokens
 from kvdistill.kv import LossOutput
 from kvdistill.latent.reasoner import LatentReasoner
-from kvdistill.pipeline import Step
+from kvdistill.losses import MeanTarget
+from kvdistill.pipeline import Distillation, Step, Target
 from kvdistill.text import Batch
-from kvdistill.training.trainer import checkpoint_name, checkpoints, keep_newest, newest_checkpoint
-from pico_training import InOrder, distance, logged, make, trained
+from kvdistill.training.checkpoint import CARRIED, checkpoints, newest_checkpoint
+from pico_training import distance, logged, make, trained
 
 # What is averaged.
 
 
 @pytest.mark.parametrize("num", [24, 19])
 def test_accumulating_four_batches_of_two_equals_a_batch_of_eight(tmp_path: Path, num: int) -> None:
-    whole = trained(tmp_path / "whole", kind=InOrder, num=num, batch_size=8)
-    parts = trained(tmp_path / "parts", kind=InOrder, num=num, batch_size=2, gradient_accumulation_steps=4)
+    whole = trained(tmp_path / "whole", ordered=True, num=num, batch_size=8)
+    parts = trained(tmp_path / "parts", ordered=True, num=num, batch_size=2, gradient_accumulation_steps=4)
     assert distance(whole, pico_trained.student()) > 1e-3
     assert distance(whole, parts) < 1e-5
     lines, others = logged(tmp_path / "whole"), logged(tmp_path / "parts")
@@ -45,7 +48,7 @@ def by_hand(model: nn.Module, batch: Batch, step: int, progress: float) -> LossO
 def test_lines_hold_means_over_the_samples_since_the_last_line(tmp_path: Path) -> None:
     # Steps of four samples in twos, and a short one: 0123, 4; 0123, 4. Lines after steps 1, 2 and 4.
     options = {"batch_size": 2, "gradient_accumulation_steps": 2, "max_steps": 4, "logging_steps": 2}
-    trained(tmp_path, kind=InOrder, num=5, step=by_hand, **options)
+    trained(tmp_path, ordered=True, num=5, step=by_hand, **options)
     lines = logged(tmp_path)
     assert lines["number"] == {1: 1.5, 2: 4.0, 4: (1.5 + 4.0) / 2}
     assert lines["loss"] == pytest.approx(lines["number"])
@@ -159,19 +162,11 @@ def test_names_tell_epoch_and_step(tmp_path: Path) -> None:
     assert [path.name for path in checkpoints(tmp_path)][-1] == "checkpoint-ep3-step7"
 
 
-@pytest.mark.parametrize(
-    ("epoch", "step", "name"),
-    [(1.0, 3, "ep1"), (2.0, 6, "ep2"), (2 / 3, 2, "ep1-step2"), (4 / 3, 4, "ep2-step4"), (2 - 1e-9, 10**9 - 1, "ep2-step999999999")],
-)
-def test_a_checkpoint_name_by_hand(epoch: float, step: int, name: str) -> None:
-    assert checkpoint_name(epoch, step) == f"checkpoint-{name}"
-
-
 def test_a_checkpoint_loads_strictly_and_answers_as_the_model_did(tmp_path: Path) -> None:
     model = trained(tmp_path, num=12)
     folder = tmp_path / "checkpoint-ep1"
     files = {path.name for path in folder.iterdir()}
-    assert files >= {"config.json", "model.safetensors", "tokenizer.json", "optimizer.pt", "scheduler.pt", "rng_state.pth"}
+    assert files >= {"config.json", "model.safetensors", "tokenizer.json", "optimizer.pt", "scheduler.pt", "rng_state.pth", CARRIED}
     assert not [name for name in files if name.endswith(".bin")]
     loaded = LatentReasoner.from_pretrained(folder)
     assert same_outputs(model, loaded)
@@ -183,11 +178,39 @@ def test_a_checkpoint_loads_strictly_and_answers_as_the_model_did(tmp_path: Path
 
 
 def test_training_goes_on_from_a_checkpoint_as_if_it_had_never_stopped(tmp_path: Path) -> None:
-    whole = trained(tmp_path / "whole", num=12, max_steps=5)
-    trained(tmp_path / "parts", num=12, max_steps=5, save_steps=2)
-    trainer = make(tmp_path / "parts", num=12, max_steps=5)
-    trainer.train(resume_from_checkpoint=str(tmp_path / "parts" / "checkpoint-ep1-step2"))
-    assert distance(whole, trainer.model) < 1e-6  # pyright: ignore[reportArgumentType]
+    """To the last bit, lines of the log that span the interruption included."""
+    options = {"num": 12, "max_steps": 7, "logging_steps": 3, "batch_size": 2, "gradient_accumulation_steps": 2, "scheduler": "cosine"}
+    whole = trained(tmp_path / "whole", **options)
+    trained(tmp_path / "parts", **options, save_steps=2)
+    folder = tmp_path / "parts" / "checkpoint-ep2-step4"
+    trainer = make(tmp_path / "parts", model=LatentReasoner.from_pretrained(folder), **options)
+    trainer.train(resume_from_checkpoint=str(folder))
+    assert distance(whole, trainer.model) == 0  # pyright: ignore[reportArgumentType]
+    first, second = logged(tmp_path / "whole"), logged(tmp_path / "parts")
+    assert second["loss"].keys() == {1, 3, 6}
+    assert second["epoch_kv"].keys() == {3, 6, 7}
+    timed = {"train_runtime", "train_samples_per_second", "train_steps_per_second"}
+    assert {name: row for name, row in second.items() if name not in timed} == {n: row for n, row in first.items() if n not in timed}
+    words = [(tmp_path / name / "training_log.txt").read_text().splitlines()[:-1] for name in ("whole", "parts")]
+    assert words[0] == words[1]
+
+
+def test_what_a_step_carries_goes_on_too(tmp_path: Path) -> None:
+    def step_for(model: LatentReasoner) -> Distillation:
+        objective = replace(pico_trained.OBJECTIVE, kv_weight="auto")
+        return Distillation(Target(method=StepEnd(), control=MeanTarget()), objective, 2, model.geometry, True)
+
+    def run(folder: Path, model: LatentReasoner, resume: Path | None = None, **options: object) -> LatentReasoner:
+        trainer = make(folder, model=model, step=step_for(model), num=12, max_steps=5, **options)
+        trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
+        return trainer.model  # pyright: ignore[reportReturnType]
+
+    whole = run(tmp_path / "whole", pico_trained.student())
+    run(tmp_path / "parts", pico_trained.student(), save_steps=2)
+    folder = tmp_path / "parts" / "checkpoint-ep1-step2"
+    resumed = run(tmp_path / "parts", LatentReasoner.from_pretrained(folder), folder)
+    assert distance(whole, resumed) == 0
+    assert len(set(logged(tmp_path / "parts")["kv_weight"].values())) == 1
 
 
 def refuse(*_: object, **__: object) -> None:
@@ -202,9 +225,9 @@ def test_a_crash_while_writing_leaves_only_what_was_whole(tmp_path: Path, owner:
     broken = trainer.model if owner == "model" else trainer
     own = getattr(broken, method)
     setattr(broken, method, lambda *args, **kwargs: (own if trainer.state.global_step == 3 else refuse)(*args, **kwargs))
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(OSError, match=r"ep2 could not be written \(no space left on device\); .*checkpoint-ep1 is whole\. .*--resume"):
         trainer.train()
-    assert names(tmp_path) == {"checkpoint-ep1", ".checkpoint-ep2.partial"}
+    assert names(tmp_path) == {"checkpoint-ep1"}, "nothing half-written stays, and takes no space"
     assert newest_checkpoint(tmp_path) == tmp_path / "checkpoint-ep1"
     LatentReasoner.from_pretrained(tmp_path / "checkpoint-ep1")
     trained(tmp_path, num=12, max_steps=6)
@@ -213,37 +236,15 @@ def test_a_crash_while_writing_leaves_only_what_was_whole(tmp_path: Path, owner:
 
 def test_a_crash_at_the_state_file_leaves_only_what_was_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(TrainerState, "save_to_json", refuse)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(OSError, match="there is no earlier one"):
         trained(tmp_path, num=12)
     assert newest_checkpoint(tmp_path) is None
-    assert names(tmp_path) == {".checkpoint-ep1.partial"}
-
-
-def checkpoint(folder: Path, name: str, step: int) -> Path:
-    (folder / name).mkdir(parents=True)
-    (folder / name / "trainer_state.json").write_text(json.dumps({"global_step": step}))
-    return folder / name
-
-
-def test_the_newest_checkpoint_is_found_by_its_state_not_its_name(tmp_path: Path) -> None:
-    assert newest_checkpoint(tmp_path) is None
-    checkpoint(tmp_path, "checkpoint-ep10", 30)
-    newest = checkpoint(tmp_path, "checkpoint-ep9-step31", 31)
-    checkpoint(tmp_path, ".checkpoint-ep11.partial", 99)
-    checkpoint(tmp_path, ".checkpoint-ep12.older", 99)
-    (tmp_path / "checkpoint-ep99").mkdir()
-    assert newest_checkpoint(str(tmp_path)) == newest
+    assert names(tmp_path) == set()
 
 
 def test_only_the_newest_are_kept_where_a_limit_is_set(tmp_path: Path) -> None:
     trained(tmp_path / "run", num=4, max_steps=4, save_total_limit=2)
     assert names(tmp_path / "run") == {"checkpoint-ep3", "checkpoint-ep4"}
-    for name, step in (("checkpoint-ep1", 9), ("checkpoint-ep2", 8), ("checkpoint-ep3", 10)):
-        checkpoint(tmp_path, name, step)
-    keep_newest(tmp_path, None)
-    assert len(checkpoints(tmp_path)) == 3
-    keep_newest(tmp_path, 2)
-    assert names(tmp_path) == {"run", "checkpoint-ep1", "checkpoint-ep3"}
 
 
 # What is said.
@@ -264,9 +265,9 @@ def test_a_loss_that_is_not_finite_stops_with_step_term_and_samples(tmp_path: Pa
     broken = poisoned(pico_trained.distillation(model), 1, "kv")
     message = r"In step 2, kv is not finite for samples 4, 5\. Lower training\.lr or the weight of the term, or compute in float32"
     with pytest.raises(FloatingPointError, match=message):
-        trained(tmp_path, model=model, step=broken, kind=InOrder, num=6)
+        trained(tmp_path, model=model, step=broken, ordered=True, num=6)
     with pytest.raises(FloatingPointError, match="In step 1, the weighted sum is not finite"):
-        trained(tmp_path, step=lambda *args: LossOutput(by_hand(*args).loss / 0, {}), kind=InOrder)
+        trained(tmp_path, step=lambda *args: LossOutput(by_hand(*args).loss / 0, {}), ordered=True)
 
 
 def test_tensorboard_shows_every_term(tmp_path: Path) -> None:

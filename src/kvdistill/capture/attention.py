@@ -136,6 +136,23 @@ def wrapped(model: PreTrainedModel) -> str:
     return name
 
 
+def packable(model: PreTrainedModel) -> str:
+    """The same for a causal language model that is to be called under a ready mask for each query and key.
+
+    Raises:
+        ValueError: if the model is of another kind, or its backend takes no such mask.
+    """
+    if model.config.is_encoder_decoder:
+        raise ValueError(f"{type(model).__name__} is an encoder-decoder: student and teacher have to be causal language models.")
+    name = wrapped(model)
+    if name.removeprefix(PREFIX) not in MASKED_BACKENDS:
+        raise ValueError(
+            f"{name.removeprefix(PREFIX)} attention takes no mask for each query and key, which reading padded segments side by side "
+            "needs: load the model with attn_implementation='sdpa' or 'eager'."
+        )
+    return name
+
+
 @contextmanager
 def capturing(model: PreTrainedModel) -> Iterator[AttentionCall]:
     """Let the model's layers be seen inside this block; afterwards the model is as it was.

@@ -1,18 +1,33 @@
 """One typed configuration for a run: sections and closed unions, read from TOML, changed by ``--section.option value``."""
 
+from kvdistill.config.flags import from_flags
 from kvdistill.config.read import changed, load, parse, resolved
-from kvdistill.config.sections import DataSection, DataSet, FileData, FullTuning, Lora, ModelSection, RunConfig, SyntheticData
+from kvdistill.config.sections import (
+    DataSection,
+    DataSet,
+    FileData,
+    FullTuning,
+    HubData,
+    Lora,
+    ModelSection,
+    RunConfig,
+    SyntheticData,
+    TeacherSection,
+)
 
 __all__ = [
     "DataSection",
     "DataSet",
     "FileData",
     "FullTuning",
+    "HubData",
     "Lora",
     "ModelSection",
     "RunConfig",
     "SyntheticData",
+    "TeacherSection",
     "changed",
+    "from_flags",
     "load",
     "parse",
     "resolved",

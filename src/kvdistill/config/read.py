@@ -21,7 +21,7 @@ def load(path: Path | str | None, overrides: list[str] | None = None) -> RunConf
     Raises:
         ValueError: naming file, option, and the nearest name where one is misspelt.
     """
-    tree = {} if path is None else _read(Path(path))
+    tree = {} if path is None else read_tree(path)
     return parse(changed(tree, overrides or []), "the command line" if path is None else str(path))
 
 
@@ -54,8 +54,13 @@ def resolved(config: RunConfig) -> dict[str, Any]:
     return config.model_dump(mode="json")
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """Hand-written files are TOML; resolved ones are JSON, a run's own run.json among them."""
+def read_tree(path: Path | str) -> dict[str, Any]:
+    """The options in a file. Hand-written files are TOML; resolved ones are JSON, a run's own run.json among them.
+
+    Raises:
+        ValueError: if there is no such file, or it holds no options.
+    """
+    path = Path(path)
     if not path.is_file():
         raise ValueError(f"There is no configuration file {path}. Shipped ones are in experiments/configs.")
     try:

@@ -5,14 +5,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from kvdistill.align.layer_map import Ratio
 from kvdistill.compress import RKV, CompressorMethod
 from kvdistill.data import Arith, Chain, Chat, Plain
 from kvdistill.data.split import Split
 from kvdistill.kv import Geometry
 from kvdistill.latent.config import check_slots
-from kvdistill.losses.controls import Control, NoControl
+from kvdistill.losses.controls import Control, NoControl, OtherSample, Shuffled
 from kvdistill.losses.total import Objective
-from kvdistill.pipeline import Distillation, Target, rehearse
+from kvdistill.pipeline import Distillation, OutsideTeacher, Target, rehearse
 from kvdistill.training.arguments import TrainingSection
 
 
@@ -71,6 +72,8 @@ class ModelSection(Section):
     """For a tokenizer that lacks them: ``{"eos_token": "...", "pad_token": "..."}``."""
     trust_remote_code: bool = False
     """Off: code that comes with a model is not run."""
+    device_map: str | dict[str, str | int] | None = None
+    """Where the backbone is put as it is loaded: ``cpu``, ``cuda:1``, ``auto``; one device, since a step compares layers."""
     tuning: Annotated[Lora | FullTuning, Field(discriminator="kind")] = Lora()
 
     @model_validator(mode="after")
@@ -78,6 +81,19 @@ class ModelSection(Section):
         if (self.name is None) == (self.config is None):
             raise ValueError("give either model.name (a folder or hub name) or model.config (for a new backbone with random weights)")
         return self
+
+
+class TeacherSection(Section):
+    """A separate frozen teacher with the student's tokenizer; without it the student's own teacher mode is the teacher."""
+
+    name: str
+    """Folder or hub name of a causal language model, or a checkpoint of kvdistill."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    attention: Literal["sdpa", "eager"] | None = None
+    trust_remote_code: bool = False
+    """Off: code that comes with a model is not run."""
+    layers: Ratio = Ratio()
+    """Which of the teacher's layers each layer of the student answers to."""
 
 
 class LatentSection(Section):
@@ -94,14 +110,32 @@ class LatentSection(Section):
         return self
 
 
-class FileData(Section):
+class Rows(Section):
+    """What data sets of rows share."""
+
+    limit: int | None = Field(default=None, ge=1)
+    """Use only the first rows."""
+    streaming: bool = False
+    """Read while training, for data larger than memory; shuffled in windows of 50 batches."""
+
+
+class FileData(Rows):
     """Rows of a file."""
 
     kind: Literal["file"] = "file"
     path: str
+    """A file, or several by a pattern such as ``data/part-*.jsonl``."""
     format: str = "auto"
-    limit: int | None = Field(default=None, ge=1)
-    """Read only the first rows."""
+
+
+class HubData(Rows):
+    """Rows of a data set on the hub, or in a folder of that form."""
+
+    kind: Literal["hub"] = "hub"
+    name: str
+    config: str | None = None
+    split: str = "train"
+    format: str = "auto"
 
 
 class SyntheticData(Section):
@@ -114,7 +148,7 @@ class SyntheticData(Section):
     seed: int = 0
 
 
-DataSet = Annotated[FileData | SyntheticData, Field(discriminator="kind")]
+DataSet = Annotated[FileData | HubData | SyntheticData, Field(discriminator="kind")]
 
 
 class DataSection(Section):
@@ -128,7 +162,18 @@ class DataSection(Section):
     drop_last_step: bool = False
     """Leave the last reasoning step out, as KaVa does on equation-only traces."""
     max_length: int | None = Field(default=1024, ge=8)
-    """Longest example in tokens; longer ones are left out and counted."""
+    """Longest example in tokens; longer ones are never cut."""
+    on_long: Literal["drop", "error"] = "drop"
+    """What becomes of longer ones: left out and counted, or an error."""
+    max_bad_rows: float = Field(default=0.01, ge=0, le=1)
+    """Share of malformed rows, which are left out and kept in quarantine, above which the run stops."""
+
+    @model_validator(mode="after")
+    def _streams_train(self) -> "DataSection":
+        for name in ("validation", "test"):
+            if isinstance(data := getattr(self, name), FileData | HubData) and data.streaming:
+                raise ValueError(f"data.{name}.streaming: only training is streamed; data.{name}.limit keeps the questions few")
+        return self
 
 
 class TargetSection(Section):
@@ -157,6 +202,7 @@ class RunConfig(Section):
     """A whole run."""
 
     model: ModelSection
+    teacher: TeacherSection | None = None
     data: DataSection
     latent: LatentSection = LatentSection()
     target: TargetSection = TargetSection()
@@ -164,14 +210,26 @@ class RunConfig(Section):
     training: TrainingSection = TrainingSection()
     evaluation: EvaluationSection = EvaluationSection()
 
-    def distillation(self, geometry: Callable[[], Geometry]) -> Distillation:
+    def distillation(self, geometry: Callable[[], Geometry], outside: OutsideTeacher | None = None) -> Distillation:
         """The step of latent training; ``geometry`` asks the student for its attention layers."""
         target = Target(method=self.target.method, control=self.target.control, anneal_layers=self.target.anneal_layers)
-        return Distillation(target, self.loss, self.latent.slots, geometry, self.latent.delimiters == "both")
+        return Distillation(target, self.loss, self.latent.slots, geometry, self.latent.delimiters == "both", outside)
+
+    @property
+    def paired(self) -> bool:
+        """Whether a sample's target comes from another sample of its batch."""
+        return self.training.task == "latent" and isinstance(self.target.control, OtherSample | Shuffled)
 
     @model_validator(mode="after")
     def _fits_together(self) -> "RunConfig":
         if self.training.task == "latent":
             step = self.distillation(lambda: Geometry(()))
             rehearse(step.target, step.slots, self.training.batch_size)
+        if self.teacher is not None and self.loss.attention_weight > 0:
+            raise ValueError("teacher: a separate teacher's attention has other heads than the student's; set loss.attention_weight to 0")
+        if self.teacher is not None and self.loss.kv.frame == "as_cached":
+            raise ValueError("teacher: a separate teacher turns its keys in its own way; set loss.kv.frame to 'pre_rope'")
+        data, training = self.data.train, self.training
+        if not isinstance(data, SyntheticData) and data.streaming and data.limit is None and training.max_steps < 1:
+            raise ValueError("data.train.streaming: nobody knows the length of a stream; give training.max_steps, or data.train.limit")
         return self

@@ -7,7 +7,7 @@ POOL = 50
 """Batches that are sorted by length together: more means less padding, fewer means more chance."""
 
 
-def length_batches(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
+def length_batches(lengths: Sequence[int], batch_size: int, seed: int | str, epoch: int) -> list[list[int]]:
     """Every index of ``lengths`` once, in batches of ``batch_size`` (the last may be smaller) whose members are of similar length.
 
     Indices are shuffled, cut into pools of ``POOL`` batches, sorted by length inside each pool, and the full batches shuffled again.

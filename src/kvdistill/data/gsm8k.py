@@ -2,10 +2,9 @@
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
-from kvdistill.data.rows import AnswerKind, DataError, Row, read_rows, to_examples
+from kvdistill.data.rows import AnswerKind, Row, RowError
 from kvdistill.text import Example
 
 MARKER = "####"
@@ -25,20 +24,28 @@ class Gsm8k:
     """Whether the calculator annotations ``<<48/2=24>>`` stay in the steps."""
     answers: AnswerKind = "auto"
 
-    def read(self, path: Path | str) -> list[Example]:
-        """Every row of the file as an example.
+    def example(self, row: Row) -> Example:
+        """The example that a row holds.
 
         Raises:
-            DataError: if the file or a row is malformed; the message names file, line and remedy.
+            RowError: if a text is missing, or nothing stands after ``####``.
         """
-        return to_examples(read_rows(path), self._example, self.answers)
-
-    def _example(self, row: Row) -> Example:
         question = row.text("question")
-        trace, marker, answer = row.text("answer").rpartition(MARKER)
-        if not marker or not answer.strip():
-            raise DataError(f"{row.where}: nothing stands after {MARKER!r} in the answer. End the answer with a line '{MARKER} 72'.")
+        trace, answer = split_answer(row.text("answer"))
         if self.annotations == "strip":
             trace = _ANNOTATION.sub("", trace)
         steps = tuple(line.strip() for line in trace.split("\n") if line.strip())
-        return Example(question=question, steps=steps, answer=answer.strip(), sample_id=row.sample_id)
+        return Example(question=question, steps=steps, answer=answer, sample_id=row.sample_id)
+
+
+def split_answer(text: str) -> tuple[str, str]:
+    """What stands before the last ``####`` and after it.
+
+    Raises:
+        RowError: if there is no ``####``, or nothing after it.
+    """
+    trace, marker, answer = text.rpartition(MARKER)
+    if not marker or not answer.strip():
+        what = f"nothing stands after {MARKER!r}" if marker else f"there is no {MARKER!r}"
+        raise RowError(f"{what} in the answer. Close the answer with '{MARKER} 72', or remove the row.")
+    return trace.strip(), answer.strip()

@@ -1,10 +1,9 @@
 """Evaluation sets without a chain of thought: a question and its answer."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
-from kvdistill.data.rows import AnswerKind, Row, read_rows, to_examples
+from kvdistill.data.rows import AnswerKind, Row
 from kvdistill.text import Example
 
 
@@ -22,15 +21,12 @@ class Questions:
     answer: str = "target"
     answers: AnswerKind = "number"
 
-    def read(self, path: Path | str) -> list[Example]:
-        """Every row of the file as an example without steps.
+    def example(self, row: Row) -> Example:
+        """The example, without steps, that a row holds.
 
         Raises:
-            DataError: if the file or a row is malformed; the message names file, line and remedy.
+            RowError: if a field is missing or not what it should be.
         """
-        return to_examples(read_rows(path), self._example, self.answers)
-
-    def _example(self, row: Row) -> Example:
         *before, last = (row.text(key) for key in self.question)
         closed = [part if part[-1] in ".?!," else f"{part}." for part in before]
         return Example(question=" ".join((*closed, last)), steps=(), answer=row.answer(self.answer), sample_id=row.sample_id)

@@ -152,12 +152,12 @@ def counting(body: nn.Module) -> Iterator[list[int]]:
     calls: list[int] = []
 
     def count(module: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
-        for name in ("inputs_embeds", "input_ids"):
-            value = kwargs.get(name)
+        # GPT-2's head hands the ids on without their name.
+        for value in (kwargs.get("inputs_embeds"), kwargs.get("input_ids"), *args[:1]):
             if isinstance(value, Tensor):
                 calls.append(value.shape[1])
                 return
-        raise TypeError("The body was called without inputs_embeds or input_ids by name, so its tokens cannot be counted.")
+        raise TypeError("The body was called without inputs_embeds or input_ids, so its tokens cannot be counted.")
 
     handle = body.register_forward_pre_hook(count, with_kwargs=True)
     try:

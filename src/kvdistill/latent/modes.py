@@ -19,8 +19,9 @@ from torch import Tensor
 from kvdistill.capture.attention import AttentionCall, Prefix, within_window
 from kvdistill.capture.extract import Columns, extract, gather_rows, unrotated
 from kvdistill.capture.importance import answer_attention
+from kvdistill.capture.sequence import Piece, Sequence, explicit, teacher_pieces
 from kvdistill.kv import LabelRows, LayerKV, ModelKV, ModelOutput, TwoModes
-from kvdistill.latent.layout import Piece, Sequence, question_pieces, tail_pieces, teacher_pieces
+from kvdistill.latent.layout import question_pieces, tail_pieces
 from kvdistill.text import Batch
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def two_modes(model: "LatentReasoner", batch: Batch) -> TwoModes:
     config, special = model.config, model.special
     placeholders = config.slots - config.passes
     tail = tail_pieces(batch, special) if config.passes == 0 else ()
-    pieces = question_pieces(batch, special, placeholders) + tail + teacher_pieces(batch, special, config.delimiters == "both")
+    pieces = question_pieces(batch, special, placeholders) + tail + teacher_pieces(batch, _delimiters(model))
     packed = run(model, Sequence(pieces, offset=_zero(batch)), None, None)
     teacher = teacher_output(model, packed, batch)
     past = past_of_question(packed)
@@ -114,11 +115,7 @@ def two_modes(model: "LatentReasoner", batch: Batch) -> TwoModes:
 
 def read(model: "LatentReasoner", batch: Batch) -> ModelOutput:
     """Teacher mode alone: explicit reasoning, or direct answers where the chains of thought are empty."""
-    pieces = (
-        Piece("question", "shared", batch.question.ids, batch.question.mask),
-        *teacher_pieces(batch, model.special, model.config.delimiters == "both"),
-    )
-    return teacher_output(model, run(model, Sequence(pieces, offset=_zero(batch)), None, None), batch)
+    return teacher_output(model, run(model, explicit(batch, _delimiters(model)), None, None), batch)
 
 
 def think(model: "LatentReasoner", batch: Batch) -> Past:
@@ -230,6 +227,10 @@ def _slice(call: AttentionCall, start: int, stop: int) -> Prefix:
 def _last(pieces: list[Tensor], count: int) -> list[Tensor]:
     """The final ``count`` one-slot pieces."""
     return pieces[len(pieces) - count :]
+
+
+def _delimiters(model: "LatentReasoner") -> tuple[int, int] | None:
+    return (model.special.bot, model.special.eot) if model.config.delimiters == "both" else None
 
 
 def _zero(batch: Batch) -> Int[Tensor, " B"]:

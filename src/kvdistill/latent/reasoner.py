@@ -1,6 +1,7 @@
 """The model that users load: a causal language model that reasons in latent slots."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, cast, overload
 
@@ -11,8 +12,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from kvdistill.align.projector import Projector
 from kvdistill.capture import rotation
-from kvdistill.capture.attention import MASKED_BACKENDS, PREFIX, wrapped
+from kvdistill.capture.attention import packable
 from kvdistill.kv import Geometry, ModelOutput, TwoModes
 from kvdistill.latent.config import LatentConfig
 from kvdistill.latent.feedback import Feedback
@@ -21,6 +23,8 @@ from kvdistill.latent.modes import read, two_modes
 from kvdistill.text import Batch
 
 SPECIAL_TOKENS = {"bot": "<bot>", "eot": "<eot>", "latent": "<latent>"}
+SAFE = {"use_safetensors": True}
+"""Weights are never unpickled."""
 
 
 class LatentReasoner(PreTrainedModel):
@@ -39,9 +43,12 @@ class LatentReasoner(PreTrainedModel):
     tokenizer: PreTrainedTokenizerBase | None = None
     want_attention = False
     """Whether student mode also measures how the answer attends to the slots (in the graph)."""
+    projector: Projector | None
+    """Lifts the latent cache to a separate teacher's heads and widths; trained along, never saved with the student."""
 
     def __init__(self, config: LatentConfig, backbone: PreTrainedModel | None = None) -> None:
         super().__init__(config)
+        self.projector = None
         if config.backbone is None or config.special is None:
             raise ValueError("A latent student needs a backbone and its special tokens: build one with LatentReasoner.build(...).")
         self.backbone: PreTrainedModel = AutoModelForCausalLM.from_config(config.backbone) if backbone is None else backbone
@@ -52,7 +59,7 @@ class LatentReasoner(PreTrainedModel):
         feedback = Feedback(width) if config.feedback == "mlp" else nn.Identity()
         self.feedback: nn.Module = feedback.to(self.backbone.device, self.backbone.dtype)
         self.special = Special(**config.special)
-        self.backbone.config._attn_implementation = _packable(self.backbone)
+        self.backbone.config._attn_implementation = packable(self.backbone)
         self._measured: tuple[rotation.Measured, ...] | None = None
         self.post_init()
 
@@ -99,16 +106,20 @@ class LatentReasoner(PreTrainedModel):
             model = _load_adapter(folder, config, kwargs)
         else:
             config.backbone._attn_implementation = kwargs.pop("attn_implementation", None)
-            settings: dict[str, Any] = {"config": config, "output_loading_info": True, "ignore_mismatched_sizes": True, **kwargs}
-            model, info = cast(tuple["LatentReasoner", dict[str, Any]], super().from_pretrained(folder, *args, **settings))
+            settings: dict[str, Any] = {"config": config, "output_loading_info": True, "ignore_mismatched_sizes": True}
+            model, info = cast(
+                tuple["LatentReasoner", dict[str, Any]], super().from_pretrained(folder, *args, **SAFE, **settings, **kwargs)
+            )
             _strict(folder, info["missing_keys"], info["unexpected_keys"], (name for name, *_ in info["mismatched_keys"]))
         model.tokenizer = _tokenizer(folder, config)
         return model
 
     def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:
-        """Save config, weights and tokenizer; with LoRA on a named base model only what was trained."""
+        """Save config, weights and tokenizer; with LoRA on a named base model only what was trained. A projector is left out."""
+        state = kwargs.get("state_dict") or self.state_dict()
+        kwargs["state_dict"] = {name: value for name, value in state.items() if not name.startswith("projector.")}
         if self.config.base is not None:
-            kwargs["state_dict"] = self.trained_state(kwargs.get("state_dict"))
+            kwargs["state_dict"] = self.trained_state(kwargs["state_dict"])
             kwargs["save_original_format"] = False  # names as they are here: these weights are read back by this class alone
         super().save_pretrained(save_directory, *args, **kwargs)
         if self.tokenizer is not None:
@@ -156,7 +167,10 @@ class LatentReasoner(PreTrainedModel):
     def forward(self, batch: Batch, mode: Literal["both", "teacher"] = "both") -> TwoModes | ModelOutput:
         """Read a batch in both modes, or in teacher mode alone."""
         self.geometry()
-        return two_modes(self, batch) if mode == "both" else read(self, batch)
+        if mode == "teacher":
+            return read(self, batch)
+        two = two_modes(self, batch)
+        return two if self.projector is None else replace(two, projected=self.projector.move(two.student.kv))
 
     def generate(self, questions: list[str], **settings: Any) -> list[str]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Answers to questions in words, reasoned in latent slots; see :func:`kvdistill.latent.generate.answer`."""
@@ -189,7 +203,7 @@ def _check_head(model: LatentReasoner) -> None:
 
 def _load_adapter(folder: Path, config: LatentConfig, kwargs: dict[str, Any]) -> LatentReasoner:
     """A student whose frozen weights are read from its base model."""
-    base = AutoModelForCausalLM.from_pretrained(str(config.base), **{"dtype": config.dtype, **kwargs})
+    base = AutoModelForCausalLM.from_pretrained(str(config.base), **{"dtype": config.dtype, **SAFE, **kwargs})
     wanted = config.backbone
     if base.config.model_type != wanted.model_type or base.config.hidden_size != wanted.hidden_size:  # pyright: ignore
         raise ValueError(
@@ -210,18 +224,6 @@ def _load_adapter(folder: Path, config: LatentConfig, kwargs: dict[str, Any]) ->
 def add_latent_tokens(tokenizer: PreTrainedTokenizerBase) -> None:
     """Add ``<bot>``, ``<eot>`` and ``<latent>`` where the tokenizer lacks them."""
     tokenizer.add_special_tokens({"extra_special_tokens": list(SPECIAL_TOKENS.values())}, replace_extra_special_tokens=False)
-
-
-def _packable(backbone: PreTrainedModel) -> str:
-    if backbone.config.is_encoder_decoder:
-        raise ValueError(f"{type(backbone).__name__} is an encoder-decoder: the latent student needs a causal language model.")
-    name = wrapped(backbone)
-    if name.removeprefix(PREFIX) not in MASKED_BACKENDS:
-        raise ValueError(
-            f"{name.removeprefix(PREFIX)} attention takes no mask for each query and key, which packing both modes needs: load the "
-            "backbone with attn_implementation='sdpa' or 'eager'."
-        )
-    return name
 
 
 def _through_adapter(tied: dict[str, str], names: set[str]) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """The mean target of a data set, slot by slot."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
 
 import torch
 from jaxtyping import Float
@@ -31,17 +32,21 @@ class TargetMean:
     layers: tuple[SlotMean, ...]
 
     @staticmethod
-    def over(target: ModelKV, before: "TargetMean | None" = None) -> "TargetMean":
+    def over(
+        target: ModelKV, before: "TargetMean | None" = None, total: Callable[[Tensor], Tensor] = lambda values: values
+    ) -> "TargetMean":
         """The mean over the samples of ``before`` and those of ``target``; both stay as they are.
+
+        ``total`` sums over the processes of a distributed run, each of which holds other samples.
 
         Raises:
             ValueError: if keys are rotated, or the slots of the two do not correspond.
         """
         require_unrotated(target, "losses/target_mean")
         if before is None:
-            return TargetMean(tuple(_join(layer, _empty(layer)) for layer in target.layers))
+            return TargetMean(tuple(_join(layer, _empty(layer), total) for layer in target.layers))
         before.require_same_slots(target)
-        return TargetMean(tuple(_join(layer, mean) for layer, mean in zip(target.layers, before.layers, strict=True)))
+        return TargetMean(tuple(_join(layer, mean, total) for layer, mean in zip(target.layers, before.layers, strict=True)))
 
     def spread(self, target: ModelKV) -> ModelKV:
         """``target`` with the mean in place of every sample; mask and positions stay, slots never seen filled are masked.
@@ -51,6 +56,20 @@ class TargetMean:
         """
         self.require_same_slots(target)
         return target.map(tuple(_spread(layer, mean) for layer, mean in zip(target.layers, self.layers, strict=True)))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All numbers by name, for a checkpoint."""
+        named = ((f"{i}.{f.name}", getattr(layer, f.name)) for i, layer in enumerate(self.layers) for f in fields(layer))
+        return {name: value for name, value in named if value is not None}
+
+    @staticmethod
+    def of(tensors: Mapping[str, Tensor]) -> "TargetMean":
+        """The mean whose numbers ``tensors`` gave."""
+        layers: dict[int, dict[str, Tensor]] = {}
+        for name, value in tensors.items():
+            index, _, field = name.partition(".")
+            layers.setdefault(int(index), {"importance": None})[field] = value  # pyright: ignore[reportArgumentType]
+        return TargetMean(tuple(SlotMean(**layers[index]) for index in sorted(layers)))
 
     def require_same_slots(self, target: ModelKV) -> None:
         """Refuse a target of other shapes.
@@ -72,18 +91,19 @@ def _empty(layer: LayerKV) -> SlotMean:
     return SlotMean(keys, values, importance, count=torch.zeros_like(layer.mask[0], dtype=torch.float32))
 
 
-def _join(layer: LayerKV, before: SlotMean) -> SlotMean:
-    total = before.count + layer.mask.sum(0)
+def _join(layer: LayerKV, before: SlotMean, total: Callable[[Tensor], Tensor]) -> SlotMean:
+    count = before.count.to(layer.mask.device) + total(layer.mask.sum(0).float())  # a mean out of a checkpoint lies on the CPU
 
     def joined(values: Float[Tensor, "B H T *w"], mean: Float[Tensor, "H T *w"]) -> Float[Tensor, "H T *w"]:
+        mean = mean.to(values.device)
         wide = (..., *[None] * (values.ndim - 3))
-        gap = torch.where(layer.mask[wide], widen(values.detach()) - mean, 0.0).sum(0)
-        return mean + gap / total.clamp_min(1.0)[wide]
+        gap = total(torch.where(layer.mask[wide], widen(values.detach()) - mean, 0.0).sum(0))
+        return mean + gap / count.clamp_min(1.0)[wide]
 
     keys, values = joined(layer.keys, before.keys), joined(layer.values, before.values)
     if layer.importance is None or before.importance is None:
-        return SlotMean(keys, values, None, total)
-    return SlotMean(keys, values, joined(layer.importance, before.importance), total)
+        return SlotMean(keys, values, None, count)
+    return SlotMean(keys, values, joined(layer.importance, before.importance), count)
 
 
 def _spread(layer: LayerKV, mean: SlotMean) -> LayerKV:

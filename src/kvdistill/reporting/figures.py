@@ -15,8 +15,8 @@ from kvdistill.record import Curve, Interval
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#AA4499", "#B87A00", "#332288", "#117733", "#882255")
 """Told apart by colour-blind eyes and dark enough on white. Source: Okabe and Ito 2008, Tol 2021, both slightly darkened."""
 _MARKERS = "osD^vPX*"
-_GREY = "#595959"
-_SIZE = 11
+GREY = "#595959"
+SIZE = 11
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class _Label:
+class Label:
     """A name to write beside what it names, in data coordinates."""
 
     x: float
@@ -47,24 +47,24 @@ def accuracy_curves(curves: Sequence[Curve], path: Path, cot: float | None = Non
 
     ``cot`` (accuracy of explicit chain of thought) and ``threshold`` are drawn as level lines. Curves take ``COLOURS`` in order.
     """
-    figure, axes = _canvas(7.2, 4.3)
+    figure, axes = canvas(7.2, 4.3)
     labels = []
     for index, curve in enumerate(curves):
         percent = [100 * accuracy for accuracy in curve.accuracy]
         marks = {"marker": _MARKERS[index % 8], "markersize": 4, "markevery": max(1, len(percent) // 12)}
-        axes.plot(curve.steps, percent, color=_colour(index), linewidth=2, **marks)
-        labels.append(_Label(float(curve.steps[-1]), percent[-1], curve.method, _colour(index)))
+        axes.plot(curve.steps, percent, color=colour(index), linewidth=2, **marks)
+        labels.append(Label(float(curve.steps[-1]), percent[-1], curve.method, colour(index)))
     end = max(curve.steps[-1] for curve in curves)
     for level, name, style in ((cot, "explicit CoT", "--"), (threshold, "threshold", ":")):
         if level is not None:
-            axes.axhline(100 * level, color=_GREY, linestyle=style, linewidth=1.2, zorder=1)
-            labels.append(_Label(float(end), 100 * level, f"{name} {100 * level:.0f} %", _GREY))
+            axes.axhline(100 * level, color=GREY, linestyle=style, linewidth=1.2, zorder=1)
+            labels.append(Label(float(end), 100 * level, f"{name} {100 * level:.0f} %", GREY))
     axes.set_xlim(left=0, right=max(end, 1))
     axes.set_ylim(0, 102)
     axes.set_xlabel("training steps")
     axes.set_ylabel("validation accuracy (%)")
-    _label_ends(axes, labels)
-    _save(figure, path)
+    label_ends(axes, labels)
+    save(figure, path)
 
 
 def loss_curves(terms: Mapping[str, Mapping[str, Mapping[int, float]]], path: Path) -> None:
@@ -76,63 +76,64 @@ def loss_curves(terms: Mapping[str, Mapping[str, Mapping[int, float]]], path: Pa
     for place, (term, by_run) in enumerate(terms.items(), start=1):
         axes = _style(figure.add_subplot(rows, columns, place))
         for run, values in by_run.items():
-            axes.plot(list(values), list(values.values()), color=_colour(runs.index(run)), linewidth=1.5)
-        axes.set_title(term, loc="left", fontsize=_SIZE, fontweight="bold")
+            axes.plot(list(values), list(values.values()), color=colour(runs.index(run)), linewidth=1.5)
+        axes.set_title(term, loc="left", fontsize=SIZE, fontweight="bold")
         axes.set_xlabel("training steps")
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
         axes.set_xlim(left=0)
         if len(runs) > 1:
             finite = {run: [point for point in values.items() if isfinite(point[1])] for run, values in by_run.items()}
             ends = [(run, *points[-1]) for run, points in finite.items() if points]
-            _label_ends(axes, [_Label(float(step), value, run, _colour(runs.index(run))) for run, step, value in ends])
-    _save(figure, path)
+            label_ends(axes, [Label(float(step), value, run, colour(runs.index(run))) for run, step, value in ends])
+    save(figure, path)
 
 
 def accuracy_bars(rows: Sequence[Measured], path: Path) -> None:
     """Accuracy of each mode as a bar with its interval, first row on top."""
-    figure, axes = _canvas(7.2, 0.9 + 0.5 * len(rows))
+    figure, axes = canvas(7.2, 0.9 + 0.5 * len(rows))
     for place, row in enumerate(rows):
         accuracy = 100 * row.accuracy
-        axes.barh(place, accuracy, height=0.62, color=_colour(row.colour), alpha=0.85)
+        axes.barh(place, accuracy, height=0.62, color=colour(row.colour), alpha=0.85)
         right = accuracy
         if row.interval is not None:
             low, right = 100 * row.interval.low, 100 * row.interval.high
             axes.errorbar(accuracy, place, xerr=[[accuracy - low], [right - accuracy]], color="black", capsize=4, linewidth=1.4)
-        axes.text(max(right, accuracy) + 1.5, place, f"{accuracy:.1f} %", va="center", fontsize=_SIZE)
+        axes.text(max(right, accuracy) + 1.5, place, f"{accuracy:.1f} %", va="center", fontsize=SIZE)
     axes.set_yticks(range(len(rows)), [row.label for row in rows])
     axes.invert_yaxis()
     axes.set_xlim(0, 114)
     axes.set_xticks(range(0, 101, 20))
     axes.grid(visible=False, axis="y")
     axes.set_xlabel("accuracy (%), line: 95 % interval" if any(row.interval for row in rows) else "accuracy (%)")
-    _save(figure, path)
+    save(figure, path)
 
 
 def passes_scatter(rows: Sequence[Measured], path: Path) -> None:
     """Accuracy against sequential forward passes a question, one point a mode; up and to the left is better."""
-    figure, axes = _canvas(7.2, 4.3)
+    figure, axes = canvas(7.2, 4.3)
     labels = []
     for row in rows:
         if row.passes is None:
             continue
         accuracy = 100 * row.accuracy
         if row.interval is not None:
-            axes.vlines(row.passes, 100 * row.interval.low, 100 * row.interval.high, color=_colour(row.colour), linewidth=1.5)
-        axes.plot(row.passes, accuracy, color=_colour(row.colour), marker=_MARKERS[row.colour % 8], markersize=8)
-        labels.append(_Label(row.passes, accuracy, row.label, _colour(row.colour)))
+            axes.vlines(row.passes, 100 * row.interval.low, 100 * row.interval.high, color=colour(row.colour), linewidth=1.5)
+        axes.plot(row.passes, accuracy, color=colour(row.colour), marker=_MARKERS[row.colour % 8], markersize=8)
+        labels.append(Label(row.passes, accuracy, row.label, colour(row.colour)))
     axes.set_xlim(0, 1.1 * max(label.x for label in labels))
     axes.set_ylim(0, 104)
     axes.set_xlabel("sequential forward passes a question")
     axes.set_ylabel("accuracy (%)")
     _label_points(axes, labels)
-    _save(figure, path)
+    save(figure, path)
 
 
-def _colour(index: int) -> str:
+def colour(index: int) -> str:
+    """The colour of the thing shown at this place."""
     return COLOURS[index % len(COLOURS)]
 
 
-def _canvas(width: float, height: float) -> tuple[Figure, Axes]:
+def canvas(width: float, height: float) -> tuple[Figure, Axes]:
     """A figure of this many inches with one styled pair of axes."""
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, _style(figure.add_subplot())
@@ -142,9 +143,9 @@ def _style(axes: Axes) -> Axes:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="#DDDDDD", linewidth=0.7)
     axes.set_axisbelow(True)
-    axes.tick_params(labelsize=_SIZE)
-    axes.xaxis.label.set_fontsize(_SIZE)
-    axes.yaxis.label.set_fontsize(_SIZE)
+    axes.tick_params(labelsize=SIZE)
+    axes.xaxis.label.set_fontsize(SIZE)
+    axes.yaxis.label.set_fontsize(SIZE)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")))
     return axes
 
@@ -170,29 +171,30 @@ def _points_high(axes: Axes) -> float:
     return axes.get_window_extent().height * 72 / axes.figure.dpi
 
 
-def _label_ends(axes: Axes, labels: Sequence[_Label]) -> None:
+def label_ends(axes: Axes, labels: Sequence[Label]) -> None:
     """Write the names in the margin right of the axes, apart from each other."""
     low, high = axes.get_ylim()
     ordered = sorted(labels, key=lambda label: label.y)
-    places = _spread([(label.y - low) / (high - low) for label in ordered], 1.25 * _SIZE / _points_high(axes))
+    places = _spread([(label.y - low) / (high - low) for label in ordered], 1.25 * SIZE / _points_high(axes))
     for place, label in zip(places, ordered, strict=True):
         words = axes.annotate(label.text, (1, place), (6, 0), xycoords="axes fraction", textcoords="offset points", va="center")
-        words.set(color=label.colour, fontsize=_SIZE)
+        words.set(color=label.colour, fontsize=SIZE)
 
 
-def _label_points(axes: Axes, labels: Sequence[_Label]) -> None:
+def _label_points(axes: Axes, labels: Sequence[Label]) -> None:
     """Write the names beside the points, towards the middle and apart from each other, with a thin line to what they name."""
     low, high = axes.get_ylim()
     middle = sum(axes.get_xlim()) / 2
     ordered = sorted(labels, key=lambda label: label.y)
-    places = _spread([label.y for label in ordered], (high - low) * 1.35 * _SIZE / _points_high(axes))
+    places = _spread([label.y for label in ordered], (high - low) * 1.35 * SIZE / _points_high(axes))
     for place, label in zip(places, ordered, strict=True):
         left = label.x < middle
         aside = label.x + (1 if left else -1) * 0.05 * middle
         axes.plot([label.x, aside], [label.y, place], color=label.colour, linewidth=0.8)
-        axes.text(aside, place, f" {label.text} ", color=label.colour, fontsize=_SIZE, va="center", ha="left" if left else "right")
+        axes.text(aside, place, f" {label.text} ", color=label.colour, fontsize=SIZE, va="center", ha="left" if left else "right")
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
+    """Write the figure; parents are made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=160, facecolor="white")

@@ -1,9 +1,11 @@
-"""A report as data, written twice: one HTML file that needs nothing else, and Markdown beside its figures."""
+"""A report as data, written as one HTML file that needs nothing else, as Markdown beside its figures, or as plain text."""
 
 import base64
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import zip_longest
 from pathlib import Path
 
 from kvdistill.jsonfile import write_atomic
@@ -56,6 +58,10 @@ class Words:
         """As Markdown."""
         return _literal(self.text)
 
+    def plain(self, width: int) -> str:
+        """As lines of at most ``width`` letters; words longer than that stay whole."""
+        return _filled(self.text, width)
+
 
 @dataclass(frozen=True)
 class Missing:
@@ -71,6 +77,10 @@ class Missing:
     def markdown(self, folder: Path) -> str:
         """As Markdown."""
         return f"> Missing: {_literal(self.what)}. `{self.command}` writes it."
+
+    def plain(self, width: int) -> str:
+        """As lines of at most ``width`` letters."""
+        return _filled(f"Missing: {self.what}. `{self.command}` writes it.", width)
 
 
 @dataclass(frozen=True)
@@ -95,6 +105,24 @@ class Table:
         rows = [[_literal(cell).replace("|", "\\|") for cell in row] for row in (self.header, *self.rows)]
         return "\n".join("| " + " | ".join(row) + " |" for row in (rows[0], align, *rows[1:]))
 
+    def plain(self, width: int) -> str:
+        """As columns; where they are wider than ``width`` together, the cells of the widest ones are broken into lines."""
+        head = [list(self.header), ["-" * len(cell) for cell in self.header]] if any(self.header) else []
+        rows = [*head, *self.rows]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        while sum(widths) + 2 * (len(widths) - 1) > width and max(widths) > 1:
+            widths[widths.index(max(widths))] -= 1
+        lines = []
+        for row in rows:
+            cells = [textwrap.wrap(cell, room, break_on_hyphens=False) or [""] for cell, room in zip(row, widths, strict=True)]
+            for parts in zip_longest(*cells, fillvalue=""):
+                placed = [
+                    part.ljust(room) if self.words or i == 0 else part.rjust(room)
+                    for i, (part, room) in enumerate(zip(parts, widths, strict=True))
+                ]
+                lines.append("  ".join(placed).rstrip())
+        return "\n".join(lines)
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -113,6 +141,10 @@ class Picture:
         """As Markdown that points at the file, relative to ``folder``."""
         return f"![{_literal(self.caption)}]({self.path.relative_to(folder).as_posix()})\n\n{_literal(self.caption)}"
 
+    def plain(self, width: int) -> str:
+        """Where it lies."""
+        return _filled(f"Figure {self.path.parent.name}/{self.path.name}: {self.caption}", width)
+
 
 @dataclass(frozen=True)
 class Code:
@@ -127,6 +159,10 @@ class Code:
     def markdown(self, folder: Path) -> str:
         """As Markdown."""
         return f"````\n{self.text}\n````"
+
+    def plain(self, width: int) -> str:
+        """As it stands, indented."""
+        return textwrap.indent(self.text, "    ")
 
 
 Block = Words | Missing | Table | Picture | Code
@@ -150,14 +186,26 @@ class Page:
 
     def write(self, folder: Path) -> Path:
         """Write ``report.html`` and ``report.md`` into ``folder``, where the pictures lie; returns the HTML file."""
-        html = [_HEAD.format(title=escape(self.title)), f'<h1>{escape(self.title)}</h1>\n<p class="lead">{escape(self.lead)}</p>']
         markdown = [f"# {_literal(self.title)}", _literal(self.lead)]
         for section in self.sections:
-            html += [f"<section>\n<h2>{escape(section.title)}</h2>", *(block.html() for block in section.blocks), "</section>"]
             markdown += [f"## {_literal(section.title)}", *(block.markdown(folder) for block in section.blocks)]
-        write_atomic(folder / "report.html", "\n".join([*html, "</body>\n</html>\n"]))
+        write_atomic(folder / "report.html", self.html())
         write_atomic(folder / "report.md", "\n\n".join(markdown) + "\n")
         return folder / "report.html"
+
+    def html(self) -> str:
+        """As an HTML document, the pictures inside."""
+        html = [_HEAD.format(title=escape(self.title)), f'<h1>{escape(self.title)}</h1>\n<p class="lead">{escape(self.lead)}</p>']
+        for section in self.sections:
+            html += [f"<section>\n<h2>{escape(section.title)}</h2>", *(block.html() for block in section.blocks), "</section>"]
+        return "\n".join([*html, "</body>\n</html>\n"])
+
+    def plain(self, width: int = 100) -> str:
+        """As text in lines of at most ``width`` letters."""
+        parts = [f"{self.title}\n{'=' * len(self.title)}", _filled(self.lead, width)]
+        for section in self.sections:
+            parts += [f"\n{section.title}\n{'-' * len(section.title)}", *(block.plain(width) for block in section.blocks)]
+        return "\n\n".join(parts).replace("\N{NO-BREAK SPACE}", " ") + "\n"
 
 
 def percent(share: float) -> str:
@@ -170,6 +218,10 @@ def number(value: float | int | None, absent: str = "–") -> str:
     if value is None:
         return absent
     return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def _filled(text: str, width: int) -> str:
+    return textwrap.fill(text, width, break_on_hyphens=False, break_long_words=False)
 
 
 def _literal(text: str) -> str:

@@ -1,10 +1,31 @@
-"""Reports of a demo and of a training run, made from the records in their folders and nothing else."""
+"""Reports of a demo, a training run or a study, made from the records in their folders and nothing else."""
 
 from pathlib import Path
 
 from kvdistill.record import Curve, DemoSummary, EvaluationRecord, ProbesRecord
 from kvdistill.reporting import results, sections
+from kvdistill.reporting.experiment_report import write_experiment_report
+from kvdistill.reporting.experiments import discover
 from kvdistill.reporting.page import Missing, Page, Section, percent
+
+
+def report(folder: Path) -> Path:
+    """Write the report that belongs to a folder: of the demo, of the run, or of all the studies in it; returns its file.
+
+    Raises:
+        FileNotFoundError: if there is no such folder.
+        ValueError: if nothing in it can be reported on, or a file is broken; the message names it.
+    """
+    _require(folder, "kvdistill demo` or `kvdistill train")
+    for file, write in (("summary.json", write_demo_report), ("run.json", write_report)):
+        if (folder / file).is_file():
+            return write(folder)
+    if discover(folder).studies:
+        return write_experiment_report(folder)
+    raise ValueError(
+        f"{folder} holds nothing to report on: name the folder of a demo (with summary.json), of a run (with run.json), or one with runs "
+        "in <experiment>/seed<number>."
+    )
 
 
 def write_demo_report(folder: Path) -> Path:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from scipy.special import nctdtr, stdtr, stdtrit
+from scipy.special import chdtri, nctdtr, stdtr, stdtrit
 
 from kvdistill.record import Curve, Interval
 
@@ -97,15 +97,17 @@ class Claim:
         return {"superiority": differences, "non_inferiority": differences + self.delta, "negligible": self.delta - differences}[self.kind]
 
 
-def judge_family(verdicts: Sequence[Verdict], alpha: float = 0.05) -> list[Verdict]:
+def judge_family(verdicts: Sequence[Verdict], alpha: float = 0.05, num_untested: int = 0) -> list[Verdict]:
     """The same verdicts with Holm's p-values; a claim that is no longer supported becomes inconclusive.
 
-    The further seeds of such a claim are counted for Holm's strictest step.
+    The further seeds of such a claim are counted for Holm's strictest step. ``num_untested`` claims of the family have no verdict
+    yet; they count as tests that failed, so that adding them later takes nothing back.
     """
     judged = []
-    for verdict, p_value in zip(verdicts, holm([verdict.p_value for verdict in verdicts]), strict=True):
+    p_values = holm([*(verdict.p_value for verdict in verdicts), *[1.0] * num_untested])[: len(verdicts)]
+    for verdict, p_value in zip(verdicts, p_values, strict=True):
         if verdict.outcome == "supported" and p_value >= alpha:
-            needed = seeds_needed(verdict.sd, verdict.claim.delta, alpha / len(verdicts))
+            needed = seeds_needed(verdict.sd, verdict.claim.delta, alpha / (len(verdicts) + num_untested))
             verdict = replace(verdict, outcome="inconclusive", further_seeds=max(1, needed - verdict.num_seeds))
         judged.append(replace(verdict, p_value=p_value))
     return judged
@@ -118,6 +120,31 @@ def paired_t_interval(differences: Sequence[float], alpha: float = 0.05) -> Inte
     """
     low, high = _limits(np.asarray(differences, dtype=float), alpha)
     return Interval(low=low, high=high)
+
+
+def spread_interval(values: Sequence[float], alpha: float = 0.05) -> Interval:
+    """Interval of the standard deviation over seeds, for values that are normal.
+
+    Source: the chi-squared distribution of the sample variance; two-sided at confidence ``1 - alpha``.
+    """
+    free, sd = len(values) - 1, float(np.std(values, ddof=1))
+    low, high = (sd * float(np.sqrt(free / chdtri(free, tail))) for tail in (alpha / 2, 1 - alpha / 2))
+    return Interval(low=low, high=high)
+
+
+def less_spread(first: Sequence[float], second: Sequence[float]) -> float:
+    """Twice the one-sided p-value of "``first`` varies less over seeds than ``second``"; paired.
+
+    Two variances are equal exactly where sums and differences of the pairs are uncorrelated.
+
+    Source: Pitman 1939, A Note on Normal Correlation; Morgan 1939.
+    """
+    sums, gaps = np.add(first, second), np.subtract(first, second)
+    sums, gaps = sums - sums.mean(), gaps - gaps.mean()
+    size = float(np.linalg.norm(sums) * np.linalg.norm(gaps))
+    r = float(sums @ gaps) / size if size else 0.0
+    free = len(first) - 2
+    return min(1.0, 2 * float(stdtr(free, r * np.sqrt(free / max(1 - r * r, 1e-12)))))
 
 
 def sign_flip(differences: Sequence[float], seed: int = 0) -> float:

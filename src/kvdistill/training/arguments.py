@@ -1,7 +1,9 @@
 """The options of training, and how they become transformers' TrainingArguments."""
 
+import os
+from dataclasses import fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -35,8 +37,10 @@ class TrainingSection(BaseModel):
     precision: Literal["float32", "bf16", "fp16"] = "float32"
     """Mixed precision of the computation; the weights keep ``model.dtype``."""
     gradient_checkpointing: bool = False
+    resume: bool = False
+    """Go on from the newest checkpoint in ``output_dir``, or begin where there is none."""
     overwrite: bool = False
-    """Train into a folder that already holds a run."""
+    """Train into a folder that already holds a run, which is deleted."""
     seed: int = 0
     logging_steps: int = Field(default=10, ge=1)
     eval_steps: int = Field(default=0, ge=0)
@@ -52,8 +56,8 @@ class TrainingSection(BaseModel):
     progress: bool = True
 
 
-def training_arguments(section: TrainingSection) -> TrainingArguments:
-    """What transformers' Trainer is told.
+def training_arguments(section: TrainingSection, has_unused: bool = False) -> TrainingArguments:
+    """What transformers' Trainer is told; ``has_unused`` where some weights that train get no gradient (the feedback, say).
 
     Raises:
         ValueError: if the precision needs a GPU and there is none.
@@ -61,6 +65,10 @@ def training_arguments(section: TrainingSection) -> TrainingArguments:
     has_gpu = torch.accelerator.is_available()
     if section.precision == "fp16" and not has_gpu:
         raise ValueError("training.precision fp16 needs a GPU, and none is visible: set training.precision to bf16 or float32.")
+    # transformers renamed the option between the versions that are supported.
+    named = {option.name for option in fields(TrainingArguments)} & {"activation_checkpointing", "gradient_checkpointing"}
+    checkpointing: Any = {min(named): section.gradient_checkpointing}
+    distributed = int(os.environ.get("WORLD_SIZE", "1")) > 1
     arguments = TrainingArguments(
         output_dir=str(Path(section.output_dir)),
         num_train_epochs=section.epochs,
@@ -75,7 +83,7 @@ def training_arguments(section: TrainingSection) -> TrainingArguments:
         max_grad_norm=section.max_grad_norm,
         bf16=section.precision == "bf16",
         fp16=section.precision == "fp16",
-        gradient_checkpointing=section.gradient_checkpointing,
+        **checkpointing,
         seed=section.seed,
         data_seed=section.seed,
         logging_steps=section.logging_steps,
@@ -87,6 +95,8 @@ def training_arguments(section: TrainingSection) -> TrainingArguments:
         dataloader_pin_memory=torch.cuda.is_available(),
         remove_unused_columns=False,
         use_cpu=not has_gpu,
+        ddp_backend="gloo" if distributed and not has_gpu else None,
+        ddp_find_unused_parameters=has_unused if distributed else None,
         report_to=["tensorboard"] if section.tensorboard else [],
         disable_tqdm=not section.progress,
     )

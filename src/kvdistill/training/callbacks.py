@@ -1,31 +1,33 @@
-"""What happens beside the loop: checkpoints at epoch ends, evaluation every so many steps, metrics in a file."""
+"""What happens beside the loop: checkpoints at epoch ends, evaluation every so many steps, the lines of the log."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from tqdm import tqdm
+from transformers import ProgressCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from kvdistill.record import Metrics
+from kvdistill.training.means import TERMS
+
+TIMES = ("train_loss", "total_flos")
+"""What Trainer says at the end that is wrong after a resume, or not measured."""
 
 
 class SaveWhen(TrainerCallback):
-    """Ask for a checkpoint at the end of each epoch and, if wanted, every ``every`` steps."""
+    """Ask for a checkpoint at the end of each epoch and, if wanted, every ``every`` steps. Comes last among the callbacks."""
 
     def __init__(self, every: int = 0) -> None:
-        self.every, self.saved_at = every, -1
-
-    def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Save what the epoch taught, if its last step did not."""
-        control.should_save = self.saved_at != state.global_step
-
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Remember what is saved."""
-        self.saved_at = state.global_step
+        self.every = every
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Save between epochs."""
-        control.should_save = control.should_save or bool(self.every and state.global_step % self.every == 0)
+        """Save between epochs; what ends an epoch or the training is saved behind its last line of the log."""
+        ends = control.should_training_stop or state.global_step >= state.max_steps or (state.epoch or 0.1) % 1 == 0
+        control.should_save |= bool(self.every and state.global_step % self.every == 0 and not ends)
+
+    def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Save what the epoch taught."""
+        control.should_save = True
 
 
 class EvaluateWhen(TrainerCallback):
@@ -42,36 +44,86 @@ class EvaluateWhen(TrainerCallback):
         stop_at: float | None = None,
     ) -> None:
         self.measure, self.every, self.report, self.stop_at = measure, every, report, stop_at
-        self.done_at = -1
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Evaluate in between."""
-        if self.every and state.global_step % self.every == 0:
-            accuracy = self._run(state, kwargs["model"]).get("validation_accuracy", 0.0)
-            control.should_training_stop |= self.stop_at is not None and accuracy >= self.stop_at
-
-    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Evaluate what came out."""
-        if self.done_at != state.global_step:
-            self._run(state, kwargs["model"])
-
-    def _run(self, state: TrainerState, model: Any) -> dict[str, float]:
-        self.done_at = state.global_step
-        measured = self.measure(model, state.global_step)
-        self.report(dict(measured))
-        return measured
+        """Evaluate in between, and after the last step."""
+        last = state.global_step >= state.max_steps
+        if last or (self.every and state.global_step % self.every == 0):
+            measured, wanted = self.measure(kwargs["model"], state.global_step), control.should_log
+            self.report(dict(measured))
+            control.should_log = wanted  # a line of the log, such as this one, is taken for the one that was wanted
+            control.should_training_stop |= reached(measured, self.stop_at)
 
 
-class WriteMetrics(TrainerCallback):
-    """Every log line goes to ``metrics.jsonl``."""
+class EndEpoch(TrainerCallback):
+    """Say what the epoch came to, before it is saved."""
 
-    def __init__(self, path: Path) -> None:
-        self.metrics = Metrics(path)
+    def __init__(self, report: Callable[[], None]) -> None:
+        self.report = report
+
+    def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Log the means of the epoch."""
+        self.report()
+
+
+class Progress(ProgressCallback):
+    """Trainer's bar, with the lines of the log in words above it."""
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, float] | None = None, **kwargs: Any
+    ) -> None:
+        """Show the line."""
+        if state.is_world_process_zero and self.training_bar is not None:
+            tqdm.write(line(state.global_step, state.max_steps, numbers(logs or {})))
+
+
+class WriteLogs(TrainerCallback):
+    """Every log line goes to ``metrics.jsonl`` and, in words, to ``training_log.txt``.
+
+    A run that goes on begins with what its checkpoint remembers, so that the files hold each step once, as if nothing had happened.
+    """
+
+    def __init__(self, folder: Path, title: str = "") -> None:
+        self.metrics, self.words, self.title = Metrics(folder / "metrics.jsonl"), folder / "training_log.txt", title
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Write the history of the checkpoint again, if there is one."""
+        if not state.is_world_process_zero:
+            return
+        rows = [(int(row["step"]), numbers(row)) for row in state.log_history]
+        self.metrics.write_rows(rows)
+        lines = [self.title, *(line(step, state.max_steps, row) for step, row in rows)]
+        self.words.parent.mkdir(parents=True, exist_ok=True)
+        self.words.write_text("".join(f"{text}\n" for text in lines if text), encoding="utf-8")
 
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, float] | None = None, **kwargs: Any
     ) -> None:
         """Append the line."""
-        numbers = {name: value for name, value in (logs or {}).items() if isinstance(value, int | float)}
-        if state.is_world_process_zero and numbers:
-            self.metrics.append_row(state.global_step, numbers)
+        row = numbers(logs or {})
+        if state.is_world_process_zero and row:
+            self.metrics.append_row(state.global_step, row)
+            with self.words.open("a", encoding="utf-8") as file:
+                file.write(f"{line(state.global_step, state.max_steps, row)}\n")
+
+
+def reached(measured: Mapping[str, Any], stop_at: float | None) -> bool:
+    """Whether an evaluation is good enough to stop."""
+    return stop_at is not None and measured.get("validation_accuracy", 0.0) >= stop_at
+
+
+def numbers(logs: Mapping[str, Any]) -> dict[str, float]:
+    """What of a log line is kept."""
+    return {name: value for name, value in logs.items() if isinstance(value, int | float) and name not in ("step", *TIMES)}
+
+
+def line(step: int, max_steps: int, row: Mapping[str, float]) -> str:
+    """A row of metrics in words: an interval's or an epoch's means, an evaluation, or the end."""
+    at = f"step {step}/{max_steps}"
+    if "epoch_loss" in row:
+        means = "  ".join(f"{name} {row[f'epoch_{name}']:.4f}" for name in TERMS if f"epoch_{name}" in row)
+        return f"{at}  epoch {row['epoch']:.4g} ended, means over it: {means}"
+    if "loss" in row:
+        means = "  ".join(f"{name} {row[name]:.4f}" for name in TERMS if name in row)
+        return f"{at}  epoch {row['epoch']:.2f}  {means}  lr {row.get('learning_rate', 0):.2e}"
+    return f"{at}  " + "  ".join(f"{name} {value:.4g}" for name, value in row.items() if name != "epoch")

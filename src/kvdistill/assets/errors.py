@@ -1,0 +1,111 @@
+"""What can go wrong between here and the hub, in words that say what to do."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from difflib import get_close_matches
+from typing import Literal
+
+from datasets.exceptions import DatasetNotFoundError, DatasetsError
+from huggingface_hub import HfApi, constants
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.utils import httpx
+
+Kind = Literal["model", "dataset"]
+AGAIN = "run the same command again: what has arrived whole stays, and it goes on from there."
+
+
+class HubError(ValueError):
+    """Something of the hub that cannot be had; the message names it and the remedy."""
+
+
+def exit_code(script: str, work: Callable[[], object]) -> int:
+    """Do the work of a script: 0, 2 with one sentence for what the user can mend, 130 for Ctrl-C."""
+    try:
+        work()
+    except (ValueError, OSError) as error:
+        print(f"{script}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"\n{script}: interrupted. To go on, {AGAIN}", file=sys.stderr)
+        return 130
+    return 0
+
+
+@contextmanager
+def in_words(kind: Kind, name: str) -> Iterator[None]:
+    """Turn what the hub's libraries raise in the block into a sentence.
+
+    Raises:
+        HubError: for every error of the network, the hub, the login, the name, the disk or the data set's form.
+    """
+    try:
+        yield
+    except HubError:
+        raise
+    except (OSError, ValueError, httpx.HTTPError, DatasetsError) as error:
+        raise HubError(_sentence(kind, name, error)) from error
+
+
+def _sentence(kind: Kind, name: str, error: Exception) -> str:
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    if isinstance(error, GatedRepoError) or (isinstance(error, DatasetNotFoundError) and "gated" in reason):
+        return (
+            f"{name} is gated. Accept its licence at {_page(kind, name)} with your account, log in here with `hf auth login` "
+            f"(a token that may read gated repositories), and {AGAIN}"
+        )
+    if isinstance(error, RepositoryNotFoundError | DatasetNotFoundError):
+        return (
+            f"The hub shows no {_noun(kind)} {name}.{_near(kind, name)} Check the spelling (owner/name); if it is private, "
+            "log in with `hf auth login`."
+        )
+    if isinstance(error, RevisionNotFoundError):
+        return f"{name} has no such revision ({reason}). Look at {_page(kind, name)}, or leave --revision out: then main is taken."
+    if isinstance(error, HFValidationError):
+        return f"{name!r} is no name of the hub ({reason}). Write owner/name, such as Qwen/Qwen2.5-7B-Instruct or openai/gsm8k."
+    return _no_answer(name, error, reason)
+
+
+def _no_answer(name: str, error: Exception, reason: str) -> str:
+    if isinstance(error, HfHubHTTPError):
+        remedy = "Log in anew with `hf auth login`, and" if error.response.status_code in (401, 403) else "Wait a little, and"
+        return f"{name}: the hub refused ({reason}). {remedy} {AGAIN}"
+    if not isinstance(error, httpx.HTTPError | ConnectionError | TimeoutError | LocalEntryNotFoundError):
+        return f"{name}: {reason}"
+    if constants.is_offline_mode():
+        return (
+            f"{name} cannot be fetched: HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set. Where there is a network (on a cluster: "
+            "the login node), run `unset HF_HUB_OFFLINE TRANSFORMERS_OFFLINE`, then the same command."
+        )
+    return (
+        f"{name}: {constants.ENDPOINT} cannot be reached ({reason}). Check the network (behind a proxy: HTTPS_PROXY; "
+        f"another endpoint: HF_ENDPOINT; on a cluster: the login node), and {AGAIN}"
+    )
+
+
+def _noun(kind: Kind) -> str:
+    return "model" if kind == "model" else "data set"
+
+
+def _page(kind: Kind, name: str) -> str:
+    return f"{constants.ENDPOINT}/{'' if kind == 'model' else 'datasets/'}{name}"
+
+
+def _near(kind: Kind, name: str) -> str:
+    """Names like this one: of the same owner, or found by the hub's own search; nothing where the hub does not say."""
+    api = HfApi()
+    listed = api.list_models if kind == "model" else api.list_datasets
+    owner, _, base = name.rpartition("/")
+    try:
+        own = listed(author=owner, limit=1000) if owner else []
+        near = get_close_matches(name, {found.id for found in (*own, *listed(search=base, limit=20))}, n=3)
+    except (OSError, httpx.HTTPError):
+        return ""
+    return f" Did you mean {' or '.join(near)}?" if near else ""

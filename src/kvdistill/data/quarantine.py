@@ -1,0 +1,38 @@
+"""Where rows go that cannot be used."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from kvdistill.data.rows import BadRow, DataError
+from kvdistill.jsonfile import write_atomic
+
+
+def quarantine(bad: Sequence[BadRow], total: int, path: Path, max_share: float) -> str:
+    """Keep the rows that cannot be used as JSON lines ``{"where", "line", "reason", "text"}``, and stop where they are too many.
+
+    Args:
+        bad: the rows; where there are none, no file is written and that of an earlier run is removed.
+        total: rows of the data set, usable or not.
+        path: the quarantine file.
+        max_share: the largest share of ``total`` that is put up with (``data.max_bad_rows``).
+
+    Returns:
+        A sentence for whoever reads the log, empty where no row is bad.
+
+    Raises:
+        DataError: if the share is larger; the file is written all the same.
+    """
+    if not bad:
+        path.unlink(missing_ok=True)
+        return ""
+    rows = ({"where": row.where, "line": row.number, "reason": row.reason, "text": row.text} for row in bad)
+    write_atomic(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    first, *others = dict.fromkeys(row.where.rpartition(", ")[0] for row in bad)
+    counted = f"{len(bad)} of {total} rows of {first}{f' and {len(others)} more' if others else ''}"
+    if len(bad) > max_share * total:
+        raise DataError(
+            f"{counted} cannot be used: {len(bad) / total:.2%}, more than data.max_bad_rows = {max_share:g} allows. They are in {path} "
+            f"with line numbers and reasons. Repair them, or raise data.max_bad_rows. The first: {bad[0]}"
+        )
+    return f"{counted} cannot be used and were left out; they are in {path} with line numbers and reasons. The first: {bad[0]}"

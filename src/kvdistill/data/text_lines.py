@@ -1,0 +1,48 @@
+"""Lines of text: question, chain of thought and answer, told apart by marks."""
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from kvdistill.data.gsm8k import split_answer
+from kvdistill.data.rows import AnswerKind, Row, RowError
+from kvdistill.text import Example
+
+MARK = "||"
+
+_EQUATION = re.compile(r"<<[^<>]*>>")
+_SENTENCE_END = re.compile(r"(?<=[.!?])(?<!\b[MD]r\.)(?<!\bMrs\.)(?<!\bMs\.)\s+(?![a-z])")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextLines:
+    """Lines ``question||chain of thought #### answer``; the chain may be empty.
+
+    A chain of nothing but ``<<48/2=24>>`` is split into these; any other into sentences, which end with ``.``, ``!`` or ``?`` before
+    white space that no small letter follows (so ``8 p.m. to 10`` stays whole, as do ``Mr.``, ``Mrs.``, ``Ms.`` and ``Dr.``).
+
+    Source: https://arxiv.org/abs/2405.14838 (the form in which that work keeps GSM8k-Aug). Differs: sentences are ours.
+    """
+
+    kind: Literal["text"] = "text"
+    answers: AnswerKind = "auto"
+
+    def example(self, row: Row) -> Example:
+        """The example that a row holds.
+
+        Raises:
+            RowError: if a mark is missing, ``||`` stands twice, or there is no question or answer.
+        """
+        parts = row.text("text").split(MARK)
+        if len(parts) != 2:
+            raise RowError(
+                f"the line holds {MARK!r} {len(parts) - 1} times. Write it once, between question and chain of thought, or remove the row."
+            )
+        question = parts[0].strip()
+        if not question:
+            raise RowError(f"no question stands before {MARK!r}. Write it, or remove the row.")
+        trace, answer = split_answer(parts[1])
+        equations = tuple(_EQUATION.findall(trace))
+        whole = not _EQUATION.sub("", trace).strip()
+        steps = equations if whole else tuple(_SENTENCE_END.split(trace))
+        return Example(question=question, steps=steps, answer=answer, sample_id=row.sample_id)

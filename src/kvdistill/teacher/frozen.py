@@ -1,0 +1,148 @@
+"""A frozen teacher of the student's own tokenizer: another causal language model that reads the same tokens."""
+
+import json
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import zip_longest
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from kvdistill.capture import rotation
+from kvdistill.capture.attention import capturing, packable
+from kvdistill.capture.extract import Columns, extract
+from kvdistill.capture.sequence import explicit
+from kvdistill.kv import Geometry, ModelKV
+from kvdistill.text import Batch
+
+PARTS = {"normalizer": "normaliser", "pre_tokenizer": "pre-tokeniser", "model": "model"}
+"""What decides how a text is cut; padding, truncation, templates and the flags of added tokens do not."""
+
+
+@dataclass(frozen=True, eq=False)
+class FrozenTeacher:
+    """A causal language model whose cache is read and which never learns: its parameters stop asking for gradients.
+
+    It is no part of the student, so that it is neither trained nor saved with it, and follows each batch to its device.
+
+    Raises:
+        ValueError: if the model cannot be captured under a mask for each query and key.
+    """
+
+    model: PreTrainedModel
+    name: str
+    """Whose cache it is, for messages and reports."""
+    delimiters: tuple[int, int] | None = None
+    """Tokens round the chain of thought, for a teacher that was itself taught with them."""
+
+    def __post_init__(self) -> None:
+        packable(self.model)
+        self.model.requires_grad_(False)
+
+    def geometry(self) -> Geometry:
+        """The teacher's attention layers, with the rotations that they carry now (measured at the first call)."""
+        return rotation.geometry(self._measured)
+
+    @torch.no_grad()
+    def read(self, batch: Batch) -> ModelKV:
+        """The cache over the chain of thought, un-rotated, with the importance that the teacher's own attention gives.
+
+        It reads question, cue, chain of thought, prompt and answer in one call without its head, in evaluation mode. The student's
+        latent tokens are in none of these.
+
+        Raises:
+            ValueError: if a text is longer than the teacher's table of learned positions.
+        """
+        if self.model.device != batch.question.ids.device:
+            self.model.to(batch.question.ids.device)  # pyright: ignore[reportArgumentType]
+        self.geometry()  # measured before the call, since measuring puts a short text's frequencies back
+        sequence = explicit(batch, self.delimiters)
+        positions = sequence.positions()
+        self._require_room(positions)
+        width = positions.shape[1] - 1  # the last token of an answer predicts nothing
+        positions = positions[:, :width]
+        with rotation.evaluating(self.model), capturing(self.model) as call:
+            call.visible, call.query_positions, call.key_positions = sequence.visible()[:, None, :width, :width], positions, positions
+            self.model.base_model(
+                input_ids=sequence.ids[:, :width], attention_mask=call.visible, position_ids=positions, use_cache=False, kv_call=call
+            )
+        start, stop = sequence.span("cot", "teacher")
+        cot = Columns(start, stop, batch.cot.mask, positions[:, start:stop], batch.step_end)
+        return extract(call, self.geometry(), cot, sequence.answer_rows("teacher"), self.name)
+
+    @cached_property
+    def _measured(self) -> tuple[rotation.Measured, ...]:
+        return rotation.measure(self.model)
+
+    def _require_room(self, positions: Int[Tensor, "B S"]) -> None:
+        room: int | None = getattr(self.model.config, "max_position_embeddings", None)
+        if room is None or positions.shape[1] <= room or all(layer.positional != "learned" for layer in self._measured):
+            return
+        longest = int(positions.max()) + 1
+        if longest > room:
+            raise ValueError(
+                f"The teacher {self.name} has learned positions for {room} tokens, and a sample has {longest}. Leave samples beyond {room} "
+                "tokens out (max_length), or choose a teacher that reads further."
+            )
+
+
+def require_same_tokenizer(student: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase, name: str, added: Collection[str]) -> None:
+    """Refuse a teacher to whom the student's token ids mean something else, or who would cut a text differently.
+
+    ``added`` are the tokens that the student's side may have added (the latent ones); neither side needs to know them.
+
+    Raises:
+        ValueError: naming what differs first, and what to do.
+    """
+    if not (isinstance(student, PreTrainedTokenizerFast) and isinstance(teacher, PreTrainedTokenizerFast)):
+        raise ValueError(f"The tokenizers of student and teacher {name} can only be compared where both are fast (have a tokenizer.json).")
+    difference = _numbers_differ(student, teacher, added) or _cuts_differ(student, teacher)
+    if difference:
+        raise ValueError(
+            f"The teacher {name} has another tokenizer than the student: {difference}. Choose a teacher of the student's family, which "
+            "shares its tokenizer; teachers with other tokenizers are for the multi-teacher script."
+        )
+
+
+def require_vocabulary(model: PreTrainedModel, ids: Iterable[int], name: str) -> None:
+    """Refuse a teacher that has no embedding for one of the student's token ids.
+
+    Raises:
+        ValueError: naming the highest id.
+    """
+    rows, highest = len(model.get_input_embeddings().weight), max(ids, default=-1)  # pyright: ignore[reportArgumentType]
+    if highest >= rows:
+        raise ValueError(
+            f"The teacher {name} has embeddings for {rows} tokens, but the student's tokens go up to id {highest}. Choose a teacher that "
+            "was trained with the student's tokenizer."
+        )
+
+
+def _numbers_differ(student: PreTrainedTokenizerFast, teacher: PreTrainedTokenizerFast, added: Collection[str]) -> str:
+    ours, theirs = ({token: number for token, number in t.get_vocab().items() if token not in added} for t in (student, teacher))
+    if ours == theirs:
+        return ""
+    _, token = min((number, token) for token, number in ours.items() ^ theirs.items())
+    here, there = (f"number {known[token]}" if token in known else "unknown" for known in (ours, theirs))
+    return f"the token {token!r} is {here} to the student and {there} to the teacher"
+
+
+def _cuts_differ(student: PreTrainedTokenizerFast, teacher: PreTrainedTokenizerFast) -> str:
+    ours, theirs = (json.loads(t.backend_tokenizer.to_str()) for t in (student, teacher))
+    for part, words in PARTS.items():
+        here, there = ({name: value for name, value in (whole[part] or {}).items() if value} for whole in (ours, theirs))
+        for setting in [*here, *there]:  # one that is left out and one that is empty or off are the same
+            one, other = _first_unlike(here.get(setting), there.get(setting))
+            if one != other:
+                return f"the {words} differs in its {setting}, {one!r} for the student and {other!r} for the teacher"
+    return ""
+
+
+def _first_unlike(one: object, other: object) -> tuple[object, object]:
+    """The two, or where both are lists the first entries that differ."""
+    if not (isinstance(one, list) and isinstance(other, list)):
+        return one, other
+    return next(((a, b) for a, b in zip_longest(one, other) if a != b), (None, None))

@@ -1,0 +1,114 @@
+"""Checkpoints as folders: names, order, and what is never taken for whole."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from kvdistill.training.checkpoint import (
+    CARRIED,
+    checkpoint_name,
+    checkpoints,
+    keep_newest,
+    load_carried,
+    newest_checkpoint,
+    publish,
+    save_carried,
+    whole_or_not,
+)
+
+
+@pytest.mark.parametrize(
+    ("epoch", "step", "name"),
+    [(1.0, 3, "ep1"), (2.0, 6, "ep2"), (2 / 3, 2, "ep1-step2"), (4 / 3, 4, "ep2-step4"), (2 - 1e-9, 10**9 - 1, "ep2-step999999999")],
+)
+def test_a_checkpoint_name_by_hand(epoch: float, step: int, name: str) -> None:
+    assert checkpoint_name(epoch, step) == f"checkpoint-{name}"
+
+
+def checkpoint(folder: Path, name: str, step: int) -> Path:
+    (folder / name).mkdir(parents=True)
+    (folder / name / "trainer_state.json").write_text(json.dumps({"global_step": step}))
+    return folder / name
+
+
+def test_the_newest_checkpoint_is_found_by_its_state_not_its_name(tmp_path: Path) -> None:
+    assert newest_checkpoint(tmp_path) is None
+    checkpoint(tmp_path, "checkpoint-ep10", 30)
+    newest = checkpoint(tmp_path, "checkpoint-ep9-step31", 31)
+    checkpoint(tmp_path, ".checkpoint-ep11.partial", 99)
+    checkpoint(tmp_path, ".checkpoint-ep12.older", 99)
+    (tmp_path / "checkpoint-ep99").mkdir()
+    assert newest_checkpoint(str(tmp_path)) == newest
+
+
+def test_only_the_newest_are_kept(tmp_path: Path) -> None:
+    for name, step in (("checkpoint-ep1", 9), ("checkpoint-ep2", 8), ("checkpoint-ep3", 10)):
+        checkpoint(tmp_path, name, step)
+    keep_newest(tmp_path, None)
+    assert len(checkpoints(tmp_path)) == 3
+    keep_newest(tmp_path, 2)
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint-ep1", "checkpoint-ep3"}
+
+
+def test_publishing_puts_the_new_in_the_place_of_the_old(tmp_path: Path) -> None:
+    checkpoint(tmp_path, "checkpoint-ep1", 1)
+    partial = checkpoint(tmp_path, ".checkpoint-ep1.partial", 2)
+    publish(partial, tmp_path / "checkpoint-ep1")
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-ep1"]
+    assert json.loads((tmp_path / "checkpoint-ep1" / "trainer_state.json").read_text()) == {"global_step": 2}
+
+
+def test_what_is_carried_comes_back_as_it_was(tmp_path: Path) -> None:
+    tensors = {"step/weight": torch.tensor(0.1, dtype=torch.float64), "terms/kv": torch.tensor([1.5, 2.0])}
+    save_carried(tmp_path, tensors, {"epoch": 1, "cursor": {"line": 3}})
+    found, place = load_carried(tmp_path)
+    assert found.keys() == tensors.keys()
+    assert all(torch.equal(found[name], tensors[name]) for name in tensors)
+    assert place == {"epoch": 1, "cursor": {"line": 3}}
+    save_carried(tmp_path, {}, None)
+    assert load_carried(tmp_path) == ({}, None)
+    (tmp_path / CARRIED).unlink()
+    with pytest.raises(ValueError, match=r"holds no carried\.safetensors, so training cannot go on from it: it serves as model\.name"):
+        load_carried(tmp_path)
+
+
+FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+import torch
+from kvdistill.training.checkpoint import save_carried, whole_or_not
+folder = Path(sys.argv[1])
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+partial, final = folder / ".checkpoint-ep2.partial", folder / "checkpoint-ep2"
+partial.mkdir()
+big = torch.zeros(100_000)
+try:
+    with whole_or_not(partial, final, True):
+        save_carried(partial, {"big": big}, None) if sys.argv[2] == "safetensors" else torch.save(big, partial / "big.pt")
+except OSError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "torch"])
+def test_a_full_disk_leaves_the_checkpoint_before_it_and_says_so(tmp_path: Path, kind: str) -> None:
+    """A limit on the size of files stands in for the disk: the operating system refuses the write as it would."""
+    checkpoint(tmp_path, "checkpoint-ep1", 1)
+    done = subprocess.run([sys.executable, "-c", FULL_DISK, str(tmp_path), kind], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert f"{tmp_path / 'checkpoint-ep2'} could not be written" in done.stdout
+    assert f"{tmp_path / 'checkpoint-ep1'} is whole" in done.stdout
+    assert "then run the same command with --resume" in done.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-ep1"]
+
+
+def test_other_processes_do_not_remove_what_the_first_one_writes(tmp_path: Path) -> None:
+    partial = checkpoint(tmp_path, ".checkpoint-ep1.partial", 1)
+    with pytest.raises(OSError, match="there is no earlier one"), whole_or_not(partial, tmp_path / "checkpoint-ep1", False):
+        raise OSError("disk quota exceeded")
+    assert partial.is_dir()
