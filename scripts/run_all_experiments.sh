@@ -38,6 +38,7 @@ PRECISION=${PRECISION:-} # bf16, fp16 or float32; empty: bf16 on a GPU that has 
 # Empty: what is said behind; with EMBEDDED, what experiments/configs/e*.toml say.
 EPOCHS=${EPOCHS:-}                               # 10
 MAX_STEPS=${MAX_STEPS:-}                         # as many as the epochs have
+WARM_STEPS=${WARM_STEPS:-}                       # with EMBEDDED, of the explicit chains of thought that the others start from: MAX_STEPS
 BATCH_SIZE=${BATCH_SIZE:-}                       # 16
 GRADIENT_ACCUMULATION=${GRADIENT_ACCUMULATION:-} # until 128 examples make a step
 LR=${LR:-}                                       # 5e-4
@@ -119,7 +120,10 @@ start_options() {
   if [ "$1" != cot ]; then
     newest=$(sed -n 's/^checkpoint: *//p' "$warm/TRAINING_COMPLETED.txt" 2>/dev/null) || return 1
     START+=(--model_name "$warm/$newest")
-  elif [ "$EMBEDDED" = gpt2 ]; then
+    return
+  fi
+  [ -z "$WARM_STEPS" ] || START+=(--max_steps "$WARM_STEPS")
+  if [ "$EMBEDDED" = gpt2 ]; then
     START+=(--model.config '{"model_type": "gpt2", "n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 128}')
   fi
 }
