@@ -69,6 +69,20 @@ venv_is_ours() {
     [ "$("$VENV_PYTHON" -c 'import pip, sys; print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null)" = "$PYTHON_VERSION" ]
 }
 
+# A linked folder is emptied only where the environment in it was made for this very place.
+refuse_foreign_link() {
+  if [ -L .venv ] && [ -n "$(ls -A .venv/ 2>/dev/null)" ] && ! grep -qF "$ROOT/.venv/" .venv/bin/pip 2>/dev/null; then
+    die ".venv is a link to $(readlink .venv), and what lies there was not made for $ROOT; setting up would delete it." \
+      "Remove the link (rm .venv), or point it to an empty folder (ln -sfn /scratch/me/kvdistill-venv .venv), and run bash setup.sh again."
+  fi
+}
+
+# Two set-ups at once would tear each other's packages apart.
+be_alone() {
+  exec 9>logs/setup.lock
+  ! command -v flock >/dev/null || flock -n 9 || die "Another setup.sh is running in $ROOT: wait until it has ended."
+}
+
 # stage NAME COMMAND...: one line of progress; everything else goes to the log.
 stage() {
   local name=$1 start=$SECONDS
@@ -136,7 +150,9 @@ main() {
     echo "kvdistill is set up."
     return
   fi
+  be_alone
   require_venv_module
+  refuse_foreign_link
   echo "Setting up kvdistill in $ROOT (Python $PYTHON_VERSION); details in $LOG"
   date >"$LOG"
   rm -f "$STAMP"

@@ -1,5 +1,6 @@
 """Set-up and re-execution, run for real in a folder whose name holds a space; only pip and the machine's programs are stood in for."""
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -103,6 +104,31 @@ def test_the_second_run_is_quiet_and_quick(clone: Clone) -> None:
     run = clone.setup()
     assert time.monotonic() - start < 3
     assert (run.returncode, run.stdout, run.stderr) == (0, "kvdistill is set up.\n", "")
+    assert clone.calls() == []
+
+
+def test_an_environment_behind_a_link_is_not_emptied(clone: Clone) -> None:
+    elsewhere = clone.root.parent / "elsewhere"
+    (elsewhere / "bin").mkdir(parents=True)
+    (elsewhere / "bin" / "pip").write_text("#!/another/project/.venv/bin/python")
+    (clone.root / ".venv").symlink_to(elsewhere)
+    run = clone.setup()
+    assert run.returncode == 1
+    assert f".venv is a link to {elsewhere}, and what lies there was not made for {clone.root}; setting up would delete it." in run.stderr
+    assert (elsewhere / "bin" / "pip").is_file()
+    shutil.rmtree(elsewhere / "bin")
+    assert clone.setup().returncode == 0, "an empty folder may be filled"
+
+
+def test_two_set_ups_at_once_do_not_get_in_each_others_way(clone: Clone) -> None:
+    if shutil.which("flock") is None:
+        pytest.skip("no flock here: two set-ups cannot be told apart")
+    (clone.root / "logs").mkdir()
+    with (clone.root / "logs" / "setup.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        run = clone.setup()
+    assert (run.returncode, run.stdout) == (1, "")
+    assert f"Another setup.sh is running in {clone.root}: wait until it has ended." in run.stderr
     assert clone.calls() == []
 
 

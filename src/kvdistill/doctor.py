@@ -270,7 +270,7 @@ CHECKS = {
     "hub cache": Check(_cache, f"the download of a 7B model: it wants {size_text(WEIGHTS_7B / 2)} in a folder that can be written."),
     "outputs/": Check(_writable, "runs, or many checkpoints of one: see outputs/ above."),
     "logs/": Check(_writable, "jobs that write their logs there: see logs/ above."),
-    "attention": Check(_attention, "attention = 'flash_attention_2': see attention above."),
+    "attention": Check(_attention, "flash-attn in other programs: see attention above. Training uses sdpa or eager."),
     "SLURM": Check(_slurm, "sbatch scripts: there is no SLURM here; bash runs them on this machine."),
     "processes": Check(_distributed, "distributed training: see processes above."),
     "/dev/shm": Check(_shared_memory, "several loader processes: they pass batches through /dev/shm."),

@@ -56,12 +56,12 @@ def drawn(stream: Stream, num: int, epoch: int = 0, first: int = 0) -> list[Stre
 def one_pass(source: Source, size: int, least: int = 1) -> list[list[str]]:
     """The batches of the first pass."""
     stream, batches = Stream(source, size, 0, least=least), []
-    for number in range(10**6):
+    for number in range(len(source.samples) + 1):
         batch = stream[Ticket(0, number)]
         if batch.place.window and batch.place.cursor is None:
-            break
+            return batches
         batches.append(ids(batch))
-    return batches
+    raise AssertionError("a pass does not end")
 
 
 lengths_of = st.lists(st.integers(1, 30), min_size=1, max_size=260)

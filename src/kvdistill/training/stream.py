@@ -144,7 +144,7 @@ class Stream(Dataset[StreamBatch]):
                 self._require_enough(number)
             if after is None and cursor is None and len(samples) < self.least * self.ranks.size:
                 return
-            window, cursor, taken = window, after, 0
+            window, cursor, taken = window + 1, after, 0
 
     def _require_enough(self, number: int) -> None:
         """A pass may fall a little short of its epoch, by rows that were left out, and then begins again; but not by much."""
