@@ -66,6 +66,8 @@ class RunRecord(JsonFile):
     """How often the run was interrupted and taken up again."""
     processes: int = 1
     """How many processes shared out each batch."""
+    data: str | None = None
+    """Fingerprint of the training samples as token ids; None where they are streamed."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,7 @@ from kvdistill.provenance import record_of
 from kvdistill.record import EvaluationRecord, RunRecord
 from kvdistill.reporting.report import write_report
 from kvdistill.run_folder import Start, alone, clear, complete, look, summary
-from kvdistill.samples import Samples, SampleStream, require_files
+from kvdistill.samples import Samples, SampleStream, fingerprint, require_files
 from kvdistill.students import build_student, outside_teacher, resumed_student
 from kvdistill.text import Encoded
 from kvdistill.training.arguments import training_arguments
@@ -88,6 +88,7 @@ def train(config: RunConfig, command: str | None = None) -> Trained:
         ranks.wait()  # nobody looks any more
         run = _prepare(config, args, ranks, start, command)
         trainer = _trainer(run)
+        run.record = replace(run.record, data=_same_data(run, trainer.train_dataset))
         if ranks.rank == 0:
             clear(start)
             run.record.write(run.folder / "run.json")
@@ -97,6 +98,21 @@ def train(config: RunConfig, command: str | None = None) -> Trained:
         ranks.wait()
         evaluations = _finish(run, trainer, clock) if ranks.rank == 0 else ()
     return Trained(run.model, run.folder, evaluations)
+
+
+def _same_data(run: Run, data: Any) -> str | None:
+    """The fingerprint of the training data, if it is the one that an interrupted run was begun with.
+
+    Raises:
+        ValueError: if it is another.
+    """
+    found, before = None if isinstance(data, Stream) else fingerprint(data), run.start.before
+    if run.start.checkpoint is not None and before is not None and before.data != found:
+        raise ValueError(
+            f"The training data is not what {run.folder} was begun with: its rows, or how they become tokens, have changed. Put the old "
+            f"data back, or begin a new run from {run.start.checkpoint} (--model_name)."
+        )
+    return found
 
 
 def _train(trainer: LatentTrainer, start: Start) -> None:

@@ -40,3 +40,9 @@ def test_nothing_bad_leaves_no_file(tmp_path: Path) -> None:
     quarantine(BAD, 200, path, 0.01)
     assert quarantine([], 5, path, 0.01) == ""
     assert list(tmp_path.iterdir()) == []
+
+
+def test_half_a_surrogate_pair_is_kept_too(tmp_path: Path) -> None:
+    path = tmp_path / "quarantine.jsonl"
+    quarantine([BadRow("x.json, item 1", 1, "no text.", '"\ud800"')], 200, path, 0.01)
+    assert json.loads(path.read_text(encoding="utf-8"))["text"] == '"\ud800"'

@@ -215,6 +215,18 @@ def test_a_finished_run_and_another_run_are_left_alone(given: dict[str, str], tm
     assert "holds an unfinished run (--resume goes on with it)" in bad(given, output, "--epochs", "1")
 
 
+def test_a_run_does_not_go_on_with_other_rows(given: dict[str, str], tmp_path: Path) -> None:
+    lines = Path(given["train_file"]).read_text().splitlines()
+    more = (*rows(tmp_path / "train.jsonl", *lines), "--epochs", "1", "--resume")
+    train(config(given, tmp_path / "run", *more))
+    (tmp_path / "run" / "TRAINING_COMPLETED.txt").unlink()
+    rows(tmp_path / "train.jsonl", *lines[1:], lines[0])
+    assert "The training data is not what" in bad(given, tmp_path / "run", *more)
+    rows(tmp_path / "train.jsonl", *lines)
+    train(config(given, tmp_path / "run", *more))
+    assert (tmp_path / "run" / "TRAINING_COMPLETED.txt").is_file()
+
+
 def test_bad_rows_are_reported_at_the_end(given: dict[str, str], tmp_path: Path) -> None:
     lines = Path(given["train_file"]).read_text().splitlines()
     more = rows(tmp_path / "damaged.jsonl", *lines[:20], '{"question": "q"}', *lines[20:])

@@ -27,7 +27,8 @@ def quarantine(bad: Sequence[BadRow], total: int, path: Path, max_share: float) 
         path.unlink(missing_ok=True)
         return ""
     rows = ({"where": row.where, "line": row.number, "reason": row.reason, "text": row.text} for row in bad)
-    write_atomic(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    write_atomic(path, text.encode("utf-8", "backslashreplace").decode())  # halves of surrogate pairs, which JSON can spell
     first, *others = dict.fromkeys(row.where.rpartition(", ")[0] for row in bad)
     counted = f"{len(bad)} of {total} rows of {first}{f' and {len(others)} more' if others else ''}"
     if len(bad) > max_share * total:
