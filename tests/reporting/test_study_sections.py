@@ -33,8 +33,8 @@ def test_accuracy_has_its_interval_and_every_seed(tmp_path: Path, write_study: A
     # E4: mean 0.6, sd 0.1, t 12.706: half an interval is 0.8985, over two seeds each.
     write_study(tmp_path, {"E1": [0.4, 0.5], "E4": [0.6, 0.7], "direct": [0.2]})
     said = lines(study_sections.accuracy(study(tmp_path), tmp_path / "figures" / "study_"))
-    assert "E1 2 45.0 % -18.5–108.5 % – – 7.5 400" in said
-    assert "E4 2 65.0 % 1.5–128.5 % +20.0 [+20.0, +20.0] 7.5 400" in said
+    assert "E1 2 45.0 % 0.0–100.0 % – – 7.5 400" in said
+    assert "E4 2 65.0 % 1.5–100.0 % +20.0 [+20.0, +20.0] 7.5 400" in said
     assert "direct 1 20.0 % – -20.0 – 7.5 400" in said
     assert "accuracy in % seed 0 seed 1" in said and "E4 60.0 70.0" in said and "direct 20.0 –" in said
     assert (tmp_path / "figures" / "study_accuracy.png").is_file()

@@ -131,11 +131,11 @@ def _cell(estimate: Estimate, seed: int) -> str:
 
 
 def _share(row: Row, name: str) -> list[str]:
-    """Mean and interval in percent."""
+    """Mean and interval of a share in percent; what of Student's interval lies outside the scale is cut off."""
     estimate = row.measures.get(name)
     if estimate is None:
         return ["–", "–"]
-    interval = "–" if estimate.low is None or estimate.high is None else f"{100 * estimate.low:.1f}–{percent(estimate.high)}"
+    interval = "–" if estimate.low is None or estimate.high is None else f"{100 * max(0.0, estimate.low):.1f}–{percent(min(1.0, estimate.high))}"
     return [percent(estimate.mean), interval]
 
 
