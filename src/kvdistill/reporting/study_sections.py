@@ -135,8 +135,9 @@ def _share(row: Row, name: str) -> list[str]:
     estimate = row.measures.get(name)
     if estimate is None:
         return ["–", "–"]
-    interval = "–" if estimate.low is None or estimate.high is None else f"{100 * max(0.0, estimate.low):.1f}–{percent(min(1.0, estimate.high))}"
-    return [percent(estimate.mean), interval]
+    if estimate.low is None or estimate.high is None:
+        return [percent(estimate.mean), "–"]
+    return [percent(estimate.mean), f"{100 * max(0.0, estimate.low):.1f}–{percent(min(1.0, estimate.high))}"]
 
 
 def _points(row: Row, name: str, signed: bool = True) -> list[str]:
