@@ -47,6 +47,13 @@ def test_a_run_that_ends_at_nothing_never_got_anywhere() -> None:
     assert steps_to_90(Curve(method="E1", steps=[10, 20, 30], accuracy=[0.2, 0.95, 1.0])) == 20
 
 
+def test_where_the_teacher_cannot_reason_it_is_said(tmp_path: Path, write_study: Any) -> None:
+    write_study(tmp_path / "a", {"E1": [0.2], "direct": [0.14, 0.15], "explicit CoT": [0.15, 0.16]})
+    write_study(tmp_path / "b", {"E1": [0.2], "direct": [0.14, 0.15], "explicit CoT": [0.9, 0.16]})
+    assert record(tmp_path / "a").warnings[0].startswith("The explicit chain of thought answers 15.5 % right and a direct answer 14.5 %")
+    assert not any("nothing to distil" in line for line in record(tmp_path / "b").warnings)
+
+
 def test_two_evaluations_are_no_curve(tmp_path: Path, write_study: Any) -> None:
     write_study(tmp_path, {"E2": [0.4, 0.5], "E4": [0.5, 0.6], "E3": [0.5, 0.6]}, {"E2": (0.5, 1.0)})
     study = record(tmp_path)

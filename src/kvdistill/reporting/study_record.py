@@ -91,7 +91,7 @@ class StudyRecord:
     unlike: bool
     """True where runs that a claim rests on differ in what should be equal."""
     warnings: list[str]
-    """Options and states of the code that differ, a sentence each."""
+    """A teacher that cannot reason itself; options and states of the code that differ: a sentence each."""
     notes: list[str]
     """What does not count and why, a sentence each."""
     runs: list[RunLine]
@@ -130,7 +130,7 @@ def summarise(study: Study, delta: float) -> StudyRecord:
         claims=judge_claims(measured, deltas(claimed, delta)),
         less_spread=_less_spread(measured),
         unlike=bool(differences(claimed)),
-        warnings=differences(counting) + _states_of_code(counting),
+        warnings=_nothing_to_distil(measured, delta) + differences(counting) + _states_of_code(counting),
         notes=study.notes,
         runs=[_line(run) for run in study.runs],
     )
@@ -186,6 +186,19 @@ def _row(name: str, runs: Sequence[Run], measured: Values) -> Row:
         spread_high=spread.high if spread else None,
         curves={run.record.seed: run.curve for run in own if run.state == "counts" and run.curve is not None},
     )
+
+
+def _nothing_to_distil(measured: Values, delta: float) -> list[str]:
+    """Said where the explicit chain of thought, which is what is distilled, answers no better than nothing at all."""
+    explicit, direct = (measured[name].get("accuracy", {}) for name in ("explicit CoT", "direct"))
+    seeds = sorted(explicit.keys() & direct.keys())
+    if not seeds or float(np.mean([explicit[seed] - direct[seed] for seed in seeds])) >= delta:
+        return []
+    said, guessed = (100 * float(np.mean([values[seed] for seed in seeds])) for values in (explicit, direct))
+    return [
+        f"The explicit chain of thought answers {said:.1f} % right and a direct answer {guessed:.1f} %: there is nothing to distil, and "
+        "the comparisons say nothing about the methods. Train the explicit reference longer (WARM_STEPS, EPOCHS) or choose another model."
+    ]
 
 
 def _states_of_code(runs: Sequence[Run]) -> list[str]:
