@@ -124,7 +124,8 @@ start_options() {
   fi
   [ -z "$WARM_STEPS" ] || START+=(--max_steps "$WARM_STEPS")
   if [ "$EMBEDDED" = gpt2 ]; then
-    START+=(--model.config '{"model_type": "gpt2", "n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 128}')
+    START+=(--model.config '{"model_type": "gpt2", "n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 128, "initializer_range": 0.06,
+      "attn_pdrop": 0, "resid_pdrop": 0, "embd_pdrop": 0}')
   fi
 }
 

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kvdistill.data.chain import Chain
@@ -82,11 +82,12 @@ def test_a_number_survives_extraction(value: float) -> None:
 
 
 @given(st.text(max_size=30))
+@example("?00")
 def test_the_canonical_form_is_stable(text: str) -> None:
     form = canonical(text)
     assert form is None or canonical(form) == form
 
 
 def test_every_answer_of_the_parcel_task_is_itself() -> None:
-    for example in Chain().make(20, "test", 0):
-        assert same(f" {example.answer} .", example.answer)
+    for problem in Chain().make(20, "test", 0):
+        assert same(f" {problem.answer} .", problem.answer)

@@ -34,7 +34,8 @@ def canonical(answer: str) -> str | None:
     Only the first line with text counts. A number that stands first makes the answer a number; otherwise it is the words, in lower
     case, without closing punctuation. None where there is no text.
     """
-    return leading_number(_line(answer)) or _words(answer)
+    words = _words(answer)
+    return leading_number(_line(answer)) or (words and leading_number(words)) or words
 
 
 def same(said: str, wanted: str) -> bool:
