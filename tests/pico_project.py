@@ -59,7 +59,9 @@ def copied(root: Path, python: Path) -> Project:
     return Project(root)
 
 
-SBATCH = f"""#!{sys.executable} -I
+SBATCH = f"""#!/bin/sh
+'''exec' "{sys.executable}" -I "$0" "$@"
+' '''
 import argparse, os, pathlib, shutil, subprocess, sys, tempfile
 
 parser = argparse.ArgumentParser(allow_abbrev=False)
