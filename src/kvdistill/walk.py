@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from kvdistill.config import changed, load, parse
+from kvdistill.config import SyntheticData, changed, load, parse
 from kvdistill.data import collate
 from kvdistill.kv import Geometry, LossOutput, ModelKV
 from kvdistill.latent.reasoner import LatentReasoner
@@ -51,7 +51,10 @@ def walk(path: str | None, overrides: list[str]) -> LossOutput:
         raise ValueError(f"training.task is {config.training.task!r}, so there is no latent walk to show. Set --training.task latent.")
     torch.manual_seed(config.training.seed)
     size = config.training.batch_size
-    found = station("text", lambda: examples(config.data.train).examples[:size], _first)
+    train = config.data.train
+    if isinstance(train, SyntheticData):
+        train = train.model_copy(update={"num": min(train.num, size)})  # no more is made than is walked
+    found = station("text", lambda: examples(train).examples[:size], _first)
     model = station("student", lambda: to_device(build_student(config)), _described)
     samples = Samples(config.data, model, Path(config.training.output_dir))  # writes nothing there: that is for what reads data sets
     batch = station("data", lambda: collate(samples.usable(found), pad_id(model)).to(model.device), _lengths)

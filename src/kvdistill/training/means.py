@@ -28,17 +28,19 @@ class Means:
 
     def take(self, ranks: Ranks) -> dict[str, float]:
         """The means over all processes, by name; counting starts anew."""
-        totals = ranks.totals({name: (float(value), self.weights[name]) for name, value in self.sums.items()})
+        totals = self._totals(ranks)
         self.sums, self.weights = {}, {}
         return {name: value / weight for name, (value, weight) in totals.items()}
 
     def state(self, ranks: Ranks) -> dict[str, Float[Tensor, " 2"]]:
         """Sum and weight of each name over all processes."""
-        totals = ranks.totals({name: (float(value), self.weights[name]) for name, value in self.sums.items()})
-        return {name: torch.tensor(pair, dtype=torch.float64) for name, pair in totals.items()}
+        return {name: torch.tensor(pair, dtype=torch.float64) for name, pair in self._totals(ranks).items()}
 
     def load_state(self, state: Mapping[str, Float[Tensor, " 2"]], ranks: Ranks, device: torch.device | str = "cpu") -> None:
         """Go on from what ``state`` gave; the first process holds it for all."""
         held = state if ranks.rank == 0 else {}
         self.sums = {name: pair[0].float().to(device) for name, pair in held.items()}
         self.weights = {name: float(pair[1]) for name, pair in held.items()}
+
+    def _totals(self, ranks: Ranks) -> dict[str, tuple[float, float]]:
+        return ranks.totals({name: (float(value), self.weights[name]) for name, value in self.sums.items()})
