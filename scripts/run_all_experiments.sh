@@ -180,15 +180,29 @@ incomplete() {
   done
 }
 
+# stop_lanes PID...: end the lanes and all that they have started; it returns when nothing of them runs any more.
+stop_lanes() {
+  local pid tries
+  trap '' INT TERM
+  for pid; do kill -- "-$pid" 2>/dev/null || true; done
+  for pid; do
+    for ((tries = 0; tries < 200; tries++)); do
+      kill -0 -- "-$pid" 2>/dev/null || continue 2
+      sleep 0.1
+    done
+    kill -KILL -- "-$pid" 2>/dev/null || true
+  done
+}
+
 # Each lane is a process group of its own, so that a signal to this script ends all that it has started.
 run_lanes() {
   local number pid lanes=() status=0
+  trap 'stop_lanes $(jobs -p); echo "Stopped. The same command goes on from here."; exit 130' INT TERM
   set -m
   for ((number = 0; number < JOBS; number++)); do
     lane "$number" &
     lanes+=("$!")
   done
-  trap 'kill -- "${lanes[@]/#/-}" 2>/dev/null; echo "Stopped. The same command goes on from here."; exit 130' INT TERM
   for pid in "${lanes[@]}"; do wait "$pid" || status=$?; done
   set +m
   trap - INT TERM

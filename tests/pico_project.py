@@ -16,6 +16,7 @@ SYSTEM = "/usr/bin:/bin"
 CLERK = """#!/usr/bin/env bash
 # Writes down the command line, and leaves of a run what other runs ask for; E2 fails where FAIL says how far it comes.
 case $1 in -c) exit ;; *analyze_results.py) echo "REPORT ${*:2}"; exit ;; esac
+trap 'sleep 0.5; exit 1' TERM # as a training run does, it takes a moment to end
 printf '%s\\n' "$@" "" >>"$CALLS"
 folder=; for word; do [ "$before" != --output_dir ] || folder=$word; before=$word; done
 sleep "${SLEEP:-0}" && mkdir -p "$folder"
