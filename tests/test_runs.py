@@ -118,14 +118,15 @@ def test_answers_are_kept_one_a_line(tiny: Path, tmp_path: Path, monkeypatch: py
 def test_a_folder_with_a_run_is_not_written_over_unless_asked(tiny: Path) -> None:
     quick = ("--training.epochs", "1", "--evaluation.modes", "[]")
     done = train(tiny_run(tiny, "--training.epochs", "2", "--evaluation.modes", '["direct"]'))
-    (done.folder / "notes.txt").write_text("mine")
+    for name in ("notes.txt", "quarantine_validation.jsonl"):
+        (done.folder / name).write_text("mine")
     with pytest.raises(
         ValueError, match=r"run already holds a finished run: choose another --training\.output_dir, or say --training\.overwrite true\."
     ):
         train(tiny_run(tiny, *quick))
     train(tiny_run(tiny, *quick, "--training.overwrite", "true"))
     assert {path.name for path in done.folder.glob("checkpoint-*")} == {"checkpoint-ep1"}, "the older run's second epoch is gone"
-    assert not list(done.folder.glob("evaluation_*"))
+    assert not list(done.folder.glob("evaluation_*")) + list(done.folder.glob("quarantine_*"))
     assert (done.folder / "notes.txt").read_text() == "mine"
 
 

@@ -65,8 +65,8 @@ def windows(stream: SampleStream, size: int) -> Iterator[tuple[list[Encoded], An
             return
 
 
-def streamed(samples: Samples, data: FileData | HubData, size: int = 7, writes: bool = True) -> tuple[Encoded, ...]:
-    stream = samples.stream(data, resumed=False, writes=writes)
+def streamed(samples: Samples, data: FileData | HubData, size: int = 7) -> tuple[Encoded, ...]:
+    stream = samples.stream(data)
     return tuple(each for found, _ in windows(stream, size) for each in found)
 
 
@@ -95,10 +95,16 @@ def test_too_large_a_share_of_bad_rows_stops_the_run_and_is_kept(model: LatentRe
 
 def test_the_quarantine_of_an_earlier_run_goes(model: LatentReasoner, tmp_path: Path) -> None:
     data = file(write(tmp_path / "rows.jsonl", bad=(3,)))
-    of(model, tmp_path, data).read(data, "validation")
+    samples = of(model, tmp_path, data)
+    samples.read(data, "validation")
     assert kept(tmp_path, "validation")
     write(tmp_path / "rows.jsonl")
-    of(model, tmp_path, data).read(data, "validation")
+    samples.read(data, "validation")
+    assert not list((tmp_path / "run").iterdir())
+    write(tmp_path / "rows.jsonl", bad=(3,))
+    streamed(samples, data)
+    samples.read(data, "test")
+    samples.forget()
     assert not list((tmp_path / "run").iterdir())
 
 
@@ -155,11 +161,11 @@ def test_streamed_samples_are_those_of_the_whole_file(
     rows = file(write(folder / "rows.jsonl", num, tuple(bad), tuple(long - bad)), limit=data.draw(st.none() | st.integers(1, 30)))
     samples = of(model, folder, rows, max_bad_rows=1.0)
     wanted = samples.read(rows)
-    read = list(windows(samples.stream(rows, resumed=False, writes=True), size))
+    read = list(windows(samples.stream(rows), size))
     assert tuple(each for found, _ in read for each in found) == wanted
     assert all(len(found) == size for found, _ in read[:-1]), "only the last window may be short"
     cut = data.draw(st.integers(0, len(read) - 1))
-    again = samples.stream(rows, resumed=True, writes=True)
+    again = samples.stream(rows)
     for index in range(cut + 1, len(read)):
         assert again(read[index - 1][1], size) == read[index]
 
@@ -168,13 +174,11 @@ def test_what_a_stream_leaves_out_is_kept_once(model: LatentReasoner, tmp_path: 
     """However often windows and passes meet it, also in a run that goes on."""
     data = file(write(tmp_path / "rows.jsonl", bad=(3, 8), long=(5,)))
     samples = of(model, tmp_path, data)
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "quarantine_train.jsonl").write_text('{"where": "of an earlier run", "reason": ""}\n')
-    stream = samples.stream(data, resumed=False, writes=True)
+    stream = samples.stream(data)
     assert stream.report() == ""
     for _ in range(2):
         list(windows(stream, 3))
-    list(windows(samples.stream(data, resumed=True, writes=True), 4))
+    list(windows(samples.stream(data), 4))
     rows = kept(tmp_path)
     assert [each["where"] for each in rows] == [f"{tmp_path / 'rows.jsonl'}, line 4", "rows:6", f"{tmp_path / 'rows.jsonl'}, line 9"]
     assert [each["line"] for each in rows] == [4, None, 9]
@@ -191,17 +195,15 @@ def test_a_torn_line_of_the_quarantine_is_written_again(model: LatentReasoner, t
     whole = path.read_bytes()
     for cut in (len(whole) - 1, len(whole) - 30, 10, 0):
         path.write_bytes(whole[:cut])
-        list(windows(samples.stream(data, resumed=True, writes=True), 5))
+        list(windows(samples.stream(data), 5))
         assert path.read_bytes() == whole
 
 
 def test_other_processes_read_and_write_nothing(model: LatentReasoner, tmp_path: Path) -> None:
     data = file(write(tmp_path / "rows.jsonl", bad=(3, 8)))
-    assert len(streamed(of(model, tmp_path, data), data, writes=False)) == 18
+    other = replace(of(model, tmp_path, data), first=False)
+    assert len(streamed(other, data)) == 18
     assert not (tmp_path / "run").exists()
-    streamed(of(model, tmp_path, data), data)
-    of(model, tmp_path, data).stream(data, resumed=False, writes=False)
-    assert len(kept(tmp_path)) == 2, "and delete nothing"
 
 
 @pytest.mark.parametrize(("num", "bad", "stops"), [(20, 1, True), (100, 1, False), (100, 2, True), (1200, 10, False), (1200, 13, True)])
@@ -221,8 +223,8 @@ def test_the_share_is_not_that_of_a_few_rows_behind_a_cut(model: LatentReasoner,
     """A run that goes on near the end of a pass has not met the good rows before, and a second pass starts anew."""
     data = file(write(tmp_path / "rows.jsonl", 200, (198,)))
     samples = of(model, tmp_path, data, max_bad_rows=0.01)
-    (_, cursor), *_ = windows(samples.stream(data, resumed=False, writes=True), 190)
-    rest = samples.stream(data, resumed=True, writes=True)
+    (_, cursor), *_ = windows(samples.stream(data), 190)
+    rest = samples.stream(data)
     assert len(rest(cursor, 50)[0]) == 9
     for _ in range(3):
         list(windows(rest, 60))
@@ -247,7 +249,7 @@ def test_windows_of_bad_rows_alone_are_passed_over(model: LatentReasoner, tmp_pa
 
 def test_a_worker_reads_and_keeps_as_the_run_itself_does(model: LatentReasoner, tmp_path: Path) -> None:
     data = file(write(tmp_path / "rows.jsonl", bad=(3, 8)))
-    stream = of(model, tmp_path, data).stream(data, resumed=False, writes=True)
+    stream = of(model, tmp_path, data).stream(data)
     (found,) = DataLoader([0], collate_fn=lambda _: stream(None, 50)[0], num_workers=1)
     assert tuple(found) == of(model, tmp_path / "other", data).read(data)
     assert stream.report().startswith("2 rows of the stream were left out")

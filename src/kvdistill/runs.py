@@ -33,7 +33,7 @@ from kvdistill.training.checkpoint import newest_checkpoint
 from kvdistill.training.means import TERMS
 from kvdistill.training.ranks import Ranks
 from kvdistill.training.sampler import RankBatches
-from kvdistill.training.stream import Stream, StreamBatch, Tickets
+from kvdistill.training.stream import Stream, StreamBatch, Tickets, own_words
 from kvdistill.training.trainer import LatentTrainer
 
 
@@ -123,6 +123,8 @@ def _train(trainer: LatentTrainer, start: Start) -> None:
             f"{start.checkpoint} holds a file that is more than plain tensors ({str(error).splitlines()[0]}), and nothing else is ever "
             "loaded. Delete the checkpoint to go on from the one before it."
         ) from error
+    except (ValueError, OSError) as error:
+        raise ValueError(own_words(error)) from error
 
 
 def _prepare(config: RunConfig, args: TrainingArguments, ranks: Ranks, start: Start, command: str | None) -> Run:
@@ -139,7 +141,9 @@ def _prepare(config: RunConfig, args: TrainingArguments, ranks: Ranks, start: St
     record = replace(record_of(config, now, command), processes=ranks.size)
     if start.checkpoint is not None and start.before is not None:
         record = replace(record, started=start.before.started, resumes=start.before.resumes + 1)
-    samples = Samples(config.data, model, start.folder, config.training.task == "direct", speaks=ranks.rank == 0)
+    samples = Samples(config.data, model, start.folder, config.training.task == "direct", first=ranks.rank == 0)
+    if samples.first and start.checkpoint is None:
+        samples.forget()
     questions = () if config.data.test is None else samples.read(config.data.test, "test")[: config.evaluation.num]
     return Run(config, args, ranks, start, record, model, samples, questions)
 
@@ -243,8 +247,7 @@ def _training_data(run: Run) -> tuple[Any, Any]:
     if section.max_steps < 1:
         full, rest = divmod(data.limit or 0, section.batch_size * ranks.size)
         count = max(1, full + (rest >= least * ranks.size))  # a smaller rest joins the batch before
-    read = run.samples.stream(data, resumed=run.start.checkpoint is not None, writes=ranks.rank == 0)
-    return Stream(read, section.batch_size, section.seed, ranks, least, count), Tickets(count)
+    return Stream(run.samples.stream(data), section.batch_size, section.seed, ranks, least, count), Tickets(count)
 
 
 def _measure(config: RunConfig, validation: Sequence[Encoded]) -> Callable[[Any, int], dict[str, float]]:

@@ -9,11 +9,12 @@ from functools import cached_property
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from kvdistill.config import DataSection, DataSet, FileData, HubData
 from kvdistill.data import BadRow, DataError, Hub, Loaded, RowStream, encode_all, load, quarantine, read_hub
 from kvdistill.data.files import form_of, paths_of
+from kvdistill.data.quarantine import json_lines
 from kvdistill.data.sources import is_text
 from kvdistill.data.stream import Cursor, LineFiles
 from kvdistill.latent.reasoner import LatentReasoner
@@ -35,8 +36,8 @@ class Samples:
     """Where rows that cannot be used are kept."""
     direct: bool = False
     """Leave the chains of thought out."""
-    speaks: bool = True
-    """Whether this process tells the user."""
+    first: bool = True
+    """Whether this process tells the user, and keeps a stream's quarantine."""
     notes: list[str] = field(default_factory=list)
 
     def read(self, data: DataSet, role: Role = "train") -> tuple[Encoded, ...]:
@@ -80,16 +81,21 @@ class Samples:
         )
         return encoded.samples, encoded.dropped
 
-    def stream(self, data: FileData | HubData, resumed: bool, writes: bool) -> "SampleStream":
-        """The same, read while training; ``writes`` on the one process that keeps the quarantine."""
-        return SampleStream(self, data, self._quarantine("train"), resumed, writes)
+    def stream(self, data: FileData | HubData) -> "SampleStream":
+        """The training samples, read while training."""
+        return SampleStream(self, data, self._quarantine("train"))
+
+    def forget(self) -> None:
+        """Remove the quarantine of an earlier run."""
+        for role in get_args(Role):
+            self._quarantine(role).unlink(missing_ok=True)
 
     def _quarantine(self, role: Role) -> Path:
         return self.folder / f"quarantine_{role}.jsonl"
 
     def _say(self, note: str) -> None:
         if note:
-            if self.speaks:
+            if self.first:
                 print(note, file=sys.stderr)
             self.notes.append(note)
 
@@ -101,18 +107,12 @@ class SampleStream:
     owner: Samples
     data: FileData | HubData
     quarantine: Path
-    resumed: bool
-    writes: bool
     _reading: tuple[Cursor, Iterator[tuple[Example | BadRow, Cursor]]] | None = None
     """Where the last window ended, and the reading that goes on there: a hub's data would be opened and skipped through again."""
     _met: int = 0
     """Rows of this pass, or since a run went on within it."""
     _bad: int = 0
     _from_start: bool = False
-
-    def __post_init__(self) -> None:
-        if self.writes and not self.resumed:
-            self.quarantine.unlink(missing_ok=True)
 
     def __call__(self, cursor: Cursor | None, wanted: int) -> tuple[list[Encoded], Cursor | None]:
         """``wanted`` samples from ``cursor`` on, fewer at the end of a pass, and the cursor behind them (None at the end).
@@ -137,8 +137,7 @@ class SampleStream:
             have += samples
             bad = [item for item, _ in chunk if isinstance(item, BadRow)]
             self._met, self._bad = self._met + len(chunk), self._bad + len(bad)
-            self._keep([(row.where, row.number, row.reason, row.text) for row in bad])
-            self._keep([(sample_id, None, reason, "") for sample_id, reason in dropped])
+            self._keep([*bad, *(BadRow(sample_id, None, reason, "") for sample_id, reason in dropped)])
             self._require_few_bad(FEW)
         assert cursor is not None
         self._reading = cursor, rows
@@ -165,15 +164,13 @@ class SampleStream:
             os.truncate(self.quarantine, len(whole + end))
         return {(row["where"], row["reason"]) for row in map(json.loads, whole.split(b"\n") if whole else [])}
 
-    def _keep(self, rows: Sequence[tuple[str, int | None, str, str]]) -> None:
-        new = [row for row in rows if (row[0], row[2]) not in self._known] if self.writes else []
+    def _keep(self, rows: Sequence[BadRow]) -> None:
+        new = [row for row in rows if (row.where, row.reason) not in self._known] if self.owner.first else []
         if new:
             self.quarantine.parent.mkdir(parents=True, exist_ok=True)
-            named = (dict(zip(("where", "line", "reason", "text"), row, strict=True)) for row in new)
-            # Halves of surrogate pairs, which no UTF-8 holds, become JSON's own escapes.
-            with self.quarantine.open("a", encoding="utf-8", errors="backslashreplace") as file:
-                file.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in named))
-            self._known.update((where, reason) for where, _, reason, _ in new)
+            with self.quarantine.open("ab") as file:
+                file.write(json_lines(new))
+            self._known.update((row.where, row.reason) for row in new)
 
     def _require_few_bad(self, least: int) -> None:
         """Refuse too large a share of malformed rows, as if at least ``least`` had been met."""

@@ -14,11 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
+from kvdistill.data import DataError
 from kvdistill.data.batches import POOL
 from kvdistill.text import Encoded, Example, Segment
 from kvdistill.training.ranks import Ranks
 from kvdistill.training.sampler import EpochLoader
-from kvdistill.training.stream import Place, Stream, StreamBatch, Ticket, Tickets
+from kvdistill.training.stream import Place, Stream, StreamBatch, Ticket, Tickets, own_words
 
 Cursor = dict[str, Any] | None
 
@@ -250,6 +251,17 @@ def test_skipped_batches_are_not_read(workers: int) -> None:
     assert several(iter(rest), 20) == [(ids(batch), batch.place) for batch in whole[110:]]
     if not workers:
         assert set(source.read) == set(map(str, range(200, 300))), "only the window of the first batch"
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("kind", [ValueError, DataError])
+def test_an_error_says_the_same_from_a_worker(workers: int, kind: type[ValueError]) -> None:
+    def read(cursor: Any, wanted: int) -> Any:
+        raise kind("rows.jsonl, line 3:\nit is torn. Repair it.")
+
+    with pytest.raises(kind) as caught:
+        next(iter(loader(Stream(read, 2, 0), workers=workers)))
+    assert own_words(caught.value) == "rows.jsonl, line 3:\nit is torn. Repair it."
 
 
 def test_a_loader_goes_on_within_a_later_epoch() -> None:

@@ -1,15 +1,22 @@
 """Where rows go that cannot be used."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from kvdistill.data.rows import BadRow, DataError
 from kvdistill.jsonfile import write_atomic
 
 
+def json_lines(bad: Iterable[BadRow]) -> bytes:
+    """Rows that cannot be used as JSON lines ``{"where", "line", "reason", "text"}``."""
+    rows = ({"where": row.where, "line": row.number, "reason": row.reason, "text": row.text} for row in bad)
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    return text.encode("utf-8", "backslashreplace")  # halves of surrogate pairs, which no UTF-8 holds, become JSON's own escapes
+
+
 def quarantine(bad: Sequence[BadRow], total: int, path: Path, max_share: float) -> str:
-    """Keep the rows that cannot be used as JSON lines ``{"where", "line", "reason", "text"}``, and stop where they are too many.
+    """Keep the rows that cannot be used, and stop where they are too many.
 
     Args:
         bad: the rows; where there are none, no file is written and that of an earlier run is removed.
@@ -26,9 +33,7 @@ def quarantine(bad: Sequence[BadRow], total: int, path: Path, max_share: float) 
     if not bad:
         path.unlink(missing_ok=True)
         return ""
-    rows = ({"where": row.where, "line": row.number, "reason": row.reason, "text": row.text} for row in bad)
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    write_atomic(path, text.encode("utf-8", "backslashreplace").decode())  # halves of surrogate pairs, which JSON can spell
+    write_atomic(path, json_lines(bad).decode())
     first, *others = dict.fromkeys(row.where.rpartition(", ")[0] for row in bad)
     counted = f"{len(bad)} of {total} rows of {first}{f' and {len(others)} more' if others else ''}"
     if len(bad) > max_share * total:

@@ -30,7 +30,8 @@ class BadRow:
 
     where: str
     """File and line, as in ``data/train.jsonl, line 7``."""
-    number: int
+    number: int | None
+    """Its line, item or row; None where ``where`` is a sample's id."""
     reason: str
     """What is wrong, and what to do."""
     text: str

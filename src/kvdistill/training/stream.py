@@ -48,6 +48,15 @@ class Tickets(Sampler[list[Ticket]]):
             yield [Ticket(self.epoch, number)]
 
 
+def own_words(error: Exception) -> str:
+    """What an error says, without the traceback that torch wraps round one of a loader's worker."""
+    said, kind = str(error), type(error)
+    if not said.startswith(f"Caught {kind.__name__} in DataLoader worker"):
+        return said
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    return said.rpartition(f"\n{name}: ")[2].strip()
+
+
 @dataclass(frozen=True)
 class Place:
     """Where a stream stands after a batch: the window that the batch came from, and how much of it is used up."""
