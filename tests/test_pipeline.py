@@ -25,7 +25,7 @@ from kvdistill.losses import (
     gradient_norm,
     reference_norm,
 )
-from kvdistill.pipeline import Distillation, Stateful, Target, build_target, explicit_step, ranges, rehearse
+from kvdistill.pipeline import Distillation, Stateful, Target, build_target, explicit_step, rehearse
 from kvdistill.text import Batch
 from pico_steps import SLOTS, Seen, distillation, kv_gradients, outside_of, rows, student
 
@@ -144,9 +144,21 @@ def test_auto_is_found_once_and_makes_methods_pull_equally() -> None:
     assert pulls == pytest.approx([reference_norm(seen.two.student.kv)] * 3, rel=1e-5)
 
 
+@pytest.mark.parametrize("cut", [1, 2])
+def test_auto_is_the_same_however_the_first_samples_are_dealt_out(cut: int) -> None:
+    model, samples = student(), rows(4)
+    model.register_forward_pre_hook(lambda *_: torch.rand(1) and None)  # draws, as dropout does
+    whole, parts = (distillation(model, Uniform(), kv_weight="auto") for _ in range(2))
+    whole(model, pico.batch(samples), 0, 0.0)
+    state = torch.get_rng_state()
+    parts.prepare(model, [pico.batch(samples[:cut]), pico.batch(samples[cut:])])
+    assert torch.equal(torch.get_rng_state(), state)
+    assert parts.weight == pytest.approx(whole.weight, rel=1e-5)
+
+
 def test_the_mean_target_is_carried_from_batch_to_batch() -> None:
     model, batches = student(), [pico.batch(rows(2)), pico.batch(rows(3)[1:])]
-    step = distillation(model, Uniform(), control=MeanTarget())
+    step = distillation(model, Uniform(), control=MeanTarget(), kv_weight="auto")
     for number, batch in enumerate(batches):
         output = step(model, batch, number, 0.0)
     kept = [Uniform().compress(model(batch).teacher.kv, SLOTS) for batch in batches]
@@ -188,18 +200,6 @@ def test_attention_has_to_be_measured_before_it_can_be_compared() -> None:
         step(model, batch, 0, 0.0)
     model.want_attention = True
     assert float(step(model, batch, 0, 0.0).metrics["attention_kl"].detach()) > 0
-
-
-def test_the_ranges_of_rkv_are_logged() -> None:
-    model, batch = student(), pico.batch(rows())
-    kv = model(batch).teacher.kv
-    found = ranges(RKV(), kv)
-    biggest = [float(layer.importance[layer.mask].max()) for layer in kv.layers if layer.importance is not None]
-    assert float(found["importance_max"]) == pytest.approx(sum(biggest) / 3)
-    assert set(found) == {"importance_min", "importance_max", "distinctness_min", "distinctness_max"}
-    assert ranges(Uniform(), kv) == {}
-    nothing = kv.map(tuple(layer.replace(mask=torch.zeros_like(layer.mask)) for layer in kv.layers))
-    assert ranges(RKV(), nothing) == {}
 
 
 def test_rkv_gets_over_a_batch_without_chains_of_thought() -> None:

@@ -4,7 +4,7 @@ In self-distillation the target is compressed from teacher mode's own cache; not
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
@@ -37,6 +37,15 @@ class Stateful(Protocol):
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Go on from what ``state`` gave."""
+        ...
+
+
+@runtime_checkable
+class Prepared(Protocol):
+    """A step that has to see the first optimiser step's batches together, before the first of them counts."""
+
+    def prepare(self, model: nn.Module, batches: Sequence[Batch]) -> None:
+        """Called before the first optimiser step, with the model itself rather than a distributed wrapper."""
         ...
 
 
@@ -105,6 +114,16 @@ class OutsideTeacher:
     projector: Projector
 
 
+@dataclass(frozen=True)
+class Matched:
+    """What the KV loss compares, in one geometry."""
+
+    two: TwoModes
+    target: ModelKV
+    frame: CachedFrame | None
+    ranges: dict[str, Tensor]
+
+
 @dataclass
 class Distillation:
     """KaVa's step: both modes, the target, the losses. Carries what outlives a batch: the data-set mean and ``auto``'s weight.
@@ -123,7 +142,7 @@ class Distillation:
     """The sum over the processes of a distributed run: what is measured over a batch is measured over all of it."""
     mean: TargetMean | None = None
     weight: float | None = None
-    """What ``kv_weight = "auto"`` came to on the first batch."""
+    """What ``kv_weight = "auto"`` came to on the first batches."""
 
     def __post_init__(self) -> None:
         """Match the loss geometry to the compressor: ``full`` keeps its tokens, so the student is read at them.
@@ -141,37 +160,55 @@ class Distillation:
 
     def __call__(self, model: nn.Module, batch: Batch, step: int, progress: float) -> LossOutput:
         """Loss of one batch, with every term among the metrics."""
+        self.prepare(model, [batch])
         two: TwoModes = model(batch=batch)
         if not (self.objective.kv_weight or self.objective.attention_weight):
             return self.objective.compare(two, None)
-        own, teacher = two.student.kv, two.teacher.kv if self.outside is None else self.outside.teacher.read(batch)
-        built = build_target(teacher, self.target, self.slots, batch.chain, step, self.mean, self.total)
-        target, self.mean = built.kv, built.mean
-        weights = self._layer_weights(len(own.layers), progress)
-        if self.outside is not None:
-            target, two = self.outside.projector.select(target), two.lifted()
-            weights = self.outside.projector.weights(weights)
-        frame = self.frame(batch) if self.objective.kv.frame == "as_cached" else None
-        objective, metrics = self.objective, ranges(self.target.method, teacher)
+        matched, weights = self._match(two, batch, step), self._layer_weights(len(two.student.kv.layers), progress)
+        objective, metrics = self.objective, matched.ranges
         if objective.kv_weight == "auto":
-            self.weight = self.weight or self._balanced(own, two.student.kv, target, frame)
+            assert self.weight is not None
             objective = replace(objective, kv_weight=self.weight)
-            metrics["kv_weight"] = torch.tensor(self.weight)
-        loss = objective.compare(two, target, frame, weights)
+            metrics = metrics | {"kv_weight": torch.tensor(self.weight)}
+        loss = objective.compare(matched.two, matched.target, matched.frame, weights)
         return LossOutput(loss.loss, loss.metrics | metrics)
 
-    def _balanced(self, own: ModelKV, student: ModelKV, target: ModelKV, frame: CachedFrame | None) -> float:
-        """The weight that ``auto`` stands for, from the first batch of all processes with all layers counted.
+    def prepare(self, model: nn.Module, batches: Sequence[Batch]) -> None:
+        """Find the weight that ``auto`` stands for, once: from the first batches of all processes together, with all layers counted.
 
-        A process's gradient is that of its own mean; samples pull independently, so their squares add up.
+        It is the same however the samples are shared out over processes and small batches. Nothing else changes, the state of the
+        random numbers included.
         """
-        loss = self.objective.kv.compare(
-            target, student, frame, None if self.outside is None else self.outside.projector.weights(None)
-        ).loss
-        batch = own.layers[0].keys.shape[0]
-        counts = torch.tensor([batch, (batch * gradient_norm(loss, own)) ** 2], dtype=torch.float64, device=own.layers[0].keys.device)
-        whole, squares = self.total(counts).tolist()
-        return auto_weight(math.sqrt(squares) / whole, reference_norm(own) * math.sqrt(batch / whole))
+        if self.objective.kv_weight != "auto" or self.weight is not None:
+            return
+        mean, device = self.mean, batches[0].chain.device
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            counts, references = zip(*(self._pull(model, batch) for batch in batches), strict=True)
+        self.mean = mean
+        whole, squares = self.total(torch.stack(counts).sum(0)).tolist()
+        self.weight = auto_weight(math.sqrt(squares) / whole, references[0] / math.sqrt(whole))
+
+    def _pull(self, model: nn.Module, batch: Batch) -> tuple[Float[Tensor, "2"], float]:
+        """How many samples the batch has and the sum of their squared gradient norms, and the reference norm of one sample.
+
+        The gradient of a batch is that of its mean; samples pull independently, so their squares add up.
+        """
+        two: TwoModes = model(batch=batch)
+        matched, own, size = self._match(two, batch, step=0), two.student.kv, len(batch)
+        every_layer = self._layer_weights(len(own.layers), progress=1.0)
+        loss = self.objective.kv.compare(matched.target, matched.two.student.kv, matched.frame, every_layer).loss
+        counts = torch.tensor([size, (size * gradient_norm(loss, own)) ** 2], dtype=torch.float64, device=batch.chain.device)
+        return counts, reference_norm(own) * math.sqrt(size)
+
+    def _match(self, two: TwoModes, batch: Batch, step: int) -> Matched:
+        """The target of a batch, and the student's cache in the target's geometry."""
+        teacher = two.teacher.kv if self.outside is None else self.outside.teacher.read(batch)
+        built = build_target(teacher, self.target, self.slots, batch.chain, step, self.mean, self.total)
+        target, self.mean = built.kv, built.mean
+        if self.outside is not None:
+            target, two = self.outside.projector.select(target), two.lifted()
+        frame = self.frame(batch) if self.objective.kv.frame == "as_cached" else None
+        return Matched(two, target, frame, self.target.method.ranges(teacher) if isinstance(self.target.method, RKV) else {})
 
     def state(self) -> dict[str, Tensor]:
         """What belongs into a checkpoint: ``auto``'s weight, the data-set mean, the projector."""
@@ -193,7 +230,8 @@ class Distillation:
 
     def _layer_weights(self, num_layers: int, progress: float) -> Float[Tensor, " L"] | None:
         share = self.target.anneal_layers
-        return annealed_layer_weights(progress, num_layers, share) if progress < share else None
+        weights = annealed_layer_weights(progress, num_layers, share) if progress < share else None
+        return weights if self.outside is None else self.outside.projector.weights(weights)
 
     def frame(self, batch: Batch) -> CachedFrame:
         """Where the target's token 0 and the student's slot 0 stand in their own caches."""
@@ -203,14 +241,6 @@ class Distillation:
             teacher_start=question + batch.cue.lengths + int(self.both_delimiters),
             student_start=question + batch.student_cue.lengths + 1,
         )
-
-
-def ranges(method: CompressorMethod, teacher: ModelKV) -> dict[str, Tensor]:
-    """Smallest and largest I and R of R-KV, mean over layers; nothing for other methods, or where no token can be kept."""
-    if not isinstance(method, RKV) or not teacher.layers[0].mask.any():
-        return {}
-    layers = [method.ranges(layer) for layer in teacher.layers]
-    return {name: torch.stack([layer[name] for layer in layers]).mean() for name in layers[0]}
 
 
 def explicit_step(model: nn.Module, batch: Batch, step: int, progress: float) -> LossOutput:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from kvdistill.compress.rkv import BLOCK, RKV, distinctness, mean_cosine
-from kvdistill.kv import LayerKV
+from kvdistill.kv import LayerKV, ModelKV
 
 
 def mean_cosine_by_definition(layer: LayerKV) -> Tensor:
@@ -43,9 +43,12 @@ def test_by_hand(make_layer, kept) -> None:
 
 def test_ranges_by_hand(make_layer) -> None:
     layer = three_keys(make_layer).replace(mask=torch.tensor([[[True, True, False]]]))
-    ranges = {name: value.item() for name, value in RKV().ranges(layer).items()}
-    wanted = {"importance_min": 0.2, "importance_max": 0.7, "distinctness_min": 0.5, "distinctness_max": 0.5}
+    other = layer.replace(importance=torch.tensor([[[0.4, 0.6, 0.0]]]))
+    ranges = {name: value.item() for name, value in RKV().ranges(ModelKV((layer, other), (0, 1), "two layers")).items()}
+    wanted = {"importance_min": 0.3, "importance_max": 0.65, "distinctness_min": 0.5, "distinctness_max": 0.5}
     assert ranges == pytest.approx(wanted), "padding has no part in it, and two like keys share R evenly"
+    nothing = layer.replace(mask=torch.zeros_like(layer.mask))
+    assert RKV().ranges(ModelKV((nothing,), (0,), "nothing")) == {}
 
 
 @given(st.integers(0, 10_000), st.integers(1, 60), st.floats(0.0, 1.0), st.sampled_from([torch.float32, torch.bfloat16]))

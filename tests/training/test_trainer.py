@@ -28,14 +28,22 @@ from pico_training import distance, logged, make, trained
 # What is averaged.
 
 
-@pytest.mark.parametrize("num", [24, 19])
-def test_accumulating_four_batches_of_two_equals_a_batch_of_eight(tmp_path: Path, num: int) -> None:
-    whole = trained(tmp_path / "whole", ordered=True, num=num, batch_size=8)
-    parts = trained(tmp_path / "parts", ordered=True, num=num, batch_size=2, gradient_accumulation_steps=4)
+def auto_step(model: LatentReasoner) -> Distillation:
+    return Distillation(Target(method=StepEnd()), replace(pico_trained.OBJECTIVE, kv_weight="auto"), 2, model.geometry, True)
+
+
+@pytest.mark.parametrize(("num", "auto"), [(24, False), (19, False), (19, True)])
+def test_accumulating_four_batches_of_two_equals_a_batch_of_eight(tmp_path: Path, num: int, auto: bool) -> None:
+    def run(folder: str, **options: int) -> LatentReasoner:
+        model = pico_trained.student()
+        return trained(tmp_path / folder, model=model, step=auto_step(model) if auto else None, ordered=True, num=num, **options)
+
+    whole = run("whole", batch_size=8)
+    parts = run("parts", batch_size=2, gradient_accumulation_steps=4)
     assert distance(whole, pico_trained.student()) > 1e-3
     assert distance(whole, parts) < 1e-5
     lines, others = logged(tmp_path / "whole"), logged(tmp_path / "parts")
-    for name in ("loss", "ce_student", "kv"):
+    for name in ("loss", "ce_student", "kv", *["kv_weight"] * auto):
         assert list(lines[name].values()) == pytest.approx(list(others[name].values()), abs=1e-5)
 
 

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from kvdistill.compress.base import ScoreCompressor, require_importance
-from kvdistill.kv import LayerKV
+from kvdistill.kv import LayerKV, ModelKV
 
 BLOCK = 512
 """Keys read at a time: few enough to be read again from the processor's cache, enough to be worth a call."""
@@ -43,18 +43,25 @@ class RKV(ScoreCompressor):
         importance = require_importance(layer, "RKV")
         return self.importance_weight * importance + (1.0 - self.importance_weight) * distinctness(layer)
 
-    def ranges(self, layer: LayerKV) -> dict[str, Float[Tensor, ""]]:
-        """Smallest and largest I and R over all valid tokens, for the log: which of the two decides depends on their spread.
+    def ranges(self, kv: ModelKV) -> dict[str, Float[Tensor, ""]]:
+        """Smallest and largest I and R over all valid tokens, mean over layers, for the log: which decides depends on their spread.
 
-        Where nothing is valid the smallest is ``inf`` and the largest ``-inf``.
+        Nothing where no token is valid.
 
         Raises:
-            ValueError: if the layer carries no importance.
+            ValueError: if a layer carries no importance.
         """
-        terms = {"importance": require_importance(layer, "RKV"), "distinctness": distinctness(layer)}
-        lowest = {f"{name}_min": term.masked_fill(~layer.mask, torch.inf).min() for name, term in terms.items()}
-        highest = {f"{name}_max": term.masked_fill(~layer.mask, -torch.inf).max() for name, term in terms.items()}
-        return lowest | highest
+        if not kv.layers[0].mask.any():
+            return {}
+        layers = [_ranges(layer) for layer in kv.layers]
+        return {name: torch.stack([layer[name] for layer in layers]).mean() for name in layers[0]}
+
+
+def _ranges(layer: LayerKV) -> dict[str, Float[Tensor, ""]]:
+    terms = {"importance": require_importance(layer, "RKV"), "distinctness": distinctness(layer)}
+    lowest = {f"{name}_min": term.masked_fill(~layer.mask, torch.inf).min() for name, term in terms.items()}
+    highest = {f"{name}_max": term.masked_fill(~layer.mask, -torch.inf).max() for name, term in terms.items()}
+    return lowest | highest
 
 
 def distinctness(layer: LayerKV) -> Float[Tensor, "B H T"]:

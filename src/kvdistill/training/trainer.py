@@ -12,7 +12,7 @@ from transformers import PrinterCallback, ProgressCallback, Trainer
 from transformers.trainer import TRAINER_STATE_NAME
 
 from kvdistill.kv import LossOutput
-from kvdistill.pipeline import Stateful, Step
+from kvdistill.pipeline import Prepared, Stateful, Step
 from kvdistill.training.callbacks import Progress
 from kvdistill.training.checkpoint import checkpoint_name, keep_newest, load_carried, publish, save_carried, whole_or_not
 from kvdistill.training.means import TERMS, Means
@@ -53,6 +53,11 @@ class LatentTrainer(Trainer):
         Overridden since Trainer counts labels, and the short batch that ends an epoch would weigh as much as the others.
         """
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if isinstance(self.step, Prepared) and self.state.global_step == 0:
+            model = self.accelerator.unwrap_model(self.model)
+            model.train()
+            with self.compute_loss_context_manager():
+                self.step.prepare(model, [inputs["batch"].to(device) for inputs in batches])
         count = torch.tensor(float(sum(len(inputs["batch"]) for inputs in batches)), device=device)
         return batches, int(self.ranks.sum(count))
 
