@@ -50,8 +50,11 @@ def test_a_run_that_ends_at_nothing_never_got_anywhere() -> None:
 def test_where_the_teacher_cannot_reason_it_is_said(tmp_path: Path, write_study: Any) -> None:
     write_study(tmp_path / "a", {"E1": [0.2], "direct": [0.14, 0.15], "explicit CoT": [0.15, 0.16]})
     write_study(tmp_path / "b", {"E1": [0.2], "direct": [0.14, 0.15], "explicit CoT": [0.9, 0.16]})
-    assert record(tmp_path / "a").warnings[0].startswith("The explicit chain of thought answers 15.5 % right and a direct answer 14.5 %")
-    assert not any("nothing to distil" in line for line in record(tmp_path / "b").warnings)
+    write_study(tmp_path / "c", {"E1": [0.2], "direct": [0.14, 0.15], "explicit CoT": [0.9, 0.18]})
+    said = "In seed {} the explicit chain of thought answers {} % right and a direct answer {} %: there is nothing to distil"
+    assert record(tmp_path / "a").warnings[0].startswith(said.format("0–1", 15.5, 14.5))
+    assert record(tmp_path / "b").warnings[0].startswith(said.format("1", "16.0", "15.0"))
+    assert not any("nothing to distil" in line for line in record(tmp_path / "c").warnings)
 
 
 def test_two_evaluations_are_no_curve(tmp_path: Path, write_study: Any) -> None:

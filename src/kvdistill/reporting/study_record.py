@@ -10,7 +10,7 @@ from kvdistill.jsonfile import JsonFile
 from kvdistill.record import Curve
 from kvdistill.reporting.claims import JudgedClaim, Measure, Values, judge_claims
 from kvdistill.reporting.comparability import CLAIMED, differences
-from kvdistill.reporting.experiments import EXPERIMENTS, Run, Study
+from kvdistill.reporting.experiments import EXPERIMENTS, Run, Study, seeds_in_words
 from kvdistill.reporting.stats import area, less_spread, paired_t_interval, roughness, spread_interval, steps_to
 
 SPREAD_SEEDS = 20
@@ -191,13 +191,14 @@ def _row(name: str, runs: Sequence[Run], measured: Values) -> Row:
 def _nothing_to_distil(measured: Values, delta: float) -> list[str]:
     """Said where the explicit chain of thought, which is what is distilled, answers no better than nothing at all."""
     explicit, direct = (measured[name].get("accuracy", {}) for name in ("explicit CoT", "direct"))
-    seeds = sorted(explicit.keys() & direct.keys())
-    if not seeds or float(np.mean([explicit[seed] - direct[seed] for seed in seeds])) >= delta:
+    seeds = [seed for seed in sorted(explicit.keys() & direct.keys()) if explicit[seed] - direct[seed] < delta]
+    if not seeds:
         return []
     said, guessed = (100 * float(np.mean([values[seed] for seed in seeds])) for values in (explicit, direct))
     return [
-        f"The explicit chain of thought answers {said:.1f} % right and a direct answer {guessed:.1f} %: there is nothing to distil, and "
-        "the comparisons say nothing about the methods. Train the explicit reference longer (WARM_STEPS, EPOCHS) or choose another model."
+        f"In seed {seeds_in_words(seeds)} the explicit chain of thought answers {said:.1f} % right and a direct answer {guessed:.1f} %: "
+        "there is nothing to distil, and the comparisons say nothing about the methods. Train the explicit reference longer (WARM_STEPS, "
+        "EPOCHS) or choose another model."
     ]
 
 
