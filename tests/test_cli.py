@@ -146,7 +146,6 @@ def test_walk_with_and_without_a_configuration(tiny: str, capsys: pytest.Capture
             "--modes: there is no mode 'latnt'; choose from",
         ),
         (["evaluate", "--checkpoint", "{checkpoint}", "--data", "nowhere.jsonl"], "nowhere.jsonl: there is no such file"),
-        (["evaluate", "--checkpoint", "{checkpoint}", "--data", "{tiny}", "--num", "0"], "--num is 0: ask at least 1 question."),
         (["evaluate", "--checkpoint", "{checkpoint}", "--data", "{base}"], "names no data.test."),
     ],
 )
@@ -181,6 +180,16 @@ def test_wrong_usage_ends_with_exit_code_2(words: list[str], sentence: str, caps
         main(words)
     assert stopped.value.code == 2
     assert sentence in capsys.readouterr().err
+
+
+def test_a_full_disk_is_said_in_words(run_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def full(*args: object) -> None:
+        raise OSError(28, "No space left on device", "outputs/report.html")
+
+    monkeypatch.setattr("kvdistill.reporting.report.report", full)
+    assert main(["report", str(run_folder)]) == 2
+    said = "there is no room on the disk for outputs/report.html. Free some, then run the same command"
+    assert said in capsys.readouterr().err
 
 
 def test_errors_of_the_program_are_not_hidden(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

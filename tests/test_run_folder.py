@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 from multiprocessing.connection import Connection
@@ -13,7 +14,7 @@ import pytest
 from kvdistill.config import RunConfig, parse, resolved
 from kvdistill.record import RunRecord
 from kvdistill.run_folder import COMPLETED, Start, alone, clear, complete, look, summary
-from kvdistill.training.checkpoint import checkpoints
+from kvdistill.training.checkpoint import checkpoints, seal
 
 TREE: dict[str, Any] = {"model": {"config": {"model_type": "llama"}}, "data": {"train": {"kind": "synthetic"}}}
 
@@ -32,6 +33,7 @@ def checkpoint(folder: Path, epoch: int) -> Path:
     path.mkdir(parents=True)
     (path / "trainer_state.json").write_text(f'{{"global_step": {10 * epoch}}}')
     (path / "model.safetensors").touch()
+    seal(path)
     return path
 
 
@@ -69,7 +71,7 @@ def test_a_finished_or_unfinished_run_is_left_alone(unfinished: Path) -> None:
     with pytest.raises(ValueError, match=rf"run already holds a finished run: {choose}"):
         look(config(unfinished))
     for epoch in (1, 2):
-        (unfinished / "run" / f"checkpoint-ep{epoch}" / "trainer_state.json").unlink()
+        shutil.rmtree(unfinished / "run" / f"checkpoint-ep{epoch}")
     with pytest.raises(ValueError, match=rf"run already holds a finished run without its checkpoints: {choose}"):
         look(config(unfinished, {"resume": True}))
     assert look(config(unfinished, {"overwrite": True})) == Start(unfinished / "run")
@@ -82,7 +84,7 @@ def test_a_run_goes_on_from_its_newest_checkpoint(unfinished: Path) -> None:
     complete(unfinished / "run", "done")
     assert look(config(unfinished, {"resume": True})).finished
     for epoch in (1, 2):
-        (unfinished / "run" / f"checkpoint-ep{epoch}" / "trainer_state.json").unlink()
+        shutil.rmtree(unfinished / "run" / f"checkpoint-ep{epoch}")
     (unfinished / "run" / COMPLETED).unlink()
     assert look(config(unfinished, {"resume": True})).checkpoint is None, "it had not come to a checkpoint: from the beginning"
 
@@ -102,7 +104,7 @@ def test_what_does_not_change_what_is_learnt_may_change(unfinished: Path) -> Non
         ({}, {"data": {"train": {"kind": "file", "path": "ü.jsonl"}}}, r"its data\.train\.format is null, now it is \"auto\"\."),
         ({}, {"teacher": {"name": "big"}}, r"its teacher\.dtype is null, now it is \"float32\"\."),
         ({}, {"model": {"config": {"model_type": "llama", "hidden_size": 8}}}, r"its model\.config\.hidden_size is null, now it is 8\."),
-        ({"stop_at_accuracy": 0.5}, {}, r"its training\.stop_at_accuracy is null, now it is 0\.5\."),
+        ({"max_steps": 5}, {}, r"its training\.max_steps is -1, now it is 5\."),
     ],
     ids=["learning rate", "data", "other data", "teacher", "model", "stop"],
 )
@@ -131,6 +133,26 @@ def test_places_that_cannot_be_a_runs_are_refused(tmp_path: Path) -> None:
     for training in ({}, {"resume": True}, {"overwrite": True}):
         with pytest.raises(ValueError, match=r"run holds checkpoint-ep5, but no run\.json: choose another --training\.output_dir, or move"):
             look(config(tmp_path, training))
+    shutil.rmtree(tmp_path / "run" / "checkpoint-ep5")
+    complete(tmp_path / "run", "of an older run")
+    for training in ({}, {"resume": True}, {"overwrite": True}):
+        with pytest.raises(ValueError, match=r"run holds TRAINING_COMPLETED\.txt, but no run\.json: choose another --training\.output_dir"):
+            look(config(tmp_path, training))
+
+
+def test_a_run_does_not_go_on_from_a_damaged_checkpoint(unfinished: Path) -> None:
+    go_on = config(unfinished, {"resume": True})
+    (unfinished / "run" / "checkpoint-ep2" / "model.safetensors").unlink()
+    with pytest.raises(
+        ValueError, match=r"checkpoint-ep2/model\.safetensors is missing\. Put it back, or delete .*checkpoint-ep2: training"
+    ):
+        look(go_on)
+    (unfinished / "run" / "checkpoint-ep2" / "trainer_state.json").unlink()
+    with pytest.raises(ValueError, match=r"checkpoint-ep2 holds no trainer_state\.json, so it is no whole checkpoint: delete it to go on"):
+        look(go_on)
+    assert look(config(unfinished, {"overwrite": True})).checkpoint is None
+    shutil.rmtree(unfinished / "run" / "checkpoint-ep2")
+    assert look(go_on).checkpoint == unfinished / "run" / "checkpoint-ep1"
 
 
 @pytest.mark.parametrize("part", ["model", "teacher"])
@@ -189,6 +211,7 @@ def test_a_deletion_that_is_cut_short_leaves_an_unfinished_run(finished: Path, m
     """The first checkpoint is half deleted: it is not found, and nobody takes the run for a finished one."""
 
     def killed(path: Path) -> None:
+        assert path.name == ".checkpoint-ep1.older"
         (path / "model.safetensors").unlink()
         raise KeyboardInterrupt
 

@@ -19,6 +19,7 @@ from kvdistill.runs import evaluator_of as evaluator
 from kvdistill.runs import pad_id, step_of, to_device, train, write_evaluation
 from kvdistill.samples import Samples, examples
 from kvdistill.students import build_student
+from kvdistill.training.checkpoint import seal
 
 
 @pytest.fixture
@@ -130,6 +131,11 @@ def test_a_folder_with_a_run_is_not_written_over_unless_asked(tiny: Path) -> Non
     assert (done.folder / "notes.txt").read_text() == "mine"
 
 
+def test_a_teacher_that_nobody_asks_is_said_so(tiny: Path) -> None:
+    done = train(tiny_run(tiny, "--training.epochs", "1", "--evaluation.modes", "[]", "--teacher.name", "nowhere", "--loss.kv_weight", "0"))
+    assert "The teacher nowhere is not read: this run compares no caches" in (done.folder / "TRAINING_COMPLETED.txt").read_text()
+
+
 def test_a_run_does_not_write_over_what_it_starts_from(tiny: Path) -> None:
     done = train(tiny_run(tiny, "--training.epochs", "1", "--evaluation.modes", "[]"))
     start = ["--model.config", "null", "--model.name", str(done.folder / "checkpoint-ep1"), "--training.overwrite", "true"]
@@ -195,10 +201,12 @@ def test_nothing_pickled_is_ever_loaded(tiny: Path) -> None:
     (done.folder / COMPLETED).unlink()
     shutil.rmtree(done.folder / "checkpoint-ep2")
     torch.save({"state": Trap()}, done.folder / "checkpoint-ep1" / "optimizer.pt")
+    seal(done.folder / "checkpoint-ep1")
     with pytest.raises(ValueError, match=r"checkpoint-ep1 holds a file that is more than plain tensors .* Delete the checkpoint"):
         train(tiny_run(tiny, *quick))
     (done.folder / "checkpoint-ep1" / "model.safetensors").unlink()
     torch.save({"state": Trap()}, done.folder / "checkpoint-ep1" / "pytorch_model.bin")
+    seal(done.folder / "checkpoint-ep1")
     with pytest.raises((ValueError, OSError), match="safetensors"):
         train(tiny_run(tiny, *quick))
     assert not (tiny.parent / "trapped").exists()

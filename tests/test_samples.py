@@ -2,72 +2,23 @@
 
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from torch.utils.data import DataLoader
 
 import pico_trained
-from kvdistill.config import DataSection, FileData, HubData, SyntheticData
-from kvdistill.data import Chain, DataError, RowStream
+from kvdistill.config import DataSection, HubData, SyntheticData
+from kvdistill.data import Chain, DataError
 from kvdistill.latent.reasoner import LatentReasoner
-from kvdistill.samples import Samples, SampleStream, examples, read_data, require_files
-from kvdistill.text import Encoded
-
-NAMES = pico_trained.NAMES
-
-
-def row(number: int, please: int = 0) -> str:
-    first, second = NAMES[number % 6], NAMES[number // 6 % 6]
-    return json.dumps({"question": f"{'please ' * please}{first} {second}", "steps": [second, first], "answer": first})
-
-
-def write(path: Path, num: int = 20, bad: tuple[int, ...] = (), long: tuple[int, ...] = ()) -> Path:
-    """``num`` rows; some have no answer, some are too long (numbers from 0)."""
-    lines = [row(number, 60 if number in long else number % 3) for number in range(num)]
-    for number in bad:
-        lines[number] = json.dumps({"question": f"Wo ist \u2028 Zeile {number}? ½ 行", "steps": []}, ensure_ascii=False)
-    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    return path
+from kvdistill.samples import examples, read_data, require_files
+from pico_samples import file, kept, of, row, streamed, write
 
 
 @pytest.fixture(scope="module")
 def model() -> LatentReasoner:
     return pico_trained.student()
-
-
-def of(model: LatentReasoner, folder: Path, data: FileData | HubData | SyntheticData, **section: Any) -> Samples:
-    return Samples(DataSection(train=data, **{"max_length": 40, "max_bad_rows": 0.5} | section), model, folder / "run")
-
-
-def file(path: Path | str, **settings: Any) -> FileData:
-    return FileData(path=str(path), **settings)
-
-
-def kept(folder: Path, role: str = "train") -> list[dict[str, Any]]:
-    """What is in quarantine."""
-    return [json.loads(line) for line in (folder / "run" / f"quarantine_{role}.jsonl").read_bytes().split(b"\n") if line]
-
-
-def windows(stream: SampleStream, size: int) -> Iterator[tuple[list[Encoded], Any]]:
-    """The windows of a pass, with the cursor behind each, which has been through JSON."""
-    cursor: Any = None
-    while True:
-        found, cursor = stream(cursor, size)
-        cursor = json.loads(json.dumps(cursor))
-        yield found, cursor
-        if cursor is None:
-            return
-
-
-def streamed(samples: Samples, data: FileData | HubData, size: int = 7) -> tuple[Encoded, ...]:
-    stream = samples.stream(data)
-    return tuple(each for found, _ in windows(stream, size) for each in found)
 
 
 # The whole data set.
@@ -148,111 +99,19 @@ def test_a_task_makes_its_examples() -> None:
     assert examples(data).examples == Chain(names=4, steps=2).make(3, "test", 5)
 
 
-# Streams.
-
-
-@given(st.data())
-def test_streamed_samples_are_those_of_the_whole_file(
-    model: LatentReasoner, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
-) -> None:
-    """In windows of any size, gone on from any of them, with and without a limit."""
-    folder, num, size = tmp_path_factory.mktemp("rows"), data.draw(st.integers(1, 25)), data.draw(st.integers(1, 9))
-    bad, long = (data.draw(st.sets(st.integers(1, max(num - 1, 1)), max_size=num - 1)) for _ in range(2))
-    rows = file(write(folder / "rows.jsonl", num, tuple(bad), tuple(long - bad)), limit=data.draw(st.none() | st.integers(1, 30)))
-    samples = of(model, folder, rows, max_bad_rows=1.0)
-    wanted = samples.read(rows)
-    read = list(windows(samples.stream(rows), size))
-    assert tuple(each for found, _ in read for each in found) == wanted
-    assert all(len(found) == size for found, _ in read[:-1]), "only the last window may be short"
-    cut = data.draw(st.integers(0, len(read) - 1))
-    again = samples.stream(rows)
-    for index in range(cut + 1, len(read)):
-        assert again(read[index - 1][1], size) == read[index]
-
-
-def test_what_a_stream_leaves_out_is_kept_once(model: LatentReasoner, tmp_path: Path) -> None:
-    """However often windows and passes meet it, also in a run that goes on."""
-    data = file(write(tmp_path / "rows.jsonl", bad=(3, 8), long=(5,)))
-    samples = of(model, tmp_path, data)
-    stream = samples.stream(data)
-    assert stream.report() == ""
-    for _ in range(2):
-        list(windows(stream, 3))
-    list(windows(samples.stream(data), 4))
-    rows = kept(tmp_path)
-    assert [each["where"] for each in rows] == [f"{tmp_path / 'rows.jsonl'}, line 4", "rows:6", f"{tmp_path / 'rows.jsonl'}, line 9"]
-    assert [each["line"] for each in rows] == [4, None, 9]
-    assert "more than max_length 40" in rows[1]["reason"]
-    assert "\u2028 Zeile 8? ½ 行" in rows[2]["text"]
-    assert stream.report() == f"3 rows of the stream were left out; they are in {stream.quarantine} with their reasons"
-
-
-def test_a_torn_line_of_the_quarantine_is_written_again(model: LatentReasoner, tmp_path: Path) -> None:
-    data = file(write(tmp_path / "rows.jsonl", bad=(3, 8)))
-    samples = of(model, tmp_path, data)
-    streamed(samples, data)
-    path = tmp_path / "run" / "quarantine_train.jsonl"
-    whole = path.read_bytes()
-    for cut in (len(whole) - 1, len(whole) - 30, 10, 0):
-        path.write_bytes(whole[:cut])
-        list(windows(samples.stream(data), 5))
-        assert path.read_bytes() == whole
-
-
-def test_other_processes_read_and_write_nothing(model: LatentReasoner, tmp_path: Path) -> None:
-    data = file(write(tmp_path / "rows.jsonl", bad=(3, 8)))
-    other = replace(of(model, tmp_path, data), first=False)
-    assert len(streamed(other, data)) == 18
-    assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize(("num", "bad", "stops"), [(20, 1, True), (100, 1, False), (100, 2, True), (1200, 10, False), (1200, 13, True)])
-def test_too_large_a_share_of_a_stream_stops_the_run(model: LatentReasoner, tmp_path: Path, num: int, bad: int, stops: bool) -> None:
-    """1 %: once a thousand rows are met, or at the end of a pass."""
-    data = file(write(tmp_path / "rows.jsonl", num, tuple(range(5, num, num // bad))[:bad]))
-    samples = of(model, tmp_path, data, max_bad_rows=0.01)
-    if not stops:
-        assert len(streamed(samples, data, 100)) == num - bad
-        return
-    with pytest.raises(DataError, match=rf"{min(bad, 11)} of \d+ rows of the stream cannot be used, more than data\.max_bad_rows = 0\.01"):
-        streamed(samples, data, 100)
-    assert len(kept(tmp_path)) == min(bad, 11)
-
-
-def test_the_share_is_not_that_of_a_few_rows_behind_a_cut(model: LatentReasoner, tmp_path: Path) -> None:
-    """A run that goes on near the end of a pass has not met the good rows before, and a second pass starts anew."""
-    data = file(write(tmp_path / "rows.jsonl", 200, (198,)))
-    samples = of(model, tmp_path, data, max_bad_rows=0.01)
-    (_, cursor), *_ = windows(samples.stream(data), 190)
-    rest = samples.stream(data)
-    assert len(rest(cursor, 50)[0]) == 9
-    for _ in range(3):
-        list(windows(rest, 60))
-
-
-def test_a_row_is_read_once_and_what_is_known_looked_up_once(model: LatentReasoner, tmp_path: Path, monkeypatch) -> None:
-    """The time grows with the rows, not with rows times windows."""
-    data = file(write(tmp_path / "rows.jsonl", 300, tuple(range(1, 300, 3))))
-    opened: list[Any] = []
-    monkeypatch.setattr(RowStream, "read", lambda self, cursor=None, read=RowStream.read: opened.append(cursor) or read(self, cursor))
-    looked: list[Path] = []
-    monkeypatch.setattr(Path, "read_bytes", lambda self, read=Path.read_bytes: looked.append(self) or read(self))
-    streamed(of(model, tmp_path, data), data, 10)
-    assert opened == [None]
-    assert len(looked) <= 1
-
-
-def test_windows_of_bad_rows_alone_are_passed_over(model: LatentReasoner, tmp_path: Path) -> None:
-    data = file(write(tmp_path / "rows.jsonl", 60, tuple(range(10, 50))))
-    assert len(streamed(of(model, tmp_path, data, max_bad_rows=1.0), data, 4)) == 20
-
-
-def test_a_worker_reads_and_keeps_as_the_run_itself_does(model: LatentReasoner, tmp_path: Path) -> None:
-    data = file(write(tmp_path / "rows.jsonl", bad=(3, 8)))
-    stream = of(model, tmp_path, data).stream(data)
-    (found,) = DataLoader([0], collate_fn=lambda _: stream(None, 50)[0], num_workers=1)
-    assert tuple(found) == of(model, tmp_path / "other", data).read(data)
-    assert stream.report().startswith("2 rows of the stream were left out")
+def test_data_in_which_nothing_is_reasoned_is_refused(model: LatentReasoner, tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(json.loads(row(number)) | {"steps": []}) + "\n" for number in range(12)))
+    said = r"None of 12 training examples has a chain of thought, so there is nothing to distil: .* \(--training\.task direct\)"
+    for read in (lambda samples: samples.read(file(path)), lambda samples: streamed(samples, file(path), 20)):
+        with pytest.raises(DataError, match=said):
+            read(of(model, tmp_path, file(path)))
+        assert len(read(replace(of(model, tmp_path, file(path)), direct=True))) == 12
+    samples = of(model, tmp_path, file(path))
+    assert len(samples.read(file(path), "test")) == 12
+    path.write_text(path.read_text() + row(0))
+    samples.read(file(path))
+    assert samples.notes == ["12 of 13 train examples have no chain of thought to distil"]
 
 
 # Where data come from.

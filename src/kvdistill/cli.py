@@ -1,6 +1,7 @@
 """The command line: ``kvdistill walk | demo | train | evaluate | report | doctor``."""
 
 import argparse
+import errno
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -68,11 +69,17 @@ def _options(name: str, command: argparse.ArgumentParser) -> None:
         command.add_argument("--data", required=True, help="a data file, or a configuration (.toml, run.json) whose data.test is meant")
         command.add_argument("--format", default="auto", help="form of the data file (default: recognised)")
         command.add_argument("--modes", default="latent,cot,direct", help="ways to reason, with commas (default: all three)")
-        command.add_argument("--num", type=int, default=None, help="only the first so many questions")
-        command.add_argument("--batch-size", type=int, default=32, help="questions side by side (default: 32)")
-        command.add_argument("--max-new-tokens", type=int, default=256, help="longest answer, chain of thought included (default: 256)")
+        command.add_argument("--num", type=_count, default=None, help="only the first so many questions")
+        command.add_argument("--batch-size", type=_count, default=32, help="questions side by side (default: 32)")
+        command.add_argument("--max-new-tokens", type=_count, default=256, help="longest answer, chain of thought included (default: 256)")
         command.add_argument("--probes", action="store_true", help="also ask whether the latents are used, and what they say")
         command.add_argument("--output", default=None, help="folder for the results (default: the checkpoint's)")
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of 1 or more")
+    return int(text)
 
 
 def _walk(known: argparse.Namespace, overrides: list[str], command: str) -> None:
@@ -131,8 +138,15 @@ def _told(program: str, work: Callable[[], int | None]) -> int:
         print(f"{program}: out of memory: {advice}. {error}", file=sys.stderr)
         return 2
     except (ValueError, OSError, FloatingPointError) as error:
-        print(f"{program}: {error}", file=sys.stderr)
+        print(f"{program}: {_in_words(error)}", file=sys.stderr)
         return 2
+
+
+def _in_words(error: Exception) -> str:
+    if not isinstance(error, OSError) or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return str(error)
+    where = "" if error.filename is None else f" for {error.filename}"
+    return f"there is no room on the disk{where}. Free some, then run the same command (a training run goes on with --resume)."
 
 
 def _evaluate(known: argparse.Namespace, overrides: list[str], command: str) -> None:
@@ -165,8 +179,6 @@ def _asked(known: argparse.Namespace) -> tuple[Any, Any]:
 
     from kvdistill.config import DataSection, FileData, load
 
-    if known.num is not None and known.num < 1:
-        raise ValueError(f"--num is {known.num}: ask at least 1 question.")
     if Path(known.data).suffix != ".toml" and Path(known.data).name != "run.json":
         data = FileData(path=known.data, format=known.format)
         return DataSection(train=data, max_length=None), data

@@ -67,7 +67,7 @@ class RunRecord(JsonFile):
     processes: int = 1
     """How many processes shared out each batch."""
     data: str | None = None
-    """Fingerprint of the training samples as token ids; None where they are streamed."""
+    """Fingerprint of the training samples as token ids, of a stream of the names and lengths of its files; None for a streamed hub set."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from kvdistill.config import RunConfig, resolved
 from kvdistill.jsonfile import write_atomic
 from kvdistill.record import RunRecord
-from kvdistill.training.checkpoint import newest_checkpoint
+from kvdistill.training.checkpoint import hide, newest_checkpoint, require_whole
 
 COMPLETED = "TRAINING_COMPLETED.txt"
 """Written last: a folder with it holds a finished run."""
@@ -48,12 +48,14 @@ def look(config: RunConfig, processes: int = 1) -> Start:
     """
     section, folder = config.training, Path(config.training.output_dir)
     _refuse_place(config, folder)
-    checkpoint, finished = newest_checkpoint(folder), (folder / COMPLETED).is_file()
-    if not (folder / "run.json").is_file():
-        if checkpoint is not None:
-            raise ValueError(f"{folder} holds {checkpoint.name}, but no run.json: choose another --training.output_dir, or move it away.")
+    begun, finished = (folder / "run.json").is_file(), (folder / COMPLETED).is_file()
+    if begun and section.overwrite:
         return Start(folder)
-    if section.overwrite:
+    checkpoint = newest_checkpoint(folder)
+    if not begun:
+        if checkpoint is not None or finished:
+            left = COMPLETED if checkpoint is None else checkpoint.name
+            raise ValueError(f"{folder} holds {left}, but no run.json: choose another --training.output_dir, or move it away.")
         return Start(folder)
     lost = finished and checkpoint is None
     if lost or not section.resume:
@@ -61,6 +63,8 @@ def look(config: RunConfig, processes: int = 1) -> Start:
         raise ValueError(f"{folder} already holds {state}: choose another --training.output_dir, or say --training.overwrite true.")
     before = RunRecord.read(folder / "run.json")
     _refuse_another(folder, before.config, resolved(config))
+    if not finished:
+        _refuse_damaged(folder, checkpoint)
     if checkpoint is not None and not finished and before.processes != processes:
         raise ValueError(
             f"{folder} was begun by {before.processes} processes, and {processes} would see other batches: go on with as many "
@@ -76,8 +80,7 @@ def clear(start: Start) -> None:
     if (start.folder / "run.json").is_file():
         for old in [path for pattern in patterns for path in sorted(start.folder.glob(pattern))]:
             if old.is_dir():
-                (old / TRAINER_STATE_NAME).unlink(missing_ok=True)  # half of a checkpoint is none
-                shutil.rmtree(old)
+                shutil.rmtree(old if old.name.startswith(".") else hide(old))  # half of a checkpoint is none
             else:
                 old.unlink()
 
@@ -123,6 +126,14 @@ def _refuse_place(config: RunConfig, folder: Path) -> None:
     for name in (config.model.name, config.teacher and config.teacher.name):
         if name is not None and Path(name).exists() and folder.resolve() in Path(name).resolve().parents:
             raise ValueError(f"{name} lies in {folder}, which the run would write over: choose another --training.output_dir.")
+
+
+def _refuse_damaged(folder: Path, newest: Path | None) -> None:
+    for path in sorted(folder.glob("checkpoint-ep*")):
+        if path.is_dir() and not (path / TRAINER_STATE_NAME).is_file():
+            raise ValueError(f"{path} holds no {TRAINER_STATE_NAME}, so it is no whole checkpoint: delete it to go on without it.")
+    if newest is not None:
+        require_whole(newest)
 
 
 def _refuse_another(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> None:

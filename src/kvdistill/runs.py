@@ -24,7 +24,8 @@ from kvdistill.provenance import record_of
 from kvdistill.record import EvaluationRecord, RunRecord
 from kvdistill.reporting.report import write_report
 from kvdistill.run_folder import Start, alone, clear, complete, look, summary
-from kvdistill.samples import Samples, SampleStream, fingerprint, require_files
+from kvdistill.sample_stream import SampleStream
+from kvdistill.samples import Samples, fingerprint, require_files
 from kvdistill.students import build_student, outside_teacher, resumed_student
 from kvdistill.text import Encoded
 from kvdistill.training.arguments import training_arguments
@@ -106,7 +107,8 @@ def _same_data(run: Run, data: Any) -> str | None:
     Raises:
         ValueError: if it is another.
     """
-    found, before = None if isinstance(data, Stream) else fingerprint(data), run.start.before
+    read, before = getattr(data, "read", None), run.start.before
+    found = fingerprint(data) if read is None else read.fingerprint()
     if run.start.checkpoint is not None and before is not None and before.data != found:
         raise ValueError(
             f"The training data is not what {run.folder} was begun with: its rows, or how they become tokens, have changed. Put the old "
@@ -123,7 +125,7 @@ def _train(trainer: LatentTrainer, start: Start) -> None:
             f"{start.checkpoint} holds a file that is more than plain tensors ({str(error).splitlines()[0]}), and nothing else is ever "
             "loaded. Delete the checkpoint to go on from the one before it."
         ) from error
-    except (ValueError, OSError) as error:
+    except ValueError as error:
         raise ValueError(own_words(error)) from error
 
 
@@ -144,6 +146,8 @@ def _prepare(config: RunConfig, args: TrainingArguments, ranks: Ranks, start: St
     samples = Samples(config.data, model, start.folder, config.training.task == "direct", first=ranks.rank == 0)
     if samples.first and start.checkpoint is None:
         samples.forget()
+    if config.teacher is not None and not config.reads_teacher:
+        samples.say(f"The teacher {config.teacher.name} is not read: this run compares no caches (training.task, loss.kv_weight)")
     questions = () if config.data.test is None else samples.read(config.data.test, "test")[: config.evaluation.num]
     return Run(config, args, ranks, start, record, model, samples, questions)
 
@@ -243,11 +247,12 @@ def _training_data(run: Run) -> tuple[Any, Any]:
     if not isinstance(data, FileData | HubData) or not data.streaming:
         samples = run.samples.read(data, "train")
         return samples, RankBatches([num_tokens(sample) for sample in samples], section.batch_size, section.seed, ranks, least)
-    count = None
+    stream = Stream(SampleStream(run.samples, data), section.batch_size, section.seed, ranks, least)
     if section.max_steps < 1:
-        full, rest = divmod(data.limit or 0, section.batch_size * ranks.size)
-        count = max(1, full + (rest >= least * ranks.size))  # a smaller rest joins the batch before
-    return Stream(run.samples.stream(data), section.batch_size, section.seed, ranks, least, count), Tickets(count)
+        stream.rows = data.limit or 0
+        full, rest = divmod(stream.rows, section.batch_size * ranks.size)
+        stream.count = max(1, full + (rest >= least * ranks.size))  # a smaller rest joins the batch before
+    return stream, Tickets(stream.count)
 
 
 def _measure(config: RunConfig, validation: Sequence[Encoded]) -> Callable[[Any, int], dict[str, float]]:

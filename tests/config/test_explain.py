@@ -23,6 +23,7 @@ WRONG = {
         ["--data.train.task.nmes", "3"],
         r"there is no option data\.train\.task\.nmes\. Did you mean 'names'\?",
     ),
+    "option without its section": (["--epochs", "3"], r"there is no option epochs\. Did you mean training\.epochs\?"),
     "nothing near": (["--latent.qqq", "3"], r"there is no option latent\.qqq\. Known here: delimiters, feedback, passes, slots\."),
     "misspelt method": (
         ["--target.method.kind", "rvk"],

@@ -138,6 +138,16 @@ FILE: dict[str, Any] = {"kind": "file", "path": "rows.jsonl"}
         ({"data": {"train": FILE, "max_bad_rows": 1.5}}, "less than or equal to 1"),
         ({"data": {"train": FILE, "on_long": "cut"}}, "Input should be 'drop' or 'error'"),
         ({"data": {"train": {"kind": "hub"}}}, r"data\.train\.hub\.name\n  Field required"),
+        ({"data": {"train": {"kind": "file", "path": ""}}}, "at least 1 character"),
+        ({"training": {"lr": float("inf")}}, "finite number"),
+        ({"training": {"max_steps": 0}}, "give 1 or more, or -1 to leave it to epochs"),
+        ({"training": {"seed": -1}}, "greater than or equal to 0"),
+        ({"training": {"output_dir": ""}}, "at least 1 character"),
+        ({"training": {"stop_at_accuracy": 0.9}}, r"there is no validation set to measure it on; give data\.validation"),
+        (
+            {"target": {"control": {"kind": "shuffled"}}, "loss": {"kv_weight": 0}},
+            r"\(--shuffle_kv\) changes the KV target, and loss\.kv_w",
+        ),
     ],
 )
 def test_what_does_not_go_together_is_refused(sections: dict[str, Any], sentence: str) -> None:

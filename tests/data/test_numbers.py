@@ -25,6 +25,12 @@ from kvdistill.data.numbers import leading_number, number_text
         ("50%", "50"),
         ("109,200,000", "109200000"),
         ("5 - 3 = 2", "5"),
+        ("18 = 18", "18"),
+        ("18 dollars.", "18"),
+        ("1,234,567.50", "1234567.5"),
+        ("72, and 5 more", "72"),
+        ("5 m² a day", "5"),
+        (r"50\% more", "50"),
         ("Bob", None),
         ("about 7", None),
         ("", None),
@@ -34,6 +40,9 @@ from kvdistill.data.numbers import leading_number, number_text
         ("10:30", None),
         ("1e5", None),
         ("12x3", None),
+        *((text, None) for text in ("1 1/2", "3 3/4 cups", "3 / 4", "1⁄2", "1 ½", "12½", "4 : 5", r"1\frac{4}{5}", r"2 \sqrt{5}")),
+        *((text, None) for text in ("1e-3", "1E-05", "1.5e+3", "1e−3", "7.5 × 10^6", "7.5 * 10", r"7.5 \times 10", "2^3", "2^{10}", "2³")),
+        *((text, None) for text in ("3,5", "1, 2", "1,-2", "1,0000", "1,00,000", "1.234,56", "1 000", "1\u202f000", "1'000", "5.5.5")),
     ],
 )
 def test_by_hand(text: str, number: str | None) -> None:

@@ -23,6 +23,8 @@ def written(tmp_path: Path, *rows: dict[str, object], name: str = "set.jsonl") -
     [
         ({"question": "q", "answer": "a\nb\n#### 7"}, 2),
         ({"question": "q", "answer": "7", "steps": ["a"], "root": 1}, 1),
+        ({"question": "q", "steps": ["3+4=7"], "answer": "3+4=<<3+4=7>>7\n#### 7"}, 1),
+        ({"question": "q", "steps": ["so"], "answer": "Three and four.\n#### 7"}, 1),
         ({"Body": "q", "Question": "q", "Answer": 7.0, "ID": "x"}, 0),
         ({"input": "q", "target": 7, "code": "..."}, 0),
         ({"problem": "q", "solution": "a\nb", "answer": "7", "level": 1}, 0),
@@ -83,8 +85,10 @@ def test_text_is_read_as_text_where_asked(tmp_path: Path) -> None:
     loaded = load(path, "text")
     assert [example.steps for example in loaded.examples] == [("<<48/2=24>>",)]
     assert loaded.bad[0].text == "no mark"
-    with pytest.raises(DataError, match="begins like a JSON list, but the text is not JSON"):
-        load(path, "gsm8k")
+    for first, says in ("[see]", "begins like a JSON list, but the text is not JSON"), ("{a}", "none of its 2 rows can be used"):
+        path.write_text(f"{first} 48/2?||<<48/2=24>> #### 24\nno mark\n", encoding="utf-8")
+        with pytest.raises(DataError, match=f"{says}.*--data.train.format text"):
+            load(path)
 
 
 def test_the_sample_file_is_read() -> None:

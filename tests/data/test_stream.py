@@ -122,7 +122,8 @@ def test_the_kind_of_answer_is_decided_on_the_first_rows(tmp_path: Path) -> None
     [
         (
             '[{"question": "q", "answer": "#### 1"}]',
-            "the file is one JSON list, which is only read as a whole. Write one JSON object a line",
+            "the file is one JSON list, which is only read as a whole. Write one JSON object a line, or read it without streaming. "
+            "If its lines are text, name the format (--data.train.format text).",
         ),
         ("a\nb", "none of its 2 rows can be used"),
         ("", "the file is empty"),
@@ -139,12 +140,22 @@ def test_a_cursor_of_other_files_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path / "part-1.jsonl", rows(3))
     source = RowStream(f"{tmp_path}/part-*.jsonl")
     *_, (_, cursor) = source.read()
-    written(tmp_path / "part-0.jsonl", rows(1))
-    with pytest.raises(DataError, match=r"^part-1.jsonl, line 3: .*part-0.jsonl is another file, or was cut. Put the same files back"):
-        next(RowStream(f"{tmp_path}/part-*.jsonl").read(cursor))
-    written(path, rows(2))
-    with pytest.raises(DataError, match="or was cut"):
-        next(source.read(cursor))
+    size = path.stat().st_size
+
+    def refused(says: str) -> None:
+        for reader in (source, RowStream(f"{tmp_path}/part-*.jsonl")):
+            with pytest.raises(DataError, match=f"^part-1.jsonl, line 3: {says}. Put the same files back, or start anew.$"):
+                next(reader.read(cursor))
+
+    for num in (2, 4):
+        written(path, rows(num))
+        refused(f".* part-1.jsonl of {path.stat().st_size} bytes stands where it had part-1.jsonl of {size} bytes")
+    written(path, rows(3))
+    assert list(source.read(cursor)) == []
+    for name, says in ("part-2", "part-2.jsonl of .* where it had no file"), ("part-0", f"part-0.jsonl of .* part-1.jsonl of {size} bytes"):
+        written(tmp_path / f"{name}.jsonl", rows(1))
+        source = RowStream(f"{tmp_path}/part-*.jsonl")
+        refused(f".* {says}")
 
 
 def test_a_data_set_of_the_hub_is_streamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

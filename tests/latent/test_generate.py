@@ -149,7 +149,10 @@ def test_settings_of_the_hub_do_not_change_answers() -> None:
 
 
 def student() -> LatentReasoner:
-    return spread_out(LatentReasoner.build(pico.backbone("llama"), word_level(WORDS), LatentConfig(slots=3, passes=2, template=TEMPLATE)))
+    config = pico.CONFIGS["llama"]()
+    config.vocab_size = len(word_level(WORDS))
+    backbone = pico.from_config(config)
+    return spread_out(LatentReasoner.build(backbone, word_level(WORDS), LatentConfig(slots=3, passes=2, template=TEMPLATE)))
 
 
 TEMPLATE = {"kind": "plain", "prompt": "w1 w2"}

@@ -128,8 +128,9 @@ def test_seeds_that_are_no_pairs_are_refused(first: list[float], second: list[fl
 
 
 def test_a_claim_without_a_smallest_effect_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"claim x: delta is 0.0. Give the smallest difference that matters"):
-        Claim(name="x", delta=0.0)
+    for delta in (0.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match=rf"claim x: delta is {delta}\. Give the smallest difference that matters"):
+            Claim(name="x", delta=delta)
 
 
 @pytest.mark.parametrize(("effect", "seeds"), [(0.2, 199), (0.5, 34), (0.8, 15), (1.0, 10)])

@@ -1,5 +1,6 @@
 """Students from configurations: new ones, those of a checkpoint, and what may not change between."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,33 @@ def test_a_run_goes_on_with_the_student_of_its_checkpoint(base_folder: Path, tmp
     assert torch.equal(loss_of(resumed_student(begun, tmp_path / "checkpoint-ep1")), loss_of(model))
     build_student(config()).save_pretrained(tmp_path / "new")
     assert template_of(resumed_student(config(data=OTHER_PROMPT | {"template": None}), tmp_path / "new")) == Plain()
+
+
+def test_a_run_goes_on_with_no_checkpoint_that_is_damaged(saved: Path, tmp_path: Path) -> None:
+    """And does not take what is left of it for a model of the hub."""
+    copy = shutil.copytree(saved, tmp_path / "checkpoint-ep1")
+    (copy / "config.json").write_text('{"model_type":')
+    with pytest.raises(
+        ValueError, match=r"checkpoint-ep1/config\.json is damaged \(.*\): delete the checkpoint to go on from the one before"
+    ):
+        resumed_student(config(), copy)
+    (copy / "config.json").unlink()
+    with pytest.raises(ValueError, match=r"checkpoint-ep1 holds no config\.json: .* delete the checkpoint to go on from the one before"):
+        resumed_student(config(), copy)
+
+
+@pytest.mark.parametrize("lora", [True, False])
+def test_a_saved_student_is_put_where_it_is_wanted(lora: bool, saved: Path, base_folder: Path, tmp_path: Path) -> None:
+    tuning = {"r": 4} if lora else {"kind": "full"}
+    if lora:
+        build_student(config(model={"name": str(base_folder), "tuning": tuning})).save_pretrained(tmp_path)
+    name = str(tmp_path if lora else saved)
+    model = build_student(config(model={"name": name, "tuning": tuning, "device_map": "cpu"}))
+    assert torch.equal(loss_of(model), loss_of(LatentReasoner.from_pretrained(name)))
+    with pytest.raises(
+        ValueError, match=r"^model\.device_map is 'cuda:77', and .* cannot be put there \(.*\): name one device of this machine"
+    ):
+        build_student(config(model={"name": name, "tuning": tuning, "device_map": "cuda:77"}))
 
 
 def test_slots_passes_and_delimiters_may_change(saved: Path) -> None:

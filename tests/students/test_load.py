@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from kvdistill.data import Plain
 from kvdistill.students.build import build_student, template_of
@@ -96,6 +96,51 @@ def test_a_folder_without_weights_is_named(base_folder: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
+    ("file", "sentence"),
+    [
+        (
+            "model.safetensors",
+            r"^model\.name: '.*copy' could not be loaded: \S*copy/model\.safetensors is damaged \(.*\): fetch it again\.$",
+        ),
+        ("config.json", r"^model\.name: '.*copy' could not be loaded: \S*copy/config\.json is damaged"),
+        ("tokenizer.json", r"^model\.name: '.*copy' could not be loaded: \S*copy/tokenizer\.json is damaged"),
+    ],
+)
+def test_a_damaged_file_is_named(base_folder: Path, file: str, sentence: str, tmp_path: Path) -> None:
+    copy = shutil.copytree(base_folder, tmp_path / "copy")
+    (copy / file).write_bytes((copy / file).read_bytes()[:200])
+    with pytest.raises(ValueError, match=sentence):
+        build_student(on({"name": str(copy)}))
+    if file == "tokenizer.json":
+        with pytest.raises(ValueError, match=r"^model\.tokenizer: '\S*tokenizer\.json' could not be loaded: \S*tokenizer\.json is damaged"):
+            load_tokenizer(on({"config": TINY, "tokenizer": str(copy / file)}))
+
+
+def test_weights_that_are_not_there_are_not_made_up(base_folder: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(base_folder, tmp_path / "copy")
+    state = load_file(copy / "model.safetensors")
+    del state["model.layers.1.mlp.up_proj.weight"]
+    save_file(state, copy / "model.safetensors", {"format": "pt"})
+    with pytest.raises(
+        ValueError, match=r"^model\.name: .* do not fit .* \(missing model\.layers\.1\.mlp\.up_proj\.weight\): fetch it again"
+    ):
+        build_student(on({"name": str(copy)}))
+
+
+def test_a_folder_without_a_tokenizer_is_named(base_folder: Path, tmp_path: Path) -> None:
+    bare = shutil.copytree(base_folder, tmp_path / "bare", ignore=shutil.ignore_patterns("token*"))
+    with pytest.raises(ValueError, match=r"^model\.name: \S*bare holds no tokenizer \(.*\): name one with --model\.tokenizer \(folder"):
+        build_student(on({"name": str(bare)}))
+    assert build_student(on({"name": str(bare), "tokenizer": str(base_folder)})).tokenizer is not None
+
+
+def test_a_tokenizer_larger_than_the_model_is_refused(base_folder: Path, shared_data: Path) -> None:
+    path = str(shared_data / "tokenizers" / "gpt2" / "tokenizer.json")
+    with pytest.raises(ValueError, match=r"^The tokenizer has 5025\d tokens .* but LlamaForCausalLM has embeddings for \d\d: the others"):
+        build_student(on({"name": str(base_folder), "tokenizer": path, "special_tokens": END}))
+
+
+@pytest.mark.parametrize(
     ("settings", "sentence"),
     [
         ({}, r"model\.config\.model_type is 'None': give one of transformers', such as 'llama'"),
@@ -123,8 +168,9 @@ def test_settings_by_their_older_names_are_known() -> None:
 
 
 @pytest.mark.parametrize("place", ["cpu", {"": "cpu"}])
-def test_a_model_is_put_where_it_is_wanted(base_folder: Path, place: Any) -> None:
-    assert torch.isfinite(loss_of(build_student(on({"name": str(base_folder), "device_map": place})))).all()
+def test_a_model_is_put_where_it_is_wanted(base_folder: Path, saved: Path, place: Any) -> None:
+    for name in (base_folder, saved):
+        assert torch.isfinite(loss_of(build_student(on({"name": str(name), "device_map": place})))).all()
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.students import build_student, outside_teacher
@@ -72,7 +72,13 @@ def test_teachers_that_cannot_teach_are_refused(base_folder: Path, tmp_path: Pat
     with pytest.raises(ValueError, match=r"^teacher\.name: 'nowhere' could not be loaded: it is neither here nor can it be had"):
         teacher("nowhere")
     bare = shutil.copytree(base_folder, tmp_path / "bare", ignore=shutil.ignore_patterns("token*"))
-    with pytest.raises(ValueError, match=r"^teacher\.name: '.*bare' could not be loaded"):
+    with pytest.raises(ValueError, match=r"^teacher\.name: \S*bare holds no tokenizer \(no tokenizer\.json .*\): copy its files there\.$"):
+        teacher(bare)
+    state = load_file(bare / "model.safetensors")
+    save_file({name: value for name, value in state.items() if "layers.1" not in name}, bare / "model.safetensors", {"format": "pt"})
+    with pytest.raises(
+        ValueError, match=r"^teacher\.name: '.*bare' could not be loaded: its weights do not fit .* \(missing model\.layers\.1"
+    ):
         teacher(bare)
     build_student(config()).save_pretrained(tmp_path / "student")
     (tmp_path / "student" / "tokenizer_config.json").unlink()

@@ -10,13 +10,16 @@ import torch
 
 from kvdistill.training.checkpoint import (
     CARRIED,
+    CONTENTS,
     checkpoint_name,
     checkpoints,
     keep_newest,
     load_carried,
     newest_checkpoint,
     publish,
+    require_whole,
     save_carried,
+    seal,
     whole_or_not,
 )
 
@@ -54,12 +57,36 @@ def test_only_the_newest_are_kept(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"checkpoint-ep1", "checkpoint-ep3"}
 
 
+def test_a_checkpoint_that_is_not_whole_is_refused_by_its_file(tmp_path: Path) -> None:
+    folder = checkpoint(tmp_path, "checkpoint-ep1", 1)
+    (folder / "deep").mkdir()
+    (folder / "deep" / "optimizer.pt").write_text("many numbers")
+    with pytest.raises(
+        ValueError, match=r"contents\.json cannot be read .* nobody knows whether the checkpoint is whole\. Put it back, or"
+    ):
+        require_whole(folder)
+    seal(folder)
+    require_whole(folder)
+    (folder / "deep" / "optimizer.pt").write_text("many")
+    with pytest.raises(
+        ValueError, match=r"deep/optimizer\.pt is damaged: it has 4 bytes, and 12 were written\. Put .*, or delete .*ep1: training"
+    ):
+        require_whole(folder)
+    (folder / "deep" / "optimizer.pt").unlink()
+    with pytest.raises(ValueError, match=r"deep/optimizer\.pt is missing\. Put it back, or delete .*checkpoint-ep1: training then goes on"):
+        require_whole(folder)
+    (folder / "trainer_state.json").write_text('{"global')
+    with pytest.raises(ValueError, match=r"checkpoint-ep1/trainer_state\.json is damaged\. Delete .*checkpoint-ep1 to go on without"):
+        newest_checkpoint(tmp_path)
+
+
 def test_publishing_puts_the_new_in_the_place_of_the_old(tmp_path: Path) -> None:
     checkpoint(tmp_path, "checkpoint-ep1", 1)
     partial = checkpoint(tmp_path, ".checkpoint-ep1.partial", 2)
     publish(partial, tmp_path / "checkpoint-ep1")
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-ep1"]
     assert json.loads((tmp_path / "checkpoint-ep1" / "trainer_state.json").read_text()) == {"global_step": 2}
+    assert json.loads((tmp_path / "checkpoint-ep1" / CONTENTS).read_text()) == {"trainer_state.json": 18}
 
 
 def test_what_is_carried_comes_back_as_it_was(tmp_path: Path) -> None:

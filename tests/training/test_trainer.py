@@ -28,8 +28,8 @@ from pico_training import distance, logged, make, trained
 # What is averaged.
 
 
-def auto_step(model: LatentReasoner) -> Distillation:
-    return Distillation(Target(method=StepEnd()), replace(pico_trained.OBJECTIVE, kv_weight="auto"), 2, model.geometry, True)
+def auto_step(model: LatentReasoner, **control: MeanTarget) -> Distillation:
+    return Distillation(Target(method=StepEnd(), **control), replace(pico_trained.OBJECTIVE, kv_weight="auto"), 2, model.geometry, True)
 
 
 @pytest.mark.parametrize(("num", "auto"), [(24, False), (19, False), (19, True)])
@@ -113,6 +113,14 @@ def test_bf16_computes_otherwise_and_comes_out_near(tmp_path: Path) -> None:
     near = [logged(tmp_path / name)["loss"] for name in ("float32", "bf16")]
     assert near[1] != near[0]
     assert near[1] == pytest.approx(near[0], rel=0.02)
+
+
+def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
+    with pytest.raises(
+        FloatingPointError, match=r"After step 1, \d+ weights are not finite \(.*\); they are not saved\. Lower training\.lr"
+    ):
+        trained(tmp_path, max_steps=1, lr=1e300)
+    assert names(tmp_path) == set()
 
 
 # Adapters.
@@ -204,12 +212,8 @@ def test_training_goes_on_from_a_checkpoint_as_if_it_had_never_stopped(tmp_path:
 
 
 def test_what_a_step_carries_goes_on_too(tmp_path: Path) -> None:
-    def step_for(model: LatentReasoner) -> Distillation:
-        objective = replace(pico_trained.OBJECTIVE, kv_weight="auto")
-        return Distillation(Target(method=StepEnd(), control=MeanTarget()), objective, 2, model.geometry, True)
-
     def run(folder: Path, model: LatentReasoner, resume: Path | None = None, **options: object) -> LatentReasoner:
-        trainer = make(folder, model=model, step=step_for(model), num=12, max_steps=5, **options)
+        trainer = make(folder, model=model, step=auto_step(model, control=MeanTarget()), num=12, max_steps=5, **options)
         trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
         return trainer.model  # pyright: ignore[reportReturnType]
 

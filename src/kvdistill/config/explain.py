@@ -21,7 +21,8 @@ def _sentence(place: str, problems: list[Any], root: Any) -> str:
     first = problems[0]
     beside = _place(first["loc"], root)[1]
     if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        return f"there is no option {place}.{_nearest(str(first['loc'][-1]), beside)}"
+        owners = [section for section, kind in _options(root).items() if place in _options(kind)]
+        return f"there is no option {place}.{f' Did you mean {owners[0]}.{place}?' if owners else _nearest(str(first['loc'][-1]), beside)}"
     if first["type"] == "union_tag_invalid":
         context = first["ctx"]
         known = [name.strip("' ") for name in context["expected_tags"].split(",")]

@@ -57,7 +57,7 @@ FLAGS = (
     Flag("save_steps", "training.save_steps", "also save every so many steps; 0 saves at the end of each epoch only"),
     Flag("eval_steps", "training.eval_steps", "evaluate on the validation data every so many steps"),
     Flag("logging_steps", "training.logging_steps", "steps to a line of the log"),
-    Flag("num_workers", "training.num_workers", "processes that prepare batches"),
+    Flag("num_workers", "training.num_workers", "processes that prepare batches; at most one reads a stream"),
     Flag("trust_remote_code", "model.trust_remote_code", "run code that comes with a model; off unless asked for", "true"),
     Flag("torch_dtype", "model.dtype", "type of the weights"),
     Flag("fp16", "training.precision", "mixed precision in float16 (GPU)", "fp16", "float32"),

@@ -20,7 +20,7 @@ from kvdistill.training.arguments import TrainingSection
 class Section(BaseModel):
     """A part of the configuration: no unknown option, no change once read."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
@@ -123,7 +123,7 @@ class FileData(Rows):
     """Rows of a file."""
 
     kind: Literal["file"] = "file"
-    path: str
+    path: str = Field(min_length=1)
     """A file, or several by a pattern such as ``data/part-*.jsonl``."""
     format: str = "auto"
 
@@ -216,6 +216,11 @@ class RunConfig(Section):
         return Distillation(target, self.loss, self.latent.slots, geometry, self.latent.delimiters == "both", outside)
 
     @property
+    def reads_teacher(self) -> bool:
+        """Whether the student's cache is compared with a teacher's."""
+        return self.training.task == "latent" and bool(self.loss.kv_weight or self.loss.attention_weight)
+
+    @property
     def paired(self) -> bool:
         """Whether a sample's target comes from another sample of its batch."""
         return self.training.task == "latent" and isinstance(self.target.control, OtherSample | Shuffled)
@@ -225,6 +230,12 @@ class RunConfig(Section):
         if self.training.task == "latent":
             step = self.distillation(lambda: Geometry(()))
             rehearse(step.target, step.slots, self.training.batch_size)
+        if self.training.task == "latent" and not self.reads_teacher and not isinstance(self.target.control, NoControl):
+            raise ValueError(
+                "target.control (--shuffle_kv) changes the KV target, and loss.kv_weight is 0: give it a weight, or leave it out"
+            )
+        if self.training.stop_at_accuracy is not None and self.data.validation is None:
+            raise ValueError("training.stop_at_accuracy: there is no validation set to measure it on; give data.validation")
         if self.teacher is not None and self.loss.attention_weight > 0:
             raise ValueError("teacher: a separate teacher's attention has other heads than the student's; set loss.attention_weight to 0")
         if self.teacher is not None and self.loss.kv.frame == "as_cached":

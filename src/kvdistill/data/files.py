@@ -12,6 +12,7 @@ Form = Literal["json", "list", "text"]
 
 MARKS = (b"||", b"####")
 """What a line of text holds in the form ``question||chain of thought #### answer``."""
+TEXT_HINT = "If its lines are text, name the format (--data.train.format text)."
 
 _BOM = b"\xef\xbb\xbf"
 _HEAD = 1 << 20
@@ -118,7 +119,7 @@ def _items(path: Path) -> Iterator[Row | BadRow]:
     try:
         values = parse_json(_decoded(path.read_bytes().removeprefix(_BOM)))
     except RowError as error:
-        raise DataError(f"{path}: the file begins like a JSON list, but {error}") from error
+        raise DataError(f"{path}: the file begins like a JSON list, but {error} {TEXT_HINT}") from error
     if not isinstance(values, list) or not values:
         raise DataError(f"{path}: the list is empty. Write one JSON object an item.")
     origin = Origin(str(path), "item", path.stem)

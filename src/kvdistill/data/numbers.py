@@ -3,17 +3,29 @@
 import re
 from decimal import Decimal
 
-# Possessive quantifiers keep "1,000/3" from being read as "1": a number that does not end cleanly is no number.
+# A number that goes on in one of these ways is no number; possessive quantifiers keep "1,000/3" from being read as "1".
+_GOES_ON = (
+    r"\w*[0-9]",  # 12x3
+    r"[.'’][0-9]",  # 5.5.5, 1'000
+    r"[⁰¹²³⁴-⁹]",
+    r"\s*[¼½¾⅐-⅞↉]",
+    r"\s*e[-+][0-9]",
+    r"\s*\\(?:[dt]?frac|sqrt|times|cdot)",
+    r"\s*(?:[,:/÷\u2044\u2215^*×·x]+\s*[-+({]*[$€£¥]?)?[0-9]",  # 1 000, 1 1/2, 3,5, 4 : 5, 10^{3}
+)
 _NUMBER = re.compile(
-    r"(?P<minus>-?)\s*[$€£¥]?\s*(?P<minus2>-?)(?P<whole>[0-9][0-9,]*+|(?=\.[0-9]))(?:\.(?P<part>[0-9]++))?+(?![/:][0-9]|\w*[0-9])"
+    r"(?P<minus>-?)\s*[$€£¥]?\s*(?P<minus2>-?)(?P<whole>[0-9]{1,3}(?:,[0-9]{3})++|[0-9]++|(?=\.[0-9]))(?:\.(?P<part>[0-9]++))?+"
+    f"(?!{'|'.join(_GOES_ON)})",
+    re.IGNORECASE,
 )
 
 
 def leading_number(text: str) -> str | None:
     """The number that ``text`` begins with, as plain digits: ``"$1,080.50 a day"`` gives ``"1080.5"``.
 
-    Commas, one currency sign, leading and trailing zeros go; what follows the number is ignored. Fractions, times and numbers in
-    exponent form are not numbers here, since their first digits alone would be a wrong number.
+    Commas before groups of three digits, one currency sign, leading and trailing zeros go; words that follow are ignored, and so are
+    sums (``5 - 3``). Fractions, ratios, times, lists, products, powers, numbers in exponent form and digits grouped in any other way
+    are not numbers here, since their first digits alone would be a wrong number.
 
     Returns:
         Digits with an optional minus and decimal part, the same string for the same number; None where no number stands first.

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from kvdistill.data.files import paths_of, read_rows
-from kvdistill.data.gsm8k import Gsm8k
+from kvdistill.data.gsm8k import MARKER, Gsm8k, split_answer
 from kvdistill.data.numbers import leading_number
 from kvdistill.data.questions import Questions
 from kvdistill.data.rows import BadRow, DataError, Loaded, Row, RowError
@@ -65,7 +65,8 @@ class Parser:
             return row
         try:
             example = self.reader.example(row)
-            return replace(example, answer=_number(example.answer)) if self.numbers else example
+            answer = split_answer(example.answer)[1] if MARKER in example.answer else example.answer
+            return replace(example, answer=_number(answer) if self.numbers else answer)
         except RowError as error:
             return row.bad(str(error))
 
@@ -151,7 +152,11 @@ def _recognised(rows: Sequence[Row | BadRow], name: str) -> Source:
 
 
 def _unusable(rows: Sequence[object], name: str) -> DataError:
-    first = f"The first: {rows[0]} If all look alike, choose another format." if rows else "There are none: check the name."
+    first = (
+        f"The first: {rows[0]} If all look alike, choose another format (such as --data.train.format text)."
+        if rows
+        else "There are none: check the name."
+    )
     return DataError(f"{name}: none of its {len(rows)} rows can be used. {first}")
 
 

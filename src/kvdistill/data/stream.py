@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any
 
-from kvdistill.data.files import Form, form_of, paths_of, read_lines
+from kvdistill.data.files import TEXT_HINT, Form, form_of, paths_of, read_lines
 from kvdistill.data.hub import Hub
 from kvdistill.data.rows import BadRow, DataError, Row
 from kvdistill.data.sources import HEAD, Source, fit, is_text
@@ -22,6 +22,8 @@ class LineFiles:
 
     paths: tuple[Path, ...]
     forms: tuple[Form, ...]
+    sizes: tuple[int, ...]
+    """Bytes of each file when the reading was made."""
 
     @classmethod
     def matching(cls, path: Path | str, as_text: bool | None = None) -> "LineFiles":
@@ -35,30 +37,33 @@ class LineFiles:
         if "list" in forms:
             raise DataError(
                 f"{paths[forms.index('list')]}: the file is one JSON list, which is only read as a whole. Write one JSON object a line, "
-                "or read it without streaming."
+                f"or read it without streaming. {TEXT_HINT}"
             )
-        return cls(paths, forms)
+        return cls(paths, forms, tuple(each.stat().st_size for each in paths))
 
     def rows(self, state: Cursor | None = None) -> Iterator[tuple[Row | BadRow, Cursor]]:
         """Every row, read as it is asked for, with the state from which reading goes on after it.
 
         Raises:
-            DataError: if the state does not fit the files.
+            DataError: if the state is of other files, in name or length, than are there now.
         """
+        files = [[path.name, size] for path, size in zip(self.paths, self.sizes, strict=True)]
         first, start, before = (0, 0, 0) if state is None else self._place(state)
         for index in range(first, len(self.paths)):
             path, place = self.paths[index], (start, before) if index == first else (0, 0)
             for row, offset, number in read_lines(path, self.forms[index], *place):
-                yield row, {"file": index, "name": path.name, "offset": offset, "line": number}
+                yield row, {"files": files, "file": index, "offset": offset, "line": number}
 
     def _place(self, state: Cursor) -> tuple[int, int, int]:
-        index, name, offset, number = (state[key] for key in ("file", "name", "offset", "line"))
-        path = self.paths[min(index, len(self.paths) - 1)]
-        if path.name != name or path.stat().st_size < offset:
-            raise DataError(
-                f"{name}, line {number}: the reading to be continued stopped there, but {path} is another file, or was cut. "
-                "Put the same files back, or start anew."
-            )
+        index, offset, number = state["file"], state["offset"], state["line"]
+        found = [(path.name, path.stat().st_size, path) for path in self.paths]
+        for before, now in zip_longest(state["files"], found):
+            if before is None or now is None or (*before,) != now[:2]:
+                was, now_is = (f"{each[0]} of {each[1]} bytes" if each else "no file" for each in (before, now))
+                raise DataError(
+                    f"{state['files'][index][0]}, line {number}: the reading to be continued stopped there, but {now_is} stands where it "
+                    f"had {was}. Put the same files back, or start anew."
+                )
         return index, offset, number
 
 

@@ -22,6 +22,7 @@ class LatentConfig(PreTrainedConfig):
         lora: settings of peft's LoRA, or None where all weights are trained.
         taught: whether the latent slots have been trained, and not only explicit reasoning.
         base: the model folder or hub name that frozen weights come from, or None where the checkpoint holds every weight.
+        base_fingerprint: of those frozen weights, so that others in their place are noticed; None where they do not count.
 
     Raises:
         ValueError: if slots and passes make no sense together, or a setting is misspelt.
@@ -47,6 +48,7 @@ class LatentConfig(PreTrainedConfig):
         self.lora: dict[str, Any] | None = kwargs.pop("lora", None)
         self.taught: bool = kwargs.pop("taught", False)
         self.base: str | None = kwargs.pop("base", None)
+        self.base_fingerprint: str | None = kwargs.pop("base_fingerprint", None)
         check_slots(slots, passes)
         for name, value, known in (("feedback", feedback, FEEDBACKS), ("delimiters", delimiters, DELIMITERS)):
             if value not in known:

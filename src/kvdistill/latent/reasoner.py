@@ -1,6 +1,5 @@
 """The model that users load: a causal language model that reasons in latent slots."""
 
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, cast, overload
@@ -20,11 +19,12 @@ from kvdistill.latent.config import LatentConfig
 from kvdistill.latent.feedback import Feedback
 from kvdistill.latent.layout import Special
 from kvdistill.latent.modes import read, two_modes
+from kvdistill.latent.room import watch_positions
+from kvdistill.latent.rows import grow, require_rows
+from kvdistill.latent.weights import AGAIN, SAFE, fingerprint, read_backbone, require_fit, same_weights, whole, why_not
 from kvdistill.text import Batch
 
 SPECIAL_TOKENS = {"bot": "<bot>", "eot": "<eot>", "latent": "<latent>"}
-SAFE = {"use_safetensors": True}
-"""Weights are never unpickled."""
 
 
 class LatentReasoner(PreTrainedModel):
@@ -60,6 +60,7 @@ class LatentReasoner(PreTrainedModel):
         self.feedback: nn.Module = feedback.to(self.backbone.device, self.backbone.dtype)
         self.special = Special(**config.special)
         self.backbone.config._attn_implementation = packable(self.backbone)
+        watch_positions(self.backbone)
         self._measured: tuple[rotation.Measured, ...] | None = None
         self.post_init()
 
@@ -71,14 +72,16 @@ class LatentReasoner(PreTrainedModel):
         filled in. The backbone is taken over, not copied.
 
         Raises:
-            ValueError: if the backbone cannot be captured.
+            ValueError: if the backbone cannot be captured, or has no embedding for a token of a text.
         """
         add_latent_tokens(tokenizer)
-        if len(tokenizer) > _weight(backbone.get_input_embeddings()).shape[0]:
-            backbone.resize_token_embeddings(len(tokenizer))
+        require_rows(backbone, tokenizer, SPECIAL_TOKENS.values())
+        if config.lora is not None and config.base is not None:
+            config.base_fingerprint = fingerprint(backbone)
+        special = {name: int(tokenizer.convert_tokens_to_ids(token)) for name, token in SPECIAL_TOKENS.items()}  # pyright: ignore[reportArgumentType]
+        grow(backbone, max(tokenizer.get_vocab().values()) + 1, started=special.values())
         config.backbone = backbone.config
         config.tie_word_embeddings = bool(getattr(backbone.config, "tie_word_embeddings", False))
-        special = {name: int(tokenizer.convert_tokens_to_ids(token)) for name, token in SPECIAL_TOKENS.items()}  # pyright: ignore[reportArgumentType]
         config.special = special
         if config.lora is not None:
             config.lora = {**config.lora, "trainable_token_indices": _new_rows(backbone, sorted(special.values()))}
@@ -92,26 +95,20 @@ class LatentReasoner(PreTrainedModel):
         """Load a saved student, strictly: a missing, superfluous or misshapen weight is an error.
 
         Raises:
-            ValueError: if the folder holds no latent student, or weights of another backbone.
+            ValueError: if the folder holds no latent student, a damaged one, or weights of another backbone, or its base has changed.
         """
         folder = Path(pretrained_model_name_or_path)
-        if not (folder / "config.json").is_file():
-            raise ValueError(
-                f"{folder} holds no config.json: give a folder that kvdistill train wrote, such as outputs/run/checkpoint-ep1."
-            )
-        config = LatentConfig.from_pretrained(folder)
-        if config.backbone is None or config.special is None:
-            raise ValueError(f"{folder} is not a latent student: its config.json does not name slots and special tokens.")
-        if config.base is not None:
-            model = _load_adapter(folder, config, kwargs)
-        else:
-            config.backbone._attn_implementation = kwargs.pop("attn_implementation", None)
-            settings: dict[str, Any] = {"config": config, "output_loading_info": True, "ignore_mismatched_sizes": True}
-            model, info = cast(
-                tuple["LatentReasoner", dict[str, Any]], super().from_pretrained(folder, *args, **SAFE, **settings, **kwargs)
-            )
-            _strict(folder, info["missing_keys"], info["unexpected_keys"], (name for name, *_ in info["mismatched_keys"]))
-        model.tokenizer = _tokenizer(folder, config)
+        with whole(folder):
+            config = _config(folder)
+            if config.base is not None:
+                model = _load_adapter(folder, config, kwargs)
+            else:
+                config.backbone._attn_implementation = kwargs.pop("attn_implementation", None)  # pyright: ignore
+                settings: dict[str, Any] = {"config": config, "output_loading_info": True, "ignore_mismatched_sizes": True, **SAFE}
+                loaded = super().from_pretrained(folder, *args, **settings, **kwargs)
+                model, info = cast(tuple["LatentReasoner", dict[str, Any]], loaded)
+                require_fit(folder, info["missing_keys"], info["unexpected_keys"], (name for name, *_ in info["mismatched_keys"]))
+            model.tokenizer = _tokenizer(folder, config)
         return model
 
     def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:
@@ -201,22 +198,45 @@ def _check_head(model: LatentReasoner) -> None:
         )
 
 
+def _config(folder: Path) -> LatentConfig:
+    if not (folder / "config.json").is_file():
+        raise ValueError(
+            f"{folder} holds no config.json: give a folder that kvdistill train wrote, such as outputs/run/checkpoint-ep1; if it is a "
+            f"checkpoint, {AGAIN}."
+        )
+    config = LatentConfig.from_pretrained(folder)
+    if config.backbone is None or config.special is None:
+        raise ValueError(f"{folder} is not a latent student: its config.json does not name slots and special tokens.")
+    return config
+
+
 def _load_adapter(folder: Path, config: LatentConfig, kwargs: dict[str, Any]) -> LatentReasoner:
     """A student whose frozen weights are read from its base model."""
-    base = AutoModelForCausalLM.from_pretrained(str(config.base), **{"dtype": config.dtype, **SAFE, **kwargs})
-    wanted = config.backbone
+    name = str(config.base)
+    try:
+        base = read_backbone(name, **{"dtype": config.dtype, **kwargs})
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"The checkpoint {folder} takes its frozen weights from its `base`, {name}, which could not be loaded: {why_not(name, error)}. "
+            f"Put the base model back there, or write where it is now as `base` into {folder / 'config.json'}."
+        ) from error
+    wanted, found = config.backbone, fingerprint(base)
     if base.config.model_type != wanted.model_type or base.config.hidden_size != wanted.hidden_size:  # pyright: ignore
         raise ValueError(
-            f"{folder} was trained on a {wanted.model_type} of width {wanted.hidden_size}, but {config.base} now holds a "  # pyright: ignore
+            f"{folder} was trained on a {wanted.model_type} of width {wanted.hidden_size}, but {name} now holds a "  # pyright: ignore
             f"{base.config.model_type} of width {base.config.hidden_size}. Restore the base model or edit `base` in config.json."
         )
-    if _weight(base.get_input_embeddings()).shape[0] < wanted.vocab_size:  # pyright: ignore
-        base.resize_token_embeddings(wanted.vocab_size)  # pyright: ignore
+    grow(base, wanted.vocab_size)  # pyright: ignore
     model = LatentReasoner(config, base)
     state = load_file(folder / "model.safetensors")
     own = {name: parameter.shape for name, parameter in model.named_parameters() if parameter.requires_grad}
     misshapen = (name for name, value in state.items() if name in own and value.shape != own[name])
-    _strict(folder, own.keys() - state.keys(), state.keys() - own.keys(), misshapen)
+    require_fit(folder, own.keys() - state.keys(), state.keys() - own.keys(), misshapen)
+    if config.base_fingerprint is not None and not same_weights(config.base_fingerprint, found):
+        raise ValueError(
+            f"{folder} was trained on other weights than {name} holds now. Restore the base model, or write where it is now as `base` into "
+            f"{folder / 'config.json'}."
+        )
     model.load_state_dict(state, strict=False)
     return model
 
@@ -246,7 +266,16 @@ def _add_lora(backbone: PreTrainedModel, settings: dict[str, Any]) -> None:
 def _tokenizer(folder: Path, config: LatentConfig) -> PreTrainedTokenizerBase | None:
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(folder, config=config.backbone) if (folder / "tokenizer_config.json").is_file() else None
+    if not (folder / "tokenizer_config.json").is_file():
+        return None
+    strange = ValueError(f"The tokenizer in {folder} is not the student's (its tokenizer.json is another, or gone): {AGAIN}.")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, config=config.backbone)
+    except (OSError, ValueError) as error:
+        raise strange from error
+    if tokenizer.convert_tokens_to_ids(list(SPECIAL_TOKENS.values())) != [config.special[name] for name in SPECIAL_TOKENS]:  # pyright: ignore
+        raise strange
+    return tokenizer
 
 
 def _weight(layer: nn.Module) -> Tensor:
@@ -260,13 +289,3 @@ def _new_rows(backbone: PreTrainedModel, rows: list[int]) -> dict[str, list[int]
     if getattr(head, "bias", None) is not None:
         raise ValueError(f"The head of {type(backbone).__name__} has a bias, which peft drops where rows are added: train it without LoRA.")
     return {names[layer]: rows for layer in (backbone.get_input_embeddings(), head)}
-
-
-def _strict(folder: Path, missing: Iterable[str], unexpected: Iterable[str], mismatched: Iterable[str]) -> None:
-    found = (("missing", sorted(missing)), ("unexpected", sorted(unexpected)), ("of another shape", sorted(mismatched)))
-    problems = [f"{what} {', '.join(names[:3])}" for what, names in found if names]
-    if problems:
-        raise ValueError(
-            f"The weights in {folder} do not fit the student that its config.json describes ({'; '.join(problems)}): the "
-            "checkpoint was written for another backbone, or is incomplete."
-        )

@@ -3,6 +3,7 @@
 The unit of replication is the seed: examples are averaged inside it, and two methods are paired by it.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -60,7 +61,7 @@ class Claim:
     """One minus the confidence of the interval."""
 
     def __post_init__(self) -> None:
-        if self.delta <= 0:
+        if not 0 < self.delta < math.inf:
             raise ValueError(f"claim {self.name}: delta is {self.delta}. Give the smallest difference that matters, above 0.")
 
     def judge(self, first: Sequence[float], second: Sequence[float]) -> Verdict:

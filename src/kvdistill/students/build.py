@@ -9,7 +9,7 @@ from kvdistill.data import Template, default_template
 from kvdistill.data.template import template_from
 from kvdistill.latent.config import LatentConfig
 from kvdistill.latent.reasoner import LatentReasoner, add_latent_tokens
-from kvdistill.students.load import load_backbone, load_tokenizer, options_of
+from kvdistill.students.load import load_backbone, load_tokenizer, options_of, placed, require_one_device
 
 
 def build_student(config: RunConfig) -> LatentReasoner:
@@ -18,15 +18,17 @@ def build_student(config: RunConfig) -> LatentReasoner:
     Raises:
         ValueError: in words, if what the configuration names is not there, cannot be captured, or was saved with other settings.
     """
-    model = _saved_student(config) if is_student(config.model.name) else _new_student(config)
-    model.want_attention = config.loss.attention_weight > 0
-    return model
+    return _asked(config, _saved_student(config) if is_student(config.model.name) else _new_student(config))
 
 
 def resumed_student(config: RunConfig, checkpoint: Path) -> LatentReasoner:
-    """The student of a run as a checkpoint of that run holds it."""
+    """The student of a run as a checkpoint of that run holds it.
+
+    Raises:
+        ValueError: in words, if the checkpoint is damaged or was saved with other settings.
+    """
     here = {"name": str(checkpoint), "config": None, "tokenizer": None, "special_tokens": {}}
-    return build_student(config.model_copy(update={"model": config.model.model_copy(update=here)}))
+    return _asked(config, _saved_student(config.model_copy(update={"model": config.model.model_copy(update=here)})))
 
 
 def template_of(model: LatentReasoner) -> Template:
@@ -38,6 +40,11 @@ def is_student(name: str | None) -> bool:
     """Whether a saved latent student stands there."""
     path = Path(name or "") / "config.json"
     return path.is_file() and '"kvdistill_latent"' in path.read_text(encoding="utf-8")
+
+
+def _asked(config: RunConfig, model: LatentReasoner) -> LatentReasoner:
+    model.want_attention = config.loss.attention_weight > 0
+    return model
 
 
 def _new_student(config: RunConfig) -> LatentReasoner:
@@ -58,7 +65,10 @@ def _new_student(config: RunConfig) -> LatentReasoner:
 def _saved_student(config: RunConfig) -> LatentReasoner:
     """A saved student with the configuration's slots and passes; what its weights depend on has to be as it was saved."""
     section, name = config.model, str(config.model.name)
-    model = LatentReasoner.from_pretrained(name, **options_of(section))
+    with placed(section) as place:
+        model = LatentReasoner.from_pretrained(name, **options_of(section), **place)
+    require_one_device(section, model)
+    require_one_device(section, model.backbone)
     saved, lora = model.config, _lora(section)
     template = saved.template if config.data.template is None else asdict(config.data.template)
     for option, wanted, found in (

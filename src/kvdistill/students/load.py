@@ -1,6 +1,7 @@
 """Tokenizers and causal language models by their names, from folders or the hub; what is missing is said in words."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoTokenizer, Pr
 
 from kvdistill.config import ModelSection, RunConfig, SyntheticData, TeacherSection
 from kvdistill.data import word_tokenizer
+from kvdistill.latent.weights import read_backbone, why_not
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -23,15 +25,9 @@ def load_backbone(section: ModelSection, tokenizer: PreTrainedTokenizerBase) -> 
     options = options_of(section)
     if section.name is None:
         return AutoModelForCausalLM.from_config(_described(section.config or {}, tokenizer), **options)
-    options |= {} if section.device_map is None else {"device_map": section.device_map}
-    model = pretrained("model", section, options)
-    places = set(getattr(model, "hf_device_map", {}).values())
-    if len(places) > 1:
-        raise ValueError(
-            f"model.device_map {section.device_map!r} spreads {section.name} over {', '.join(map(str, sorted(places, key=str)))}, but a "
-            "training step compares its layers and needs them on one device: name one (cpu, cuda:0), or leave device_map out and train "
-            "adapters (--lora_r) in bfloat16 (--torch_dtype bfloat16) with gradient checkpointing."
-        )
+    with placed(section) as place:
+        model = pretrained("model", section, options | place)
+    require_one_device(section, model)
     if type(model).__module__.startswith("transformers_modules"):
         known = "leave --trust_remote_code out" if model.config.model_type in CONFIG_MAPPING else "choose another model"
         raise ValueError(
@@ -39,6 +35,39 @@ def load_backbone(section: ModelSection, tokenizer: PreTrainedTokenizerBase) -> 
             f"back without: {known}. A separate teacher (--teacher_name) may bring its code."
         )
     return model
+
+
+@contextmanager
+def placed(section: ModelSection) -> Iterator[dict[str, Any]]:
+    """How transformers is to place the model that is loaded meanwhile.
+
+    Raises:
+        ValueError: in words, if it cannot be put there.
+    """
+    try:
+        yield {} if section.device_map is None else {"device_map": section.device_map}
+    except (OSError, ValueError, RuntimeError, AssertionError) as error:
+        if section.device_map is None or (isinstance(error, OSError | ValueError) and "device_map" not in str(error)):
+            raise
+        raise ValueError(
+            f"model.device_map is {section.device_map!r}, and {section.name} cannot be put there ({error}): name one device of this "
+            "machine (cpu, cuda:0), or leave device_map out."
+        ) from error
+
+
+def require_one_device(section: ModelSection, model: Any) -> None:
+    """Refuse a model that lies on several devices.
+
+    Raises:
+        ValueError: naming them.
+    """
+    places = set(getattr(model, "hf_device_map", {}).values())
+    if len(places) > 1:
+        raise ValueError(
+            f"model.device_map {section.device_map!r} spreads {section.name} over {', '.join(map(str, sorted(places, key=str)))}, but a "
+            "training step compares its layers and needs them on one device: name one (cpu, cuda:0), or leave device_map out and train "
+            "adapters (--lora_r) in bfloat16 (--torch_dtype bfloat16) with gradient checkpointing."
+        )
 
 
 def options_of(section: ModelSection | TeacherSection) -> dict[str, Any]:
@@ -50,19 +79,15 @@ def pretrained(option: str, section: ModelSection | TeacherSection, options: dic
     """The causal language model that the section ``option`` names, from safetensors alone.
 
     Raises:
-        ValueError: in words, if it is not there, or needs what is not allowed.
+        ValueError: in words, if it is not there, is not whole, or needs what is not allowed.
     """
-    name, options = str(section.name), options | {"trust_remote_code": section.trust_remote_code, "use_safetensors": True}
+    name = str(section.name)
     try:
-        return AutoModelForCausalLM.from_pretrained(name, **options)
+        return read_backbone(name, trust_remote_code=section.trust_remote_code, **options)
     except (OSError, ValueError) as error:
-        if "device_map" in str(error):
-            raise _no_place(option, name, options, error) from error
-        raise _not_loaded(f"{option}.name", name, error) from error
-    except (RuntimeError, AssertionError) as error:
-        if "device_map" not in options:
+        if "device_map" in options and "device_map" in str(error):
             raise
-        raise _no_place(option, name, options, error) from error
+        raise _not_loaded(f"{option}.name", name, error) from error
 
 
 def load_tokenizer(config: RunConfig) -> PreTrainedTokenizerBase:
@@ -95,15 +120,18 @@ def open_tokenizer(option: str, name: str, trust_remote_code: bool) -> PreTraine
     """The tokenizer that ``option`` names: a folder, a name of the hub, or a tokenizer.json.
 
     Raises:
-        ValueError: in words, if it is not there, or needs what is not allowed.
+        ValueError: in words, if it is not there, is damaged, or needs what is not allowed.
     """
+    if (Path(name) / "config.json").is_file() and not any(any(Path(name).glob(file)) for file in ("tokenizer*", "vocab*", "*.model")):
+        own = "" if option == "teacher.name" else "name one with --model.tokenizer (folder, hub name or tokenizer.json), or "
+        raise ValueError(f"{option}: {name} holds no tokenizer (no tokenizer.json or tokenizer_config.json): {own}copy its files there.")
     try:
         if not name.endswith(".json"):
             return AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
         if not Path(name).is_file():
             raise FileNotFoundError(f"there is no file {name}")
         return PreTrainedTokenizerFast(tokenizer_file=name)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # of no other class where a tokenizer.json is damaged
         raise _not_loaded(option, name, error) from error
 
 
@@ -139,13 +167,4 @@ def _not_loaded(option: str, name: str, error: Exception) -> ValueError:
     if "trust_remote_code" in str(error):
         allow = f"--{option.partition('.')[0]}.trust_remote_code true"
         return ValueError(f"{option}: {name} brings code of its own, which is not run unless you allow it: read it, then say {allow}.")
-    reason = str(error).strip().splitlines()[0]
-    why = f"it is neither here nor can it be had from the hub ({reason})" if isinstance(error, OSError) else reason.removesuffix(".")
-    return ValueError(f"{option}: {name!r} could not be loaded: {why}.")
-
-
-def _no_place(option: str, name: str, options: dict[str, Any], error: Exception) -> ValueError:
-    return ValueError(
-        f"{option}.device_map is {options['device_map']!r}, and {name} cannot be put there ({error}): name one device of this machine "
-        "(cpu, cuda:0), or leave device_map out."
-    )
+    return ValueError(f"{option}: {name!r} could not be loaded: {why_not(name, error)}.")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from transformers import TrainingArguments
 
 
@@ -16,13 +16,13 @@ class TrainingSection(BaseModel):
     Source of the defaults: https://arxiv.org/abs/2510.02312, table 6.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    output_dir: str = "outputs/run"
+    output_dir: str = Field(default="outputs/run", min_length=1)
     task: Literal["latent", "explicit", "direct"] = "latent"
     """``latent`` distils; ``explicit`` fine-tunes on chains of thought, ``direct`` on answers without one (the references)."""
     epochs: float = Field(default=10.0, gt=0)
-    max_steps: int = -1
+    max_steps: int = Field(default=-1, ge=-1)
     """Stop after this many optimiser steps, whatever ``epochs`` says; -1 leaves it to ``epochs``."""
     batch_size: int = Field(default=16, ge=1)
     """Examples per device and step."""
@@ -41,7 +41,7 @@ class TrainingSection(BaseModel):
     """Go on from the newest checkpoint in ``output_dir``, or begin where there is none."""
     overwrite: bool = False
     """Train into a folder that already holds a run, which is deleted."""
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, lt=2**32)
     logging_steps: int = Field(default=10, ge=1)
     eval_steps: int = Field(default=0, ge=0)
     """Evaluate on the validation set every so many steps; 0 only at the end."""
@@ -54,6 +54,13 @@ class TrainingSection(BaseModel):
     num_workers: int = Field(default=0, ge=0)
     tensorboard: bool = True
     progress: bool = True
+
+    @field_validator("max_steps")
+    @classmethod
+    def _some(cls, steps: int) -> int:
+        if steps == 0:
+            raise ValueError("give 1 or more, or -1 to leave it to epochs")
+        return steps
 
 
 def training_arguments(section: TrainingSection, has_unused: bool = False) -> TrainingArguments:

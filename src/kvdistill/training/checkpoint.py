@@ -15,6 +15,8 @@ from transformers.trainer import TRAINER_STATE_NAME
 
 CARRIED = "carried.safetensors"
 """What training carries from step to step beside the student, the optimiser and the random numbers."""
+CONTENTS = "contents.json"
+"""The checkpoint's files with their sizes in bytes: what it takes to be whole."""
 
 
 @contextmanager
@@ -62,11 +64,40 @@ def checkpoint_name(epoch: float, step: int) -> str:
     return f"checkpoint-ep{int(epoch) + 1}-step{step}"
 
 
+def seal(folder: Path) -> None:
+    """Write down what the folder holds, for ``require_whole``."""
+    (folder / CONTENTS).unlink(missing_ok=True)
+    sizes = {str(path.relative_to(folder)): path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file()}
+    (folder / CONTENTS).write_text(json.dumps(sizes, indent=1), encoding="utf-8")
+
+
+def require_whole(folder: Path) -> None:
+    """Refuse to go on from a checkpoint of which a file is missing or cut: the run would not be the one that was begun.
+
+    Raises:
+        ValueError: naming the file.
+    """
+    delete = f"Put it back, or delete {folder}: training then goes on from the checkpoint before it, or begins anew."
+    try:
+        sizes = json.loads((folder / CONTENTS).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{folder / CONTENTS} cannot be read ({error}), so nobody knows whether the checkpoint is whole. {delete}"
+        ) from error
+    for name, size in sizes.items():
+        path = folder / name
+        if not path.is_file():
+            raise ValueError(f"{path} is missing. {delete}")
+        if path.stat().st_size != size:
+            raise ValueError(f"{path} is damaged: it has {path.stat().st_size} bytes, and {size} were written. {delete}")
+
+
 def publish(partial: Path, final: Path) -> None:
     """Bring a written folder to its disk, then to its name; an older one of that name goes last."""
+    seal(partial)
     for path in (*partial.rglob("*"), partial):
         _to_disk(path)
-    older = _hidden(final)
+    older = hide(final)
     partial.rename(final)
     _to_disk(final.parent)
     shutil.rmtree(older, ignore_errors=True)
@@ -74,9 +105,15 @@ def publish(partial: Path, final: Path) -> None:
 
 def checkpoints(folder: Path | str) -> list[Path]:
     """The checkpoints of a run, fewest steps first, by their state files; half-written and half-deleted ones have other names."""
-    states = Path(folder).glob(f"checkpoint-*/{TRAINER_STATE_NAME}")
-    steps = {path.parent: json.loads(path.read_text(encoding="utf-8"))["global_step"] for path in states}
+    steps = {path.parent: _step(path) for path in Path(folder).glob(f"checkpoint-*/{TRAINER_STATE_NAME}")}
     return sorted(steps, key=lambda path: steps[path])
+
+
+def _step(state: Path) -> int:
+    try:
+        return json.loads(state.read_text(encoding="utf-8"))["global_step"]
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"{state} is damaged. Delete {state.parent} to go on without that checkpoint.") from None
 
 
 def newest_checkpoint(folder: Path | str) -> Path | None:
@@ -87,13 +124,14 @@ def newest_checkpoint(folder: Path | str) -> Path | None:
 def keep_newest(folder: Path, limit: int | None) -> None:
     """Delete all but the ``limit`` checkpoints with the most steps; None keeps all."""
     for old in [] if limit is None else checkpoints(folder)[:-limit]:
-        shutil.rmtree(_hidden(old))
+        shutil.rmtree(hide(old))
 
 
-def _hidden(folder: Path) -> Path:
+def hide(folder: Path) -> Path:
     """Take a checkpoint, where there is one, out of sight before it is deleted, so that no half of it is ever found."""
     hidden = folder.with_name(f".{folder.name}.older")
-    shutil.rmtree(hidden, ignore_errors=True)
+    if hidden.exists():
+        shutil.rmtree(hidden)
     if folder.exists():
         folder.rename(hidden)
     return hidden

@@ -16,7 +16,7 @@ from kvdistill.training.sampler import whole_batches
 Cursor = dict[str, Any] | None
 """Where a source stands: JSON that only the source understands; None is its beginning."""
 SHORT = 0.9
-"""Share of its batches that a pass over a stream has to give."""
+"""Share of the rows that it promises which a pass over a stream has to give."""
 Read = Callable[[Cursor, int], tuple[Sequence[Encoded], Cursor]]
 """Asked for so many samples from a place on; gives them (fewer only at the end of a pass) and the place behind them."""
 
@@ -103,6 +103,8 @@ class Stream(Dataset[StreamBatch]):
     least: int = 1
     count: int | None = None
     """Batches an epoch, where one pass over the source makes an epoch; None for one epoch of endlessly many passes."""
+    rows: int = 0
+    """Usable rows that a pass promises; it may give a few less."""
     start: Place = field(default_factory=Place)
     """Where the first batch that is asked for begins."""
     _running: Iterator[StreamBatch] | None = None
@@ -140,8 +142,10 @@ class Stream(Dataset[StreamBatch]):
     def _batches(self, place: Place) -> Iterator[StreamBatch]:
         number, window, cursor, taken = place.number, place.window, place.cursor, place.taken
         size = self.batch_size * self.ranks.size
+        seen = (number - taken) * size
         while True:
             samples, after = self.read(cursor, size * POOL)
+            seen += len(samples)
             if len(samples) >= self.least * self.ranks.size:  # fewer cannot be shared out
                 lengths = [num_tokens(sample) for sample in samples]
                 batches = whole_batches(lengths, size, f"{self.seed}/{place.epoch}", window, self.least * self.ranks.size)
@@ -150,15 +154,16 @@ class Stream(Dataset[StreamBatch]):
                     mine = [samples[index] for index in batch[self.ranks.rank :: self.ranks.size]]
                     yield StreamBatch(mine, Place(place.epoch, number, window, cursor, done))
             if after is None:
-                self._require_enough(number)
+                self._require_enough(seen)
+                seen = 0
             if after is None and cursor is None and len(samples) < self.least * self.ranks.size:
                 return
             window, cursor, taken = window + 1, after, 0
 
-    def _require_enough(self, number: int) -> None:
+    def _require_enough(self, seen: int) -> None:
         """A pass may fall a little short of its epoch, by rows that were left out, and then begins again; but not by much."""
-        if self.count is not None and number < min(SHORT * self.count, self.count - 1):
+        if seen < SHORT * self.rows:
             raise ValueError(
-                f"The stream ended after {number} of {self.count} batches: it holds fewer usable rows than the subset size promises. "
-                "Lower --subset_size (data.train.limit), or leave it out and give training.max_steps."
+                f"The stream ended after {seen} usable rows, and the subset size promises {self.rows}. Lower "
+                "--subset_size (data.train.limit), or leave it out and give training.max_steps."
             )

@@ -105,6 +105,7 @@ class LatentTrainer(Trainer):
         final = Path(str(self.args.output_dir)) / checkpoint_name(self.state.epoch or 0.0, self.state.global_step)
         partial = final.with_name(f".{final.name}.partial")
         first = self.args.should_save
+        refuse_nonfinite_weights(self.model, self.state.global_step)  # pyright: ignore[reportArgumentType]
         tensors = self._carried()
         with whole_or_not(partial, final, first):
             if first:
@@ -143,3 +144,17 @@ def refuse_nonfinite(output: LossOutput, step: int, sample_ids: Sequence[str]) -
         f"In step {step}, {', '.join(bad)} is not finite for samples {', '.join(sample_ids[:8])}. "
         "Lower training.lr or the weight of the term, or compute in float32 (training.precision)."
     )
+
+
+def refuse_nonfinite_weights(model: nn.Module, step: int) -> None:
+    """Stop where the last update has left weights that are not finite, before they are saved.
+
+    Raises:
+        FloatingPointError: naming the step and the first weights.
+    """
+    bad = [name for name, value in model.named_parameters() if value.requires_grad and not torch.isfinite(value).all()]
+    if bad:
+        raise FloatingPointError(
+            f"After step {step}, {len(bad)} weights are not finite ({', '.join(bad[:3])}); they are not saved. Lower training.lr, or "
+            "compute in float32 (training.precision)."
+        )
