@@ -123,12 +123,12 @@ def test_a_separate_teacher_has_its_stations(capsys: pytest.CaptureFixture[str],
 
 
 def test_what_a_run_keeps_in_its_folder_is_not_touched(capsys: pytest.CaptureFixture[str], toml: str, tmp_path: Path) -> None:
-    rows = [f'{{"question": "{"please " * (9 if n == 1 else 0)}Ann to Bob", "answer": "#### Bob"}}' for n in range(3)]
+    rows = [f'{{"question": "{"please " * (9 if n == 1 else 0)}Ann to Bob", "answer": "to Bob\\n#### Bob"}}' for n in range(3)]
     (tmp_path / "rows.jsonl").write_text("\n".join([*rows, '{"question": "?"}']))
     quarantine = tmp_path / "run" / "quarantine_train.jsonl"
     quarantine.parent.mkdir()
     quarantine.write_text("of a run")
-    words = ["--data.train.kind", "file", "--data.train.path", str(tmp_path / "rows.jsonl"), "--data.max_length", "14"]
+    words = ["--data.train.kind", "file", "--data.train.path", str(tmp_path / "rows.jsonl"), "--data.max_length", "17"]
     tokenizer = word_tokenizer(["Ann", "to", "Bob", "please"])
     tokenizer.save_pretrained(tmp_path / "words")
     walk(toml, [*words, "--model.tokenizer", str(tmp_path / "words"), "--training.output_dir", str(quarantine.parent)])

@@ -146,7 +146,7 @@ FILE: dict[str, Any] = {"kind": "file", "path": "rows.jsonl"}
         ({"training": {"stop_at_accuracy": 0.9}}, r"there is no validation set to measure it on; give data\.validation"),
         (
             {"target": {"control": {"kind": "shuffled"}}, "loss": {"kv_weight": 0}},
-            r"\(--shuffle_kv\) changes the KV target, and loss\.kv_w",
+            r"target\.control changes the KV target, and loss\.kv_weight is 0",
         ),
     ],
 )

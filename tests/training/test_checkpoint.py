@@ -65,7 +65,9 @@ def test_a_checkpoint_that_is_not_whole_is_refused_by_its_file(tmp_path: Path) -
         ValueError, match=r"contents\.json cannot be read .* nobody knows whether the checkpoint is whole\. Put it back, or"
     ):
         require_whole(folder)
+    (folder / "config.json").write_text("{}")
     seal(folder)
+    (folder / "config.json").write_text('{"base": "elsewhere"}')
     require_whole(folder)
     (folder / "deep" / "optimizer.pt").write_text("many")
     with pytest.raises(

@@ -231,9 +231,7 @@ class RunConfig(Section):
             step = self.distillation(lambda: Geometry(()))
             rehearse(step.target, step.slots, self.training.batch_size)
         if self.training.task == "latent" and not self.reads_teacher and not isinstance(self.target.control, NoControl):
-            raise ValueError(
-                "target.control (--shuffle_kv) changes the KV target, and loss.kv_weight is 0: give it a weight, or leave it out"
-            )
+            raise ValueError("target.control changes the KV target, and loss.kv_weight is 0: give it a weight, or leave it out")
         if self.training.stop_at_accuracy is not None and self.data.validation is None:
             raise ValueError("training.stop_at_accuracy: there is no validation set to measure it on; give data.validation")
         if self.teacher is not None and self.loss.attention_weight > 0:

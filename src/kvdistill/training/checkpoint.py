@@ -17,6 +17,8 @@ CARRIED = "carried.safetensors"
 """What training carries from step to step beside the student, the optimiser and the random numbers."""
 CONTENTS = "contents.json"
 """The checkpoint's files with their sizes in bytes: what it takes to be whole."""
+FREE = (CONTENTS, "config.json")
+"""Not among them: ``base`` in the latter may be edited."""
 
 
 @contextmanager
@@ -66,8 +68,8 @@ def checkpoint_name(epoch: float, step: int) -> str:
 
 def seal(folder: Path) -> None:
     """Write down what the folder holds, for ``require_whole``."""
-    (folder / CONTENTS).unlink(missing_ok=True)
-    sizes = {str(path.relative_to(folder)): path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file()}
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name not in FREE]
+    sizes = {str(path.relative_to(folder)): path.stat().st_size for path in files}
     (folder / CONTENTS).write_text(json.dumps(sizes, indent=1), encoding="utf-8")
 
 
