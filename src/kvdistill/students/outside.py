@@ -16,7 +16,7 @@ def outside_teacher(config: RunConfig, student: LatentReasoner) -> OutsideTeache
         ValueError: in words, if it is not there, cannot be captured, or reads other tokens than the student.
     """
     section = config.teacher
-    if section is None or not config.loss.kv_weight:
+    if section is None or not config.reads_teacher:
         return None
     if is_student(section.name):
         saved = LatentReasoner.from_pretrained(section.name, **options_of(section))
