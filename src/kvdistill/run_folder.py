@@ -20,7 +20,7 @@ COMPLETED = "TRAINING_COMPLETED.txt"
 """Written last: a folder with it holds a finished run."""
 WRITTEN = (
     *(COMPLETED, ".checkpoint-ep*", "checkpoint-ep*", "evaluation_*.json", "evaluation_*.answers.txt", "report.html", "report.md"),
-    *("figures", "runs", "metrics.jsonl", "training_log.txt", "run.json"),
+    *("example.json", "figures", "runs", "metrics.jsonl", "training_log.txt", "run.json"),
 )
 """What a run leaves in its folder and the next one deletes, in this order: cut short, it leaves an unfinished run. Quarantine files are
 not among them: they are written anew as the data are read, which is before."""

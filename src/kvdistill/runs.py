@@ -23,6 +23,7 @@ from kvdistill.pipeline import Step, explicit_step
 from kvdistill.provenance import record_of
 from kvdistill.record import EvaluationRecord, RunRecord
 from kvdistill.reporting.report import write_report
+from kvdistill.run_example import write_example
 from kvdistill.run_folder import Start, alone, clear, complete, look, summary
 from kvdistill.sample_stream import SampleStream
 from kvdistill.samples import Samples, fingerprint, require_files
@@ -174,6 +175,7 @@ def _finish(run: Run, trainer: LatentTrainer, clock: float) -> tuple[EvaluationR
     evaluations = _evaluated(config, run.model, run.questions, folder) if run.questions else ()
     record = replace(run.record, seconds=time.monotonic() - clock)
     record.write(folder / "run.json")
+    write_example(config, run.model, run.questions, folder)
     write_report(folder)
     data = trainer.train_dataset
     if isinstance(data, Stream) and isinstance(data.read, SampleStream) and data.read.report():
