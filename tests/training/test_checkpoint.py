@@ -34,7 +34,7 @@ def test_a_checkpoint_name_by_hand(epoch: float, step: int, name: str) -> None:
 
 def checkpoint(folder: Path, name: str, step: int) -> Path:
     (folder / name).mkdir(parents=True)
-    (folder / name / "trainer_state.json").write_text(json.dumps({"global_step": step}))
+    (folder / name / "trainer_state.json").write_text(json.dumps({"global_step": step, "epoch": 1.0}))
     return folder / name
 
 
@@ -62,7 +62,7 @@ def test_a_checkpoint_that_is_not_whole_is_refused_by_its_file(tmp_path: Path) -
     (folder / "deep").mkdir()
     (folder / "deep" / "optimizer.pt").write_text("many numbers")
     with pytest.raises(
-        ValueError, match=r"contents\.json cannot be read .* nobody knows whether the checkpoint is whole\. Put it back, or"
+        ValueError, match=r"contents\.json is missing, so it is not known whether the checkpoint is complete\. Put it back, or"
     ):
         require_whole(folder)
     (folder / "config.json").write_text("{}")
@@ -75,7 +75,7 @@ def test_a_checkpoint_that_is_not_whole_is_refused_by_its_file(tmp_path: Path) -
     ):
         require_whole(folder)
     (folder / "deep" / "optimizer.pt").unlink()
-    with pytest.raises(ValueError, match=r"deep/optimizer\.pt is missing\. Put it back, or delete .*checkpoint-ep1: training then goes on"):
+    with pytest.raises(ValueError, match=r"deep/optimizer\.pt is missing\. Put it back, or delete .*checkpoint-ep1: training then resumes"):
         require_whole(folder)
     (folder / "trainer_state.json").write_text('{"global')
     with pytest.raises(ValueError, match=r"checkpoint-ep1/trainer_state\.json is damaged\. Delete .*checkpoint-ep1 to go on without"):
@@ -88,7 +88,9 @@ def test_publishing_puts_the_new_in_the_place_of_the_old(tmp_path: Path) -> None
     publish(partial, tmp_path / "checkpoint-ep1")
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-ep1"]
     assert json.loads((tmp_path / "checkpoint-ep1" / "trainer_state.json").read_text()) == {"global_step": 2}
-    assert json.loads((tmp_path / "checkpoint-ep1" / CONTENTS).read_text()) == {"trainer_state.json": 18}
+    manifest = json.loads((tmp_path / "checkpoint-ep1" / CONTENTS).read_text())
+    assert (manifest["checkpoint"], manifest["global_step"], manifest["files"].keys()) == ("checkpoint-ep1", 2, {"trainer_state.json"})
+    require_whole(newest_checkpoint(tmp_path) or tmp_path)
 
 
 def test_what_is_carried_comes_back_as_it_was(tmp_path: Path) -> None:

@@ -188,9 +188,9 @@ def test_a_checkpoint_loads_strictly_and_answers_as_the_model_did(tmp_path: Path
     assert same_outputs(model, loaded)
     assert loaded.generate(["Ann Bob", "please Eve Cid"]) == model.generate(["Ann Bob", "please Eve Cid"])
     del loaded.feedback.up  # pyright: ignore
-    loaded.save_pretrained(folder)
+    loaded.save_pretrained(tmp_path / "other")
     with pytest.raises(ValueError, match=r"missing feedback\.up"):
-        LatentReasoner.from_pretrained(folder)
+        LatentReasoner.from_pretrained(tmp_path / "other")
 
 
 def test_training_goes_on_from_a_checkpoint_as_if_it_had_never_stopped(tmp_path: Path) -> None:
