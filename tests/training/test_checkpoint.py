@@ -87,7 +87,7 @@ def test_publishing_puts_the_new_in_the_place_of_the_old(tmp_path: Path) -> None
     partial = checkpoint(tmp_path, ".checkpoint-ep1.partial", 2)
     publish(partial, tmp_path / "checkpoint-ep1")
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-ep1"]
-    assert json.loads((tmp_path / "checkpoint-ep1" / "trainer_state.json").read_text()) == {"global_step": 2}
+    assert json.loads((tmp_path / "checkpoint-ep1" / "trainer_state.json").read_text()) == {"global_step": 2, "epoch": 1.0}
     manifest = json.loads((tmp_path / "checkpoint-ep1" / CONTENTS).read_text())
     assert (manifest["checkpoint"], manifest["global_step"], manifest["files"].keys()) == ("checkpoint-ep1", 2, {"trainer_state.json"})
     require_whole(newest_checkpoint(tmp_path) or tmp_path)

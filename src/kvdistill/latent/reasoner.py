@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 from kvdistill.align.projector import Projector
 from kvdistill.capture import rotation
 from kvdistill.capture.attention import packable
+from kvdistill.contents import require_unchanged
 from kvdistill.kv import Geometry, ModelOutput, TwoModes
 from kvdistill.latent.config import LatentConfig
 from kvdistill.latent.feedback import Feedback
@@ -22,7 +23,6 @@ from kvdistill.latent.modes import read, two_modes
 from kvdistill.latent.room import watch_positions
 from kvdistill.latent.rows import grow, require_rows
 from kvdistill.latent.weights import SAFE, fingerprint, require_finite, require_fit, require_regular_files, share, whole
-from kvdistill.manifest import require_unchanged
 from kvdistill.text import Batch
 
 

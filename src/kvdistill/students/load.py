@@ -10,9 +10,9 @@ import torch
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from kvdistill.config import ModelSection, RunConfig, SyntheticData, TeacherSection
+from kvdistill.contents import require_unchanged
 from kvdistill.data import word_tokenizer
 from kvdistill.latent.weights import read_backbone, require_regular_files, why_not
-from kvdistill.manifest import require_unchanged
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
