@@ -22,7 +22,24 @@ PLAUSIBLE = ("rope_theta", "passes", "other heads", "other model", "template oth
 
 def edits() -> Iterator[Damage]:
     """By hand, and well meant."""
-    config: dict[str, Change] = {
+    for name, change in _of_config().items():
+        yield Damage(f"config.json: {name}", _edited("config.json", change), loads=True)
+        if name not in PLAUSIBLE:
+            yield Damage(f"{BARE}config.json: {name}", bare(_edited("config.json", change)), loads=True)
+    for name, change in _of_state().items():
+        yield Damage(f"trainer_state.json: {name}", _edited("trainer_state.json", change))
+        if name not in ("step + 1", "step - 1", "max_steps"):  # sizes alone do not tell those, where the size is the same
+            yield Damage(f"{EARLIER}trainer_state.json: {name}", earlier(_edited("trainer_state.json", change)))
+    for name, change in _of_manifest().items():
+        yield Damage(f"contents.json: {name}", _edited("contents.json", change), loads=name not in ("other step", "other name"))
+    for name, value in (("deep", deep(500)), ("very deep", None), ("list", []), ("text", "x")):
+        yield Damage(
+            f"run.json: {name}", _written("run.json", "[" * 50_000 if value is None else json.dumps({"version": 1, "config": value}))
+        )
+
+
+def _of_config() -> dict[str, Change]:
+    return {
         "rope_theta": lambda c: _inside(c, rope_parameters={"rope_theta": 7.0, "rope_type": "default"}),
         "slots two": lambda c: c | {"slots": "two"},
         "slots 2.0": lambda c: c | {"slots": 2.0},
@@ -55,7 +72,10 @@ def edits() -> Iterator[Damage]:
         "deep": lambda c: c | {"more": deep(500)},
         "slots deep": lambda c: c | {"slots": deep(90)},
     }
-    state: dict[str, Change] = {
+
+
+def _of_state() -> dict[str, Change]:
+    return {
         "step + 1": lambda s: s | {"global_step": s["global_step"] + 1},
         "step - 1": lambda s: s | {"global_step": s["global_step"] - 1},
         "step as text": lambda s: s | {"global_step": str(s["global_step"])},
@@ -69,20 +89,6 @@ def edits() -> Iterator[Damage]:
         "null": lambda s: None,
         "deep": lambda s: s | {"more": deep(500)},
     }
-    for name, change in config.items():
-        yield Damage(f"config.json: {name}", _edited("config.json", change), loads=True)
-        if name not in PLAUSIBLE:
-            yield Damage(f"{BARE}config.json: {name}", bare(_edited("config.json", change)), loads=True)
-    for name, change in state.items():
-        yield Damage(f"trainer_state.json: {name}", _edited("trainer_state.json", change))
-        if name not in ("step + 1", "step - 1", "max_steps"):  # sizes alone do not tell those, where the size is the same
-            yield Damage(f"{EARLIER}trainer_state.json: {name}", earlier(_edited("trainer_state.json", change)))
-    for name, change in _of_manifest().items():
-        yield Damage(f"contents.json: {name}", _edited("contents.json", change), loads=name not in ("other step", "other name"))
-    for name, value in (("deep", deep(500)), ("very deep", None), ("list", []), ("text", "x")):
-        yield Damage(
-            f"run.json: {name}", _written("run.json", "[" * 50_000 if value is None else json.dumps({"version": 1, "config": value}))
-        )
 
 
 def _of_manifest() -> dict[str, Change]:

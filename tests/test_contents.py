@@ -93,7 +93,7 @@ def test_what_is_no_file_is_not_opened(make, name: str, tmp_path: Path) -> None:
 
 def test_files_that_came_along_are_refused_where_they_would_be_read(tmp_path: Path) -> None:
     checkpoint(tmp_path)
-    for name in ("evaluation_tokens_latent.json", "evaluation_test_cot.answers.txt", "probes.json", "notes.md", "quarantine_x.jsonl"):
+    for name in ("evaluation_tokens_latent.json", "evaluation_test_cot.answers.txt", "probes.json", "notes.txt", "quarantine_x.jsonl"):
         (tmp_path / name).touch()
     check(tmp_path)
     for name in ("own.py", "adapter_config.json", "added_tokens.json", "model-2.safetensors", "chat_template.jinja"):

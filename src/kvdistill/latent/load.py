@@ -9,14 +9,34 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from kvdistill.contents import require_unchanged
 from kvdistill.jsonfile import read_json
 from kvdistill.latent.config import LatentConfig
 from kvdistill.latent.layout import SPECIAL_TOKENS
 from kvdistill.latent.rows import grow, num_rows
-from kvdistill.latent.weights import AGAIN, fingerprint, first_line, read_backbone, require_fit, same_weights, why_not
+from kvdistill.latent.weights import (
+    AGAIN,
+    fingerprint,
+    first_line,
+    read_backbone,
+    require_fit,
+    require_regular_files,
+    same_weights,
+    why_not,
+)
 
 SIZES = ("num_hidden_layers", "intermediate_size", "num_attention_heads", "num_key_value_heads")
 """Settings in which a student's description of its base model has to agree with the base model."""
+
+
+def check_files(folder: Path) -> None:
+    """Refuse a folder whose files are not those that were written, before any is read.
+
+    Raises:
+        ValueError: naming the file.
+    """
+    require_regular_files(folder)
+    require_unchanged(folder)
 
 
 def read_config(folder: Path) -> LatentConfig:

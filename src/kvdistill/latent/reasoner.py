@@ -13,16 +13,15 @@ from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 from kvdistill.align.projector import Projector
 from kvdistill.capture import rotation
 from kvdistill.capture.attention import packable
-from kvdistill.contents import require_unchanged
 from kvdistill.kv import Geometry, ModelOutput, TwoModes
 from kvdistill.latent.config import LatentConfig
 from kvdistill.latent.feedback import Feedback
 from kvdistill.latent.layout import SPECIAL_TOKENS, Special
-from kvdistill.latent.load import load_adapter, read_config, read_tokenizer
+from kvdistill.latent.load import check_files, load_adapter, read_config, read_tokenizer
 from kvdistill.latent.modes import read, two_modes
 from kvdistill.latent.room import watch_positions
 from kvdistill.latent.rows import grow, require_rows
-from kvdistill.latent.weights import SAFE, fingerprint, require_finite, require_fit, require_regular_files, share, whole
+from kvdistill.latent.weights import SAFE, fingerprint, require_finite, require_fit, share, whole
 from kvdistill.text import Batch
 
 
@@ -97,8 +96,7 @@ class LatentReasoner(PreTrainedModel):
             ValueError: if the folder holds no latent student, a damaged one, or weights of another backbone, or its base has changed.
         """
         folder = Path(pretrained_model_name_or_path)
-        require_regular_files(folder)
-        require_unchanged(folder)
+        check_files(folder)
         with whole(folder, placed=kwargs.get("device_map") is not None):
             config = read_config(folder)
             tokenizer = read_tokenizer(folder, config)

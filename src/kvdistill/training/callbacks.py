@@ -112,7 +112,7 @@ def reached(measured: Mapping[str, Any], stop_at: float | None) -> bool:
     return stop_at is not None and measured.get("validation_accuracy", 0.0) >= stop_at
 
 
-def numbers(logs: Mapping[str, Any]) -> dict[str, float | int]:
+def numbers(logs: Mapping[str, Any]) -> dict[str, float]:
     """What of a log line is kept, by name: in that order a checkpoint gives it back."""
     return {name: value for name, value in sorted(logs.items()) if isinstance(value, int | float) and name not in ("step", *TIMES)}
 
