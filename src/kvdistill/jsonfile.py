@@ -15,6 +15,8 @@ from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin
 import numpy as np
 
 Kind = TypeVar("Kind", bound="JsonFile")
+DEEPEST = 100
+"""Levels of nesting beyond which a document is refused: no file of ours has ten, and each level takes a call."""
 
 
 class JsonFile:
@@ -51,7 +53,7 @@ class JsonFile:
         if not path.is_file():
             raise FileNotFoundError(f"{path} does not exist: `{cls.made_by}` writes it.")
         try:
-            document = json.loads(path.read_text(encoding="utf-8"))
+            document = read_json(path)
         except ValueError as error:
             raise ValueError(f"{path} is no JSON ({error}): write it again with `{cls.made_by}`.") from error
         if not isinstance(document, dict):
@@ -64,6 +66,24 @@ class JsonFile:
     def find(cls: type[Kind], path: Path) -> Kind | None:
         """The dataclass in a file, None where there is no such file; a broken file is an error as in ``read``."""
         return cls.read(path) if path.is_file() else None
+
+
+def read_json(path: Path) -> Any:
+    """The document in a JSON file.
+
+    Raises:
+        ValueError: if it is not a regular file, not JSON, or nested too deep; the message is a reason, to be put behind the file's name.
+        OSError: if it is missing or cannot be read.
+    """
+    if path.exists() and not path.is_file():
+        raise ValueError("it is not a regular file")
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError(f"it is nested deeper than {DEEPEST} levels") from None
+    if _deeper_than(document, DEEPEST):
+        raise ValueError(f"it is nested deeper than {DEEPEST} levels")
+    return document
 
 
 def write_atomic(path: Path, text: str) -> None:
@@ -83,6 +103,19 @@ def write_atomic(path: Path, text: str) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def _deeper_than(document: Any, levels: int) -> bool:
+    nodes = [document]
+    for _ in range(levels):
+        inside: list[Any] = []
+        for node in nodes:
+            if isinstance(node, dict):
+                inside.extend(node.values())
+            elif isinstance(node, list):
+                inside.extend(node)
+        nodes = inside
+    return bool(nodes)
 
 
 def _from_numpy(value: object) -> object:
