@@ -34,7 +34,9 @@ def shortened(text: str, longest: int = LONGEST) -> str:
 
 def quoted(value: object, longest: int = LONGEST) -> str:
     """``value`` as Python writes it, shortened."""
-    return repr(value) if not isinstance(value, str) or len(value) <= longest else f"{value[:longest]!r}... ({len(value)} characters)"
+    if isinstance(value, str) and len(value) > longest:
+        return f"{value[:longest]!r}... ({len(value)} characters)"
+    return shortened(repr(value)) if not isinstance(value, str) else repr(value)
 
 
 def explain_os_error(error: OSError) -> str:
