@@ -173,6 +173,11 @@ def _evaluate(known: argparse.Namespace, overrides: list[str], command: str) -> 
     modes = known.modes.split(",")
     if wrong := [mode for mode in modes if mode not in ("latent", "cot", "direct")]:
         raise ValueError(f"--modes: there is no mode {wrong[0]!r}; choose from latent, cot, direct.")
+    modes = list(dict.fromkeys(modes))  # each is evaluated once
+    checkpoint = Path(known.checkpoint)
+    if not checkpoint.is_dir():
+        what = "is a file; name the folder that holds it" if checkpoint.exists() else "does not exist: check the path"
+        raise ValueError(f"--checkpoint: {checkpoint} {what}, such as outputs/run/checkpoint-ep1.")
     section, data = _asked(known)
     model = to_device(LatentReasoner.from_pretrained(known.checkpoint))
     folder = Path(known.output or known.checkpoint)
