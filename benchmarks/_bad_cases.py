@@ -11,7 +11,7 @@ class Case(NamedTuple):
 
     name: str
     words: tuple[str, ...]
-    """The first is the command; ``{in}`` is the folder of inputs, ``{out}`` one of the case's own."""
+    """The first is the command; ``{in}`` is the folder of inputs, ``{student}`` a checkpoint there, ``{out}`` a folder of its own."""
     expected: str
     """``refuse``, ``accept``, or ``either`` where both are right."""
     apart: bool = False
@@ -178,7 +178,7 @@ def cases() -> list[Case]:
 
 def _others() -> list[Case]:
     """Of the other commands."""
-    student, data = "{in}/earlier/checkpoint-ep1", ("--data", "{in}/plain.jsonl", "--num", "2", "--max-new-tokens", "4")
+    student, data = "{student}", ("--data", "{in}/plain.jsonl", "--num", "2", "--max-new-tokens", "4")
     ask = ("evaluate", "--checkpoint", student, "--output", "{out}")
     found = [Case(f"evaluate: checkpoint {name}", ("evaluate", "--checkpoint", name, *data), "refuse") for name in (
         "{in}/plain.jsonl", "{in}/none", "{in}/hollow", "")]  # fmt: skip

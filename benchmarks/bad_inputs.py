@@ -33,6 +33,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from kvdistill import cli
+from kvdistill.messages import printable
+from kvdistill.training.checkpoint import newest_checkpoint
 
 MEMORY = 8 * 2**30
 HUGE = 100 * 2**20
@@ -158,7 +160,10 @@ def prepare(folder: Path, seed: int) -> None:
 
 def tried(case: Case, inputs: Path, out: Path) -> tuple[int | None, str]:
     """Run a case with the files that only it needs."""
-    words = [word.replace("{in}", str(inputs)).replace("{out}", str(out)) for word in case.words]
+    places = {"{in}": inputs, "{out}": out, "{student}": newest_checkpoint(inputs / "earlier")}
+    words = list(case.words)
+    for placeholder, place in places.items():
+        words = [word.replace(placeholder, str(place)) for word in words]
     if case.words[0] == "train" and "--output_dir" not in words:
         words += ["--output_dir", str(out)]
     pipe = inputs / "pipe"
@@ -196,8 +201,9 @@ def main() -> None:
             kind = verdict(case, code, told)
             kind = "lost" if digest(inputs) != before and not reported else kind
             counts[kind] += 1
-            last = told.strip().splitlines()[-1][:150] if told.strip() else ""
-            print(f"{kind:10} {case.name[:60]:60} {last if kind != 'harmless' else ''}".rstrip().replace(name, "TMP"), flush=True)
+            last = told.strip().splitlines()[-1].replace(name, "TMP")[:150] if told.strip() else ""
+            line = f"{kind:10} {case.name[:60]:60} {last if kind != 'harmless' else ''}"
+            print(printable(line.rstrip()), flush=True)
             if kind not in ("refused", "harmless"):
                 print(told[-3000:])
     kinds = ("refused", "harmless", "tracebacks", "silent", "unclear", "strict", "aborts", "lost")

@@ -83,6 +83,8 @@ class ModelSection(Section):
     def _one_source(self) -> "ModelSection":
         if (self.name is None) == (self.config is None):
             raise ValueError("give either model.name (a folder or hub name) or model.config (for a new backbone with random weights)")
+        if self.config is not None and self.device_map is not None:
+            raise ValueError("model.device_map is where a model of that name is loaded; leave it out for a new one from model.config")
         return self
 
 

@@ -1,6 +1,5 @@
 """Weights as they come from disk: each in its place, none made up, and whose they are."""
 
-import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from hashlib import blake2b
@@ -11,6 +10,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from kvdistill.jsonfile import parse_json
 
 SAFE = {"use_safetensors": True}
 """Weights are never unpickled."""
@@ -83,7 +84,7 @@ def damaged_file(folder: Path) -> Path | None:
     for file in [folder] if folder.is_file() else sorted((*folder.glob("*.json"), *folder.glob("*.safetensors"))):
         try:
             if file.suffix == ".json":
-                json.loads(file.read_text(encoding="utf-8"))
+                parse_json(file.read_text(encoding="utf-8"))
             else:
                 with safe_open(file, framework="pt"):
                     pass
