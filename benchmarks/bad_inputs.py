@@ -201,7 +201,7 @@ def main() -> None:
             kind = verdict(case, code, told)
             kind = "lost" if digest(inputs) != before and not reported else kind
             counts[kind] += 1
-            last = told.strip().splitlines()[-1].replace(name, "TMP")[:150] if told.strip() else ""
+            last = told.strip().splitlines()[-1].replace(name, "TMP").replace(str(Path.cwd()), "HERE")[:150] if told.strip() else ""
             line = f"{kind:10} {case.name[:60]:60} {last if kind != 'harmless' else ''}"
             print(printable(line.rstrip()), flush=True)
             if kind not in ("refused", "harmless"):
