@@ -52,7 +52,7 @@ def deep(levels: int) -> Any:
         (lambda c: c | {"slots": "two"}, r"latent\.slots is 'two'; it has to be of type int|Type-check"),
         (lambda c: c | {"slots": [2]}, r"latent\.slots is \[2\]|Type-check"),
         (lambda c: c | {"special": {}}, r"special tokens of a latent student are \{\}; give the ids of bot, eot, latent"),
-        (lambda c: c | {"more": deep(300)}, "nested deeper than 100 levels"),
+        (lambda c: c | {"more": deep(300)}, "nested more than 100 levels deep"),
         (lambda c: [c], "config.json is damaged"),
         (inside(hidden_size="64"), "config.json is damaged .*hidden_size"),
         (inside(vocab_size=10**9), r"config\.json is damaged: its vocab_size is 1000000000"),
