@@ -94,6 +94,8 @@ class EvaluationRecord(JsonFile):
     """Milliseconds a question, in batches of 32; None where not timed."""
     answers: str | None = None
     """File with the answer to each question, relative to this file."""
+    source: str | None = None
+    """Path of the data as ``kvdistill evaluate`` was given it; None for a run's own evaluation."""
 
     def __post_init__(self) -> None:
         interval = wilson_interval(self.correct, self.num)
@@ -110,6 +112,8 @@ class Bar:
     bar: float
     at_most: bool = False
     """True where smaller is better."""
+    text: str | None = None
+    """The value as it is shown, where the number alone would mislead."""
     reached: bool = field(init=False)
 
     def __post_init__(self) -> None:
@@ -184,6 +188,8 @@ class ProbesRecord(JsonFile):
     """Most likely words of each slot, best first."""
     step_match: list[float]
     """Share of questions whose slot i decodes to the result of step i."""
+    source: str | None = None
+    """Path of the data as ``kvdistill evaluate`` was given it; None for a demo's own probes."""
 
 
 @dataclass(frozen=True)

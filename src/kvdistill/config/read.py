@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from kvdistill.config.explain import explain
 from kvdistill.config.sections import RunConfig
+from kvdistill.paths import expanded
 
 
 def load(path: Path | str | None, overrides: list[str] | None = None) -> RunConfig:
@@ -60,7 +61,7 @@ def read_tree(path: Path | str) -> dict[str, Any]:
     Raises:
         ValueError: if there is no such file, or it holds no options.
     """
-    path = Path(path)
+    path = Path(expanded(str(path)))
     if not path.is_file():
         raise ValueError(f"There is no configuration file {path}. Shipped ones are in experiments/configs.")
     try:

@@ -9,6 +9,7 @@ from kvdistill.record import Curve, DemoSummary, Metrics, ProbesRecord, RunRecor
 from kvdistill.reporting.figures import accuracy_curves, loss_curves
 from kvdistill.reporting.page import Block, Code, Missing, Picture, Section, Table, Words, number, percent
 from kvdistill.reporting.stats import area, roughness, steps_to
+from kvdistill.wording import counted, short_number
 
 _NOT_LOSSES = {"epoch", "grad_norm", "learning_rate", "total_flos"}
 
@@ -23,7 +24,7 @@ def headline(summary: DemoSummary | None) -> tuple[str, str]:
         f"{percent(summary.latent_kv)} of the questions right in {number(summary.passes_latent)} sequential forward passes each. "
         f"Without the KV term (E1) it is {percent(summary.latent_e1)}. Writing its chain of thought out it is {percent(summary.cot)} "
         f"in {number(summary.passes_cot)} passes, and answering directly {percent(summary.direct)}. "
-        f"The demo took {number(summary.minutes)} minutes."
+        f"The demo took {short_number(summary.minutes)} minutes."
     )
     return title, lead
 
@@ -35,7 +36,7 @@ def bars(summary: DemoSummary | None) -> Section:
         return Section(title, [Missing("bars in summary.json", "kvdistill demo")])
     goals = [f"at {'most' if bar.at_most else 'least'} {number(bar.bar)}" for bar in summary.bars.values()]
     verdicts = ["reached" if bar.reached else "not reached" for bar in summary.bars.values()]
-    values = [number(bar.value, "never") for bar in summary.bars.values()]
+    values = [bar.text or number(bar.value, "never") for bar in summary.bars.values()]
     rows = [list(row) for row in zip(summary.bars, values, goals, verdicts, strict=True)]
     return Section(
         title, [Words(f"{verdicts.count('reached')} of {len(rows)} bars reached."), Table(("bar", "value", "bar at", "verdict"), rows)]
@@ -99,7 +100,7 @@ def probes(probes: ProbesRecord | None, summary: DemoSummary | None) -> Section:
     if probes is None:
         return Section(title, [Missing("probes.json", "kvdistill demo")])
     whole = [] if summary is None else [["as trained", percent(summary.latent_kv)]]
-    cut = [[f"cut to {slots} slot{'s' * (slots > 1)}", percent(accuracy)] for slots, accuracy in sorted(probes.fewer.items(), reverse=True)]
+    cut = [[f"cut to {counted(slots, 'slot')}", percent(accuracy)] for slots, accuracy in sorted(probes.fewer.items(), reverse=True)]
     changed = [["zeroed", percent(probes.zeroed)], ["of another question", percent(probes.swapped)]]
     slots = zip_longest(probes.top_words, probes.step_match)
     decoded = [
@@ -122,7 +123,7 @@ def made(folder: Path, command: str, summary: DemoSummary | None) -> Section:
         "commit": run.commit or "not from a repository",
         "hardware": run.hardware,
         "started": run.started,
-        "minutes": "not finished" if run.seconds is None else number(run.seconds / 60),
+        "minutes": "not finished" if run.seconds is None else short_number(run.seconds / 60),
     } | run.versions
     table = Table(("", ""), [list(fact) for fact in facts.items()], words=True)
     typed = [] if run.command is None else [Code(run.command)]
