@@ -10,16 +10,39 @@ die() {
   exit 2
 }
 
-# require_count LEAST VARIABLE...: whole numbers.
+# require_count LEAST VARIABLE...: whole numbers, as bash and Python both read them. Bash's arithmetic would run commands in anything
+# else, and takes 010 for 8.
 require_count() {
   local least=$1 name
   shift
   for name; do
     case ${!name} in
-      "" | *[!0-9]*) die "$name is '${!name}': give a whole number, $least or more." ;;
+      "" | *[!0-9]* | ??????????*) die "$name is '${!name}': give a whole number, $least or more." ;;
+      0?*) die "$name is '${!name}': write the number without leading zeros." ;;
     esac
     [ "${!name}" -ge "$least" ] || die "$name is ${!name}: give $least or more."
   done
+}
+
+# check_counts: the variables of all scripts that hold a number of things.
+check_counts() {
+  local name
+  for name in BATCH_SIZE GRADIENT_ACCUMULATION TARGET_LEN SUBSET_SIZE TEST_SIZE MAX_LENGTH LOGGING_STEPS SAVE_TOTAL_LIMIT \
+    SLURM_CPUS_PER_TASK; do
+    [ -z "${!name-}" ] || require_count 1 "$name"
+  done
+  for name in SEED NUM_ITERATIONS LORA_R EVAL_STEPS SAVE_STEPS NUM_WORKERS SLURM_ARRAY_TASK_ID; do
+    [ -z "${!name-}" ] || require_count 0 "$name"
+  done
+}
+
+# check_path VARIABLE: a path that no command takes for an option, with ~ expanded (the shell does not do it inside quotes).
+check_path() {
+  case ${!1} in
+    -*) printf -v "$1" './%s' "${!1}" ;;
+    "~" | "~/"*) printf -v "$1" '%s%s' "$HOME" "${!1#\~}" ;;
+    "~"*) die "$1 is '${!1}': write the home folder's path, or ./${!1} for a folder of that name." ;;
+  esac
 }
 
 # add VARIABLE...: the variables that hold something, as options of the same name.
@@ -83,7 +106,7 @@ find_device() {
   require_count 0 NUM_GPUS
   LAUNCH=("$PYTHON")
   if [ "$NUM_GPUS" -gt 1 ]; then
-    LAUNCH+=(-m torch.distributed.run --standalone --nproc_per_node "$NUM_GPUS")
+    LAUNCH+=(-m kvdistill.training.launch --standalone --nproc_per_node "$NUM_GPUS")
     processes=$((processes * NUM_GPUS))
   fi
   cpus=${SLURM_CPUS_PER_TASK:-$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)}
@@ -130,8 +153,10 @@ add_split() {
   fi
 }
 
-# The run that the variables describe. It takes the place of this shell, so that signals reach it.
+# The run that the variables describe. It takes the place of this shell, so that SLURM's signals reach it: it then saves a checkpoint at
+# the end of its step and exits with 128 + the signal's number.
 train_once() {
+  check_path OUTPUT_DIR
   OPTIONS+=(--output_dir "$OUTPUT_DIR" --resume)
   add CONFIG MODEL_NAME TEACHER_NAME
   add_data

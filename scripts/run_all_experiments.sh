@@ -83,6 +83,8 @@ check_settings() {
   case $EMBEDDED in "" | llama | gpt2) ;; *) die "EMBEDDED is '$EMBEDDED': choose llama or gpt2, or leave it empty." ;; esac
   [ -z "$TRAIN_FILE" ] || [ -n "$TEST_FILE" ] || die "TRAIN_FILE needs a TEST_FILE beside it, or there is nothing to compare."
   require_count 1 JOBS
+  check_counts
+  check_path OUTPUT_BASE
   for seed in "${seeds[@]}"; do require_count 0 seed; done
   MINE=$SEEDS
   if [ -n "${SLURM_ARRAY_TASK_ID:-}" ]; then
@@ -180,24 +182,31 @@ incomplete() {
   done
 }
 
-# stop_lanes PID...: end the lanes and all that they have started; it returns when nothing of them runs any more.
+# stop_lanes SIGNAL NUMBER: end the lanes and all that they have started, each run with a checkpoint, then this script.
 stop_lanes() {
-  local pid tries
-  trap '' INT TERM
-  for pid; do kill -- "-$pid" 2>/dev/null || true; done
-  for pid; do
-    for ((tries = 0; tries < 200; tries++)); do
+  local pid tries pids
+  trap '' INT TERM HUP USR1
+  pids=$(jobs -p)
+  disown -a # bash has nothing to say about their end
+  for pid in $pids; do kill -- "-$pid" 2>/dev/null || true; done
+  for pid in $pids; do
+    for ((tries = 0; tries < 1100; tries++)); do
       kill -0 -- "-$pid" 2>/dev/null || continue 2
       sleep 0.1
     done
     kill -KILL -- "-$pid" 2>/dev/null || true
   done
+  echo "Stopped by SIG$1. The same command continues from here."
+  exit $((128 + $2))
 }
 
 # Each lane is a process group of its own, so that a signal to this script ends all that it has started.
 run_lanes() {
   local number pid lanes=() status=0
-  trap 'stop_lanes $(jobs -p); echo "Stopped. The same command goes on from here."; exit 130' INT TERM
+  trap 'stop_lanes HUP 1' HUP
+  trap 'stop_lanes INT 2' INT
+  trap 'stop_lanes USR1 10' USR1
+  trap 'stop_lanes TERM 15' TERM
   set -m
   for ((number = 0; number < JOBS; number++)); do
     lane "$number" &
@@ -205,7 +214,7 @@ run_lanes() {
   done
   for pid in "${lanes[@]}"; do wait "$pid" || status=$?; done
   set +m
-  trap - INT TERM
+  trap - INT TERM HUP USR1
   [ "$status" -eq 0 ] || exit "$status"
 }
 

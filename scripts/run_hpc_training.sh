@@ -8,6 +8,9 @@
 #SBATCH --time=1-00:00:00
 #SBATCH --output=logs/%x_%j.out
 #SBATCH --open-mode=append
+# Off; take one # away to switch on: two minutes before the time limit the run saves a checkpoint at the end of its step and ends (exit
+# code 143). Submitted once more, it resumes from there.
+##SBATCH --signal=B:TERM@120
 # One training run on one node, on as many GPUs as the job has.
 #
 #   sbatch scripts/run_hpc_training.sh                                    from the project's folder
@@ -66,6 +69,7 @@ done
 [ -f "$ROOT/scripts/_common.sh" ] || { echo "$NAME: submit it from the project's folder: cd PROJECT && sbatch scripts/$NAME" >&2 && exit 2; }
 source "$ROOT/scripts/_common.sh"
 
+check_counts
 find_python
 find_device 1
 OPTIONS=()

@@ -8,8 +8,9 @@
 #SBATCH --time=3-00:00:00
 #SBATCH --output=logs/%x_%j.out
 #SBATCH --open-mode=append
-# Off; take one # away to switch on: start the job again after a preemption or the failure of a node (it goes on from its newest
-# checkpoint), and end it in order two minutes before its time is over.
+# Off; take one # away to switch on. --requeue: SLURM starts the job again after a preemption or the failure of a node, and the run resumes
+# from its newest checkpoint. --signal: two minutes before the time limit the run is told to save a checkpoint at the end of its step and to
+# end (exit code 143; a step has to be shorter than that). SLURM does not start it again then: submit the same command once more.
 ##SBATCH --requeue
 ##SBATCH --signal=B:TERM@120
 # A large model on eight GPUs of one node: adapters, bfloat16, gradient checkpointing, data read while training.
@@ -59,6 +60,7 @@ done
 [ -f "$ROOT/scripts/_common.sh" ] || { echo "$NAME: submit it from the project's folder: cd PROJECT && sbatch scripts/$NAME" >&2 && exit 2; }
 source "$ROOT/scripts/_common.sh"
 
+check_counts
 find_python
 find_device 1
 device_defaults

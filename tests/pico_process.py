@@ -14,6 +14,7 @@ import torch
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from transformers import TrainerState
 
+import kvdistill.run_evaluation
 import kvdistill.run_folder
 import kvdistill.runs
 import kvdistill.training.checkpoint
@@ -31,7 +32,7 @@ PLACES: tuple[tuple[Any, str], ...] = (
     (TrainerState, "save_to_json"),
     (Metrics, "append_row"),
     (kvdistill.runs, "clear"),
-    (kvdistill.runs, "write_evaluation"),
+    (kvdistill.run_evaluation, "write_evaluation"),
     (kvdistill.runs, "write_report"),
     (kvdistill.runs, "complete"),
 )

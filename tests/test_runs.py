@@ -9,14 +9,12 @@ import pytest
 import torch
 
 import pico_runs
-from kvdistill.config import RunConfig, SyntheticData, load, parse, resolved
-from kvdistill.data import Chain
+from kvdistill.config import RunConfig, load, parse, resolved
 from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.pipeline import Distillation, explicit_step
 from kvdistill.record import EvaluationRecord, Metrics, RunRecord
 from kvdistill.run_folder import COMPLETED
-from kvdistill.runs import evaluator_of as evaluator
-from kvdistill.runs import pad_id, step_of, to_device, train, write_evaluation
+from kvdistill.runs import pad_id, step_of, to_device, train
 from kvdistill.samples import Samples, examples
 from kvdistill.students import build_student
 from kvdistill.training.checkpoint import seal
@@ -92,25 +90,6 @@ def test_the_step_is_the_one_that_the_task_asks_for(tiny: Path) -> None:
     assert isinstance(step_of(config, build_student(config)), Distillation)
     explicit = tiny_run(tiny, "--training.task", "explicit")
     assert step_of(explicit, build_student(explicit)) is explicit_step
-
-
-def test_the_evaluator_is_as_configured(tiny: Path) -> None:
-    config = tiny_run(tiny, "--evaluation.batch_size", "3", "--training.progress", "true")
-    made = evaluator(config, timed=2)
-    assert (made.batch_size, made.max_new_tokens, made.timed, made.progress) == (3, 6, 2, True)
-
-
-def test_answers_are_kept_one_a_line(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = tiny_run(tiny)
-    model = build_student(config)
-    questions = Samples(config.data, model, tmp_path).read(SyntheticData(task=Chain(names=5, steps=2), num=2))
-    monkeypatch.setattr(
-        "kvdistill.evaluation.evaluate.decode", lambda model, ids: ["first\nsecond line", questions[1].example.answer][: len(ids)]
-    )
-    record = write_evaluation(evaluator(config, timed=0), model, questions, "direct", tmp_path, "set.jsonl")
-    assert (tmp_path / "evaluation_set_direct.answers.txt").read_text() == f"first\\nsecond line\n{questions[1].example.answer}\n"
-    assert record.answers == "evaluation_set_direct.answers.txt"
-    assert record.correct == 1
 
 
 # What a run refuses, and what it leaves alone.

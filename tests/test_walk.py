@@ -38,8 +38,18 @@ def toml(tmp_path: Path) -> str:
 
 
 def stations(text: str) -> dict[str, str]:
-    lines = [line for line in text.splitlines() if line]
-    return {line.split()[0]: line for line in lines}
+    """The lines of each station, with what did not fit on the first one behind it."""
+    found: dict[str, str] = {}
+    name = ""
+    for line in text.splitlines():
+        assert len(line) <= 110, line
+        if line.startswith(" "):
+            text, time, unit = re.fullmatch(r"(.*?)( +[\d.]+)( ms)", found[name]).groups()  # pyright: ignore
+            found[name] = f"{text.rstrip()} {line.strip()}{time}{unit}"
+        else:
+            name = line.split()[0]
+            found[name] = line
+    return found
 
 
 def test_the_walk_prints_a_line_a_station_in_order(capsys: pytest.CaptureFixture[str]) -> None:
@@ -47,9 +57,8 @@ def test_the_walk_prints_a_line_a_station_in_order(capsys: pytest.CaptureFixture
     text = capsys.readouterr().out
     found = stations(text)
     assert list(found) == STATIONS
-    assert len(text.splitlines()) == len(STATIONS)
     for name in STATIONS:
-        timed = re.search(r" \d+\.\d ms$", found[name]) is not None
+        timed = re.search(r" [\d.]+ ms$", found[name]) is not None
         assert timed == (name not in ("align", "fuse")), found[name]
     assert "8 examples" in found["text"]
     assert "4 slots, 2 passes" in found["student"]
@@ -113,7 +122,7 @@ def test_a_separate_teacher_has_its_stations(capsys: pytest.CaptureFixture[str],
     walk(None, ["--teacher.name", str(tmp_path / "big"), "--training.output_dir", str(tmp_path / "run")])
     found = stations(capsys.readouterr().out)
     assert list(found) == [*STATIONS[:5], "teacher", *STATIONS[5:]]
-    assert re.search(r"^teacher    .*big: 3 layers of keys \[8, 5, 16, 8\], .* slots filled +\d+\.\d ms$", found["teacher"])
+    assert re.search(r"^teacher    .*big: 3 layers of keys \[8, 5, 16, 8\], .* slots filled +[\d.]+ ms$", found["teacher"])
     assert "the latent slots lifted to 2 layers of keys [8, 5, 4, 8]" in found["align"]
     assert "rkv, control none -> 3 layers of keys [8, 5, 4, 8]" in found["compress"]
     assert re.search(r"gradients in (\d+) of \1 trained tensors", found["backward"])

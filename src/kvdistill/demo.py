@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from kvdistill.data import Chain
 from kvdistill.demo_recipe import HOPS, METHODS, TERSE, VERBOSE, Stage, lanes, warm_stages
@@ -26,6 +25,7 @@ from kvdistill.example_record import ExampleRecord
 from kvdistill.jsonfile import write_atomic
 from kvdistill.latent.generate import Reasoning
 from kvdistill.latent.reasoner import LatentReasoner
+from kvdistill.progress import StageProgress
 from kvdistill.provenance import record_of
 from kvdistill.record import Bar, Curve, DemoSummary, EvaluationRecord, Metrics
 from kvdistill.reporting.report import write_demo_report
@@ -33,6 +33,7 @@ from kvdistill.runs import train
 from kvdistill.samples import read_data
 from kvdistill.text import Encoded
 from kvdistill.training.checkpoint import newest_checkpoint
+from kvdistill.wording import counted, short_number
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,9 @@ def demo(output: str | Path, seed: int, command: str, share: float = 1.0) -> Dem
     torch.set_num_threads(1)
     start = None
     for number, stage in enumerate(warm_stages(share), start=1):
-        print(f"[{number}/4] {stage.name}: explicit reasoning, {stage.steps} steps", flush=True)
+        print(f"[{number}/4] {stage.name}: explicit reasoning, {stage.goal}", flush=True)
         start = newest_checkpoint(train(stage.config(folder, start, seed)).folder)
+        print(f"{stage.name} ended: {_outcome(folder, stage)}", flush=True)
     assert start is not None
     print("[3/4] latents with the KV loss beside latents without it and direct answers", flush=True)
     _side_by_side(folder, start, seed, share)
@@ -106,28 +108,47 @@ def _side_by_side(folder: Path, start: Path, seed: int, share: float) -> None:
         environment = os.environ | {"OMP_NUM_THREADS": "1", "TRANSFORMERS_VERBOSITY": "error"}
         words = [sys.executable, "-m", "kvdistill.demo", *map(str, runs)]
         children.append((subprocess.Popen(words, stdout=log, stderr=subprocess.STDOUT, env=environment), log))
-    stages = [stage for lane in lanes(share) for stage in lane]
-    bars = [tqdm(total=stage.steps, desc=f"{stage.name:>16}", unit="step", position=row) for row, stage in enumerate(stages)]
-    while any(child.poll() is None for child, _ in children):
-        time.sleep(1)
-        _show(folder, stages, bars)
-    _show(folder, stages, bars)
-    for bar in bars:
-        bar.close()
+    try:
+        _follow(folder, [stage for lane in lanes(share) for stage in lane], [child for child, _ in children])
+    finally:
+        for child, log in children:
+            child.terminate()  # where it still runs, the demo has been interrupted
+            child.wait()
+            log.close()
     for child, log in children:
-        log.close()
         if child.returncode:
             raise ValueError(f"A training process of the demo stopped: see {log.name}.")
 
 
-def _show(folder: Path, stages: list[Stage], bars: list[Any]) -> None:
-    for stage, bar in zip(stages, bars, strict=True):
-        path = folder / stage.name / "metrics.jsonl"
-        rows = Metrics(path).read_rows() if path.is_file() else []
-        if rows:
-            bar.n = int(rows[-1]["step"])
-            measured = [row["validation_accuracy"] for row in rows if "validation_accuracy" in row]
-            bar.set_postfix_str(f"validation {measured[-1]:.2f}" if measured else "", refresh=True)
+def _follow(folder: Path, stages: list[Stage], children: list[subprocess.Popen[bytes]]) -> None:
+    """Show how far the stages are until the processes have ended."""
+    with StageProgress({stage.name: stage.steps for stage in stages}) as progress:
+        running = True
+        while running:
+            time.sleep(1)
+            running = any(child.poll() is None for child in children)
+            for stage in stages:
+                rows = _measured(folder, stage.name)
+                validation = [row["validation_accuracy"] for row in rows if "validation_accuracy" in row]
+                if rows:
+                    note = f"validation {validation[-1]:.2f}" if validation else ""
+                    progress.reach(stage.name, int(rows[-1]["step"]), note)
+
+
+def _measured(folder: Path, stage: str) -> list[dict[str, float | int]]:
+    path = folder / stage / "metrics.jsonl"
+    return Metrics(path).read_rows() if path.is_file() else []
+
+
+def _outcome(folder: Path, stage: Stage) -> str:
+    """Why a stage ended."""
+    rows = _measured(folder, stage.name)
+    step = int(rows[-1]["step"])
+    accuracies = [row["validation_accuracy"] for row in rows if "validation_accuracy" in row]
+    reached = stage.stop_at is not None and bool(accuracies) and accuracies[-1] >= stage.stop_at
+    if reached:
+        return f"validation accuracy {accuracies[-1]:.2f} reached at step {step} of at most {stage.steps}"
+    return f"all {counted(step, 'step')} made" + (f", validation accuracy {accuracies[-1]:.2f}" if accuracies else "")
 
 
 def _evaluate(folder: Path, start: Path, run: Run) -> DemoSummary:
@@ -151,7 +172,8 @@ def _evaluate(folder: Path, start: Path, run: Run) -> DemoSummary:
     winner = max(METHODS, key=lambda name: curves[name].accuracy[-1])
     (folder / f"evaluation_latent_{winner}.json").replace(folder / "evaluation_latent_kv.json")
     best = _last(folder, f"latent_{winner}")
-    probe(best, _test(best, VERBOSE, run)[:256], replace(evaluator, progress=False)).write(folder / "probes.json")
+    print("probes of the latents: zeroed, swapped and cut to fewer slots", flush=True)
+    probe(best, _test(best, VERBOSE, run)[:256], evaluator).write(folder / "probes.json")
     summary = _summary(rows, curves, winner, run)
     summary.write(folder / "summary.json")
     _example(folder, {"cot": warm, winner: best}, winner, run).write(folder / "example.json")
@@ -184,7 +206,7 @@ def _summary(rows: dict[str, EvaluationRecord], curves: dict[str, Curve], winner
     threshold = 0.9 * cot.accuracy
     reached = {name: next((s for s, a in zip(c.steps, c.accuracy, strict=True) if a >= threshold), None) for name, c in curves.items()}
     e1, own = reached["e1"], reached[winner]
-    sooner = None if own is None else (e1 if e1 is not None else curves["e1"].steps[-1]) / own
+    sooner = _sooner(own, e1, curves["e1"].steps[-1])
     return DemoSummary(
         cot=cot.accuracy,
         direct=rows["direct"].accuracy,
@@ -207,11 +229,20 @@ def _summary(rows: dict[str, EvaluationRecord], curves: dict[str, Curve], winner
             "explicit chain of thought": Bar(value=cot.accuracy, bar=0.95),
             "direct answers": Bar(value=rows["direct"].accuracy, bar=0.5, at_most=True),
             "KV latents over explicit": Bar(value=kv.accuracy / cot.accuracy if cot.correct else None, bar=0.9),
-            "steps to 90 %, E1 over KV": Bar(value=sooner, bar=1.5),
+            "steps to 90 %, E1 over KV": sooner,
             "passes, explicit over latent": Bar(value=cot.sequential_passes_mean / kv.sequential_passes_mean, bar=1.5),
-            "minutes": Bar(value=minutes, bar=6.0, at_most=True),
+            "minutes": Bar(value=minutes, bar=6.0, at_most=True, text=short_number(minutes)),
         },
     )
+
+
+def _sooner(own: int | None, e1: int | None, e1_steps: int) -> Bar:
+    """How many times as many steps E1 needs as the KV run; the least that it can be where E1 has not got there."""
+    if own is None:
+        return Bar(value=None, bar=1.5)
+    if e1 is not None:
+        return Bar(value=e1 / own, bar=1.5)
+    return Bar(value=e1_steps / own, bar=1.5, text=f"at least {e1_steps / own:.1f} (E1 not there after {e1_steps})")
 
 
 def _curve(folder: Path, stage: str, method: str) -> Curve:
@@ -250,10 +281,9 @@ def _table(summary: DemoSummary, folder: Path) -> str:
         interval = f"{100 * r.low:.1f}-{100 * r.high:.1f}"
         lines.append(f"{label:26}{100 * r.accuracy:>9.1f}%{interval:>18}{r.sequential_passes_mean:>9.1f}{r.ms_batch1 or 0:>13.1f}")
     for name, bar in (summary.bars or {}).items():
-        value = "never" if bar.value is None else f"{bar.value:.2f}"
-        lines.append(
-            f"{name + ':':34}{value:>8}  bar {'<=' if bar.at_most else '>='} {bar.bar:g}  {'reached' if bar.reached else 'NOT reached'}"
-        )
+        value = "never" if bar.value is None else bar.text or f"{bar.value:.2f}"
+        sign, verdict = "<=" if bar.at_most else ">=", "reached" if bar.reached else "NOT reached"
+        lines.append(f"{name + ':':34}{value:>8}  bar {sign} {bar.bar:g}  {verdict}")
     return "\n".join(lines)
 
 

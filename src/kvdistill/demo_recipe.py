@@ -14,6 +14,7 @@ from typing import Any
 
 from kvdistill.config import RunConfig
 from kvdistill.data import Chain
+from kvdistill.wording import counted
 
 NAMES, HOPS = 8, 4
 TERSE = Chain(names=NAMES, steps=HOPS, trace="terse")
@@ -37,6 +38,18 @@ class Stage:
     def shortened(self, share: float) -> "Stage":
         """The same with a share of its steps, at least two."""
         return replace(self, steps=max(2, round(self.steps * share)))
+
+    @property
+    def stop_at(self) -> float | None:
+        """The validation accuracy at which the stage ends early; None where it makes all its steps."""
+        return self.options.get("stop_at_accuracy")
+
+    @property
+    def goal(self) -> str:
+        """When the stage ends."""
+        if self.stop_at is None:
+            return counted(self.steps, "step")
+        return f"until validation accuracy {self.stop_at:g}, at most {counted(self.steps, 'step')}"
 
     def config(self, folder: Path, start: Path | None, seed: int) -> RunConfig:
         """The run's configuration, from the backbone of ``start`` or from nothing."""

@@ -9,6 +9,7 @@ import torch
 
 from kvdistill.config import RunConfig, resolved
 from kvdistill.record import RunRecord
+from kvdistill.wording import counted
 
 PACKAGES = ("kvdistill", "torch", "transformers", "peft", "accelerate", "tokenizers")
 
@@ -31,7 +32,7 @@ def hardware() -> str:
     """The device in words."""
     if torch.cuda.is_available():
         return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}"
-    return f"CPU ({platform.machine()}), {torch.get_num_threads()} threads"
+    return f"CPU ({platform.machine()}), {counted(torch.get_num_threads(), 'thread')}"
 
 
 def _commit() -> str | None:

@@ -96,6 +96,8 @@ class EvaluationRecord(JsonFile):
     """File with the answer to each question, relative to this file."""
     chance: float | None = None
     """Share of questions that the most frequent answer of the data set is right for; None in files of before it was recorded."""
+    source: str | None = None
+    """Path of the data as ``kvdistill evaluate`` was given it; None for a run's own evaluation."""
 
     def __post_init__(self) -> None:
         interval = wilson_interval(self.correct, self.num)
@@ -188,6 +190,8 @@ class ProbesRecord(JsonFile):
     """Most likely words of each slot, best first."""
     step_match: list[float]
     """Share of questions whose slot i decodes to the result of step i."""
+    source: str | None = None
+    """Path of the data as ``kvdistill evaluate`` was given it; None for a demo's own probes."""
 
 
 @dataclass(frozen=True)

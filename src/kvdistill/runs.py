@@ -1,7 +1,8 @@
 """From a configuration to a trained, evaluated student and the files that tell how it came about."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -14,21 +15,21 @@ from transformers import TrainingArguments, set_seed
 from kvdistill.config import FileData, HubData, RunConfig
 from kvdistill.data import collate
 from kvdistill.data.encode import num_tokens
-from kvdistill.evaluation.evaluate import Evaluator
-from kvdistill.jsonfile import write_atomic
 from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.pipeline import Step, explicit_step
 from kvdistill.provenance import record_of
 from kvdistill.record import EvaluationRecord, RunRecord
 from kvdistill.reporting.report import write_report
+from kvdistill.run_evaluation import evaluate_run, measure_during_training
 from kvdistill.run_example import write_example
 from kvdistill.run_folder import Start, alone, clear, complete, look, summary
 from kvdistill.sample_stream import SampleStream
 from kvdistill.samples import Samples, fingerprint, require_files
+from kvdistill.signals import signals_kept
 from kvdistill.students import build_student, outside_teacher, resumed_student
 from kvdistill.text import Encoded
 from kvdistill.training.arguments import training_arguments
-from kvdistill.training.callbacks import EndEpoch, EvaluateWhen, SaveWhen, WriteLogs, reached
+from kvdistill.training.callbacks import EndEpoch, EvaluateWhen, Progress, SaveWhen, StopAtSignal, WriteLogs, reached
 from kvdistill.training.checkpoint import newest_checkpoint, read_state
 from kvdistill.training.means import TERMS
 from kvdistill.training.ranks import Ranks
@@ -94,7 +95,8 @@ def train(config: RunConfig, command: str | None = None) -> Trained:
             run.record.write(run.folder / "run.json")
         ranks.wait()
         if not _is_trained(config, start):
-            _train(trainer, start)
+            with _interruptible(trainer):
+                _train(trainer, start)
         ranks.wait()
         evaluations = _finish(run, trainer, clock) if ranks.rank == 0 else ()
     return Trained(run.model, run.folder, evaluations)
@@ -114,6 +116,19 @@ def _same_data(run: Run, data: Any) -> str | None:
             f"data back, or begin a new run from {run.start.checkpoint} (--model_name)."
         )
     return found
+
+
+@contextmanager
+def _interruptible(trainer: LatentTrainer) -> Iterator[None]:
+    """Signals inside the block end the training with a checkpoint; however it ends, its progress bar is closed."""
+    with signals_kept() as kept:
+        trainer.add_callback(StopAtSignal(kept, trainer.ranks))
+        try:
+            yield
+        finally:
+            for callback in trainer.callback_handler.callbacks:
+                if isinstance(callback, Progress):
+                    callback.close()
 
 
 def _train(trainer: LatentTrainer, start: Start) -> None:
@@ -165,7 +180,7 @@ def _finished(config: RunConfig, start: Start) -> Trained:
 def _finish(run: Run, trainer: LatentTrainer, clock: float) -> tuple[EvaluationRecord, ...]:
     """Evaluate, report, and say that the run is whole."""
     config, folder = run.config, run.folder
-    evaluations = _evaluated(config, run.model, run.questions, folder) if run.questions else ()
+    evaluations = evaluate_run(config, run.model, run.questions, folder) if run.questions else ()
     record = replace(run.record, seconds=time.monotonic() - clock)
     record.write(folder / "run.json")
     write_example(config, run.model, run.questions, folder)
@@ -189,30 +204,6 @@ def _closing(run: Run, evaluations: Sequence[EvaluationRecord]) -> dict[str, Any
     return lines | {f"left out ({number})": note for number, note in enumerate(run.samples.notes, start=1)}
 
 
-def evaluator_of(config: RunConfig, timed: int = 32) -> Evaluator:
-    """The evaluator that the configuration describes."""
-    section = config.evaluation
-    return Evaluator(batch_size=section.batch_size, max_new_tokens=section.max_new_tokens, timed=timed, progress=config.training.progress)
-
-
-def _evaluated(config: RunConfig, model: LatentReasoner, questions: Sequence[Encoded], folder: Path) -> tuple[EvaluationRecord, ...]:
-    """Records of every mode that the configuration names and the student has learnt."""
-    modes = [mode for mode in config.evaluation.modes if mode != "latent" or model.config.taught]
-    return tuple(write_evaluation(evaluator_of(config), model, questions, mode, folder, "test") for mode in modes)
-
-
-def write_evaluation(
-    evaluator: Evaluator, model: LatentReasoner, samples: Sequence[Encoded], mode: Any, folder: Path, data_set: str
-) -> EvaluationRecord:
-    """Evaluate one mode, and write its record and answers."""
-    record, said = evaluator.evaluate(model, samples, mode, data_set)
-    name = f"evaluation_{Path(data_set).stem}_{mode}"
-    write_atomic(folder / f"{name}.answers.txt", "".join(f"{text}\n".replace("\n", "\\n", text.count("\n")) for text in said))
-    record = replace(record, answers=f"{name}.answers.txt")
-    record.write(folder / f"{name}.json")
-    return record
-
-
 def _trainer(run: Run) -> LatentTrainer:
     config, section = run.config, run.config.training
     data, batches = _training_data(run)
@@ -229,7 +220,9 @@ def _trainer(run: Run) -> LatentTrainer:
     )
     if config.data.validation is not None:
         validation = run.samples.read(config.data.validation, "validation")[: config.evaluation.during_training]
-        trainer.add_callback(EvaluateWhen(_measure(config, validation), section.eval_steps, trainer.log, section.stop_at_accuracy))
+        trainer.add_callback(
+            EvaluateWhen(measure_during_training(config, validation), section.eval_steps, trainer.log, section.stop_at_accuracy)
+        )
     trainer.add_callback(EndEpoch(trainer.log_epoch))
     trainer.add_callback(SaveWhen(section.save_steps))
     return trainer
@@ -248,17 +241,6 @@ def _training_data(run: Run) -> tuple[Any, Any]:
         full, rest = divmod(stream.rows, section.batch_size * ranks.size)
         stream.count = max(1, full + (rest >= least * ranks.size))  # a smaller rest joins the batch before
     return stream, Tickets(stream.count)
-
-
-def _measure(config: RunConfig, validation: Sequence[Encoded]) -> Callable[[Any, int], dict[str, float]]:
-    """What is measured during training: accuracy in the way of reasoning that is trained."""
-    reasoning: Any = {"latent": "latent", "explicit": "cot", "direct": "direct"}[config.training.task]
-    evaluator = replace(evaluator_of(config, timed=0), progress=False)
-
-    def measure(student: Any, step: int) -> dict[str, float]:
-        return {"validation_accuracy": evaluator.accuracy(student, validation, reasoning)}
-
-    return measure
 
 
 def step_of(config: RunConfig, model: LatentReasoner, ranks: Ranks | None = None) -> Step:

@@ -1,5 +1,6 @@
 """The walk: one batch from text to loss, a line a station, on pico models or on real ones."""
 
+import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,8 +17,12 @@ from kvdistill.runs import pad_id, step_of, to_device
 from kvdistill.samples import Samples, examples
 from kvdistill.students import build_student
 from kvdistill.text import Batch, Example
+from kvdistill.wording import short_number
 
 T = TypeVar("T")
+
+TEXT_WIDTH = 88
+"""Of what a station prints: with its name and its time a line has 110 columns."""
 
 PICO: dict[str, Any] = {
     "model": {
@@ -81,10 +86,14 @@ def walk(path: str | None, overrides: list[str]) -> LossOutput:
 
 
 def station(name: str, work: Callable[[], T], say: Callable[[T], str]) -> T:
-    """Run a station; print what came out and how long it took."""
+    """Run a station; print what came out, on as many lines as it takes, and how long it took."""
     start = time.perf_counter()
     result = work()
-    print(f"{name:<10} {say(result):<96} {1000 * (time.perf_counter() - start):9.1f} ms", flush=True)
+    milliseconds = f"{short_number(1000 * (time.perf_counter() - start))} ms"
+    first, *rest = textwrap.wrap(say(result), TEXT_WIDTH)
+    print(f"{name:<10} {first:<{TEXT_WIDTH}} {milliseconds:>10}", flush=True)
+    for more in rest:
+        print(f"{'':<10} {more}", flush=True)
     return result
 
 

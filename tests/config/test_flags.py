@@ -236,5 +236,5 @@ def test_help_lists_every_flag_with_choices_and_defaults(capsys: pytest.CaptureF
     for words in ("(default: 0.0005)", "float16; default: float32)", "(mse, l1, smooth_l1, cosine; default: mse)", "auto (default: 1.0)"):
         assert words in text
     assert f"({', '.join(str(tag_of(kind)) for kind in members(CompressorMethod))}; default: rkv)" in text
-    assert "off unless asked for" in text
+    assert text.count("(default: none)") > 3 and "--bf16 [{true,false}] mixed precision in bfloat16 (default: false)" in text
     assert "Every option of the configuration can also be given as --section.option value" in text

@@ -187,6 +187,15 @@ def test_without_a_warm_start_the_rest_of_its_seed_is_left_out(clerk: Project) -
         ({"BATCH_SIZE": "x"}, "BATCH_SIZE is 'x': give a whole number, 1 or more."),
         ({"TRAIN_FILE": "a.jsonl"}, "TRAIN_FILE needs a TEST_FILE beside it, or there is nothing to compare."),
         ({"EXTRA_ARGS": "--model.name 'a"}, "EXTRA_ARGS has a quote that does not end: --model.name 'a"),
+        ({"JOBS": "08"}, "JOBS is '08': write the number without leading zeros."),
+        ({"BATCH_SIZE": "010"}, "BATCH_SIZE is '010': write the number without leading zeros."),
+        ({"SEEDS": "0 07"}, "seed is '07': write the number without leading zeros."),
+        ({"JOBS": "99999999999999999999"}, "JOBS is '99999999999999999999': give a whole number, 1 or more."),
+        ({"SLURM_ARRAY_TASK_ID": "-1"}, "SLURM_ARRAY_TASK_ID is '-1': give a whole number, 0 or more."),
+        (
+            {"OUTPUT_BASE": "~nobody/x"},
+            "OUTPUT_BASE is '~nobody/x': write the home folder's path, or ./~nobody/x for a folder of that name.",
+        ),
         ({"SEEDS": "3 4", "SLURM_ARRAY_TASK_ID": "2"}, "SEEDS='3 4' has no seed for task 2: submit with --array=0-1"),
     ],
 )
@@ -194,6 +203,32 @@ def test_a_wrong_setting_is_one_sentence_before_anything_begins(clerk: Project, 
     done = clerk.run(SCRIPT, **settings)
     assert (done.returncode, done.stderr) == (2, f"run_all_experiments.sh: {sentence}\n")
     assert clerk.calls() == []
+
+
+@pytest.mark.parametrize(
+    ("script", "variable", "value"),
+    [
+        (SCRIPT, "SLURM_ARRAY_TASK_ID", "seeds[$(touch marker)0]"),
+        (SCRIPT, "SLURM_CPUS_PER_TASK", "processes[$(touch marker)0]"),
+        ("run_hpc_training.sh", "SLURM_CPUS_PER_TASK", "processes[$(touch marker)0]"),
+        ("run_ultra_large.sh", "BATCH_SIZE", "together[$(touch marker)0]"),
+    ],
+)
+def test_no_number_is_run_as_a_command(clerk: Project, script: str, variable: str, value: str) -> None:
+    environment = {name: text for name, text in clerk.environment().items() if name != "OMP_NUM_THREADS"} | {variable: value}
+    done = subprocess.run(
+        ["bash", str(clerk.root / "scripts" / script)], env=environment, cwd=clerk.root, capture_output=True, text=True, check=False
+    )
+    assert not (clerk.root / "marker").exists()
+    assert done.returncode == 2
+    assert f"{variable} is '{value}': give a whole number" in done.stderr
+
+
+@pytest.mark.parametrize(("base", "folder"), [("-dash", "-dash"), ("~/five", "home/five")])
+def test_a_folder_of_any_name_takes_the_runs(clerk: Project, base: str, folder: str) -> None:
+    done = clerk.run(SCRIPT, SEEDS="0", EXPERIMENTS="E1", OUTPUT_BASE=base, HOME=str(clerk.root / "home"))
+    assert done.returncode == 0, done.stderr
+    assert (clerk.root / folder / "E1_baseline" / "seed0" / "TRAINING_COMPLETED.txt").is_file()
 
 
 def test_an_array_task_trains_its_seed_and_the_last_one_reports(clerk: Project) -> None:
@@ -209,7 +244,7 @@ def test_an_array_task_trains_its_seed_and_the_last_one_reports(clerk: Project) 
 def test_a_signal_ends_all_that_runs(clerk: Project) -> None:
     command = ["bash", str(clerk.root / "scripts" / SCRIPT)]
     environment = clerk.environment(SEEDS="0 1", JOBS="2", SLEEP="61.25")
-    script = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    script = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def sleepers() -> list[str]:
         listing = [path for path in Path("/proc").glob("[0-9]*/environ") if os.access(path, os.R_OK)]
@@ -224,9 +259,10 @@ def test_a_signal_ends_all_that_runs(clerk: Project) -> None:
     while len(sleepers()) < 2 and script.poll() is None:
         time.sleep(0.05)
     script.send_signal(signal.SIGTERM)
-    output, _ = script.communicate(timeout=20)
-    assert script.returncode == 130
-    assert output.endswith("Stopped. The same command goes on from here.\n")
+    output, error = script.communicate(timeout=20)
+    assert script.returncode == 143
+    assert output.endswith("Stopped by SIGTERM. The same command continues from here.\n")
+    assert error == "", "bash is silent about the processes that it has ended"
     assert sleepers() == []
 
 

@@ -98,7 +98,7 @@ def test_gpus_are_those_of_the_job_and_share_the_batch(clerk: Project, tmp_path:
     assert done.returncode == 0, done.stderr
     (words,) = clerk.calls()
     launch = words[: words.index("experiments/train_with_kv.py")]
-    assert launch == ([] if num == 1 else ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(num)])
+    assert launch == ([] if num == 1 else ["-m", "kvdistill.training.launch", "--standalone", "--nproc_per_node", str(num)])
     config = from_flags(words[len(launch) + 1 :], "train_with_kv.py", "")
     assert config.training.gradient_accumulation_steps == 128 // (16 * num)
     has_gpu = num > 1 or settings.get("NUM_GPUS") == "1"

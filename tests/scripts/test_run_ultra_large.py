@@ -16,7 +16,7 @@ def test_a_large_model_is_streamed_to_on_eight_gpus(clerk: Project, tmp_path: Pa
     done = clerk.run(SCRIPT, PATH=f"{tmp_path}/nvidia:{SYSTEM}")
     assert done.returncode == 0, done.stderr
     (words,) = clerk.calls()
-    assert words[:5] == ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "8"]
+    assert words[:5] == ["-m", "kvdistill.training.launch", "--standalone", "--nproc_per_node", "8"]
     config = from_flags(words[6:], words[5], "")
     data, training = resolved(config)["data"], config.training
     assert (config.model.name, config.model.dtype, config.model.tuning.kind) == ("Qwen/Qwen2.5-7B-Instruct", "bfloat16", "lora")
@@ -32,7 +32,7 @@ def test_sbatch_takes_it(clerk: Project, tmp_path: Path) -> None:
     sbatch = put(tmp_path / "tools" / "sbatch", SBATCH)
     done = subprocess.run([sbatch, f"scripts/{SCRIPT}"], cwd=clerk.root, env=clerk.environment(SLURM_GPUS_ON_NODE="8"), check=False)
     assert done.returncode == 0
-    assert f"In {clerk.root}: .venv/bin/python -m torch.distributed.run" in (clerk.root / "logs" / "kvdistill_large_1.out").read_text()
+    assert f"In {clerk.root}: .venv/bin/python -m kvdistill.training.launch" in (clerk.root / "logs" / "kvdistill_large_1.out").read_text()
 
 
 def test_it_streams_files_and_goes_on_from_its_newest_checkpoint(project: Project, tmp_path: Path) -> None:

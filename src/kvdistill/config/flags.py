@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from kvdistill.config.explain import members, tag_of
 from kvdistill.config.read import changed, parse, read_tree
 from kvdistill.config.sections import RunConfig
+from kvdistill.paths import path_argument
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Flag:
 
 FLAGS = (
     Flag("model_name", "model.name", "backbone: folder or hub name, or a checkpoint of kvdistill to start from"),
-    Flag("teacher_name", "teacher.name", "a separate frozen teacher with the same tokenizer (default: the student's own teacher mode)"),
+    Flag("teacher_name", "teacher.name", "a separate frozen teacher with the same tokenizer; none: the student's own teacher mode"),
     Flag("dataset_name", "data.train.name", "data set on the hub"),
     Flag("dataset_config", "data.train.config", "its configuration"),
     Flag("dataset_split", "data.train.split", "its split to train on"),
@@ -39,7 +40,11 @@ FLAGS = (
     Flag("test_file", "data.test.path", "data file to evaluate on at the end"),
     Flag("streaming", "data.train.streaming", "read while training, for data larger than memory", "true"),
     Flag("subset_size", "data.train.limit", "use only so many examples"),
-    Flag("prompt_template", "data.template.kind", "plain, or chat: the question in the user's turn (default: chat where there is one)"),
+    Flag(
+        "prompt_template",
+        "data.template.kind",
+        "plain, or chat: the question in the user's turn; none: chat where the tokenizer has a template",
+    ),
     Flag("output_dir", "training.output_dir", "folder of the run"),
     Flag("epochs", "training.epochs", "passes over the data"),
     Flag("max_steps", "training.max_steps", "stop after so many optimiser steps, whatever --epochs says"),
@@ -58,7 +63,7 @@ FLAGS = (
     Flag("eval_steps", "training.eval_steps", "evaluate on the validation data every so many steps"),
     Flag("logging_steps", "training.logging_steps", "steps to a line of the log"),
     Flag("num_workers", "training.num_workers", "processes that prepare batches; at most one reads a stream"),
-    Flag("trust_remote_code", "model.trust_remote_code", "run code that comes with a model; off unless asked for", "true"),
+    Flag("trust_remote_code", "model.trust_remote_code", "run code that comes with a model", "true"),
     Flag("torch_dtype", "model.dtype", "type of the weights"),
     Flag("fp16", "training.precision", "mixed precision in float16 (GPU)", "fp16", "float32"),
     Flag("bf16", "training.precision", "mixed precision in bfloat16", "bf16", "float32"),
@@ -181,13 +186,18 @@ def _parser(program: str, description: str) -> argparse.ArgumentParser:
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--config", metavar="FILE", help="a TOML file, or the run.json of a run (default: Qwen2.5-0.5B on GSM8K)")
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        type=path_argument,
+        help="a TOML file, or the run.json of a run; none: Qwen2.5-0.5B on GSM8K (default: none)",
+    )
     for flag in FLAGS:
         more = _more(flag)
         if flag.switch is None:
             parser.add_argument(f"--{flag.name}", metavar="X", help=f"{flag.help}{more}")
         else:
-            parser.add_argument(f"--{flag.name}", nargs="?", const="true", choices=("true", "false"), help=flag.help)
+            parser.add_argument(f"--{flag.name}", nargs="?", const="true", choices=("true", "false"), help=f"{flag.help} (default: false)")
     return parser
 
 
@@ -195,14 +205,15 @@ def _more(flag: Flag) -> str:
     """Choices and default of an option, as the configuration has them."""
     above, _, name = flag.option.rpartition(".")
     kind, default = _option(flag.option)
+    default = _held(RECIPE, flag.option) or default
     if name == "kind":
         choices, default = list(filter(None, map(tag_of, members(_type_of(above))))), getattr(_option(above)[1], "kind", None)
     else:
         kinds = members(kind) or [kind]
         choices = [str(choice) for each in kinds for choice in get_args(each)] if all(get_origin(each) is Literal for each in kinds) else []
     said = [", ".join(choices)] if choices else []
-    said += [] if default is None else [f"default: {default}"]
-    return f" ({'; '.join(said)})" if said else ""
+    told = "none" if default is None else default
+    return f" ({'; '.join([*said, f'default: {told}'])})"
 
 
 def _type_of(option: str) -> Any:

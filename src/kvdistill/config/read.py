@@ -15,6 +15,7 @@ from kvdistill.config.mistyped import mistyped
 from kvdistill.config.sections import RunConfig
 from kvdistill.jsonfile import DEEPEST, depth_of, parse_json
 from kvdistill.messages import explain_os_error, shortened
+from kvdistill.paths import expanded
 
 
 def load(path: Path | str | None, overrides: list[str] | None = None) -> RunConfig:
@@ -69,7 +70,7 @@ def read_tree(path: Path | str) -> dict[str, Any]:
     Raises:
         ValueError: if there is no such file, or it holds no options.
     """
-    path = Path(path)
+    path = Path(expanded(str(path)))
     kind = "JSON" if path.suffix == ".json" else "TOML"
     text = _text_of(path)
     try:

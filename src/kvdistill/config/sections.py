@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from kvdistill.align.layer_map import Ratio
 from kvdistill.compress import RKV, CompressorMethod
@@ -13,11 +13,14 @@ from kvdistill.kv import Geometry
 from kvdistill.latent.config import check_slots
 from kvdistill.losses.controls import Control, NoControl, OtherSample, Shuffled
 from kvdistill.losses.total import Objective
+from kvdistill.paths import expanded
 from kvdistill.pipeline import Distillation, OutsideTeacher, Target, rehearse
 from kvdistill.training.arguments import TrainingSection
 
 MOST_NEW_TOKENS = 2**17
 """Tokens of one answer: the context of the models with the longest."""
+UserPath = Annotated[str, AfterValidator(expanded)]
+"""A path, or a hub name, in which ``~`` is expanded."""
 
 
 class Section(BaseModel):
@@ -63,9 +66,9 @@ class FullTuning(Section):
 class ModelSection(Section):
     """The backbone: a folder or hub name, or a configuration for a new one with random weights."""
 
-    name: str | None = None
+    name: UserPath | None = None
     """Folder or hub name of a causal language model, or a checkpoint of a latent student to start from."""
-    tokenizer: str | None = None
+    tokenizer: UserPath | None = None
     """Folder, hub name or tokenizer.json; the model's own where None."""
     config: dict[str, Any] | None = None
     """For a new backbone with random weights: transformers' configuration, ``model_type`` included."""
@@ -91,7 +94,7 @@ class ModelSection(Section):
 class TeacherSection(Section):
     """A separate frozen teacher with the student's tokenizer; without it the student's own teacher mode is the teacher."""
 
-    name: str
+    name: UserPath
     """Folder or hub name of a causal language model, or a checkpoint of kvdistill."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     attention: Literal["sdpa", "eager"] | None = None
@@ -128,7 +131,7 @@ class FileData(Rows):
     """Rows of a file."""
 
     kind: Literal["file"] = "file"
-    path: str = Field(min_length=1)
+    path: UserPath = Field(min_length=1)
     """A file, or several by a pattern such as ``data/part-*.jsonl``."""
     format: str = "auto"
 
@@ -137,7 +140,7 @@ class HubData(Rows):
     """Rows of a data set on the hub, or in a folder of that form."""
 
     kind: Literal["hub"] = "hub"
-    name: str
+    name: UserPath
     config: str | None = None
     split: str = "train"
     format: str = "auto"

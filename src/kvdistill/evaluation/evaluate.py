@@ -10,7 +10,6 @@ from statistics import mean
 import torch
 from jaxtyping import Int
 from torch import Tensor, nn
-from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from kvdistill.data.collate import collate
@@ -18,6 +17,7 @@ from kvdistill.evaluation.answers import canonical, extract, same
 from kvdistill.latent.generate import Reasoning, generate_ids
 from kvdistill.latent.modes import Past
 from kvdistill.latent.reasoner import LatentReasoner
+from kvdistill.progress import Progress
 from kvdistill.record import EvaluationRecord, Mode
 from kvdistill.text import Batch, Encoded
 
@@ -32,6 +32,8 @@ class Evaluator:
     """Questions asked one by one, and again side by side, for passes, tokens and latency; 0 leaves latency out and
     counts passes and tokens on the first question alone."""
     progress: bool = False
+    purpose: str = ""
+    """What is shown beside the progress: what the answers are for, where it is not accuracy."""
 
     def answers(
         self, model: LatentReasoner, samples: Sequence[Encoded], reasoning: Reasoning, edit: Callable[[Past], Past] = lambda past: past
@@ -39,11 +41,16 @@ class Evaluator:
         """What the model says to each question, special tokens left out."""
         said: list[str] = []
         starts = range(0, len(samples), self.batch_size)
-        with evaluating(model):
-            for start in tqdm(starts, desc=reasoning, unit="batch", disable=not self.progress, leave=False):
+        with evaluating(model), self._progress(len(samples), reasoning) as progress:
+            for start in starts:
                 batch = left_padded(model, samples[start : start + self.batch_size])
                 said += decode(model, generate_ids(model, batch, reasoning, self.max_new_tokens, edit))
+                progress.advance(len(batch))
         return said
+
+    def _progress(self, questions: int, reasoning: Reasoning, purpose: str = "") -> Progress:
+        about = ", ".join(filter(None, (reasoning, self.purpose, purpose)))
+        return Progress(questions, about, "question", self.progress)
 
     def accuracy(
         self, model: LatentReasoner, samples: Sequence[Encoded], reasoning: Reasoning, edit: Callable[[Past], Past] = lambda past: past
@@ -83,10 +90,12 @@ class Evaluator:
     def _one_by_one(self, model: LatentReasoner, samples: Sequence[Encoded], reasoning: Reasoning) -> tuple[float, float, float]:
         """Mean passes, tokens and milliseconds of a question asked alone; passes and tokens are counted where the body is called."""
         milliseconds = []
-        with evaluating(model), counting(model.body) as calls:
+        shown = self._progress(len(samples), reasoning, "timed one by one")
+        with evaluating(model), counting(model.body) as calls, shown as progress:
             for sample in samples:
                 batch = left_padded(model, [sample])
                 milliseconds.append(_timed(lambda batch=batch: generate_ids(model, batch, reasoning, self.max_new_tokens)))
+                progress.advance()
         return len(calls) / len(samples), sum(calls) / len(samples), mean(milliseconds)
 
     def _side_by_side(self, model: LatentReasoner, samples: Sequence[Encoded], reasoning: Reasoning) -> float:

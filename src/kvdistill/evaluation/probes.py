@@ -17,6 +17,7 @@ from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.ops import rotate
 from kvdistill.record import ProbesRecord
 from kvdistill.text import Encoded
+from kvdistill.wording import counted
 
 
 def probe(model: LatentReasoner, samples: Sequence[Encoded], evaluator: Evaluator, words: int = 3) -> ProbesRecord:
@@ -33,15 +34,23 @@ def probe(model: LatentReasoner, samples: Sequence[Encoded], evaluator: Evaluato
         raise ValueError("Swapping latents between questions needs at least two questions.")
     slots = model.config.slots
     evaluator = replace(evaluator, batch_size=_pairable(len(samples), evaluator.batch_size))
-    ask: Callable[[Callable[[Past], Past]], float] = partial(evaluator.accuracy, model, samples, "latent")
+
+    def ask(purpose: str, edit: Callable[[Past], Past]) -> float:
+        return replace(evaluator, purpose=purpose).accuracy(model, samples, "latent", edit)
+
     top, match = _decoded(model, samples, evaluator.batch_size, words)
     return ProbesRecord(
-        zeroed=ask(partial(zeroed, slots=slots)),
-        swapped=ask(partial(swapped, slots=slots, geometry=model.geometry())),
-        fewer={count: ask(partial(cut, slots=slots, keep=count)) for count in range(slots)},
+        zeroed=ask("zeroed", partial(zeroed, slots=slots)),
+        swapped=ask("swapped", partial(swapped, slots=slots, geometry=model.geometry())),
+        fewer={keep: ask(f"cut to {counted(keep, 'slot')}", partial(cut, slots=slots, keep=keep)) for keep in range(slots)},
         top_words=top,
         step_match=match,
     )
+
+
+def num_rounds(slots: int) -> int:
+    """How often ``probe`` asks every question: zeroed, swapped, and cut to 0 ... slots - 1."""
+    return slots + 2
 
 
 def zeroed(past: Past, slots: int) -> Past:

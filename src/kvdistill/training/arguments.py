@@ -9,6 +9,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from transformers import TrainingArguments
 
+from kvdistill.paths import expanded
+
 
 class TrainingSection(BaseModel):
     """How long, how fast, how precise, and what is written down on the way.
@@ -54,6 +56,11 @@ class TrainingSection(BaseModel):
     num_workers: int = Field(default=0, ge=0, le=64)
     tensorboard: bool = True
     progress: bool = True
+
+    @field_validator("output_dir")
+    @classmethod
+    def _home(cls, path: str) -> str:
+        return expanded(path)
 
     @field_validator("max_steps")
     @classmethod

@@ -1,5 +1,6 @@
 """What happens beside the loop: checkpoints at epoch ends, evaluation every so many steps, the lines of the log."""
 
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -7,8 +8,11 @@ from typing import Any
 from tqdm import tqdm
 from transformers import ProgressCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from kvdistill.progress import Bar, on_terminal
 from kvdistill.record import Metrics
+from kvdistill.signals import Interrupted, Kept
 from kvdistill.training.means import TERMS
+from kvdistill.training.ranks import Ranks
 
 TIMES = ("train_loss", "total_flos")
 """What Trainer says at the end that is wrong after a resume, or not measured."""
@@ -22,12 +26,42 @@ class SaveWhen(TrainerCallback):
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Save between epochs; what ends an epoch or the training is saved behind its last line of the log."""
-        ends = control.should_training_stop or state.global_step >= state.max_steps or (state.epoch or 0.1) % 1 == 0
-        control.should_save |= bool(self.every and state.global_step % self.every == 0 and not ends)
+        due = self.every > 0 and state.global_step % self.every == 0
+        control.should_save |= due and not _ends_epoch(state, control)
 
     def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Save what the epoch taught."""
         control.should_save = True
+
+
+class StopAtSignal(TrainerCallback):
+    """Where a signal has come, save a checkpoint at the end of the step and stop. Comes after ``SaveWhen``.
+
+    A signal may reach one process a step before the others, so they agree on it at each step's end.
+    """
+
+    def __init__(self, kept: Kept, ranks: Ranks) -> None:
+        self.kept, self.ranks = kept, ranks
+        self.agreed = 0
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Ask for the checkpoint; what ends an epoch or the training is saved anyway, behind its last line of the log."""
+        self.agreed = self.ranks.largest(self.kept.signum, args.device)
+        control.should_save |= self.agreed > 0 and not _ends_epoch(state, control)
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Leave the training once the checkpoint is written.
+
+        Raises:
+            Interrupted: with the signal, and the checkpoint's step.
+        """
+        if self.agreed:
+            raise Interrupted(self.agreed, f"a checkpoint of step {state.global_step} has been written")
+
+
+def _ends_epoch(state: TrainerState, control: TrainerControl) -> bool:
+    """Whether the step that has just ended is the last one of its epoch, or of the training."""
+    return control.should_training_stop or state.global_step >= state.max_steps or (state.epoch or 0.1) % 1 == 0
 
 
 class EvaluateWhen(TrainerCallback):
@@ -67,14 +101,38 @@ class EndEpoch(TrainerCallback):
 
 
 class Progress(ProgressCallback):
-    """Trainer's bar, with the lines of the log in words above it."""
+    """The lines of the log, and on a terminal Trainer's bar below them."""
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Begin at the step that a resumed run is at, so that its steps alone tell how long a step takes."""
+        self.current_step = state.global_step
+        if state.is_world_process_zero and on_terminal():
+            self.training_bar = Bar(total=state.max_steps, initial=state.global_step, dynamic_ncols=True)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Move the bar."""
+        if self.training_bar is not None:
+            self.training_bar.update(state.global_step - self.current_step)
+            self.current_step = state.global_step
 
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, float] | None = None, **kwargs: Any
     ) -> None:
         """Show the line."""
-        if state.is_world_process_zero and self.training_bar is not None:
-            tqdm.write(line(state.global_step, state.max_steps, numbers(logs or {})))
+        row = numbers(logs or {})
+        if state.is_world_process_zero and row.keys() - {"epoch"}:
+            tqdm.write(line(state.global_step, state.max_steps, row))
+            sys.stdout.flush()
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Close the bar."""
+        self.close()
+
+    def close(self) -> None:
+        """Leave the bar as it is, and go to the next line of the terminal."""
+        if self.training_bar is not None:
+            self.training_bar.close()
+            self.training_bar = None
 
 
 class WriteLogs(TrainerCallback):
@@ -122,7 +180,9 @@ def line(step: int, max_steps: int, row: Mapping[str, float]) -> str:
     at = f"step {step}/{max_steps}"
     if "epoch_loss" in row:
         means = "  ".join(f"{name} {row[f'epoch_{name}']:.4f}" for name in TERMS if f"epoch_{name}" in row)
-        return f"{at}  epoch {row['epoch']:.4g} ended, means over it: {means}"
+        epoch = row["epoch"]
+        ended = f"epoch {epoch:.4g} ended" if epoch % 1 == 0 else f"training ended inside epoch {int(epoch) + 1} (at {epoch:.4g})"
+        return f"{at}  {ended}, means over it: {means}"
     if "loss" in row:
         means = "  ".join(f"{name} {row[name]:.4f}" for name in TERMS if name in row)
         return f"{at}  epoch {row['epoch']:.2f}  {means}  lr {row.get('learning_rate', 0):.2e}"

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor
@@ -32,6 +33,14 @@ class Ranks:
         total = values.detach().clone()
         dist.all_reduce(total)
         return total
+
+    def largest(self, number: int, device: torch.device | str = "cpu") -> int:
+        """The largest of the processes' numbers; every process has to ask."""
+        if self.size == 1:
+            return number
+        largest = torch.tensor(number, device=device)
+        dist.all_reduce(largest, dist.ReduceOp.MAX)
+        return int(largest)
 
     def totals(self, numbers: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
         """Sums over all processes by name; a name may be missing on some of them."""

@@ -1,0 +1,100 @@
+"""Progress of long work: a bar on a terminal, now and then a line in a log."""
+
+import sys
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+
+from tqdm import tqdm
+
+EVERY = 60.0
+"""Seconds between two lines of a log."""
+
+
+class Bar(tqdm):
+    """tqdm's bar, which estimates the time that is left only once there is something to estimate it from."""
+
+    @property
+    def format_dict(self) -> dict[str, Any]:
+        """What the bar is drawn from."""
+        shown = dict(super().format_dict)
+        done, total = shown["n"] - shown["initial"], shown["total"] or 0
+        if shown["elapsed"] < 5 or done < max(2, 0.02 * total):
+            shown["bar_format"] = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
+        return shown
+
+
+def on_terminal() -> bool:
+    """Whether a person watches: stderr is a terminal, not a file or a pipe."""
+    return sys.stderr.isatty()
+
+
+class Progress:
+    """Counts work of a known length. To be used as a context manager."""
+
+    def __init__(self, total: int, name: str, unit: str, shown: bool = True) -> None:
+        self.total, self.name, self.unit, self.shown = total, name, unit, shown
+        self.done = 0
+        self._said = time.monotonic()
+        self._bar = Bar(total=total, desc=name, unit=unit, leave=False, dynamic_ncols=True) if shown and on_terminal() else None
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def advance(self, count: int = 1) -> None:
+        """So much more is done."""
+        self.done += count
+        if self._bar is not None:
+            self._bar.update(count)
+        elif self.shown and time.monotonic() - self._said >= EVERY:
+            self._said = time.monotonic()
+            print(f"{self.name}: {self.done} of {self.total} {self.unit}s", file=sys.stderr, flush=True)
+
+
+class StageProgress:
+    """Several stages of known lengths, some of them side by side: a bar each on a terminal, one line for all in a log."""
+
+    def __init__(self, steps: Mapping[str, int]) -> None:
+        self.steps = dict(steps)
+        self.done = dict.fromkeys(steps, 0)
+        self._notes = dict.fromkeys(steps, "")
+        self._said = time.monotonic()
+        self._bars = {name: _stage_bar(name, total, row) for row, (name, total) in enumerate(steps.items())} if on_terminal() else {}
+
+    def __enter__(self) -> "StageProgress":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for bar in self._bars.values():
+            bar.close()
+        if not self._bars:
+            self._say()
+
+    def reach(self, name: str, step: int, note: str = "") -> None:
+        """The stage has made so many steps."""
+        begins = self.done[name] == 0
+        self.done[name], self._notes[name] = step, note
+        if self._bars:
+            bar = self._bars[name]
+            if begins:  # its clock does not count the stages before it
+                bar.reset()
+                bar.initial = step
+            bar.n = step
+            bar.set_postfix_str(note)
+        elif time.monotonic() - self._said >= EVERY:
+            self._say()
+
+    def _say(self) -> None:
+        self._said = time.monotonic()
+        parts = [f"{name} {done}/{self.steps[name]}" for name, done in self.done.items()]
+        noted = [f"{part} ({note})" if note else part for part, note in zip(parts, self._notes.values(), strict=True)]
+        print("steps: " + ", ".join(noted), file=sys.stderr, flush=True)
+
+
+def _stage_bar(name: str, total: int, row: int) -> Bar:
+    return Bar(total=total, desc=f"{name:>16}", unit="step", position=row, dynamic_ncols=True)
