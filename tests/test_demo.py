@@ -1,12 +1,14 @@
 """The demo from end to end, with a share of its steps, and the verdicts that it computes."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from kvdistill import demo
-from kvdistill.record import Curve, EvaluationRecord
+from kvdistill.demo_recipe import warm_stages
+from kvdistill.record import Curve, EvaluationRecord, Metrics
 from kvdistill.reporting.report import write_demo_report
 
 KEYS = {
@@ -25,6 +27,8 @@ def test_a_short_demo_leaves_every_file_and_an_honest_verdict(tmp_path: Path, ca
     printed = capsys.readouterr().out
     assert "NOT reached" in printed
     assert "latent, E1" in printed
+    assert re.search(r"^warm_terse ended: (all \d+ steps made, )?validation accuracy \d\.\d\d", printed, flags=re.MULTILINE)
+    assert "[1/4] warm_terse: explicit reasoning, until validation accuracy 0.98, at most 9 steps" in printed
     names = {path.name for path in folder.iterdir()}
     assert {"report.html", "report.md", "run.json", "probes.json", "curve_e1.json", "metrics_e1.jsonl"} <= names
     latent = EvaluationRecord.read(folder / "evaluation_latent_kv.json")
@@ -42,6 +46,22 @@ def test_a_seed_outside_its_range_is_refused(tmp_path: Path, seed: int) -> None:
     with pytest.raises(ValueError, match=rf"--seed is {seed}; choose a whole number from 0 to 4294967295\."):
         demo.demo(tmp_path, seed, "kvdistill demo")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_stage_that_reaches_its_goal_says_so(tmp_path: Path) -> None:
+    stage = warm_stages()[0]
+    metrics = Metrics(tmp_path / stage.name / "metrics.jsonl")
+    metrics.append_row(400, {"validation_accuracy": 0.97})
+    assert demo._outcome(tmp_path, stage) == "all 400 steps made, validation accuracy 0.97"
+    metrics.append_row(425, {"validation_accuracy": 0.988})
+    assert demo._outcome(tmp_path, stage) == "validation accuracy 0.99 reached at step 425 of at most 900"
+
+
+def test_steps_that_are_known_have_no_bound() -> None:
+    assert demo._sooner(150, 600, 600).text is None
+    assert demo._sooner(150, 600, 600).value == 4.0
+    assert demo._sooner(None, 600, 600).value is None
+    assert demo._sooner(150, None, 600).text == "at least 4.0 (E1 not there after 600)"
 
 
 def record(accuracy: int, passes: float) -> EvaluationRecord:
@@ -70,6 +90,7 @@ def test_bars_follow_from_the_numbers(tmp_path: Path) -> None:
     # E1 never came so far: its last step counts, which is the least that the ratio can be.
     assert summary.bars["steps to 90 %, E1 over KV"].value == pytest.approx(100 / 75)
     assert not summary.bars["steps to 90 %, E1 over KV"].reached
+    assert summary.bars["steps to 90 %, E1 over KV"].text == "at least 1.3 (E1 not there after 100)"
     assert summary.bars["passes, explicit over latent"].value == pytest.approx(20 / 7)
     summary.write(tmp_path / "summary.json")
     assert write_demo_report(tmp_path).is_file()

@@ -7,7 +7,9 @@ import torch
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from kvdistill.record import Metrics
-from kvdistill.training.callbacks import EndEpoch, EvaluateWhen, SaveWhen, WriteLogs, line
+from kvdistill.signals import Interrupted, Kept
+from kvdistill.training.callbacks import EndEpoch, EvaluateWhen, SaveWhen, StopAtSignal, WriteLogs, line
+from kvdistill.training.ranks import Ranks
 
 
 @pytest.fixture
@@ -101,6 +103,26 @@ def test_a_run_that_goes_on_forgets_what_its_checkpoint_does_not_know(args: Trai
 def test_the_end_of_an_epoch_in_words() -> None:
     row = {"epoch_loss": 2.5, "epoch_ce_student": 1.0, "epoch_codi": 0.5, "epoch_kv": 1.0, "epoch": 2.0}
     assert line(6, 8, row) == "step 6/8  epoch 2 ended, means over it: loss 2.5000  ce_student 1.0000  codi 0.5000  kv 1.0000"
+
+
+def test_an_end_inside_an_epoch_is_not_called_its_end() -> None:
+    assert line(425, 900, {"epoch_loss": 0.5, "epoch": 1.107}).startswith("step 425/900  training ended inside epoch 2 (at 1.107), means")
+
+
+@pytest.mark.parametrize(("step", "epoch", "wanted"), [(2, 0.4, True), (5, 1.0, False), (9, 1.8, False)])
+def test_a_signal_asks_for_a_checkpoint_at_the_end_of_the_step(args: TrainingArguments, step: int, epoch: float, wanted: bool) -> None:
+    """What ends an epoch, or the training, is saved by another callback."""
+    kept = Kept()
+    stop = StopAtSignal(kept, Ranks())
+    state, control = TrainerState(global_step=step, max_steps=9, epoch=epoch), TrainerControl()
+    stop.on_step_end(args, state, control)
+    stop.on_save(args, state, control)
+    assert not control.should_save
+    kept.signum = 15
+    stop.on_step_end(args, state, control)
+    assert control.should_save == wanted
+    with pytest.raises(Interrupted, match=f"a checkpoint of step {step} has been written"):
+        stop.on_save(args, state, control)
 
 
 @pytest.mark.parametrize(("stop_at", "expected"), [(None, []), (0.4, [4, 6]), (0.41, [6]), (1.0, [])])

@@ -11,4 +11,5 @@ def test_a_single_process_is_the_whole() -> None:
     alone.wait()
     values = torch.tensor([1.0, 2.0])
     assert alone.sum(values) is values
+    assert alone.largest(7) == 7
     assert alone.totals({"kv": (3.0, 2.0)}) == {"kv": (3.0, 2.0)}

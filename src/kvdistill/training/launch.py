@@ -20,10 +20,10 @@ def main(words: Sequence[str]) -> int:
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-    logging.getLogger("torch").setLevel(logging.CRITICAL)
     options = run.parse_args(list(words))
     options.shutdown_timeout = PATIENCE
     options.signals_to_handle = SIGNALS
+    logging.disable(logging.CRITICAL)  # torch gives its loggers levels of their own
     try:
         run.run(options)
     except SignalException as error:
@@ -32,6 +32,8 @@ def main(words: Sequence[str]) -> int:
         codes = [failure.exitcode for failure in error.failures.values()]
         killed = [128 - code for code in codes if code < 0]  # such as 137: killed for its memory
         return killed[0] if killed else max(codes)
+    finally:
+        logging.disable(logging.NOTSET)
     return 0
 
 
