@@ -98,6 +98,16 @@ class Geometry:
     """The attention layers of a model, in order."""
 
     layers: tuple[LayerGeometry, ...]
+    layer_ids: tuple[int, ...] = ()
+    """Which layer of its model each entry is; counted from 0 where left out."""
+
+    def __post_init__(self) -> None:
+        if not self.layer_ids:
+            object.__setattr__(self, "layer_ids", tuple(range(len(self.layers))))
+
+    def layer(self, layer_id: int) -> LayerGeometry:
+        """The entry of layer ``layer_id``, which is not its rank where some layers have no attention."""
+        return self.layers[self.layer_ids.index(layer_id)]
 
 
 @dataclass(frozen=True, slots=True)

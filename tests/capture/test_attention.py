@@ -59,9 +59,9 @@ def test_capture_changes_no_bit_and_leaves_nothing_behind(name: str, backend: st
 def test_padding_counts(name: str) -> None:
     """Tokens under the mask change nothing: the wrapper has not lost the model's own mask."""
     model = pico.backbone(name)
-    with torch.no_grad(), capturing(model) as call:
-        some = model(**PADDED, kv_call=call).logits
-        other = model(**{**PADDED, "input_ids": IDS.where(MASK, 40)}, kv_call=call).logits
+    with torch.no_grad(), capturing(model):
+        some = model(**PADDED, kv_call=AttentionCall()).logits
+        other = model(**{**PADDED, "input_ids": IDS.where(MASK, 40)}, kv_call=AttentionCall()).logits
     assert not torch.equal(IDS, IDS.where(MASK, 40))
     torch.testing.assert_close(some[MASK], other[MASK], rtol=0, atol=0)
 

@@ -104,8 +104,9 @@ def test_the_cache_holds_what_was_thought(name: str) -> None:
     """As thought, and as transformers' own cache over the slow student's inputs; windowed layers keep their last 7."""
     model, row = pico.reasoner(name, slots=4, passes=2), rows()[0]
     with torch.no_grad():
-        past = think(model, pico.batch((row,)))
-        cache = as_cache(model, past)
+        batch = pico.batch((row,))
+        past = think(model, batch)
+        cache = as_cache(model, batch, past)
         embeds = pico_slow.thought(model, row)
         _, _, slow = pico_slow.plain(model, embeds)
     length = past.mask.shape[1]

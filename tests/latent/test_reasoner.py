@@ -280,14 +280,24 @@ def test_backbones_without_the_interface_are_refused() -> None:
 
 
 @pytest.mark.parametrize("config", [tf.CohereConfig, tf.GraniteConfig])
-def test_backbones_that_scale_their_logits_are_refused(config: type[tf.PreTrainedConfig]) -> None:
+def test_the_head_scales_as_the_backbone_does(config: type[tf.PreTrainedConfig]) -> None:
     scale = {"logit_scale": 0.5} if config is tf.CohereConfig else {"logits_scaling": 3.0}
     shape = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 48, "vocab_size": 64}
     backbone = pico.from_config(config(**shape, **scale, pad_token_id=0, bos_token_id=1, eos_token_id=2))
-    model = LatentReasoner(LatentConfig(backbone=backbone.config, special=dict(pico.SPECIAL)), backbone)
-    with pytest.raises(ValueError, match=r"ForCausalLM scales or changes its logits .* Choose another backbone \(Llama"):
-        model(pico.batch(pico.samples(2)))
-    assert not backbone.get_output_embeddings()._forward_pre_hooks
+    model = LatentReasoner(LatentConfig(backbone=backbone.config, special=dict(pico.SPECIAL)), backbone).eval()
+    ids = torch.arange(3, 13)[None]
+    with torch.no_grad():
+        own = backbone(input_ids=ids).logits
+        torch.testing.assert_close(model.head(model.body(input_ids=ids).last_hidden_state), own, rtol=1e-5, atol=1e-6)
+    model(pico.batch(pico.samples(2)))
+
+
+def test_build_refuses_a_backbone_whose_captured_calls_are_not_its_own() -> None:
+    """Before anything is trained: DiffLlama attends twice a layer, so a layer has no single cache."""
+    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48, "vocab_size": 64}
+    backbone = pico.from_config(tf.DiffLlamaConfig(**shape, num_key_value_heads=2, pad_token_id=0, eos_token_id=2))
+    with pytest.raises(ValueError, match=r"DiffLlamaAttention computes the attention of layer 0 more than once .* Choose another"):
+        LatentReasoner.build(backbone, word_level(WORDS), LatentConfig(slots=3, passes=1))
 
 
 def test_encoder_decoders_are_refused() -> None:

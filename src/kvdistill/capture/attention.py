@@ -17,8 +17,13 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
 PREFIX = "kvdistill_"
+CHOOSE = "Choose another architecture (Llama, Qwen, Mistral, Gemma, GPT-2, OPT, GPT-NeoX, Phi-3, OLMo-2, GLM ...)."
 MASKED_BACKENDS = ("sdpa", "eager")
 """Backends that take a ready mask for each query and key; flash kernels do not."""
+
+
+class CaptureError(ValueError):
+    """A model whose keys and values cannot be captured; the message names the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +56,8 @@ class AttentionCall:
     seen: dict[int, Seen] = field(default_factory=dict)
     closed: bool = False
     """True once the call is over: a replayed layer (gradient checkpointing) then notes nothing."""
+    compare_masks: bool = False
+    """Whether each layer's mask is compared with ``visible``, which waits for the device."""
     _masks: dict[tuple[str, int | None], Tensor] = field(default_factory=dict)
 
     def mask(self, backend: str, window: int | None, dtype: torch.dtype) -> Tensor | None:
@@ -95,6 +102,9 @@ def attend(  # noqa: PLR0913  (transformers dictates the signature)
     layer_id: int = module.layer_idx  # pyright: ignore[reportAssignmentType]
     window: int | None = kwargs.get("sliding_window")  # pyright: ignore[reportAssignmentType]
     if not kv_call.closed:
+        _require_one_attention(module, layer_id, kv_call)
+        if kv_call.compare_masks:
+            _require_given_mask(module, attention_mask, kv_call.visible)
         scaling = kwargs.get("scaling") or query.shape[-1] ** -0.5
         kv_call.seen[layer_id] = Seen(module, query, key, value, scaling, kwargs.get("softcap"), window)  # pyright: ignore[reportArgumentType]
     if layer_id in kv_call.prefix:
@@ -102,6 +112,32 @@ def attend(  # noqa: PLR0913  (transformers dictates the signature)
         key, value = torch.cat((*keys, key), dim=2), torch.cat((*values, value), dim=2)
     ready = kv_call.mask(backend, window, query.dtype)
     return inner(module, query, key, value, attention_mask if ready is None else ready, **kwargs)
+
+
+def _require_one_attention(module: nn.Module, layer_id: int, call: AttentionCall) -> None:
+    """Refuse a layer that attends twice in one call: its cache is not one set of keys and values."""
+    if layer_id in call.seen:
+        raise CaptureError(
+            f"{type(module).__name__} computes the attention of layer {layer_id} more than once in one forward call, so the layer has "
+            f"no single set of keys and values to capture. {CHOOSE}"
+        )
+
+
+def _require_given_mask(module: nn.Module, mask: Tensor | None, visible: Tensor | None) -> None:
+    """Refuse a layer that changes the mask it was given: the captured call would drop the change."""
+    if mask is None or visible is None or mask.data_ptr() == visible.data_ptr():
+        return
+    same = mask.shape[-2:] == visible.shape[-2:]
+    if same and mask.dtype == torch.bool:
+        same = bool((mask == visible).all())
+    elif same:
+        hidden = mask <= torch.finfo(mask.dtype).min / 2
+        same = bool((hidden == ~visible).all() and (mask.masked_fill(hidden, 0.0) == 0).all())
+    if not same:
+        raise CaptureError(
+            f"{type(module).__name__} changes the attention mask that its model was given (a bias or a selection of its own), which "
+            f"a captured call would drop. {CHOOSE}"
+        )
 
 
 def _backend_function(module: nn.Module, backend: str) -> Callable[..., tuple[Tensor, Tensor | None]]:
@@ -114,6 +150,16 @@ def _backend_function(module: nn.Module, backend: str) -> Callable[..., tuple[Te
     raise ValueError(f"{type(module).__name__} has no eager attention function of its own: load the model with attn_implementation='sdpa'.")
 
 
+def body_of(model: PreTrainedModel) -> PreTrainedModel:
+    """The model without its head, also where ``base_model`` is the model itself (Llama-4)."""
+    if model.base_model is not model:
+        return model.base_model  # pyright: ignore[reportReturnType]
+    inner = [child for child in model.children() if isinstance(child, PreTrainedModel)]
+    if len(inner) != 1:
+        raise CaptureError(f"{type(model).__name__} has no single inner model beside its head. {CHOOSE}")
+    return inner[0]
+
+
 def wrapped(model: PreTrainedModel) -> str:
     """Register the wrapper of the model's own backend, with its mask function, and return the wrapper's name.
 
@@ -122,10 +168,9 @@ def wrapped(model: PreTrainedModel) -> str:
     """
     backend = (model.config._attn_implementation or "eager").removeprefix(PREFIX)
     if not getattr(model, "_supports_attention_backend", False):
-        raise ValueError(
+        raise CaptureError(
             f"{type(model).__name__} computes its attention by itself and not through transformers' attention interface, so its "
-            "keys and values cannot be captured. Choose another architecture (Llama, Qwen, Mistral, Gemma, GPT-2, OPT, GPT-NeoX, "
-            "Phi-3, OLMo-2, GLM ...)."
+            f"keys and values cannot be captured. {CHOOSE}"
         )
     if backend == "eager" and getattr(model.config, "reorder_and_upcast_attn", False):
         raise ValueError("reorder_and_upcast_attn with eager attention bypasses the attention interface: use attn_implementation='sdpa'.")
@@ -159,11 +204,20 @@ def capturing(model: PreTrainedModel) -> Iterator[AttentionCall]:
 
     Pass the yielded call to the model as ``kv_call=...``.
     """
-    before = model.config._attn_implementation
-    model.config._attn_implementation = wrapped(model)
     call = AttentionCall()
     try:
-        yield call
+        with attention_backend(model, wrapped(model)):
+            yield call
     finally:
         call.closed = True
+
+
+@contextmanager
+def attention_backend(model: PreTrainedModel, name: str) -> Iterator[None]:
+    """Let the model attend through the backend ``name`` inside this block; afterwards it is as it was."""
+    before = model.config._attn_implementation
+    model.config._attn_implementation = name
+    try:
+        yield
+    finally:
         model.config._attn_implementation = before

@@ -54,7 +54,7 @@ def extract(call: AttentionCall, geometry: Geometry, text: Columns, rows: Answer
         wide = keys.shape[:3]
         layers.append(
             LayerKV(
-                keys=unrotated(keys, text.positions, geometry.layers[layer_id]),
+                keys=unrotated(keys, text.positions, geometry.layer(layer_id)),
                 values=values,
                 mask=text.mask[:, None].expand(wide),
                 positions=text_order(text.mask)[:, None].expand(wide),

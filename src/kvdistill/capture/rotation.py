@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from kvdistill.capture.attention import Seen, capturing
+from kvdistill.capture.attention import CHOOSE, CaptureError, Seen, body_of, capturing
 from kvdistill.kv import Geometry, LayerGeometry, Rope
 from kvdistill.ops import rotate
 
@@ -45,6 +45,7 @@ class Rotation:
 class Measured:
     """What was measured on one attention layer."""
 
+    layer_id: int
     heads: int
     key_width: int
     value_width: int
@@ -54,24 +55,34 @@ class Measured:
     window: int | None
 
 
-def measure(model: PreTrainedModel) -> tuple[Measured, ...]:
+def measure(model: PreTrainedModel, token_id: int = 3) -> tuple[Measured, ...]:
     """Feed one random token at three positions and explain how each layer's keys moved.
 
+    A model that cannot read embeddings alone reads the token ``token_id``.
+
     Raises:
-        ValueError: if a layer's keys move in a way that no known convention explains, or the model cannot be captured.
+        CaptureError: if a layer's keys move in a way that no known convention explains, or the model cannot be captured.
     """
     device, dtype = model.device, model.dtype
     weight: Tensor = model.get_input_embeddings().weight  # pyright: ignore[reportAssignmentType]
     width = weight.shape[-1]
     token = torch.randn(width, generator=torch.Generator().manual_seed(0)) * SPREAD
-    token = token.to(device, dtype).expand(len(PROBES), 1, width)
+    token = token.to(device, dtype).repeat(len(PROBES), 1, 1)
     positions = torch.tensor(PROBES, device=device)[:, None]
     with evaluating(model), torch.no_grad(), capturing(model) as call:
         mask = torch.ones(len(PROBES), 1, 1, 1, dtype=torch.bool, device=device)
         call.visible = mask
-        model.base_model(inputs_embeds=token, attention_mask=mask, position_ids=positions, use_cache=False, kv_call=call)
+        settings = {"attention_mask": mask, "position_ids": positions, "use_cache": False, "kv_call": call}
+        try:
+            body_of(model)(inputs_embeds=token, **settings)
+        except (RuntimeError, ValueError, TypeError, AttributeError):  # some layers also look at the token's id
+            call.seen.clear()
+            ids = torch.full_like(positions, token_id)
+            body_of(model)(input_ids=ids, **settings)
     if not call.seen:
-        raise ValueError(f"{type(model).__name__} does not hand its call's arguments down to its attention layers: it cannot be captured.")
+        raise CaptureError(
+            f"{type(model).__name__} does not hand its call's arguments down to its attention layers: it cannot be captured. {CHOOSE}"
+        )
     candidates = _candidates(model)
     return tuple(_explain(seen, layer_id, candidates) for layer_id, seen in sorted(call.seen.items()))
 
@@ -90,7 +101,8 @@ def geometry(measured: tuple[Measured, ...]) -> Geometry:
                 window=m.window,
             )
             for m in measured
-        )
+        ),
+        tuple(m.layer_id for m in measured),
     )
 
 
@@ -129,11 +141,12 @@ def _explain(seen: Seen, layer_id: int, candidates: list[tuple[nn.Module, str]])
         rotation = _best_rotation(keys, candidates)
         error = float("inf") if rotation is None else _residual(keys, rotation) / scale
         if rotation is None or error > tolerance:
-            raise ValueError(
+            raise CaptureError(
                 f"Layer {layer_id} ({type(seen.module).__name__}) moves its keys with the position in a way that neither the "
                 f"half-split nor the interleaved rotation explains (best error {float(error):.1e}): it cannot be captured."
             )
     return Measured(
+        layer_id=layer_id,
         heads=keys.shape[1],
         key_width=keys.shape[-1],
         value_width=values.shape[-1],
@@ -149,9 +162,9 @@ def _best_rotation(keys: Float[Tensor, "P H 1 K"], candidates: list[tuple[nn.Mod
     tried = [
         Rotation(holder, buffer, start, convention)
         for holder, buffer in candidates
+        if 2 * getattr(holder, buffer).shape[0] <= width  # layers of another width have other frequencies
         for start in {0, width - 2 * getattr(holder, buffer).shape[0]}
         for convention in ("half_split", "interleaved")
-        if start >= 0
     ]
     return min(tried, key=lambda rotation: float(_residual(keys, rotation)), default=None)
 
@@ -170,5 +183,5 @@ def _key_norm(module: nn.Module, heads: int, width: int) -> Tensor | None:
     if norm is None or weight is None or weight.numel() not in (width, heads * width):
         return None
     with torch.no_grad():
-        gain = norm(torch.ones(weight.numel(), device=weight.device, dtype=weight.dtype)).float()
-    return gain if gain.numel() == width else gain.reshape(heads, width)
+        gain = norm(torch.ones(weight.shape, device=weight.device, dtype=weight.dtype)).float()
+    return gain.reshape(width) if gain.numel() == width else gain.reshape(heads, width)

@@ -4,16 +4,37 @@ Pieces are padded on their own, and masks and position ids say the rest, so left
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from kvdistill.capture.attention import AttentionCall, Prefix
 from kvdistill.capture.extract import AnswerRows
 from kvdistill.text import Batch
 
 Reader = Literal["shared", "student", "teacher"]
+
+
+@runtime_checkable
+class Before(Protocol):
+    """What stands before a sequence: keys and values by layer, with their mask and positions."""
+
+    @property
+    def prefix(self) -> Prefix:
+        """Layer id -> keys and values."""
+        ...
+
+    @property
+    def mask(self) -> Bool[Tensor, "B P"]:
+        """True where the prefix holds a token."""
+        ...
+
+    @property
+    def positions(self) -> Int[Tensor, "B P"]:
+        """Position ids of the prefix."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +138,18 @@ class Sequence:
         columns = self.columns(reader)
         valid = torch.where(self.mask[:, columns], columns, -1).cummax(1).values
         return columns, torch.cat((torch.full_like(valid[:, :1], -1), valid[:, :-1]), dim=1)
+
+
+def attention_call(sequence: Sequence, width: int, before: Before | None = None) -> AttentionCall:
+    """What the first ``width`` columns of ``sequence`` ask of every attention layer, on top of a prefix."""
+    positions = sequence.positions()[:, :width]
+    visible = sequence.visible()[:, :width, :width]
+    if before is None:
+        return AttentionCall(visible[:, None], positions, positions)
+    prefix_visible = before.mask[:, None].expand(-1, width, -1)
+    visible = torch.cat((prefix_visible, visible), 2)
+    key_positions = torch.cat((before.positions, positions), 1)
+    return AttentionCall(visible[:, None], positions, key_positions, before.prefix)
 
 
 def explicit(batch: Batch, delimiters: tuple[int, int] | None) -> Sequence:

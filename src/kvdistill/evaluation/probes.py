@@ -54,7 +54,7 @@ def swapped(past: Past, slots: int, geometry: Geometry) -> Past:
     theirs, own = past.positions[:, -slots:].roll(1, 0), past.positions[:, -slots:]
 
     def swap(layer_id: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        layer = geometry.layers[layer_id]
+        layer = geometry.layer(layer_id)
         moved = unrotated(keys.roll(1, 0), theirs, layer)
         return (moved if layer.rope is None else rotate(moved, own[:, None], layer.rope)), values.roll(1, 0)
 

@@ -1,13 +1,15 @@
 """Answers: latent slots first, then transformers' own generate on top of their cache."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
-from transformers import DynamicCache, GenerationConfig
+from transformers import GenerationConfig
 
+from kvdistill.capture.cache import captured_cache, prefill_cache
+from kvdistill.latent.layout import question_pieces
 from kvdistill.latent.modes import Past, think
 from kvdistill.text import Batch
 
@@ -42,7 +44,7 @@ def generate_ids(
     cache = None
     if reasoning == "latent":
         past = edit(think(model, batch))
-        cache = as_cache(model, past)
+        cache = as_cache(model, batch, past)
         mask = torch.cat((past.mask, mask), 1)
         ids = torch.cat((torch.full_like(past.positions, model.special.latent), ids), 1)
     output = model.backbone.generate(  # pyright: ignore[reportCallIssue]
@@ -51,12 +53,20 @@ def generate_ids(
     return output[:, ids.shape[1] :]  # pyright: ignore[reportIndexIssue]
 
 
-def as_cache(model: "LatentReasoner", past: Past) -> DynamicCache:
-    """The student's keys and values as a cache of transformers."""
-    cache = DynamicCache(config=model.backbone.config)
-    for layer_id, (keys, values) in sorted(past.prefix.items()):
-        cache.update(torch.cat(keys, 2), torch.cat(values, 2), layer_id)
-    return cache
+def as_cache(model: "LatentReasoner", batch: Batch, past: Past) -> Any:
+    """Question and latent slots as a cache that the backbone generates from.
+
+    Where the backbone caches something else than what its attention sees, it reads question and latent inputs once more by itself.
+    """
+    if model.architecture().cache_source == "captured":
+        return captured_cache(model.backbone, past.prefix)
+    question = torch.cat([piece.ids for piece in question_pieces(batch, model.special, 0)], 1)
+    inputs = model.feedback(past.states)
+    if model.config.passes == 0:
+        inputs = model.embed(torch.full(past.states.shape[:2], model.special.latent, device=question.device))
+    embeds = model.embed(question)
+    inputs = torch.cat((embeds, inputs.to(embeds.dtype)), 1)
+    return prefill_cache(model.backbone, inputs, past.mask, past.positions)
 
 
 def _read_before_answer(model: "LatentReasoner", batch: Batch, reasoning: Reasoning) -> tuple[Int[Tensor, "B S"], Bool[Tensor, "B S"]]:

@@ -19,7 +19,7 @@ from torch import Tensor
 from kvdistill.capture.attention import AttentionCall, Prefix, within_window
 from kvdistill.capture.extract import Columns, extract, gather_rows, unrotated
 from kvdistill.capture.importance import answer_attention
-from kvdistill.capture.sequence import Piece, Sequence, explicit, teacher_pieces
+from kvdistill.capture.sequence import Piece, Sequence, attention_call, explicit, teacher_pieces
 from kvdistill.kv import LabelRows, LayerKV, ModelKV, ModelOutput, TwoModes
 from kvdistill.latent.layout import question_pieces, tail_pieces
 from kvdistill.text import Batch
@@ -70,19 +70,15 @@ def run(model: "LatentReasoner", sequence: Sequence, past: Past | None, inputs: 
     The last column is never an input: it is the last token of an answer, which predicts nothing.
     """
     width = sequence.ids.shape[1] - (1 if sequence.pieces[-1].name == "answer" else 0)
-    ids, positions = sequence.ids[:, :width], sequence.positions()[:, :width]
+    ids = sequence.ids[:, :width]
     embeds = model.embed(ids if inputs is None else ids[:, inputs.shape[1] :])
     if inputs is not None:
         embeds = torch.cat((inputs.to(embeds.dtype), embeds), dim=1)
-    visible, keys_at = sequence.visible()[:, :width, :width], positions
-    if past is not None:
-        before = past.mask[:, None].expand(-1, width, -1)
-        visible, keys_at = torch.cat((before, visible), 2), torch.cat((past.positions, positions), 1)
-    call = AttentionCall(visible[:, None], positions, keys_at, {} if past is None else past.prefix)
+    call = attention_call(sequence, width, past)
     output = model.body(
         inputs_embeds=embeds,
         attention_mask=call.visible,
-        position_ids=positions,
+        position_ids=call.query_positions,
         use_cache=False,
         output_hidden_states=True,
         kv_call=call,
@@ -187,7 +183,7 @@ def student_output(model: "LatentReasoner", last: Pass, past: Past, latents: Pre
         wide = keys.shape[:3]
         layers.append(
             LayerKV(
-                keys=unrotated(keys, positions, geometry.layers[layer_id]),
+                keys=unrotated(keys, positions, geometry.layer(layer_id)),
                 values=values,
                 mask=torch.ones(wide, dtype=torch.bool, device=keys.device),
                 positions=torch.arange(slots, device=keys.device).expand(wide),

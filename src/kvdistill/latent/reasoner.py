@@ -13,13 +13,14 @@ from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
 from kvdistill.align.projector import Projector
 from kvdistill.capture import rotation
-from kvdistill.capture.attention import packable
+from kvdistill.capture.architecture import Architecture, examine
+from kvdistill.capture.attention import body_of, packable
+from kvdistill.capture.position_limit import register_position_check
 from kvdistill.kv import Geometry, ModelOutput, TwoModes
 from kvdistill.latent.config import LatentConfig
 from kvdistill.latent.feedback import Feedback
 from kvdistill.latent.layout import Special
 from kvdistill.latent.modes import read, two_modes
-from kvdistill.latent.room import watch_positions
 from kvdistill.latent.rows import grow, require_rows
 from kvdistill.latent.weights import AGAIN, SAFE, fingerprint, read_backbone, require_fit, same_weights, whole, why_not
 from kvdistill.text import Batch
@@ -60,8 +61,8 @@ class LatentReasoner(PreTrainedModel):
         self.feedback: nn.Module = feedback.to(self.backbone.device, self.backbone.dtype)
         self.special = Special(**config.special)
         self.backbone.config._attn_implementation = packable(self.backbone)
-        watch_positions(self.backbone)
-        self._measured: tuple[rotation.Measured, ...] | None = None
+        register_position_check(self.backbone, lambda: self.architecture().is_learned)
+        self._architecture: Architecture | None = None
         self.post_init()
 
     @classmethod
@@ -88,6 +89,7 @@ class LatentReasoner(PreTrainedModel):
         model = cls(config, backbone)
         model.tokenizer = tokenizer
         model.start_feedback()
+        model.architecture()
         return model
 
     @classmethod
@@ -138,23 +140,35 @@ class LatentReasoner(PreTrainedModel):
     @property
     def body(self) -> nn.Module:
         """The backbone without its head."""
-        return self.backbone.base_model
+        return body_of(self.backbone)
+
+    def architecture(self) -> Architecture:
+        """What was measured on the backbone, at the first call.
+
+        Raises:
+            ValueError: if a captured call differs from what the backbone computes by itself.
+        """
+        if self._architecture is None:
+            self._architecture = examine(self.backbone, self.head)
+        return self._architecture
 
     def geometry(self) -> Geometry:
         """The backbone's attention layers, with the rotations that they carry now (measured at the first call)."""
-        if self._measured is None:
-            self._measured = rotation.measure(self.backbone)
-            _check_head(self)
-        return rotation.geometry(self._measured)
+        return rotation.geometry(self.architecture().layers)
 
     def embed(self, ids: Int[Tensor, "B S"]) -> Float[Tensor, "B S D"]:
         """Token embeddings as the body takes them."""
         return self.backbone.get_input_embeddings()(ids)
 
     def head(self, rows: Float[Tensor, "R D"]) -> Float[Tensor, "R C"]:
-        """Logits of hidden states, with the backbone's soft-cap where it has one."""
+        """Logits of hidden states, with the backbone's scale and soft-cap where it has them."""
+        config = self.backbone.config.get_text_config()
         logits = self.backbone.get_output_embeddings()(rows)  # pyright: ignore[reportOptionalCall]
-        cap = getattr(self.backbone.config, "final_logit_softcapping", None)
+        if (divisor := getattr(config, "logits_scaling", None)) is not None:  # Granite, MiniCPM3
+            logits = logits / divisor
+        if (factor := getattr(config, "logit_scale", None)) is not None:  # Cohere
+            logits = logits * factor
+        cap = getattr(config, "final_logit_softcapping", None)
         return logits if cap is None else cap * torch.tanh(logits / cap)
 
     @overload
@@ -177,25 +191,6 @@ class LatentReasoner(PreTrainedModel):
 
     def _init_weights(self, module: nn.Module) -> None:
         """Nothing: the backbone starts its own weights, the feedback starts as torch does."""
-
-
-@torch.no_grad()
-def _check_head(model: LatentReasoner) -> None:
-    """Refuse a backbone that does more to its logits than ``head`` knows (Cohere and Granite scale them)."""
-    rows: list[Tensor] = []
-    layer: nn.Module = model.backbone.get_output_embeddings()  # pyright: ignore[reportAssignmentType]
-    hook = layer.register_forward_pre_hook(lambda _, inputs: rows.append(inputs[0]))
-    try:
-        token = model.embed(torch.tensor([[model.special.bot]], device=model.device))
-        with rotation.evaluating(model):
-            logits = model.backbone(inputs_embeds=token, use_cache=False).logits.float()
-    finally:
-        hook.remove()
-    if (model.head(rows[0][0]).float() - logits[0]).norm() > 0.01 * logits.norm():
-        raise ValueError(
-            f"{type(model.backbone).__name__} scales or changes its logits behind its output embeddings, so the losses would not "
-            "be its own. Choose another backbone (Llama, Qwen, Mistral, Gemma, GPT-2, OPT, GPT-NeoX, Phi-3, OLMo-2, GLM ...)."
-        )
 
 
 def _config(folder: Path) -> LatentConfig:

@@ -12,9 +12,11 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from kvdistill.capture import rotation
-from kvdistill.capture.attention import capturing, packable
+from kvdistill.capture.architecture import Architecture, examine
+from kvdistill.capture.attention import body_of, capturing
 from kvdistill.capture.extract import Columns, extract
-from kvdistill.capture.sequence import explicit
+from kvdistill.capture.position_limit import PositionLimit, position_limits, require_positions
+from kvdistill.capture.sequence import attention_call, explicit
 from kvdistill.kv import Geometry, ModelKV
 from kvdistill.text import Batch
 
@@ -39,12 +41,12 @@ class FrozenTeacher:
     """Tokens round the chain of thought, for a teacher that was itself taught with them."""
 
     def __post_init__(self) -> None:
-        packable(self.model)
         self.model.requires_grad_(False)
+        self.architecture  # noqa: B018  (refused here, not at the first batch)
 
     def geometry(self) -> Geometry:
         """The teacher's attention layers, with the rotations that they carry now (measured at the first call)."""
-        return rotation.geometry(self._measured)
+        return rotation.geometry(self.architecture.layers)
 
     @torch.no_grad()
     def read(self, batch: Batch) -> ModelKV:
@@ -60,33 +62,41 @@ class FrozenTeacher:
             self.model.to(batch.question.ids.device)  # pyright: ignore[reportArgumentType]
         self.geometry()  # measured before the call, since measuring puts a short text's frequencies back
         sequence = explicit(batch, self.delimiters)
+        width = sequence.ids.shape[1] - 1  # the last token of an answer predicts nothing
+        call = attention_call(sequence, width)
         positions = sequence.positions()
-        self._require_room(positions)
-        width = positions.shape[1] - 1  # the last token of an answer predicts nothing
-        positions = positions[:, :width]
-        with rotation.evaluating(self.model), capturing(self.model) as call:
-            call.visible, call.query_positions, call.key_positions = sequence.visible()[:, None, :width, :width], positions, positions
-            self.model.base_model(
-                input_ids=sequence.ids[:, :width], attention_mask=call.visible, position_ids=positions, use_cache=False, kv_call=call
+        model_positions = positions + self.architecture.position_offset
+        self._require_positions(model_positions)
+        with rotation.evaluating(self.model), capturing(self.model):
+            body_of(self.model)(
+                input_ids=sequence.ids[:, :width],
+                attention_mask=call.visible,
+                position_ids=model_positions[:, :width],
+                use_cache=False,
+                kv_call=call,
             )
+        call.closed = True
         start, stop = sequence.span("cot", "teacher")
         cot = Columns(start, stop, batch.cot.mask, positions[:, start:stop], batch.step_end)
         return extract(call, self.geometry(), cot, sequence.answer_rows("teacher"), self.name)
 
     @cached_property
-    def _measured(self) -> tuple[rotation.Measured, ...]:
-        return rotation.measure(self.model)
+    def architecture(self) -> Architecture:
+        """What was measured on the model."""
+        return examine(self.model)
 
-    def _require_room(self, positions: Int[Tensor, "B S"]) -> None:
-        room: int | None = getattr(self.model.config, "max_position_embeddings", None)
-        if room is None or positions.shape[1] <= room or all(layer.positional != "learned" for layer in self._measured):
-            return
-        longest = int(positions.max()) + 1
-        if longest > room:
-            raise ValueError(
-                f"The teacher {self.name} has learned positions for {room} tokens, and a sample has {longest}. Leave samples beyond {room} "
-                "tokens out (max_length), or choose a teacher that reads further."
+    @cached_property
+    def _limits(self) -> tuple[PositionLimit, ...]:
+        return position_limits(self.model)
+
+    def _require_positions(self, positions: Int[Tensor, "B S"]) -> None:
+        def describe(limit: PositionLimit, needed: int) -> str:
+            return (
+                f"The teacher {self.name} {limit.reason} {limit.tokens} tokens, and a sample has {needed}. Leave samples beyond "
+                f"{limit.tokens} tokens out (max_length), or choose a teacher that reads further."
             )
+
+        require_positions(self._limits, positions.shape[1], positions, describe, lambda: self.architecture.is_learned)
 
 
 def require_same_tokenizer(student: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase, name: str, added: Collection[str]) -> None:

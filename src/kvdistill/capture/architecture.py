@@ -1,0 +1,89 @@
+"""Whether what is captured is what the model computes: asked once, before anything is trained.
+
+Two short random texts, padded and packed side by side as training packs them, are compared with plain calls of each text alone:
+hidden states, keys, values and, for a student, a second call on a prefix, the head and a cache to generate from. A model with a
+memory beside its attention, a head that is more than its output embeddings, or attention that is no function of the captured keys
+and values differs in one of them and is refused by name.
+
+Source: ours.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from transformers import PreTrainedModel
+
+from kvdistill.capture import rotation
+from kvdistill.capture.attention import CHOOSE, PREFIX, CaptureError, packable
+from kvdistill.capture.cache import CacheSource
+from kvdistill.capture.comparison import MODEL_ERRORS, Comparison, Head, first_line, packed_texts
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """What was found out about a model's attention."""
+
+    layers: tuple[rotation.Measured, ...]
+    position_offset: int = 0
+    """Position id of the first token (RoBERTa counts from its padding index + 1)."""
+    cache_source: CacheSource = "captured"
+    """Where a student's generation cache comes from."""
+
+    @property
+    def is_learned(self) -> bool:
+        """Whether positions are a learned table."""
+        return any(layer.positional == "learned" for layer in self.layers)
+
+
+def examine(model: PreTrainedModel, head: Head | None = None) -> Architecture:
+    """Measure a model's attention layers and compare captured calls with plain ones.
+
+    Args:
+        model: A causal language model.
+        head: For a student: logits (R, C) of hidden states (R, D), compared with the model's own.
+
+    Returns:
+        What captured calls have to know of the model.
+
+    Raises:
+        CaptureError: naming the model and what differs.
+    """
+    name = packable(model)
+    device = model.device
+    with rotation.evaluating(model), torch.no_grad(), torch.autocast(device.type, enabled=False), _refusals(model):
+        texts = packed_texts(model)
+        layers = rotation.measure(model, int(texts.ids[1, 0]))
+        check = Comparison(model, texts, embedded=head is not None)
+        offset = check.position_offset(name.removeprefix(PREFIX))
+        packed = check.packed_call(offset)
+        source: CacheSource = "captured"
+        if head is not None:
+            _require_student(model, offset)
+            check.prefix_call(packed)
+            check.head(head)
+            source = check.cache_source(packed, head)
+    return Architecture(layers, offset, source)
+
+
+def _require_student(model: PreTrainedModel, offset: int) -> None:
+    if offset:
+        raise CaptureError(
+            f"{type(model).__name__} counts its positions from {offset}, which generation does not: it can teach, but is no backbone of "
+            f"a student. {CHOOSE}"
+        )
+
+
+@contextmanager
+def _refusals(model: PreTrainedModel) -> Iterator[None]:
+    """Errors of the model's own code become a refusal that names the model."""
+    try:
+        yield
+    except (CaptureError, torch.OutOfMemoryError):
+        raise
+    except MODEL_ERRORS as error:
+        raise CaptureError(
+            f"{type(model).__name__} cannot be captured: a call with two short padded texts fails in its own code with "
+            f"{type(error).__name__} ({first_line(error)}). {CHOOSE}"
+        ) from error

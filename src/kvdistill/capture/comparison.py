@@ -1,0 +1,248 @@
+"""A captured call on padded, packed texts beside plain calls of each text alone."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from kvdistill.capture.attention import CHOOSE, AttentionCall, CaptureError, Prefix, attention_backend, body_of, capturing
+from kvdistill.capture.cache import CacheSource, captured_cache, prefill_cache
+from kvdistill.capture.sequence import Piece, Reader, Sequence, attention_call
+
+EXACT, ROUNDED, HALF = 2e-4, 2e-2, 0.25
+"""Largest relative differences: in float32, in float32 with matrix products in TF32, in half precision. A deep model's rounding lies
+well below each; in trained weights an architecture that is not captured differs by about 1."""
+QUESTION, LATENTS, COT, ANSWER = 5, 3, 4, 2
+"""Tokens of the pieces of the longer random text."""
+Head = Callable[[Tensor], Tensor]
+MODEL_ERRORS = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError)
+"""What transformers' models raise where a call is not made for them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plain:
+    """One text alone through the model's own call."""
+
+    hidden: Tensor
+    """(S, D)"""
+    keys: dict[int, Tensor]
+    """Layer id -> (H, S, K)"""
+    values: dict[int, Tensor]
+
+
+class Comparison:
+    """A model, the packed sequence that it is tried on, and plain calls of the texts in it."""
+
+    def __init__(self, model: PreTrainedModel, sequence: Sequence, embedded: bool) -> None:
+        """``embedded``: whether captured calls hand over embeddings, as a student's do, in place of token ids."""
+        self.model, self.body, self.sequence, self.embedded = model, body_of(model), sequence, embedded
+        self.tolerance = _tolerance(model.dtype)
+        self.columns: dict[tuple[Reader, int], Tensor] = {}
+        self.plain: dict[tuple[Reader, int], Plain] = {}
+        for reader in ("teacher", "student"):
+            for sample in range(len(sequence.ids)):
+                own = sequence.columns(reader)
+                self.columns[reader, sample] = own[sequence.mask[sample, own]]
+                self.plain[reader, sample] = self._alone(sequence.ids[sample, self.columns[reader, sample]])
+
+    def _alone(self, ids: Tensor) -> Plain:
+        """One text without padding, positions or masks of ours."""
+        with capturing(self.model) as call:
+            hidden = self.body(input_ids=ids[None], use_cache=False, kv_call=call).last_hidden_state[0]
+        keys = {layer_id: seen.keys[0] for layer_id, seen in call.seen.items()}
+        return Plain(hidden, keys, {layer_id: seen.values[0] for layer_id, seen in call.seen.items()})
+
+    def position_offset(self, backend: str) -> int:
+        """Position id of a text's first token: the one with which explicit positions change nothing."""
+        key = ("teacher", 1)
+        ids = self.sequence.ids[1, self.columns[key]][None]
+        with attention_backend(self.model, backend):
+            hidden = self.body(input_ids=ids, use_cache=False).last_hidden_state[0]
+            self.require("its hidden states change under capture", [(self.plain[key].hidden, hidden)])
+            offsets = (0, 1 + (self.model.config.get_text_config().pad_token_id or 0))
+            for offset in offsets:
+                positions = torch.arange(ids.shape[1], device=ids.device)[None] + offset
+                given = self.body(input_ids=ids, position_ids=positions, use_cache=False).last_hidden_state[0]
+                if _difference(given, hidden) <= self.tolerance:
+                    return offset
+        raise CaptureError(f"{type(self.model).__name__} does not count positions from 0 or from its padding token + 1. {CHOOSE}")
+
+    def packed_call(self, offset: int) -> AttentionCall:
+        """Both padded texts in one call, for both readers, compared with each text alone."""
+        call = attention_call(self.sequence, self.sequence.ids.shape[1])
+        hidden = self._call(call, self.sequence.ids, offset)
+        for (reader, sample), plain in self.plain.items():
+            at = self.columns[reader, sample]
+            self._compare("packed and padded", hidden[sample, at], call, sample, at, plain)
+        return call
+
+    def prefix_call(self, packed: AttentionCall) -> None:
+        """The student's tokens again, on top of the captured question."""
+        latents = self.sequence.pieces[1]
+        later = Sequence((latents,), offset=self.question.mask.sum(-1))
+        call = attention_call(later, LATENTS, self._question(packed))
+        hidden = self._call(call, latents.ids, 0)
+        for sample in range(len(hidden)):
+            plain = self.plain["student", sample]
+            tail = Plain(
+                plain.hidden[-LATENTS:],
+                {layer_id: keys[:, -LATENTS:] for layer_id, keys in plain.keys.items()},
+                {layer_id: values[:, -LATENTS:] for layer_id, values in plain.values.items()},
+            )
+            at = torch.arange(LATENTS, device=hidden.device)
+            self._compare("read on top of a captured prefix", hidden[sample], call, sample, at, tail)
+
+    def head(self, head: Head) -> None:
+        """The student's head on the body's output, compared with the model's logits."""
+        key = ("teacher", 1)
+        ids = self.sequence.ids[1, self.columns[key]][None]
+        output = self.model(input_ids=ids, use_cache=False, output_hidden_states=True)
+        shapes = {tuple(states.shape) for states in output.hidden_states}
+        if shapes != {(1, ids.shape[1], self.plain[key].hidden.shape[-1])}:
+            raise CaptureError(
+                f"{type(self.model).__name__} does not keep one hidden state a token and layer (shapes {sorted(shapes)}), which latent "
+                f"slots are fed back from: it can teach, but is no backbone of a student. {CHOOSE}"
+            )
+        if _difference(head(self.plain[key].hidden), output.logits[0]) > self.tolerance:
+            raise CaptureError(
+                f"{type(self.model).__name__} scales or changes its logits around its output embeddings, so the losses would not be "
+                f"its own: it can teach, but is no backbone of a student. {CHOOSE}"
+            )
+
+    def cache_source(self, packed: AttentionCall, head: Head) -> CacheSource:
+        """Which cache over the question lets the model read the student's tokens as it reads the complete text."""
+        question = self._question(packed)
+        embeds = self.model.get_input_embeddings()(self.question.ids)
+        sources: tuple[tuple[CacheSource, Callable[[], Any]], ...] = (
+            ("captured", lambda: captured_cache(self.model, question.prefix)),
+            ("prefill", lambda: prefill_cache(self.model, embeds, question.mask, question.positions)),
+        )
+        failures = []
+        for source, make in sources:
+            try:
+                difference = self._after_cache(make(), head)
+            except MODEL_ERRORS as error:
+                failures.append(first_line(error))
+                continue
+            if difference <= self.tolerance:
+                return source
+            failures.append(f"logits differ by {difference:.1e}")
+        raise CaptureError(
+            f"{type(self.model).__name__} does not answer on top of a cache as it does without one ({'; '.join(failures)}): it can "
+            f"teach, but is no backbone of a student. {CHOOSE}"
+        )
+
+    def _after_cache(self, cache: Any, head: Head) -> float:
+        latents, question = self.sequence.pieces[1], self.question
+        positions = question.mask.sum(-1, keepdim=True) + torch.arange(LATENTS, device=latents.ids.device)
+        logits = self.model(
+            input_ids=latents.ids,
+            attention_mask=torch.cat((question.mask, latents.mask), 1).long(),
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+        ).logits[:, -1]
+        expected = torch.stack([self.plain["student", sample].hidden[-1] for sample in range(len(logits))])
+        return _difference(logits, head(expected))
+
+    @property
+    def question(self) -> Piece:
+        """The piece that both readers share."""
+        return self.sequence.pieces[0]
+
+    def _question(self, packed: AttentionCall) -> "_Read":
+        prefix = {layer_id: ([seen.keys[:, :, :QUESTION]], [seen.values[:, :, :QUESTION]]) for layer_id, seen in packed.seen.items()}
+        return _Read(prefix, self.question.mask, self.sequence.positions()[:, :QUESTION])
+
+    def _call(self, call: AttentionCall, ids: Tensor, offset: int) -> Tensor:
+        """A captured call of the body; the layers' masks are compared with the one given."""
+        call.compare_masks = True
+        inputs = {"inputs_embeds": self.model.get_input_embeddings()(ids)} if self.embedded else {"input_ids": ids}
+        with capturing(self.model):
+            output = self.body(
+                **inputs,
+                attention_mask=call.visible,
+                position_ids=call.query_positions + offset,  # pyright: ignore[reportOptionalOperand]
+                use_cache=False,
+                kv_call=call,
+            )
+        call.closed = True
+        return output.last_hidden_state
+
+    def _compare(self, what: str, hidden: Tensor, call: AttentionCall, sample: int, at: Tensor, plain: Plain) -> None:
+        """``hidden`` and the captured columns ``at`` of one sample against the text alone."""
+        self.require(f"its hidden states differ when texts are {what}", [(hidden, plain.hidden)])
+        pairs = [(call.seen[layer_id].keys[sample][:, at], keys) for layer_id, keys in plain.keys.items()]
+        pairs += [(call.seen[layer_id].values[sample][:, at], values) for layer_id, values in plain.values.items()]
+        self.require(f"its keys and values differ when texts are {what}", pairs)
+
+    def require(self, what: str, pairs: list[tuple[Tensor, Tensor]]) -> None:
+        """Refuse the model where a pair differs."""
+        worst = max(_difference(found, expected) for found, expected in pairs)
+        if not worst <= self.tolerance:
+            raise CaptureError(
+                f"{type(self.model).__name__} cannot be captured: {what} (relative difference {worst:.1e}), as where layers have a "
+                f"memory beside their attention, see both directions, or count columns in place of positions. {CHOOSE}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """The question as a prefix."""
+
+    prefix: Prefix
+    mask: Tensor
+    positions: Tensor
+
+
+def packed_texts(model: PreTrainedModel) -> Sequence:
+    """Two random texts: the first has padding on the left of its question and on the right of its chain of thought."""
+    rows = model.get_input_embeddings().weight.shape[0]  # pyright: ignore
+    reserved = set(_special_ids(model.config.to_dict()))
+    usable = torch.tensor([token for token in range(min(rows, 4096)) if token not in reserved])
+    generator = torch.Generator().manual_seed(0)
+
+    def piece(name: str, reader: Reader, width: int) -> Piece:
+        drawn = torch.randint(len(usable), (2, width), generator=generator)
+        ids = usable[drawn].to(model.device)
+        return Piece(name, reader, ids, torch.ones_like(ids, dtype=torch.bool))
+
+    question, cot = piece("question", "shared", QUESTION), piece("cot", "teacher", COT)
+    question.mask[0, :2] = False
+    cot.mask[0, -1:] = False
+    pieces = (question, piece("latents", "student", LATENTS), cot, piece("answer", "teacher", ANSWER))
+    return Sequence(pieces, offset=torch.zeros(2, dtype=torch.long, device=model.device))
+
+
+def _special_ids(settings: Any) -> Iterator[int]:
+    """Every token id that a configuration gives a meaning to: padding, ends, places of images."""
+    if not isinstance(settings, dict):
+        return
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            yield from _special_ids(value)
+        elif str(name).endswith(("_token_id", "_token_index", "_token_ids")):
+            yield from [number for number in (value if isinstance(value, list) else [value]) if isinstance(number, int)]
+
+
+def _tolerance(dtype: torch.dtype) -> float:
+    if dtype not in (torch.float32, torch.float64):
+        return HALF
+    return EXACT if torch.get_float32_matmul_precision() == "highest" else ROUNDED
+
+
+def _difference(found: Tensor, expected: Tensor) -> float:
+    """Largest relative difference over the rows of the last dimension; not finite counts as infinite."""
+    if found.shape != expected.shape:
+        return float("inf")
+    scale = expected.float().norm(dim=-1).amax().clamp_min(1e-12)
+    worst = float((found.float() - expected.float()).norm(dim=-1).amax() / scale)
+    return worst if worst == worst else float("inf")
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error message, or the error's class where it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
