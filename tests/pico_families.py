@@ -12,6 +12,8 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 VOCABULARY = 96
 MAX_NUMBERS = 2_000_000
+TEXT = 24
+"""Tokens that every tiny model has to read by itself before it is judged."""
 
 WIDTHS = (
     "hidden_size d_model n_embd emb_dim embedding_dim embedding_size dim_model input_embedding_size output_embedding_size "
@@ -98,7 +100,7 @@ def shrink(kind: type[tf.PreTrainedConfig], changes: Mapping[str, Any]) -> tf.Pr
     settings: dict[str, Any] = {name: size for name, size in SIZES.items() if name in known}
     if "kv_lora_rank" in known:  # multi-head latent attention: as many keys as queries, and only a part of each turns
         settings |= {"num_key_value_heads": settings["num_attention_heads"], "head_dim": settings["qk_rope_head_dim"]}
-    settings |= changes
+    settings |= copy.deepcopy(dict(changes))  # configurations write into the dictionaries that they are given
     for name in kind.sub_configs:
         sub = getattr(default, name, None)
         if isinstance(sub, tf.PreTrainedConfig):
@@ -115,7 +117,11 @@ def build(case: Case, seed: int = 0) -> tf.PreTrainedModel:
         raise ValueError(f"{numbers} parameters are too many for a tiny model")
     torch.manual_seed(seed)
     model = tf.AutoModelForCausalLM.from_config(config)
-    return stir(model, seed).eval()
+    model = stir(model, seed).eval()
+    with torch.no_grad():
+        if not model(input_ids=torch.arange(3, 3 + TEXT)[None]).logits.isfinite().all():
+            raise ValueError("the plain model writes no finite logits")
+    return model
 
 
 def configuration(case: Case) -> tf.PreTrainedConfig:

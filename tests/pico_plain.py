@@ -120,12 +120,16 @@ def shifted_keys(model: PreTrainedModel, text: list[int], columns: range, logits
     return {call.layer_id: call.keys[line, :, torch.tensor(list(columns))].transpose(0, 1) for call in noted}
 
 
-def without_factor(model: PreTrainedModel, keys: Tensor, like: Tensor) -> Tensor:
-    """Keys divided by the attention factor of one of the model's rotations, if that brings them nearer to the size of others."""
+def without_factor(model: PreTrainedModel, keys: Tensor, turned: Tensor, like: Tensor) -> Tensor:
+    """Keys with their turning channels divided by the attention factor of one of the model's rotations, the one that fits best.
+
+    ``turned`` are the same keys at the positions of the text: channels that differ are those that turn.
+    """
     names = [(module, name) for module in model.modules() for name in vars(module) if name.endswith("attention_scaling")]
     factors = {1.0, *(float(getattr(module, name)) for module, name in names)}
-    ratio = float(keys.norm() / like.norm())
-    return keys / min(factors, key=lambda factor: abs(factor - ratio))
+    turns = ((turned - keys).abs().amax((0, 1)) > 1e-4 * keys.abs().amax()).to(keys.dtype)
+    candidates = [keys / (1 + turns * (factor - 1)) for factor in sorted(factors)]
+    return min(candidates, key=lambda candidate: float((candidate - like).norm()))
 
 
 def importance(call: Noted, columns: range, rows: list[int]) -> Tensor:

@@ -166,7 +166,7 @@ def compare_cache(part: Part, model: tf.PreTrainedModel, row: Row, caches: list[
             part.measure("values", values, call.values[0][:, columns])
             part.measure("importance", own_importance, importance(call, columns, rows))
             if keys is not None:
-                part.measure("keys", own_keys, without_factor(model, keys[layer_id], own_keys))
+                part.measure("keys", own_keys, without_factor(model, keys[layer_id], call.keys[0][:, columns], own_keys))
 
 
 def judge_student(model: tf.PreTrainedModel, case: pico_families.Case) -> Part:
