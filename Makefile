@@ -25,6 +25,7 @@ check: setup  ## the static part: form, lint, types, walls
 	.venv/bin/lint-imports
 
 test: check  ## check, then every test; 90 % of the package's lines have to run
+	@bash scripts/install_test_packages.sh
 	$(PYTHON) -m pytest -n $(WORKERS) --maxprocesses=8 --cov --cov-fail-under=90
 
 test-full: export KVDISTILL_REPEATS = large

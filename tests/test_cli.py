@@ -240,3 +240,23 @@ def test_help_comes_before_torch_is_loaded() -> None:
     code = "import sys; from kvdistill.cli import main; main([]); sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
     assert done.returncode == 0
+
+
+def test_what_is_no_checkpoint_or_not_printable_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(b"")
+    for checkpoint, sentence in ((file, "is a file; name the folder that holds it"), (tmp_path / "none", "does not exist: check the path")):
+        assert main(["evaluate", "--checkpoint", str(checkpoint), "--data", "x.jsonl"]) == 2
+        assert f"--checkpoint: {checkpoint} {sentence}, such as" in capsys.readouterr().err
+    config = tmp_path / "run.json"
+    config.write_text('{"config": {"\\u001b[31mmodel": 1}}')
+    assert main(["train", "--config", str(config)]) == 2
+    told = capsys.readouterr().err
+    assert "there is no option \\x1b[31mmodel." in told
+    assert "\x1b" not in told
+    with pytest.raises(SystemExit):
+        main(["evaluate", "--checkpoint", "x", "--data", "y", "--max-new-tokens", "99999999"])
+    assert "99999999 is more than 131072" in capsys.readouterr().err
+    assert main(["train", "--config", str(pico_runs.toml(tmp_path)), "--training.output_dir", "/dev/null/x"]) == 2
+    told = capsys.readouterr().err
+    assert "/dev/null/x: a part of this path is a file, not a folder" in told

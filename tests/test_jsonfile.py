@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvdistill.jsonfile import JsonFile, write_atomic
+from kvdistill.jsonfile import DEEPEST, JsonFile, depth_of, parse_json, write_atomic
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,3 +148,23 @@ def test_a_write_that_dies_leaves_the_old_file_and_no_other(tmp_path: Path, monk
     with pytest.raises(OSError, match="disk full"):
         write_atomic(path, "new")
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_json_that_no_one_can_walk_through_is_an_error_of_its_value() -> None:
+    assert depth_of(3) == 0
+    assert depth_of({"a": [1, {"b": 2}], "c": 3}) == 3
+    most = "[" * DEEPEST + "]" * DEEPEST
+    assert depth_of(parse_json(most)) == DEEPEST
+    assert parse_json("[" + "[]," * DEEPEST + "[]]") == [[]] * (DEEPEST + 1)
+    for text in (f"[{most}]", '{"a":' * 100_000, "[" * 1000 + "]" * 1000):
+        with pytest.raises(ValueError, match="nested more than 100 levels deep|Expecting value|Extra data"):
+            parse_json(text)
+    with pytest.raises(ValueError, match="it holds a number of thousands of digits"):
+        parse_json("9" * 5000)
+
+
+def test_a_deep_file_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "thing.json"
+    path.write_text('{"version": 1, "name": ' + "[" * 5000 + "]" * 5000 + "}")
+    with pytest.raises(ValueError, match=r"thing.json is no JSON \(it is nested more than 100 levels deep\)"):
+        Thing.read(path)

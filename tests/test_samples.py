@@ -1,6 +1,7 @@
 """From data sets to samples: read whole or as a stream, with bad and long rows kept apart and said aloud."""
 
 import json
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -157,3 +158,54 @@ def test_files_that_are_not_there_or_no_data_are_refused_at_once(tmp_path: Path,
         require_files(section(file(tmp_path / "rows.jsonl", format="gsm9k")))
     with pytest.raises(DataError, match="the file is one JSON list, which is only read as a whole"):
         require_files(DataSection(train=file(tmp_path / "list.json", streaming=True)))
+
+
+def test_a_limit_beyond_the_rows_is_noted(model: LatentReasoner, tmp_path: Path) -> None:
+    data = file(write(tmp_path / "rows.jsonl")).model_copy(update={"limit": 1000})
+    samples = of(model, tmp_path, data)
+    assert len(samples.read(data)) == 20
+    assert samples.notes == ["data.train.limit is 1000, and there are only 20 usable rows: all of them are used"]
+    exact = of(model, tmp_path, data)
+    exact.read(data.model_copy(update={"limit": 20}))
+    assert exact.notes == []
+
+
+def test_keys_of_a_row_do_not_steer_the_terminal(model: LatentReasoner, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(tmp_path / "rows.jsonl")
+    path.write_text(path.read_text() + '{"steps": [], "\\u001b[31mred": 1, "' + "k" * 5000 + '": 2}\n')
+    samples = of(model, tmp_path, file(path))
+    samples.read(file(path))
+    told = capsys.readouterr().err
+    assert "\\x1b[31mred" in told
+    assert "\x1b" not in told + "".join(samples.notes)
+    assert len(told) < 1000
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_row_of_far_too_many_characters_is_left_out(model: LatentReasoner, tmp_path: Path, streaming: bool) -> None:
+    path = write(tmp_path / "rows.jsonl")
+    path.write_text(path.read_text() + row(3, please=500_000) + "\n")
+    data = file(path)
+    samples = of(model, tmp_path, data)
+    if streaming:
+        assert len(streamed(samples, data)) == 20
+        (left_out,) = kept(tmp_path)
+        assert "characters, more than max_length" in left_out["reason"]
+    else:
+        assert len(samples.read(data)) == 20
+        (note,) = samples.notes
+        assert "1 of 21 train examples left out" in note
+        assert "characters, more than max_length" in note
+
+
+def test_a_pipe_is_not_touched_before_it_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    section = DataSection(train=file(tmp_path / "pipe"))
+    require_files(section)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(DataError, match="this is a pipe, which only one process can read"):
+        require_files(section)
+    monkeypatch.delenv("WORLD_SIZE")
+    streaming = file(tmp_path / "pipe").model_copy(update={"streaming": True})
+    with pytest.raises(DataError, match="this is a pipe, and a stream is read more than once"):
+        require_files(DataSection(train=streaming))

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from kvdistill.messages import explain_os_error, printable, quoted
+
 
 class Command(NamedTuple):
     """A command of the line."""
@@ -71,14 +73,24 @@ def _options(name: str, command: argparse.ArgumentParser) -> None:
         command.add_argument("--modes", default="latent,cot,direct", help="ways to reason, with commas (default: all three)")
         command.add_argument("--num", type=_count, default=None, help="only the first so many questions")
         command.add_argument("--batch-size", type=_count, default=32, help="questions side by side (default: 32)")
-        command.add_argument("--max-new-tokens", type=_count, default=256, help="longest answer, chain of thought included (default: 256)")
+        command.add_argument(
+            "--max-new-tokens", type=_new_tokens, default=256, help="longest answer, chain of thought included (default: 256)"
+        )
         command.add_argument("--probes", action="store_true", help="also ask whether the latents are used, and what they say")
         command.add_argument("--output", default=None, help="folder for the results (default: the checkpoint's)")
 
 
 def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of 1 or more")
+    if not text.isdecimal() or len(text) > 12 or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{quoted(text)} is no whole number from 1 to 10^12")
+    return int(text)
+
+
+def _new_tokens(text: str) -> int:
+    from kvdistill.config.sections import MOST_NEW_TOKENS
+
+    if _count(text) > MOST_NEW_TOKENS:
+        raise argparse.ArgumentTypeError(f"{text} is more than {MOST_NEW_TOKENS}, the longest answer that any model writes")
     return int(text)
 
 
@@ -138,13 +150,13 @@ def _told(program: str, work: Callable[[], int | None]) -> int:
         print(f"{program}: out of memory: {advice}. {error}", file=sys.stderr)
         return 2
     except (ValueError, OSError, FloatingPointError) as error:
-        print(f"{program}: {_in_words(error)}", file=sys.stderr)
+        print(printable(f"{program}: {_in_words(error)}"), file=sys.stderr)
         return 2
 
 
 def _in_words(error: Exception) -> str:
     if not isinstance(error, OSError) or error.errno not in (errno.ENOSPC, errno.EDQUOT):
-        return str(error)
+        return explain_os_error(error) if isinstance(error, OSError) else str(error)
     where = "" if error.filename is None else f" for {error.filename}"
     return f"there is no room on the disk{where}. Free some, then run the same command (a training run goes on with --resume)."
 
@@ -161,6 +173,11 @@ def _evaluate(known: argparse.Namespace, overrides: list[str], command: str) -> 
     modes = known.modes.split(",")
     if wrong := [mode for mode in modes if mode not in ("latent", "cot", "direct")]:
         raise ValueError(f"--modes: there is no mode {wrong[0]!r}; choose from latent, cot, direct.")
+    modes = list(dict.fromkeys(modes))  # each is evaluated once
+    checkpoint = Path(known.checkpoint)
+    if not checkpoint.is_dir():
+        what = "is a file; name the folder that holds it" if checkpoint.exists() else "does not exist: check the path"
+        raise ValueError(f"--checkpoint: {checkpoint} {what}, such as outputs/run/checkpoint-ep1.")
     section, data = _asked(known)
     model = to_device(LatentReasoner.from_pretrained(known.checkpoint))
     folder = Path(known.output or known.checkpoint)

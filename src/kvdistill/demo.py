@@ -20,8 +20,11 @@ from tqdm import tqdm
 from kvdistill.data import Chain
 from kvdistill.demo_recipe import HOPS, METHODS, TERSE, VERBOSE, Stage, lanes, warm_stages
 from kvdistill.evaluation.evaluate import Evaluator
+from kvdistill.evaluation.example import answer_of, chosen, example_of
 from kvdistill.evaluation.probes import probe
+from kvdistill.example_record import ExampleRecord
 from kvdistill.jsonfile import write_atomic
+from kvdistill.latent.generate import Reasoning
 from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.provenance import record_of
 from kvdistill.record import Bar, Curve, DemoSummary, EvaluationRecord, Metrics
@@ -58,10 +61,12 @@ def demo(output: str | Path, seed: int, command: str, share: float = 1.0) -> Dem
     ``share`` shortens every stage and the test set, to try the machinery; the bars are then not expected to be reached.
 
     Raises:
-        ValueError: if ``share`` is not above 0 and at most 1.
+        ValueError: if ``share`` is not above 0 and at most 1, or ``seed`` is out of range.
     """
     if not 0 < share <= 1:
         raise ValueError(f"--share is {share}; choose a number above 0 and at most 1.")
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"--seed is {seed}; choose a whole number from 0 to {2**32 - 1}.")
     folder, clock = Path(output), time.monotonic()
     started = datetime.now(UTC).astimezone().isoformat(timespec="seconds")
     for old in [*folder.glob("*.json"), *folder.glob("metrics_*.jsonl")]:
@@ -149,7 +154,28 @@ def _evaluate(folder: Path, start: Path, run: Run) -> DemoSummary:
     probe(best, _test(best, VERBOSE, run)[:256], replace(evaluator, progress=False)).write(folder / "probes.json")
     summary = _summary(rows, curves, winner, run)
     summary.write(folder / "summary.json")
+    _example(folder, {"cot": warm, winner: best}, winner, run).write(folder / "example.json")
     return summary
+
+
+def _example(folder: Path, models: dict[str, LatentReasoner], winner: str, run: Run) -> ExampleRecord:
+    """One test question with the winner's slots, answered in every way that the demo compares."""
+    models = models | {"cot_terse": models["cot"], "e1": _last(folder, "latent_e1"), "direct": _last(folder, "direct")}
+    asked: dict[str, tuple[Chain, Reasoning]] = {
+        winner: (VERBOSE, "latent"),
+        "cot": (VERBOSE, "cot"),
+        "cot_terse": (TERSE, "cot"),
+        "e1": (VERBOSE, "latent"),
+        "direct": (TERSE, "direct"),
+    }
+    evaluator = Evaluator(batch_size=1, max_new_tokens=5 * HOPS + 8, timed=0)
+    questions = _test(models[winner], VERBOSE, run)
+    place = chosen(questions)
+    answers = []
+    for name, (task, reasoning) in asked.items():
+        sample = _test(models[name], task, run)[place]  # another trace of the same question
+        answers.append(answer_of(models[name], sample, reasoning, evaluator, name))
+    return replace(example_of(models[winner], questions[place], VERBOSE.sentence, "chain, test"), answers=answers)
 
 
 def _summary(rows: dict[str, EvaluationRecord], curves: dict[str, Curve], winner: str, run: Run) -> DemoSummary:

@@ -6,6 +6,7 @@ readers; on reading it has to agree with the fields it follows from.
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import MISSING, fields, is_dataclass
 from math import isclose
 from pathlib import Path
@@ -14,7 +15,11 @@ from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
 import numpy as np
 
+from kvdistill.messages import quoted, shortened
+
 Kind = TypeVar("Kind", bound="JsonFile")
+DEEPEST = 100
+"""Levels of objects and lists in a JSON text that is read."""
 
 
 class JsonFile:
@@ -51,7 +56,7 @@ class JsonFile:
         if not path.is_file():
             raise FileNotFoundError(f"{path} does not exist: `{cls.made_by}` writes it.")
         try:
-            document = json.loads(path.read_text(encoding="utf-8"))
+            document = read_json(path)
         except ValueError as error:
             raise ValueError(f"{path} is no JSON ({error}): write it again with `{cls.made_by}`.") from error
         if not isinstance(document, dict):
@@ -64,6 +69,50 @@ class JsonFile:
     def find(cls: type[Kind], path: Path) -> Kind | None:
         """The dataclass in a file, None where there is no such file; a broken file is an error as in ``read``."""
         return cls.read(path) if path.is_file() else None
+
+
+def read_json(path: Path) -> Any:
+    """The document in a JSON file.
+
+    Raises:
+        ValueError: if it is not a regular file or as ``parse_json`` does; the message is a reason, to be put behind the file's name.
+        OSError: if it is missing or cannot be read.
+    """
+    if path.exists() and not path.is_file():
+        raise ValueError("it is not a regular file")
+    return parse_json(path.read_text(encoding="utf-8"))
+
+
+def parse_json(text: str, pairs_hook: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
+    """``json.loads`` for texts that others wrote.
+
+    Raises:
+        ValueError: if the text is not JSON, holds a number of thousands of digits, or is nested more than ``DEEPEST`` levels, where
+            ``json`` or whoever walks through the value would end with a ``RecursionError``.
+    """
+    try:
+        value = json.loads(text, object_pairs_hook=pairs_hook)
+    except json.JSONDecodeError:
+        raise
+    except ValueError as error:
+        raise ValueError("it holds a number of thousands of digits") from error
+    except RecursionError:
+        value = None
+        depth = DEEPEST + 1
+    else:
+        depth = depth_of(value) if text.count("[") + text.count("{") > DEEPEST else 0
+    if depth > DEEPEST:
+        raise ValueError(f"it is nested more than {DEEPEST} levels deep")
+    return value
+
+
+def depth_of(value: Any) -> int:
+    """Levels of dictionaries and lists in ``value``; 0 for a number or a string."""
+    depth, level = 0, [value]
+    while level := [each for each in level if isinstance(each, dict | list)]:
+        depth += 1
+        level = [item for each in level for item in (each.values() if isinstance(each, dict) else each)]
+    return depth
 
 
 def write_atomic(path: Path, text: str) -> None:
@@ -104,10 +153,10 @@ def _plain(value: Any) -> Any:
 def _build(kind: Any, document: Any, where: str) -> Any:
     """A dataclass from its JSON object; ``where`` is the file and the way to the object, for messages."""
     if not isinstance(document, dict):
-        raise ValueError(f"{where.rstrip('.: ')} should be a JSON object, not {document!r}. Write the file again.")
+        raise ValueError(f"{where.rstrip('.: ')} should be a JSON object, not {quoted(document)}. Write the file again.")
     known = {f.name: f for f in fields(kind)}
     if unknown := sorted(document.keys() - known.keys()):
-        raise ValueError(f"{where}unknown key {', '.join(unknown)}. Remove it, or write the file again.")
+        raise ValueError(f"{where}unknown key {shortened(', '.join(unknown))}. Remove it, or write the file again.")
     if missing := sorted(name for name, f in known.items() if f.default is MISSING and name not in document):
         raise ValueError(f"{where}missing key {', '.join(missing)}. Write the file again.")
     values = {name: _parse(known[name].type, value, f"{where}{name}") for name, value in document.items()}
@@ -137,4 +186,4 @@ def _parse(hint: Any, value: Any, where: str) -> Any:
     if type(value) is hint:
         return value
     wanted = " or ".join(map(repr, args)) if origin is Literal else getattr(hint, "__name__", str(hint))
-    raise ValueError(f"{where} should be {wanted}, not {value!r}. Write the file again.")
+    raise ValueError(f"{where} should be {wanted}, not {quoted(value)}. Write the file again.")

@@ -94,6 +94,8 @@ class EvaluationRecord(JsonFile):
     """Milliseconds a question, in batches of 32; None where not timed."""
     answers: str | None = None
     """File with the answer to each question, relative to this file."""
+    chance: float | None = None
+    """Share of questions that the most frequent answer of the data set is right for; None in files of before it was recorded."""
 
     def __post_init__(self) -> None:
         interval = wilson_interval(self.correct, self.num)
@@ -110,6 +112,8 @@ class Bar:
     bar: float
     at_most: bool = False
     """True where smaller is better."""
+    text: str | None = None
+    """The value as it is shown, where the number alone would mislead."""
     reached: bool = field(init=False)
 
     def __post_init__(self) -> None:

@@ -14,13 +14,13 @@ from transformers.trainer import TRAINER_STATE_NAME
 from kvdistill.config import RunConfig, resolved
 from kvdistill.jsonfile import write_atomic
 from kvdistill.record import RunRecord
-from kvdistill.training.checkpoint import hide, newest_checkpoint, require_whole
+from kvdistill.training.checkpoint import hide, newest_checkpoint, require_steps, require_whole
 
 COMPLETED = "TRAINING_COMPLETED.txt"
 """Written last: a folder with it holds a finished run."""
 WRITTEN = (
     *(COMPLETED, ".checkpoint-ep*", "checkpoint-ep*", "evaluation_*.json", "evaluation_*.answers.txt", "report.html", "report.md"),
-    *("figures", "runs", "metrics.jsonl", "training_log.txt", "run.json"),
+    *("example.json", "figures", "runs", "metrics.jsonl", "training_log.txt", "run.json"),
 )
 """What a run leaves in its folder and the next one deletes, in this order: cut short, it leaves an unfinished run. Quarantine files are
 not among them: they are written anew as the data are read, which is before."""
@@ -133,6 +133,7 @@ def _refuse_damaged(folder: Path, newest: Path | None) -> None:
         if path.is_dir() and not (path / TRAINER_STATE_NAME).is_file():
             raise ValueError(f"{path} holds no {TRAINER_STATE_NAME}, so it is no whole checkpoint: delete it to go on without it.")
     if newest is not None:
+        require_steps(folder)
         require_whole(newest)
 
 

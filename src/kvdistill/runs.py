@@ -6,12 +6,10 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from transformers import TrainerState, TrainingArguments, set_seed
-from transformers.trainer import TRAINER_STATE_NAME
+from transformers import TrainingArguments, set_seed
 
 from kvdistill.config import FileData, HubData, RunConfig
 from kvdistill.data import collate
@@ -23,6 +21,7 @@ from kvdistill.pipeline import Step, explicit_step
 from kvdistill.provenance import record_of
 from kvdistill.record import EvaluationRecord, RunRecord
 from kvdistill.reporting.report import write_report
+from kvdistill.run_example import write_example
 from kvdistill.run_folder import Start, alone, clear, complete, look, summary
 from kvdistill.sample_stream import SampleStream
 from kvdistill.samples import Samples, fingerprint, require_files
@@ -30,7 +29,7 @@ from kvdistill.students import build_student, outside_teacher, resumed_student
 from kvdistill.text import Encoded
 from kvdistill.training.arguments import training_arguments
 from kvdistill.training.callbacks import EndEpoch, EvaluateWhen, SaveWhen, WriteLogs, reached
-from kvdistill.training.checkpoint import newest_checkpoint
+from kvdistill.training.checkpoint import newest_checkpoint, read_state
 from kvdistill.training.means import TERMS
 from kvdistill.training.ranks import Ranks
 from kvdistill.training.sampler import RankBatches
@@ -120,11 +119,6 @@ def _same_data(run: Run, data: Any) -> str | None:
 def _train(trainer: LatentTrainer, start: Start) -> None:
     try:
         trainer.train(resume_from_checkpoint=None if start.checkpoint is None else str(start.checkpoint))
-    except UnpicklingError as error:
-        raise ValueError(
-            f"{start.checkpoint} holds a file that is more than plain tensors ({str(error).splitlines()[0]}), and nothing else is ever "
-            "loaded. Delete the checkpoint to go on from the one before it."
-        ) from error
     except ValueError as error:
         raise ValueError(own_words(error)) from error
 
@@ -156,7 +150,7 @@ def _is_trained(config: RunConfig, start: Start) -> bool:
     """Whether the newest checkpoint is the last one: nothing is left but to evaluate it."""
     if start.checkpoint is None:
         return False
-    state = TrainerState.load_from_json(str(start.checkpoint / TRAINER_STATE_NAME))
+    state = read_state(start.checkpoint)
     stopped = any(reached(row, config.training.stop_at_accuracy) for row in state.log_history)
     return stopped or state.global_step >= state.max_steps
 
@@ -174,6 +168,7 @@ def _finish(run: Run, trainer: LatentTrainer, clock: float) -> tuple[EvaluationR
     evaluations = _evaluated(config, run.model, run.questions, folder) if run.questions else ()
     record = replace(run.record, seconds=time.monotonic() - clock)
     record.write(folder / "run.json")
+    write_example(config, run.model, run.questions, folder)
     write_report(folder)
     data = trainer.train_dataset
     if isinstance(data, Stream) and isinstance(data.read, SampleStream) and data.read.report():
@@ -186,7 +181,7 @@ def _closing(run: Run, evaluations: Sequence[EvaluationRecord]) -> dict[str, Any
     """What TRAINING_COMPLETED.txt says besides how the run was made."""
     newest = newest_checkpoint(run.folder)
     assert newest is not None
-    state = TrainerState.load_from_json(str(newest / TRAINER_STATE_NAME))
+    state = read_state(newest)
     last = next((row for row in reversed(state.log_history) if "epoch_loss" in row), {})
     lines: dict[str, Any] = {"resumed": f"{run.record.resumes} times", "checkpoint": newest.name, "steps": state.global_step}
     lines |= {f"last epoch's {name}": f"{last[f'epoch_{name}']:.4f}" for name in TERMS if f"epoch_{name}" in last}

@@ -1,5 +1,6 @@
 """From the data sets that a configuration names to the samples that a student reads."""
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -7,12 +8,13 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Literal, get_args
 
-from kvdistill.config import DataSection, DataSet, FileData, HubData
+from kvdistill.config import DataSection, DataSet, FileData, HubData, SyntheticData
 from kvdistill.data import DataError, Hub, Loaded, encode_all, load, quarantine, read_hub
 from kvdistill.data.files import form_of, paths_of
 from kvdistill.data.sources import is_text
 from kvdistill.data.stream import LineFiles
 from kvdistill.latent.reasoner import LatentReasoner
+from kvdistill.messages import printable
 from kvdistill.students import template_of
 from kvdistill.text import Encoded, Example
 
@@ -41,7 +43,10 @@ class Samples:
         """
         loaded = examples(data)
         self.say(quarantine(loaded.bad, len(loaded.examples) + len(loaded.bad), self.quarantine_of(role), self.section.max_bad_rows))
-        return self.usable(loaded.examples[: data.limit if isinstance(data, FileData | HubData) else None], role)
+        limit = None if isinstance(data, SyntheticData) else data.limit
+        if limit is not None and limit > len(loaded.examples):
+            self.say(f"data.{role}.limit is {limit}, and there are only {len(loaded.examples)} usable rows: all of them are used")
+        return self.usable(loaded.examples[:limit], role)
 
     def usable(self, found: Sequence[Example], role: Role = "train") -> tuple[Encoded, ...]:
         """Examples as the student reads them; says aloud how many are too long.
@@ -53,9 +58,10 @@ class Samples:
         if dropped:
             self.say(f"{len(dropped)} of {len(found)} {role} examples left out: {dropped[0][1]}, and the like")
         if not samples:
-            raise ValueError(
-                f"No {role} example is left of {len(found)}: all are longer than data.max_length = {self.section.max_length}. Raise it."
-            )
+            most = self.section.max_length
+            if most is None:
+                raise ValueError(f"No {role} example is left of {len(found)}: all have more characters than any model reads. Shorten them.")
+            raise ValueError(f"No {role} example is left of {len(found)}: all are longer than data.max_length = {most}. Raise it.")
         if role == "train":
             self.require_chains(samples)
             bare = sum(not sample.cot.ids for sample in samples)
@@ -103,8 +109,8 @@ class Samples:
         """Tell the user, and remember for the end of the run."""
         if note:
             if self.first:
-                print(note, file=sys.stderr)
-            self.notes.append(note)
+                print(printable(note), file=sys.stderr)
+            self.notes.append(printable(note))
 
 
 def fingerprint(samples: Sequence[Encoded]) -> str:
@@ -128,7 +134,10 @@ def require_files(section: DataSection) -> None:
             if data.streaming:
                 LineFiles.matching(data.path, as_text)
             for path in paths_of(data.path):
-                form_of(path, as_text)
+                if not path.is_fifo():
+                    form_of(path, as_text)
+                elif int(os.environ.get("WORLD_SIZE", "1")) > 1:
+                    raise DataError(f"{path}: this is a pipe, which only one process can read. Write it to a file, and name that.")
 
 
 def read_data(section: DataSection, data: DataSet, model: LatentReasoner, folder: Path, role: Role = "test") -> tuple[Encoded, ...]:

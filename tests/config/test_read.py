@@ -1,6 +1,8 @@
 """Files, overrides, and the way back to JSON."""
 
 import json
+import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -170,5 +172,50 @@ def test_a_missing_or_binary_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"There is no configuration file .*nowhere\.toml\. Shipped ones are in experiments/configs\."):
         load(tmp_path / "nowhere.toml")
     (tmp_path / "run.toml").write_bytes(b"\xff\xfe")
-    with pytest.raises(ValueError, match=r"run\.toml is not TOML"):
+    with pytest.raises(ValueError, match=r"run\.toml is not (TOML|UTF-8 text)"):
         load(tmp_path / "run.toml")
+
+
+def test_deep_values_are_refused_wherever_they_come_from(tmp_path: Path) -> None:
+    deep = "[" * 5000 + "]" * 5000
+    with pytest.raises(ValueError, match="--model.config.x: the value cannot be read, since it is nested more than 100 levels deep"):
+        load(None, ["--model.config.x", deep])
+    with pytest.raises(ValueError, match="there is no option --model.config.a.*it is nested too deep"):
+        load(None, [f"--model.config{'.a' * 5000}", "1"])
+    for name, text in {"a.json": f'{{"model": {deep}}}', "b.toml": f"model = {deep}", "c.toml": f"{'a.' * 5000}a = 1"}.items():
+        path = tmp_path / name
+        path.write_text(text)
+        with pytest.raises(ValueError, match=f"{name} is not .*(nested more than 100 levels deep|nested too deep)") as caught:
+            load(path)
+        assert len(str(caught.value)) < 300
+
+
+def test_a_byte_order_mark_and_a_pipe_are_read(tmp_path: Path) -> None:
+    text = '[model.config]\nmodel_type = "llama"\n[data.train]\nkind = "synthetic"\n'
+    path = tmp_path / "run.toml"
+    path.write_text(text, encoding="utf-8-sig")
+    marked = load(path)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_text, args=(text,))
+    writer.start()
+    assert load(pipe) == marked
+    writer.join()
+    json_path = tmp_path / "run.json"
+    json_path.write_text(json.dumps({"config": {"model": {"name": "x"}, "data": {"train": {"kind": "synthetic"}}}}), encoding="utf-8-sig")
+    assert load(json_path).model.name == "x"
+
+
+@pytest.mark.parametrize(
+    ("path", "sentence"),
+    [
+        ("/dev/zero", "/dev/zero is a device or socket: name a TOML file"),
+        ("/dev", "/dev is a folder: name a TOML file"),
+        ("/dev/null/x", "There is no configuration file /dev/null/x"),
+        ("n" * 300, "the name is too long for this file system"),
+        ("/proc/self/mem", "/proc/self/mem: it cannot be read or written"),
+    ],
+)
+def test_what_is_no_configuration_file_is_named(path: str, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        load(path)

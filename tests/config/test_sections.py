@@ -136,7 +136,7 @@ FILE: dict[str, Any] = {"kind": "file", "path": "rows.jsonl"}
         ({"data": {"train": FILE, "validation": FILE | {"streaming": True}}}, r"data\.validation\.streaming: only training is streamed"),
         ({"data": {"train": FILE | {"limit": 0}}}, "greater than or equal to 1"),
         ({"data": {"train": FILE, "max_bad_rows": 1.5}}, "less than or equal to 1"),
-        ({"data": {"train": FILE, "on_long": "cut"}}, "Input should be 'drop' or 'error'"),
+        ({"data": {"train": FILE, "on_long": "cut"}}, "should be 'drop' or 'error'"),
         ({"data": {"train": {"kind": "hub"}}}, r"data\.train\.hub\.name\n  Field required"),
         ({"data": {"train": {"kind": "file", "path": ""}}}, "at least 1 character"),
         ({"training": {"lr": float("inf")}}, "finite number"),

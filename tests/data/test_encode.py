@@ -1,16 +1,18 @@
 import itertools
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import ByT5Tokenizer
+from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 
 import pico_tokenizer
+from kvdistill.data import segments
 from kvdistill.data.chain import Chain
-from kvdistill.data.encode import encode, encode_all, encode_questions, num_tokens, step_ends
+from kvdistill.data.encode import CHARACTERS_PER_TOKEN, LARGEST, encode, encode_all, encode_questions, num_tokens, step_ends
 from kvdistill.data.sources import load
 from kvdistill.data.template import Chat, Plain
 from kvdistill.text import Encoded, Example, Segment
@@ -147,6 +149,37 @@ def test_long_examples_are_left_out_and_counted_never_cut() -> None:
     assert encode_all([EXAMPLE], tokenizer, max_length=18).samples == ()
     with pytest.raises(ValueError, match=r"Sample long has 39 tokens .*more than max_length 19. Raise max_length, remove the sample"):
         encode_all([EXAMPLE, long], tokenizer, max_length=19, on_long="error")
+
+
+@pytest.mark.parametrize(("max_length", "limit"), [(19, "max_length 19 can hold"), (None, "any model reads")])
+def test_an_example_of_far_too_many_characters_is_never_tokenized(
+    monkeypatch: pytest.MonkeyPatch, max_length: int | None, limit: str
+) -> None:
+    tokenizer = pico_tokenizer.word_level()
+    num = CHARACTERS_PER_TOKEN * (max_length or LARGEST)
+    huge = replace(EXAMPLE, question="x" * num, sample_id="huge")
+    longest = 0
+
+    def watched(texts: list[str], tokenizer: PreTrainedTokenizerFast) -> list[Segment]:
+        nonlocal longest
+        longest = max(longest, *map(len, texts))
+        return segments.segments_of(texts, tokenizer)
+
+    monkeypatch.setattr(import_module("kvdistill.data.encode"), "segments_of", watched)
+    encoded = encode_all([EXAMPLE, huge], tokenizer, max_length=max_length)
+    length = num + sum(map(len, (*EXAMPLE.steps, EXAMPLE.answer)))
+    assert encoded.dropped == (("huge", f"{length} characters, more than {limit}"),)
+    assert [sample.sample_id for sample in encoded.samples] == ["x"]
+    assert longest < 100
+    if max_length is None:
+        with pytest.raises(ValueError, match="Sample huge has .* characters, more than any model reads"):
+            encode(huge, tokenizer)
+        with pytest.raises(ValueError, match="Sample 0 has .* characters, more than any model reads"):
+            encode_questions([huge.question + "x"], tokenizer)
+    with pytest.raises(ValueError, match=f"Sample huge has {length} characters, more than {limit}"):
+        encode_all([EXAMPLE, huge], tokenizer, max_length=max_length, on_long="error")
+    longest_allowed = replace(huge, question="x" * (num - length + num))
+    assert len(encode_all([longest_allowed], tokenizer, max_length=max_length).samples) == 1
 
 
 def test_questions_alone_are_read_as_the_student_was_taught() -> None:

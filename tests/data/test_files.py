@@ -1,4 +1,5 @@
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -106,3 +107,39 @@ def test_reading_goes_on_after_any_row(session_tmp: Path, lines: list[str], end:
     whole = list(read_lines(path, "json"))
     for done, (_, offset, number) in enumerate(whole, start=1):
         assert list(read_lines(path, "json", offset, number)) == whole[done:]
+
+
+def test_a_pipe_is_read_in_one_pass(tmp_path: Path) -> None:
+    for content in (b'\n{"a": 1}\n{"a": 2}\n', b'[{"a": 1}, {"a": 2}]'):
+        path = tmp_path / "pipe"
+        path.unlink(missing_ok=True)
+        os.mkfifo(path)
+        writer = threading.Thread(target=path.write_bytes, args=(content,))
+        writer.start()
+        assert paths_of(path) == [path]
+        assert fields(path) == [{"a": 1}, {"a": 2}]
+        writer.join()
+
+
+def test_what_is_no_file_is_named_for_what_it_is(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="/dev/null: the file is empty"):
+        list(read_rows(paths_of("/dev/null")[0]))
+    with pytest.raises(DataError, match="/dev/zero: this is a device or socket, not a file"):
+        paths_of("/dev/zero")
+    with pytest.raises(DataError, match="/dev/null/x: there is no such file"):
+        paths_of("/dev/null/x")
+    with pytest.raises(DataError, match="the name is too long for this file system. Check the path"):
+        paths_of(tmp_path / ("n" * 300))
+    with pytest.raises(DataError, match=r"'a\\x00b': this is no name of a file"):
+        paths_of("a\0b")
+    with pytest.raises(DataError, match="/proc/self/mem: it cannot be read or written"):
+        list(read_rows(paths_of("/proc/self/mem")[0]))
+
+
+@pytest.mark.parametrize("content", [b'{"a": 1}\r{"a": 2}\r', b"q||a #### 1\rq||b #### 2\r"])
+def test_lines_that_end_with_carriage_returns_alone_are_named(tmp_path: Path, content: bytes) -> None:
+    path = written(tmp_path, content)
+    with pytest.raises(DataError, match="its lines end with carriage returns alone. Convert it: tr"):
+        list(read_rows(path))
+    path.write_bytes(content.replace(b"\r", b"\r\n"))
+    assert len(fields(path)) == 2

@@ -63,8 +63,9 @@ def test_a_key_that_stands_twice_makes_the_row_useless() -> None:
     [
         ('{"a": "x', r"not JSON \(Unterminated string starting at column 7\). Repair"),
         ('[\n{"a" 1}]', r"not JSON \(Expecting ':' delimiter at line 2, column 6\)"),
-        ('{"a": ' + "9" * 5000 + "}", "the JSON is beyond all bounds"),
-        ("[" * 100_000, "the JSON is beyond all bounds"),
+        ('{"a": ' + "9" * 5000 + "}", r"the JSON cannot be read \(it holds a number of thousands of digits\)"),
+        ("[" * 100_000, r"the JSON cannot be read \(it is nested more than 100 levels deep\)"),
+        ("[" * 101 + "]" * 101, r"the JSON cannot be read \(it is nested more than 100 levels deep\)"),
     ],
 )
 def test_what_is_not_json_is_refused_by_place(text: str, says: str) -> None:

@@ -288,7 +288,7 @@ def test_the_head_scales_as_the_backbone_does(config: type[tf.PreTrainedConfig])
     ids = torch.arange(3, 13)[None]
     with torch.no_grad():
         own = backbone(input_ids=ids).logits
-        torch.testing.assert_close(model.head(model.body(input_ids=ids).last_hidden_state), own, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(model.head(model.body(input_ids=ids).last_hidden_state[0]), own[0], rtol=1e-5, atol=1e-6)
     model(pico.batch(pico.samples(2)))
 
 

@@ -32,7 +32,7 @@ def test_a_claim_shows_its_numbers(tmp_path: Path, write_study: Any) -> None:
     assert adds.title.startswith("Claim 2. ") and "accuracy: E5 − E1 < δ 2 +0.1" in text(adds)
     assert "steps: E2 − E4 > 0 2 +0.0 [+0.0, +0.0] 1 – 100 inconclusive" in text(steady) and steady.title.endswith("INCONCLUSIVE")
     assert "is 2 points, and in steps one evaluation interval (100)" in text(how)
-    assert (tmp_path / "figures" / "study_claims.png").is_file()
+    assert (tmp_path / "figures" / "study_claims.svg").is_file()
 
 
 def test_what_a_claim_waits_for_is_said(tmp_path: Path, write_study: Any) -> None:

@@ -29,7 +29,7 @@ def test_eight_seeds_of_everything(tmp_path: Path, write_study: Any) -> None:
     record = ExperimentReport.read(base / "EXPERIMENT_REPORT.json")
     assert record == experiment_report(base) and record.studies[0].claims[0].outcome == "supported"
     html = (base / "EXPERIMENT_REPORT.html").read_text(encoding="utf-8")
-    assert html.count("data:image/png;base64,") == 3 and "<h2>Claim 2. KV alignment adds to latent supervision: SUPPORTED</h2>" in html
+    assert html.count("<figure>") == 3 and "<h2>Claim 2. KV alignment adds to latent supervision: SUPPORTED</h2>" in html
 
 
 def test_several_studies_stand_in_one_report(tmp_path: Path, write_study: Any, write_run: Any) -> None:
@@ -40,9 +40,9 @@ def test_several_studies_stand_in_one_report(tmp_path: Path, write_study: Any, w
     assert text.count("llama: What ran") == text.count("qwen: What ran") == 1
     assert "Not part of a study\n-------------------\n\ndemo\n" in text and "--delta 0.05" in text
     assert sorted(path.name for path in (tmp_path / "figures").iterdir())[:3] == [
-        "study1_accuracy.png",
-        "study1_curves.png",
-        "study2_accuracy.png",
+        "study1_accuracy-narrow.svg",
+        "study1_accuracy.svg",
+        "study1_curves-narrow.svg",
     ]
     assert ExperimentReport.read(tmp_path / "EXPERIMENT_REPORT.json").delta == 0.05
 

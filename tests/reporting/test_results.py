@@ -1,12 +1,13 @@
 """The rows of the table of answers: in their order, with what was measured and a dash for what was not."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from kvdistill.record import DemoSummary, EvaluationRecord, Mode
-from kvdistill.reporting.page import Missing, Table, Words
-from kvdistill.reporting.results import demo_section, evaluated, table_of_answers
+from kvdistill.reporting.blocks import Missing, Table, Words
+from kvdistill.reporting.results import chance_in, demo_section, evaluated, table_of_answers
 
 SUMMARY = DemoSummary(
     cot=0.9,
@@ -37,29 +38,29 @@ def table(section_blocks: list[object]) -> Table:
 
 def test_a_row_by_hand() -> None:
     (row,) = evaluated({"evaluation": record(5)})
-    assert row.cells == ["latent on toy", "50.0\N{NO-BREAK SPACE}%", "23.7–76.3\N{NO-BREAK SPACE}%", "10", "7.5", "20", "–", "1.5"]
+    assert row.cells == ["latent slots on toy", "50.0\N{NO-BREAK SPACE}%", "23.7–76.3\N{NO-BREAK SPACE}%", "10", "7.5", "20", "–", "1.5"]
 
 
 def test_rows_that_look_alike_carry_their_files_name() -> None:
     rows = evaluated({"a": record(5), "b": record(6), "c": record(6, "cot")})
-    assert [row.measured.label for row in rows] == ["latent on toy (a)", "latent on toy (b)", "cot on toy"]
-    assert [row.measured.colour for row in rows] == [0, 1, 2]
+    assert [row.measured.label for row in rows] == ["latent slots on toy (a)", "latent slots on toy (b)", "explicit CoT, verbose on toy"]
+    assert [row.measured.key for row in rows] == ["latent", "latent", "cot"]
 
 
 def test_demo_rows_keep_their_order_and_take_the_evaluation_before_the_summary(tmp_path: Path) -> None:
     section = demo_section(tmp_path, SUMMARY, {"other": record(1, "cot"), "latent_kv": record(8), "cot": record(9, "cot")})
     rows = [[cell.replace("\N{NO-BREAK SPACE}", " ") for cell in row] for row in table(list(section.blocks)).rows]
     assert [row[0] for row in rows] == [
+        "latent, R-KV (chosen)",
+        "latent, no KV term (E1)",
         "explicit CoT, verbose",
         "direct answer",
-        "latent, no KV term (E1)",
-        "latent, KV term (rkv)",
         "other on toy",
     ]
-    assert rows[1] == ["direct answer", "30.0 %", "–", "–", "–", "–", "–", "–"]
-    assert rows[2][4] == "7" and rows[3][1:5] == ["80.0 %", "49.0–94.3 %", "10", "7.5"]
+    assert rows[3] == ["direct answer", "30.0 %", "–", "–", "–", "–", "–", "–"]
+    assert rows[1][4] == "7" and rows[0][1:5] == ["80.0 %", "49.0–94.3 %", "10", "7.5"]
     (missing,) = [block for block in section.blocks if isinstance(block, Missing)]
-    assert missing.what == "evaluation_cot_terse.json, evaluation_direct.json, evaluation_latent_e1.json"
+    assert missing.what == "evaluation_latent_e1.json, evaluation_cot_terse.json, evaluation_direct.json"
 
 
 def test_files_that_agree_after_rounding_are_not_named(tmp_path: Path) -> None:
@@ -72,5 +73,25 @@ def test_files_that_agree_after_rounding_are_not_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("names", [["a"], ["a", "b"]])
 def test_the_figures_lie_in_the_folder(tmp_path: Path, names: list[str]) -> None:
-    table_of_answers(tmp_path, evaluated({name: record(5) for name in names}))
-    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == ["accuracy.png", "passes.png"]
+    table_of_answers(tmp_path, evaluated({name: record(5) for name in names}), None)
+    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == [
+        "accuracy-narrow.svg",
+        "accuracy.svg",
+        "passes-narrow.svg",
+        "passes.svg",
+    ]
+
+
+def test_other_targets_have_readable_names_behind_the_chosen_one(tmp_path: Path) -> None:
+    section = demo_section(tmp_path, SUMMARY, {"latent_right_crop": record(1), "latent_kv": record(8)})
+    labels = [row[0] for row in table(list(section.blocks)).rows]
+    assert labels[:3] == ["latent, R-KV (chosen)", "latent, right-crop", "latent, no KV term (E1)"]
+
+
+def test_chance_is_a_row_of_its_own_where_it_was_recorded(tmp_path: Path) -> None:
+    records = {"a": replace(record(5), chance=0.125), "b": record(5)}
+    chance = chance_in(records.values())
+    assert chance == 0.125 and chance_in([record(5)]) is None
+    rows = table(list(table_of_answers(tmp_path, evaluated(records), chance))).rows
+    assert [cell.replace("\N{NO-BREAK SPACE}", " ") for cell in rows[-1]] == ["chance", "12.5 %", *["–"] * 6]
+    assert all(row[0] != "chance" for row in table(list(table_of_answers(tmp_path, evaluated(records), None))).rows)

@@ -1,10 +1,12 @@
 """Sections of a report, each by its numbers."""
 
+from dataclasses import replace
 from pathlib import Path
 
-from kvdistill.record import Bar, Curve, DemoSummary, Metrics, ProbesRecord
+from kvdistill.record import Bar, DemoSummary, EvaluationRecord, ProbesRecord
 from kvdistill.reporting import sections
-from kvdistill.reporting.page import Missing, Picture, Section, Table, Words
+from kvdistill.reporting.blocks import Folded, Missing, Table, Words
+from kvdistill.reporting.page import Section
 
 SUMMARY = DemoSummary(
     cot=0.9,
@@ -21,7 +23,6 @@ SUMMARY = DemoSummary(
     threshold=0.5,
     bars={"gain": Bar(value=0.2, bar=0.1), "passes": Bar(value=7.0, bar=5.0, at_most=True)},
 )
-CURVE = Curve(method="KV", steps=[0, 10, 20], accuracy=[0.0, 0.4, 0.5])
 
 
 def rows(section: Section) -> list[list[list[str]]]:
@@ -31,11 +32,11 @@ def rows(section: Section) -> list[list[list[str]]]:
 
 
 def test_the_headline_is_computed() -> None:
-    title, lead = sections.headline(SUMMARY)
+    title, lead = sections.headline(SUMMARY, {})
     assert "80.0\N{NO-BREAK SPACE}% right in 7 passes" in title
-    for part in ("(rkv)", "60.0", "90.0", "in 40 passes", "30.0", "took 2 minutes"):
+    for part in ("(latent, R-KV)", "60.0", "90.0", "in 40 sequential forward passes", "30.0", "took 2.0 minutes"):
         assert part in lead
-    assert sections.headline(None)[0] == "Latent reasoning demo"
+    assert sections.headline(None, {})[0] == "Latent reasoning demo"
 
 
 def test_bars_say_reached_or_not() -> None:
@@ -44,44 +45,41 @@ def test_bars_say_reached_or_not() -> None:
     assert section.blocks[0] == Words("1 of 2 bars reached.")
 
 
-def test_training_measures_each_curve(tmp_path: Path) -> None:
-    section = sections.training(tmp_path, SUMMARY, [CURVE])
-    # (2 + 4.5) / 20 is the mean; the threshold 0.5 is reached at the end.
-    assert rows(section) == [[["KV", "20", "50.0 %", "20", "32.5 %", "0.0 points"]]]
-    assert "without the KV term: never in this run; with it (rkv): step 20." in section.blocks[0].text  # pyright: ignore[reportAttributeAccessIssue]
-    assert rows(sections.training(tmp_path, None, [CURVE]))[0][0][3] == "20"
-    assert sections.training(tmp_path, None, []).blocks == [Missing("curve_*.json", "kvdistill demo")]
-
-
-def test_losses_come_from_every_metrics_file_without_the_bookkeeping(tmp_path: Path) -> None:
-    Metrics(tmp_path / "metrics_e1.jsonl").append_row(1, {"learning_rate": 0.1, "eval_loss": 1.0})
-    assert sections.losses(tmp_path, "kvdistill demo").blocks == [Missing("metrics.jsonl", "kvdistill demo")]
-    Metrics(tmp_path / "metrics_kv.jsonl").append_row(1, {"loss": 2.0})
-    (picture,) = sections.losses(tmp_path, "kvdistill demo").blocks
-    assert isinstance(picture, Picture) and picture.path.is_file()
-
-
 def test_compressors_are_ranked_and_the_winner_on_validation_is_marked() -> None:
     (table,) = rows(sections.methods(SUMMARY))
-    assert table == [["crop", "85.0 %", ""], ["rkv", "80.0 %", "won on validation"], ["uniform", "70.0 %", ""]]
+    assert table == [["latent, crop", "85.0 %", ""], ["latent, R-KV", "80.0 %", "chosen"], ["latent, uniform", "70.0 %", ""]]
 
 
-def test_probes_of_uneven_length_show_a_dash() -> None:
-    probes = ProbesRecord(zeroed=0.1, swapped=0.2, fewer={1: 0.3, 12: 0.5, 3: 0.4}, top_words=[["7", "8"]], step_match=[0.9, 0.8])
-    changed, slots = rows(sections.probes(probes, SUMMARY))
-    assert [row[0] for row in changed] == [
-        "as trained",
-        "zeroed",
-        "of another question",
-        "cut to 12 slots",
-        "cut to 3 slots",
-        "cut to 1 slot",
-    ]
-    assert [row[1] for row in changed] == ["80.0 %", "10.0 %", "20.0 %", "50.0 %", "40.0 %", "30.0 %"]
-    assert slots == [["1", "7, 8", "90.0 %"], ["2", "–", "80.0 %"]]
+def test_the_lead_is_honest_about_the_terse_chain() -> None:
+    fields = {"data_set": "t", "num": 10, "correct": 9, "sequential_passes_mean": 8.0, "tokens_mean": 1.0, "ms_batch32": None}
+    terse = EvaluationRecord(mode="cot_terse", ms_batch1=5.1, chance=0.125, **fields)  # pyright: ignore[reportArgumentType]
+    summary = replace(SUMMARY, cot_terse=0.9, passes_cot_terse=8.0, ms_latent=6.1)
+    lead = sections.headline(summary, {"cot_terse": terse})[1].replace("\N{NO-BREAK SPACE}", " ")
+    assert "90.0 % in 8 sequential forward passes and 5.1 ms a question where it is terse" in lead
+    assert "fewer passes than the terse chain, but the terse chain is more often right and faster here." in lead
+    assert "chance (always the most frequent answer) is 12.5 %" in lead
+    ahead = sections.headline(replace(summary, cot_terse=0.8, ms_latent=5.0), {"cot_terse": terse})[1]
+    assert "fewer passes than the terse chain. " in ahead
+
+
+def test_a_value_that_would_mislead_has_its_own_text() -> None:
+    bars = {"steps": Bar(value=4.0, bar=1.5, text="at least 4.0 (not there after 600)"), "minutes": Bar(value=2.895, bar=6.0, at_most=True)}
+    shown = rows(sections.bars(replace(SUMMARY, bars=bars)))[0]
+    assert [row[1] for row in shown] == ["at least 4.0 (not there after 600)", "2.9"]
+
+
+def test_probes_of_uneven_length_show_a_dash(tmp_path: Path) -> None:
+    probes = ProbesRecord(zeroed=0.1, swapped=0.2, fewer={1: 0.3, 12: 0.5, 0: 0.4}, top_words=[["7", "8"]], step_match=[0.9, 0.8])
+    section = sections.probes(tmp_path, probes, SUMMARY, 0.125)
+    (slots,) = rows(section)
+    changed, words = rows(Section("", [block.block for block in section.blocks if isinstance(block, Folded)]))
+    kept = ["only the first 12 slots", "only the first slot", "no slot"]
+    assert [row[0] for row in changed] == ["as trained", "set to zero", "of another question", *kept]
+    assert [row[1] for row in changed] == ["80.0 %", "10.0 %", "20.0 %", "50.0 %", "30.0 %", "40.0 %"]
+    assert slots == [["slot 1", "90.0 %"], ["slot 2", "80.0 %"]] and words == [["slot 1", "7, 8"], ["slot 2", "–"]]
 
 
 def test_what_is_not_there_is_said(tmp_path: Path) -> None:
-    assert sections.probes(None, SUMMARY).blocks == [Missing("probes.json", "kvdistill demo")]
+    assert sections.probes(tmp_path, None, SUMMARY, None).blocks == [Missing("probes.json", "kvdistill demo")]
     assert sections.made(tmp_path, "kvdistill train", None).blocks == [Missing("run.json", "kvdistill train")]
     assert all(isinstance(section.blocks[0], Missing) for section in (sections.bars(None), sections.methods(None)))

@@ -78,7 +78,7 @@ def test_log_lines_become_rows_of_numbers_and_words(args: TrainingArguments, tmp
     state = TrainerState(is_world_process_zero=True, global_step=3, max_steps=8)
     write = WriteLogs(tmp_path, "kvdistill train --config x.toml")
     write.on_train_begin(args, state, TrainerControl())
-    write.on_log(args, state, TrainerControl(), logs={"loss": 0.5, "epoch": 1, "note": "words", "train_loss": 3.0})  # pyright: ignore
+    write.on_log(args, state, TrainerControl(), logs={"loss": 0.5, "epoch": 1.0, "note": "words", "train_loss": 3.0})  # pyright: ignore
     write.on_log(args, state, TrainerControl(), logs={})
     write.on_log(args, state, TrainerControl())
     assert Metrics(tmp_path / "metrics.jsonl").read_rows() == [{"step": 3, "loss": 0.5, "epoch": 1.0}]

@@ -17,6 +17,9 @@ from kvdistill.training.checkpoint import (
     load_carried,
     newest_checkpoint,
     publish,
+    read_state,
+    readable,
+    require_steps,
     require_whole,
     save_carried,
     seal,
@@ -34,7 +37,7 @@ def test_a_checkpoint_name_by_hand(epoch: float, step: int, name: str) -> None:
 
 def checkpoint(folder: Path, name: str, step: int) -> Path:
     (folder / name).mkdir(parents=True)
-    (folder / name / "trainer_state.json").write_text(json.dumps({"global_step": step}))
+    (folder / name / "trainer_state.json").write_text(json.dumps({"global_step": step, "epoch": 1.0}))
     return folder / name
 
 
@@ -62,7 +65,7 @@ def test_a_checkpoint_that_is_not_whole_is_refused_by_its_file(tmp_path: Path) -
     (folder / "deep").mkdir()
     (folder / "deep" / "optimizer.pt").write_text("many numbers")
     with pytest.raises(
-        ValueError, match=r"contents\.json cannot be read .* nobody knows whether the checkpoint is whole\. Put it back, or"
+        ValueError, match=r"contents\.json is missing, so it is not known whether the checkpoint is complete\. Put it back, or"
     ):
         require_whole(folder)
     (folder / "config.json").write_text("{}")
@@ -75,7 +78,7 @@ def test_a_checkpoint_that_is_not_whole_is_refused_by_its_file(tmp_path: Path) -
     ):
         require_whole(folder)
     (folder / "deep" / "optimizer.pt").unlink()
-    with pytest.raises(ValueError, match=r"deep/optimizer\.pt is missing\. Put it back, or delete .*checkpoint-ep1: training then goes on"):
+    with pytest.raises(ValueError, match=r"deep/optimizer\.pt is missing\. Put it back, or delete .*checkpoint-ep1: training then resumes"):
         require_whole(folder)
     (folder / "trainer_state.json").write_text('{"global')
     with pytest.raises(ValueError, match=r"checkpoint-ep1/trainer_state\.json is damaged\. Delete .*checkpoint-ep1 to go on without"):
@@ -87,8 +90,10 @@ def test_publishing_puts_the_new_in_the_place_of_the_old(tmp_path: Path) -> None
     partial = checkpoint(tmp_path, ".checkpoint-ep1.partial", 2)
     publish(partial, tmp_path / "checkpoint-ep1")
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-ep1"]
-    assert json.loads((tmp_path / "checkpoint-ep1" / "trainer_state.json").read_text()) == {"global_step": 2}
-    assert json.loads((tmp_path / "checkpoint-ep1" / CONTENTS).read_text()) == {"trainer_state.json": 18}
+    assert json.loads((tmp_path / "checkpoint-ep1" / "trainer_state.json").read_text()) == {"global_step": 2, "epoch": 1.0}
+    manifest = json.loads((tmp_path / "checkpoint-ep1" / CONTENTS).read_text())
+    assert (manifest["checkpoint"], manifest["global_step"], manifest["files"].keys()) == ("checkpoint-ep1", 2, {"trainer_state.json"})
+    require_whole(newest_checkpoint(tmp_path) or tmp_path)
 
 
 def test_what_is_carried_comes_back_as_it_was(tmp_path: Path) -> None:
@@ -141,3 +146,61 @@ def test_other_processes_do_not_remove_what_the_first_one_writes(tmp_path: Path)
     with pytest.raises(OSError, match="there is no earlier one"), whole_or_not(partial, tmp_path / "checkpoint-ep1", False):
         raise OSError("disk quota exceeded")
     assert partial.is_dir()
+
+
+def test_a_copy_a_renamed_one_and_another_step_are_refused(tmp_path: Path) -> None:
+    folder = checkpoint(tmp_path, "checkpoint-ep1", 1)
+    seal(folder)
+    require_whole(folder)
+    with pytest.raises(ValueError, match=r"checkpoint-ep2 is a copy of checkpoint-ep1, or was renamed: give it that name again, or delete"):
+        require_whole(folder.rename(tmp_path / "checkpoint-ep2"))
+    folder = (tmp_path / "checkpoint-ep2").rename(folder)
+    manifest = json.loads((folder / CONTENTS).read_text())
+    (folder / CONTENTS).write_text(json.dumps(manifest | {"global_step": 9}))
+    with pytest.raises(ValueError, match=r"contents\.json was written at step 9, the checkpoint at step 1\. Put it back, or delete"):
+        require_whole(folder)
+    (folder / "trainer_state.json").write_text(json.dumps({"global_step": 0, "epoch": 1.0}))
+    with pytest.raises(ValueError, match=r"trainer_state\.json is damaged or was replaced"):
+        require_steps(tmp_path)
+
+
+def test_a_manifest_of_the_earlier_version_is_enough_to_resume(tmp_path: Path) -> None:
+    folder = checkpoint(tmp_path, "checkpoint-ep1", 1)
+    size = (folder / "trainer_state.json").stat().st_size
+    (folder / CONTENTS).write_text(json.dumps({"trainer_state.json": size}))
+    require_steps(tmp_path)
+    require_whole(folder)
+
+
+@pytest.mark.parametrize("change", [{"global_step": "1"}, {"epoch": "one"}, {"max_steps": None}, {"log_history": [3]}, {"unknown": 1}])
+def test_a_state_of_other_types_is_refused_by_its_file(change: dict[str, object], tmp_path: Path) -> None:
+    folder = checkpoint(tmp_path, "checkpoint-ep1", 1)
+    assert read_state(folder).global_step == 1
+    (folder / "trainer_state.json").write_text(json.dumps({"global_step": 1, "epoch": 1.0} | change))
+    with pytest.raises(ValueError, match=r"^\S+trainer_state\.json is damaged.* Put it back, or delete \S+checkpoint-ep1: training then"):
+        read_state(folder)
+
+
+def test_errors_while_loading_name_the_file_that_cannot_be_read(tmp_path: Path) -> None:
+    torch.save({}, tmp_path / "optimizer.pt")
+    (tmp_path / "scheduler.pt").write_bytes(bytes(500))
+    with (
+        pytest.raises(ValueError, match=r"^\S+scheduler\.pt is damaged, or holds more"),
+        readable(tmp_path, "optimizer.pt", "scheduler.pt"),
+    ):
+        raise RuntimeError("cut")
+    with pytest.raises(KeyboardInterrupt), readable(tmp_path, "optimizer.pt"):
+        raise KeyboardInterrupt
+
+
+def test_any_error_while_writing_is_a_sentence_and_removes_what_was_written(tmp_path: Path) -> None:
+    partial = checkpoint(tmp_path, ".checkpoint-ep1.partial", 1)
+    with pytest.raises(OSError, match="No space left"), whole_or_not(partial, tmp_path / "checkpoint-ep1", True):
+        raise Exception("No space left on device (os error 28)")  # as tokenizers raises it
+    assert not partial.exists()
+
+
+def test_what_is_carried_has_the_mode_of_a_new_file(tmp_path: Path) -> None:
+    save_carried(tmp_path, {"a": torch.ones(1)}, None)
+    (tmp_path / "new").touch()
+    assert (tmp_path / CARRIED).stat().st_mode == (tmp_path / "new").stat().st_mode

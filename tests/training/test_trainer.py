@@ -188,9 +188,9 @@ def test_a_checkpoint_loads_strictly_and_answers_as_the_model_did(tmp_path: Path
     assert same_outputs(model, loaded)
     assert loaded.generate(["Ann Bob", "please Eve Cid"]) == model.generate(["Ann Bob", "please Eve Cid"])
     del loaded.feedback.up  # pyright: ignore
-    loaded.save_pretrained(folder)
+    loaded.save_pretrained(tmp_path / "other")
     with pytest.raises(ValueError, match=r"missing feedback\.up"):
-        LatentReasoner.from_pretrained(folder)
+        LatentReasoner.from_pretrained(tmp_path / "other")
 
 
 def test_training_goes_on_from_a_checkpoint_as_if_it_had_never_stopped(tmp_path: Path) -> None:
@@ -202,13 +202,13 @@ def test_training_goes_on_from_a_checkpoint_as_if_it_had_never_stopped(tmp_path:
     trainer = make(tmp_path / "parts", model=LatentReasoner.from_pretrained(folder), **options)
     trainer.train(resume_from_checkpoint=str(folder))
     assert distance(whole, trainer.model) == 0  # pyright: ignore[reportArgumentType]
-    first, second = logged(tmp_path / "whole"), logged(tmp_path / "parts")
+    first, second = (logged(tmp_path / name) for name in ("whole", "parts"))
     assert second["loss"].keys() == {1, 3, 6}
     assert second["epoch_kv"].keys() == {3, 6, 7}
-    timed = {"train_runtime", "train_samples_per_second", "train_steps_per_second"}
-    assert {name: row for name, row in second.items() if name not in timed} == {n: row for n, row in first.items() if n not in timed}
-    words = [(tmp_path / name / "training_log.txt").read_text().splitlines()[:-1] for name in ("whole", "parts")]
-    assert words[0] == words[1]
+    assert first.keys() == second.keys()
+    for file in ("metrics.jsonl", "training_log.txt"):
+        lines = [(tmp_path / name / file).read_text().splitlines()[:-1] for name in ("whole", "parts")]
+        assert lines[0] == lines[1]
 
 
 def test_what_a_step_carries_goes_on_too(tmp_path: Path) -> None:

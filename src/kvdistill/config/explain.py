@@ -7,6 +7,34 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from kvdistill.messages import LONGEST, quoted, shortened
+
+_EXPECTED = {
+    "int_type": "should be a whole number",
+    "int_parsing": "should be a whole number",
+    "int_from_float": "should be a whole number",
+    "int_parsing_size": "should be a smaller number",
+    "float_type": "should be a number",
+    "float_parsing": "should be a number",
+    "finite_number": "should be a finite number",
+    "bool_type": "should be true or false",
+    "bool_parsing": "should be true or false",
+    "string_type": "should be text",
+    "string_too_short": "should not be empty",
+    "literal_error": "should be {expected}",
+    "greater_than_equal": "should be {ge} or more",
+    "greater_than": "should be above {gt}",
+    "less_than_equal": "should be {le} or less",
+    "less_than": "should be below {lt}",
+    "list_type": "should be a list",
+    "tuple_type": "should be a list",
+    "dict_type": "should be a section with options of its own",
+    "model_type": "should be a section with options of its own",
+    "dataclass_type": "should be a section with options of its own",
+    "model_attributes_type": "should be a section with options of its own",
+}
+"""What pydantic's errors say, by their type."""
+
 
 def explain(error: ValidationError, root: type[BaseModel]) -> list[str]:
     """A sentence for each option of ``root`` that is wrong, missing or misspelt; the nearest name is offered."""
@@ -21,8 +49,9 @@ def _sentence(place: str, problems: list[Any], root: Any) -> str:
     first = problems[0]
     beside = _place(first["loc"], root)[1]
     if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        owners = [section for section, kind in _options(root).items() if place in _options(kind)]
-        return f"there is no option {place}.{f' Did you mean {owners[0]}.{place}?' if owners else _nearest(str(first['loc'][-1]), beside)}"
+        owners = [section for section, kind in options_of(root).items() if place in options_of(kind)]
+        full = shortened(_as_typed(place, first["input"]))
+        return f"there is no option {full}.{f' Did you mean {owners[0]}.{place}?' if owners else _nearest(str(first['loc'][-1]), beside)}"
     if first["type"] == "union_tag_invalid":
         context = first["ctx"]
         known = [name.strip("' ") for name in context["expected_tags"].split(",")]
@@ -31,9 +60,34 @@ def _sentence(place: str, problems: list[Any], root: Any) -> str:
         return f"{place} does not say which kind it is: add --{place}.kind, or kind = ... in the file."
     if first["type"] == "missing":
         return f"{place} is missing: add it to the file, or give it on the command line as --{place}."
-    messages = "; or: ".join(dict.fromkeys(problem["msg"].removeprefix("Value error, ") for problem in problems))
-    given = "" if isinstance(first["input"], dict | BaseModel) else f" (given: {first['input']!r})"
-    return f"{place or 'the options together'}: {messages}{given}"
+    given = "" if isinstance(first["input"], dict | BaseModel) else f" (given: {quoted(first['input'])})"
+    return f"{place or 'the options together'}: {_joined(problems)}{given}"
+
+
+def _joined(problems: list[Any]) -> str:
+    """What a value should be, by any member of its union."""
+    told = list(dict.fromkeys(_expected(problem) for problem in problems))
+    if all(each.startswith("should be ") for each in told):
+        return " or ".join([told[0], *(each.removeprefix("should be ") for each in told[1:])])
+    return "; or: ".join(told)
+
+
+def _expected(problem: Any) -> str:
+    words = _EXPECTED.get(problem["type"])
+    if words is None:
+        return problem["msg"].removeprefix("Value error, ")
+    context = {
+        name: int(bound) if isinstance(bound, float) and bound.is_integer() else bound for name, bound in problem.get("ctx", {}).items()
+    }
+    return words.format(**context)
+
+
+def _as_typed(place: str, given: Any) -> str:
+    """The whole of ``a.b.c`` where ``a`` is unknown: what stands below it is a section with one option."""
+    while isinstance(given, dict) and len(given) == 1 and len(place) < LONGEST:
+        ((name, given),) = given.items()
+        place = f"{place}.{name}"
+    return place
 
 
 def _nearest(name: str, known: list[str]) -> str:
@@ -47,7 +101,7 @@ def _place(location: tuple[int | str, ...], root: Any) -> tuple[str, list[str]]:
     words: list[str] = []
     beside: list[str] = []
     for part in location:
-        options = _options(kind)
+        options = options_of(kind)
         if options or not members(kind):
             words.append(str(part))
             beside, kind = list(options), options.get(part)
@@ -56,7 +110,8 @@ def _place(location: tuple[int | str, ...], root: Any) -> tuple[str, list[str]]:
     return ".".join(words), beside
 
 
-def _options(kind: Any) -> dict[Any, Any]:
+def options_of(kind: Any) -> dict[Any, Any]:
+    """Names and types of the options of a section or method; nothing for other types."""
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         return {name: field.annotation for name, field in kind.model_fields.items()}
     return {field.name: field.type for field in fields(kind)} if is_dataclass(kind) else {}

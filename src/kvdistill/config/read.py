@@ -1,6 +1,8 @@
 """Reading a configuration: TOML or JSON, changed by ``--section.option value``."""
 
 import json
+import os
+import stat
 import tomllib
 from copy import deepcopy
 from pathlib import Path
@@ -9,7 +11,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from kvdistill.config.explain import explain
+from kvdistill.config.mistyped import mistyped
 from kvdistill.config.sections import RunConfig
+from kvdistill.jsonfile import DEEPEST, depth_of, parse_json
+from kvdistill.messages import explain_os_error, shortened
 
 
 def load(path: Path | str | None, overrides: list[str] | None = None) -> RunConfig:
@@ -33,6 +38,8 @@ def changed(tree: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
     """
     tree = deepcopy(tree)
     for name, value in sorted(_pairs(overrides), key=_kinds_first):
+        if name.count(".") >= DEEPEST // 2:
+            raise ValueError(f"there is no option --{shortened(name)}: it is nested too deep.")
         _set(tree, name, value)
     return tree
 
@@ -43,6 +50,8 @@ def parse(tree: dict[str, Any], where: str) -> RunConfig:
     Raises:
         ValueError: one line a problem, as in ``load``.
     """
+    if found := mistyped(tree, RunConfig):
+        raise ValueError("\n".join(f"{where}: {sentence}" for sentence in found))
     try:
         return RunConfig.model_validate(tree)
     except ValidationError as error:
@@ -61,18 +70,39 @@ def read_tree(path: Path | str) -> dict[str, Any]:
         ValueError: if there is no such file, or it holds no options.
     """
     path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"There is no configuration file {path}. Shipped ones are in experiments/configs.")
+    kind = "JSON" if path.suffix == ".json" else "TOML"
+    text = _text_of(path)
     try:
-        text = path.read_text(encoding="utf-8")
-        tree = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not {'JSON' if path.suffix == '.json' else 'TOML'}: {error}.") from error
+        tree = parse_json(text) if kind == "JSON" else tomllib.loads(text)
+    except ValueError as error:
+        raise ValueError(f"{path} is not {kind}: {error}.") from error
+    except RecursionError:
+        raise ValueError(f"{path} is not a configuration: it is nested too deep.") from None
+    if depth_of(tree) > DEEPEST:
+        raise ValueError(f"{path} is not a configuration: it is nested too deep.")
     if path.name == "run.json" and isinstance(tree, dict):
         tree = tree.get("config")
     if not isinstance(tree, dict):
         raise ValueError(f"{path} holds no configuration: name a TOML file, or the run.json that a training run wrote.")
     return tree
+
+
+def _text_of(path: Path) -> str:
+    """The text of a file, or of a pipe, without a byte order mark."""
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise ValueError(f"{path} is a folder: name a TOML file, or the run.json that a training run wrote.")
+        if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode) or path.samefile(os.devnull)):
+            raise ValueError(f"{path} is a device or socket: name a TOML file, or the run.json that a training run wrote.")
+        return path.read_text(encoding="utf-8-sig")
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ValueError(f"There is no configuration file {path}. Shipped ones are in experiments/configs.") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text: {error}.") from error
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise ValueError(explain_os_error(error)) from error
 
 
 def _pairs(words: list[str]) -> list[tuple[str, str]]:
@@ -98,9 +128,11 @@ def _kinds_first(pair: tuple[str, str]) -> tuple[bool, int]:
 
 def _set(tree: dict[str, Any], name: str, text: str) -> None:
     try:
-        value: Any = json.loads(text)
+        value: Any = parse_json(text)
     except json.JSONDecodeError:
         value = text
+    except ValueError as error:
+        raise ValueError(f"--{name}: the value cannot be read, since {error}.") from None
     *parents, last = name.split(".")
     for parent in parents:
         tree = tree.setdefault(parent, {})

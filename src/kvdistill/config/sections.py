@@ -16,6 +16,9 @@ from kvdistill.losses.total import Objective
 from kvdistill.pipeline import Distillation, OutsideTeacher, Target, rehearse
 from kvdistill.training.arguments import TrainingSection
 
+MOST_NEW_TOKENS = 2**17
+"""Tokens of one answer: the context of the models with the longest."""
+
 
 class Section(BaseModel):
     """A part of the configuration: no unknown option, no change once read."""
@@ -44,8 +47,8 @@ class Lora(Section):
     """
 
     kind: Literal["lora"] = "lora"
-    r: int = Field(default=128, ge=1)
-    alpha: int = Field(default=32, ge=1)
+    r: int = Field(default=128, ge=1, le=65536)
+    alpha: int = Field(default=32, ge=1, le=2**31)
     dropout: float = Field(default=0.1, ge=0, lt=1)
     targets: str | list[str] = "all-linear"
     """peft's ``target_modules``."""
@@ -80,6 +83,8 @@ class ModelSection(Section):
     def _one_source(self) -> "ModelSection":
         if (self.name is None) == (self.config is None):
             raise ValueError("give either model.name (a folder or hub name) or model.config (for a new backbone with random weights)")
+        if self.config is not None and self.device_map is not None:
+            raise ValueError("model.device_map is where a model of that name is loaded; leave it out for a new one from model.config")
         return self
 
 
@@ -99,7 +104,7 @@ class TeacherSection(Section):
 class LatentSection(Section):
     """The latent slots."""
 
-    slots: int = 24
+    slots: int = Field(default=24, le=4096)
     passes: int = 3
     feedback: Literal["mlp", "none"] = "mlp"
     delimiters: Literal["student", "both"] = "student"
@@ -113,7 +118,7 @@ class LatentSection(Section):
 class Rows(Section):
     """What data sets of rows share."""
 
-    limit: int | None = Field(default=None, ge=1)
+    limit: int | None = Field(default=None, ge=1, le=10**12)
     """Use only the first rows."""
     streaming: bool = False
     """Read while training, for data larger than memory; shuffled in windows of 50 batches."""
@@ -143,9 +148,9 @@ class SyntheticData(Section):
 
     kind: Literal["synthetic"] = "synthetic"
     task: Annotated[Chain | Arith, Field(discriminator="kind")] = Chain()
-    num: int = Field(default=2048, ge=1)
+    num: int = Field(default=2048, ge=1, le=10**7)
     split: Split = "train"
-    seed: int = 0
+    seed: int = Field(default=0, ge=-(2**63), lt=2**63)
 
 
 DataSet = Annotated[FileData | HubData | SyntheticData, Field(discriminator="kind")]
@@ -161,7 +166,7 @@ class DataSection(Section):
     """None takes the tokenizer's chat template where it has one."""
     drop_last_step: bool = False
     """Leave the last reasoning step out, as KaVa does on equation-only traces."""
-    max_length: int | None = Field(default=1024, ge=8)
+    max_length: int | None = Field(default=1024, ge=8, le=2**24)
     """Longest example in tokens; longer ones are never cut."""
     on_long: Literal["drop", "error"] = "drop"
     """What becomes of longer ones: left out and counted, or an error."""
@@ -190,12 +195,12 @@ class EvaluationSection(Section):
     """What is evaluated, how often and on how much."""
 
     modes: tuple[Literal["latent", "cot", "direct"], ...] = ("latent", "cot", "direct")
-    num: int | None = Field(default=None, ge=1)
+    num: int | None = Field(default=None, ge=1, le=10**12)
     """Questions of the test set; None takes all."""
-    during_training: int = Field(default=256, ge=1)
+    during_training: int = Field(default=256, ge=1, le=10**12)
     """Questions of the validation set at each evaluation during training."""
-    batch_size: int = Field(default=32, ge=1)
-    max_new_tokens: int = Field(default=256, ge=1)
+    batch_size: int = Field(default=32, ge=1, le=65536)
+    max_new_tokens: int = Field(default=256, ge=1, le=MOST_NEW_TOKENS)
 
 
 class RunConfig(Section):

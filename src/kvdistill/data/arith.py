@@ -54,6 +54,11 @@ class Arith:
                 f"Choose {4 * (self.steps + 1)} or more."
             )
 
+    @property
+    def sentence(self) -> str:
+        """The task in one sentence."""
+        return f"A running total goes up and down {self.steps} times: what is it in the end?"
+
     def words(self) -> tuple[str, ...]:
         """Refuse: sums are no small closed set of words.
 

@@ -66,6 +66,11 @@ class Chain:
         if not 1 <= self.steps < self.names:
             raise ValueError(f"Chain.steps is {self.steps} with {self.names} names. Choose a number from 1 to {self.names - 1}.")
 
+    @property
+    def sentence(self) -> str:
+        """The task in one sentence."""
+        return f"A parcel goes round a circle of {self.names} people: who holds it after {self.steps} hand-overs?"
+
     def capacity(self, split: Split) -> int:
         """Number of different problems of a split."""
         return len(window(math.factorial(self.names), split))

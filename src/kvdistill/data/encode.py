@@ -7,8 +7,14 @@ from typing import Literal
 from transformers import PreTrainedTokenizerBase
 
 from kvdistill.data.collate import collate
+from kvdistill.data.segments import continuations_of, segments_of
 from kvdistill.data.template import Frame, Template, default_template, name_of, template_from
 from kvdistill.text import Batch, Encoded, Example, Segment
+
+CHARACTERS_PER_TOKEN = 64
+"""More than any tokenizer's tokens have on average: a text with more characters a token is too long without being tokenized."""
+LARGEST = 2**16
+"""Tokens for which an example may have characters where there is no ``max_length``; tokenizing takes some 160 bytes a character."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +35,12 @@ def num_tokens(sample: Encoded) -> int:
 def encode(
     example: Example, tokenizer: PreTrainedTokenizerBase, template: Template | None = None, *, drop_last_step: bool = False
 ) -> Encoded:
-    """One example as token ids, whatever its length; see ``encode_all``."""
-    return encode_all([example], tokenizer, template, drop_last_step=drop_last_step).samples[0]
+    """One example as token ids, see ``encode_all``.
+
+    Raises:
+        ValueError: as ``encode_all`` does, or if the example has more characters than any model reads.
+    """
+    return encode_all([example], tokenizer, template, drop_last_step=drop_last_step, on_long="error").samples[0]
 
 
 def encode_questions(
@@ -47,7 +57,8 @@ def encode_questions(
         ValueError: as ``encode_all`` and ``collate`` do.
     """
     examples = [Example(question=question, steps=(), answer="", sample_id=str(place)) for place, question in enumerate(questions)]
-    encoded = encode_all(examples, tokenizer, template_from(template) if isinstance(template, Mapping) else template)
+    template = template_from(template) if isinstance(template, Mapping) else template
+    encoded = encode_all(examples, tokenizer, template, on_long="error")
     return collate(encoded.samples, _pad_id(tokenizer), padding_side="left")
 
 
@@ -65,7 +76,12 @@ def encode_all(
     Segments are ``question`` (as the template lays it out), ``cot`` (one step a line), ``prompt`` and ``answer`` (after a space, closed
     by the end token). They are tokenised apart, so that the distillation token is the same id with and without a chain of thought.
     Tokens that stand for no text (beginning and end of sequence) have empty spans. Where the two readers' cues differ, the question
-    stops before them and each cue closes it; where they agree, they are part of the question.
+    stops before them and each cue closes it; where they agree, they are part of the question. A tokenizer that puts a space before
+    every text of its own (Llama 2, Mistral) would write the space before an answer twice; whatever follows the question and begins
+    with a space gets the tokens that it has behind another text.
+
+    An example with more than ``CHARACTERS_PER_TOKEN`` characters for each of ``max_length`` tokens (``LARGEST`` where there is no
+    ``max_length``) is too long too, and is never tokenized: that would take gigabytes for a single damaged row.
 
     Args:
         examples: what to encode.
@@ -84,17 +100,21 @@ def encode_all(
     _pad_id(tokenizer)
     template = template or default_template(tokenizer)
     frame = template.frame(tokenizer)
-    (prompt,) = _segments([template.prompt], tokenizer)
+    (prompt,) = continuations_of([template.prompt], tokenizer)
     if not prompt.ids:
         raise ValueError(f"{name_of(tokenizer)} makes no token of the answer prompt {template.prompt!r}. Choose a prompt with words in it.")
+    examples, oversized = _without_oversized(examples, max_length)
+    if oversized and on_long == "error":
+        raise _too_long(*oversized[0])
     steps = [example.steps[:-1] if drop_last_step else example.steps for example in examples]
     openings = [_opening(example, frame) for example in examples]
     columns = zip(
         examples,
         steps,
-        *(_segments([opening[i] for opening in openings], tokenizer) for i in range(3)),
-        _segments(["".join(f"{step}\n" for step in some) for some in steps], tokenizer),
-        _segments([f" {example.answer}" if example.answer else "" for example in examples], tokenizer),
+        segments_of([opening[0] for opening in openings], tokenizer),
+        *(continuations_of([opening[i] for opening in openings], tokenizer) for i in (1, 2)),
+        continuations_of(["".join(f"{step}\n" for step in some) for some in steps], tokenizer),
+        continuations_of([f" {example.answer}" if example.answer else "" for example in examples], tokenizer),
         strict=True,
     )
     samples = [
@@ -111,7 +131,8 @@ def encode_all(
         )
         for example, some, question, cue, student_cue, cot, answer in columns
     ]
-    return _within(samples, max_length, on_long)
+    kept, dropped = _within(samples, max_length, on_long)
+    return EncodedSet(kept, (*oversized, *dropped))
 
 
 def step_ends(cot: Segment, steps: Sequence[str]) -> tuple[int, ...]:
@@ -140,25 +161,34 @@ def _opening(example: Example, frame: Frame) -> tuple[str, str, str]:
     return (f"{question}{cue}", "", "") if cue == student_cue else (question, cue, student_cue)
 
 
-def _segments(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[Segment]:
-    if not texts:
-        return []
-    out = tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    return [
-        Segment(text, tuple(ids), tuple((start, end) for start, end in spans))
-        for text, ids, spans in zip(texts, out["input_ids"], out["offset_mapping"], strict=True)
-    ]
-
-
 def _wrap(segment: Segment, before: tuple[int, ...] = (), after: tuple[int, ...] = ()) -> Segment:
     end = len(segment.text)
     spans = (*((0, 0) for _ in before), *segment.spans, *((end, end) for _ in after))
     return Segment(segment.text, (*before, *segment.ids, *after), spans)
 
 
-def _within(samples: Sequence[Encoded], max_length: int | None, on_long: Literal["drop", "error"]) -> EncodedSet:
+def _without_oversized(examples: Sequence[Example], max_length: int | None) -> tuple[list[Example], list[tuple[str, str]]]:
+    """The examples that may be tokenized, and id and reason of the others."""
+    most = CHARACTERS_PER_TOKEN * (LARGEST if max_length is None else max_length)
+    fitting: list[Example] = []
+    oversized: list[tuple[str, str]] = []
+    for example in examples:
+        texts = (example.question, example.cue, example.student_cue, *example.steps, example.answer)
+        length = sum(map(len, texts))
+        if length <= most:
+            fitting.append(example)
+        else:
+            limit = "any model reads" if max_length is None else f"max_length {max_length} can hold"
+            oversized.append((example.sample_id, f"{length} characters, more than {limit}"))
+    return fitting, oversized
+
+
+def _within(
+    samples: Sequence[Encoded], max_length: int | None, on_long: Literal["drop", "error"]
+) -> tuple[tuple[Encoded, ...], tuple[tuple[str, str], ...]]:
+    """The samples of at most ``max_length`` tokens, and id and reason of the others."""
     if max_length is None:
-        return EncodedSet(tuple(samples), ())
+        return tuple(samples), ()
     dropped = tuple(
         (
             sample.sample_id,
@@ -169,8 +199,12 @@ def _within(samples: Sequence[Encoded], max_length: int | None, on_long: Literal
         if num_tokens(sample) > max_length
     )
     if dropped and on_long == "error":
-        raise ValueError(f"Sample {dropped[0][0]} has {dropped[0][1]}. Raise max_length, remove the sample, or set on_long='drop'.")
-    return EncodedSet(tuple(sample for sample in samples if num_tokens(sample) <= max_length), dropped)
+        raise _too_long(*dropped[0])
+    return tuple(sample for sample in samples if num_tokens(sample) <= max_length), dropped
+
+
+def _too_long(sample_id: str, reason: str) -> ValueError:
+    return ValueError(f"Sample {sample_id} has {reason}. Raise max_length, remove the sample, or set on_long='drop'.")
 
 
 def _pad_id(tokenizer: PreTrainedTokenizerBase) -> int:

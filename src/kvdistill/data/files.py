@@ -1,11 +1,17 @@
 """Files to rows: JSON lines, one JSON list, or lines of text."""
 
 import glob
+import io
+import os
+import re
+import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
 from kvdistill.data.rows import BadRow, DataError, Origin, Row, RowError, parse_json
+from kvdistill.messages import explain_os_error
 
 Form = Literal["json", "list", "text"]
 """JSON objects, one a line; one JSON list of objects; lines of text, each a row ``{"text": line}``."""
@@ -16,6 +22,8 @@ TEXT_HINT = "If its lines are text, name the format (--data.train.format text)."
 
 _BOM = b"\xef\xbb\xbf"
 _HEAD = 1 << 20
+_JOINED = re.compile(rb"\}\s*\r\s*\{")
+"""Two objects on a line, with a carriage return between them."""
 _FOREIGN = {
     b"\xff\xfe": "UTF-16 text",
     b"\xfe\xff": "UTF-16 text",
@@ -32,10 +40,13 @@ def paths_of(path: Path | str) -> list[Path]:
         DataError: if there is none, or the path is a folder.
     """
     single = Path(path)
-    if single.is_dir():
+    mode = _mode_of(single)
+    if stat.S_ISDIR(mode):
         raise DataError(f"{path}: this is a folder. Name a file in it, or several as {single / '*.jsonl'}.")
-    if single.is_file():
+    if stat.S_ISREG(mode) or stat.S_ISFIFO(mode) or (mode and single.samefile(os.devnull)):
         return [single]
+    if mode:
+        raise DataError(f"{path}: this is a device or socket, not a file. Copy the data to a file, and name that.")
     here = f"(relative ones start at {Path.cwd()})"
     if not glob.has_magic(str(path)):
         raise DataError(f"{path}: there is no such file. Check the path {here}.")
@@ -49,23 +60,14 @@ def form_of(path: Path, as_text: bool | None = None) -> Form:
     """How the rows of a file are written, by its first line that is not blank.
 
     Args:
-        path: an existing file.
+        path: an existing file, no pipe (which can be read only once).
         as_text: True where lines are text, False where they are JSON; None where the line decides: text holds both ``||`` and ``####``.
 
     Raises:
         DataError: if the file is empty, or not text.
     """
-    with path.open("rb") as file:
-        lines = iter(lambda: file.readline(_HEAD).removeprefix(_BOM), b"")
-        head = next((line.strip() for line in lines if line.strip()), b"")
-    if not head:
-        raise DataError(f"{path}: the file is empty. Write one JSON object a line.")
-    foreign = next((what for magic, what in _FOREIGN.items() if head.startswith(magic)), None)
-    if foreign is not None:
-        raise DataError(f"{path}: this is {foreign}, not UTF-8 text. Unpack or save it as JSON lines in UTF-8.")
-    if as_text or (as_text is None and head[:1] not in b"{[" and all(mark in head for mark in MARKS)):
-        return "text"
-    return "list" if head.startswith(b"[") else "json"
+    with _opened(path) as file:
+        return _form_in(file, path, as_text)
 
 
 def read_rows(path: Path, as_text: bool | None = None) -> Iterator[Row | BadRow]:
@@ -74,25 +76,72 @@ def read_rows(path: Path, as_text: bool | None = None) -> Iterator[Row | BadRow]
     Raises:
         DataError: as ``form_of``, or if the file begins like a JSON list and is none, or an empty one.
     """
-    form = form_of(path, as_text)
-    if form == "list":
-        yield from _items(path)
-        return
-    for row, _, _ in read_lines(path, form):
-        yield row
+    with _opened(path) as file:
+        form = _form_in(file, path, as_text)
+        file.seek(0)
+        if form == "list":
+            yield from _items(file, path)
+        else:
+            yield from (row for row, _, _ in _lines(file, path, form))
 
 
 def read_lines(path: Path, form: Form, offset: int = 0, number: int = 0) -> Iterator[tuple[Row | BadRow, int, int]]:
     """Every row from byte ``offset`` on, which ``number`` lines precede, with the offset and the number after it."""
-    origin = Origin(str(path), "line", path.stem)
-    with path.open("rb") as file:
+    with _opened(path) as file:
         file.seek(offset)
-        # Only "\n" ends a line of a binary file: text mode would also cut at "\r" and count in characters.
-        for line in file:
-            content = line.removeprefix(_BOM)  # in every line: joined files have it in the middle
-            offset, number = offset + len(line), number + 1
-            if content.strip():
-                yield _row(content, origin, number, form), offset, number
+        yield from _lines(file, path, form, offset, number)
+
+
+def _mode_of(path: Path) -> int:
+    """What kind of file it is, 0 where there is none.
+
+    Raises:
+        DataError: if the system refuses the name.
+    """
+    try:
+        return path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
+    except OSError as error:
+        raise DataError(explain_os_error(error)) from error
+    except ValueError as error:
+        raise DataError(f"{str(path)!r}: this is no name of a file ({error}). Check the path.") from error
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[io.BufferedIOBase]:
+    """The file; a pipe, which can be read only once, as a copy in memory."""
+    try:
+        with path.open("rb") as file:
+            yield io.BytesIO(file.read()) if path.is_fifo() else file
+    except OSError as error:
+        error.filename = error.filename or str(path)  # reading does not name the file, opening does
+        raise DataError(explain_os_error(error)) from error
+
+
+def _form_in(file: io.BufferedIOBase, path: Path, as_text: bool | None) -> Form:
+    lines = iter(lambda: file.readline(_HEAD).removeprefix(_BOM), b"")
+    head = next((line.strip() for line in lines if line.strip()), b"")
+    if not head:
+        raise DataError(f"{path}: the file is empty. Write one JSON object a line.")
+    foreign = next((what for magic, what in _FOREIGN.items() if head.startswith(magic)), None)
+    if foreign is not None:
+        raise DataError(f"{path}: this is {foreign}, not UTF-8 text. Unpack or save it as JSON lines in UTF-8.")
+    if _JOINED.search(head) or (b"\r" in head and head.count(MARKS[0]) > 1):
+        raise DataError(f"{path}: its lines end with carriage returns alone. Convert it: tr '\\r' '\\n' < FILE > NEW_FILE.")
+    if as_text or (as_text is None and head[:1] not in b"{[" and all(mark in head for mark in MARKS)):
+        return "text"
+    return "list" if head.startswith(b"[") else "json"
+
+
+def _lines(file: io.BufferedIOBase, path: Path, form: Form, offset: int = 0, number: int = 0) -> Iterator[tuple[Row | BadRow, int, int]]:
+    origin = Origin(str(path), "line", path.stem)
+    # Only "\n" ends a line of a binary file: text mode would also cut at "\r" and count in characters.
+    for line in file:
+        content = line.removeprefix(_BOM)  # in every line: joined files have it in the middle
+        offset, number = offset + len(line), number + 1
+        if content.strip():
+            yield _row(content, origin, number, form), offset, number
 
 
 def _row(line: bytes, origin: Origin, number: int, form: Form) -> Row | BadRow:
@@ -115,9 +164,9 @@ def _decoded(line: bytes) -> str:
         raise RowError(f"byte {error.start + 1} is not UTF-8. Save the file as UTF-8, or repair the character.") from error
 
 
-def _items(path: Path) -> Iterator[Row | BadRow]:
+def _items(file: io.BufferedIOBase, path: Path) -> Iterator[Row | BadRow]:
     try:
-        values = parse_json(_decoded(path.read_bytes().removeprefix(_BOM)))
+        values = parse_json(_decoded(file.read().removeprefix(_BOM)))
     except RowError as error:
         raise DataError(f"{path}: the file begins like a JSON list, but {error} {TEXT_HINT}") from error
     if not isinstance(values, list) or not values:

@@ -5,7 +5,9 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from kvdistill import jsonfile
 from kvdistill.data.numbers import number_text
+from kvdistill.messages import quoted, shortened
 from kvdistill.text import Example
 
 AnswerKind = Literal["auto", "number", "words"]
@@ -70,7 +72,7 @@ class Row:
         value = self.fields.get(key)
         if not isinstance(value, str) or not value.strip():
             found = "it is empty" if isinstance(value, str) else f"it is {kind_of(value)}"
-            why = found if key in self.fields else f"the row has {', '.join(self.fields) or 'nothing'}"
+            why = found if key in self.fields else f"the row has {shortened(', '.join(self.fields)) or 'nothing'}"
             raise RowError(f"the row has no text under {key!r} ({why}). Add it, remove the row, or choose another format.")
         return readable(value, key)
 
@@ -109,7 +111,7 @@ class Origin:
         if isinstance(value, dict):
             return Row(value, self._where(number), number, f"{self.stem}:{number}", line)
         if isinstance(value, RepeatedKey):
-            reason = f"the key {value.key!r} stands twice in the row. Keep one of them, or remove the row."
+            reason = f"the key {quoted(value.key)} stands twice in the row. Keep one of them, or remove the row."
         else:
             reason = f"the row is {kind_of(value)}, not an object. Write it as {{'question': ..., 'answer': ...}}, or remove it."
         return self.bad(number, reason, json.dumps(value, ensure_ascii=False, default=vars) if line is None else line)
@@ -137,12 +139,12 @@ def parse_json(text: str) -> object:
         RowError: if the text is not JSON; the message names line (where there are several) and column.
     """
     try:
-        return json.loads(text, object_pairs_hook=_object)
+        return jsonfile.parse_json(text, _object)
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}" if "\n" in text else f"column {error.colno}"
         raise RowError(f"the text is not JSON ({error.msg.removesuffix(' at')} at {place}). Repair or remove it.") from error
-    except (ValueError, RecursionError) as error:
-        raise RowError(f"the JSON is beyond all bounds ({error}). Repair or remove it.") from error
+    except ValueError as error:
+        raise RowError(f"the JSON cannot be read ({error}). Repair or remove it.") from error
 
 
 def readable(value: str, key: str) -> str:

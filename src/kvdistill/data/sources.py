@@ -14,6 +14,7 @@ from kvdistill.data.questions import Questions
 from kvdistill.data.rows import BadRow, DataError, Loaded, Row, RowError
 from kvdistill.data.steps_json import StepsJson
 from kvdistill.data.text_lines import TextLines
+from kvdistill.messages import quoted, shortened
 from kvdistill.text import Example
 
 Source = Gsm8k | StepsJson | Questions | TextLines
@@ -145,8 +146,9 @@ def _recognised(rows: Sequence[Row | BadRow], name: str) -> Source:
     if counts:
         return counts.most_common(1)[0][0]
     forms = "; ".join(", ".join(sorted(fields)) for fields, _ in _BY_FIELDS)
+    found = shortened(", ".join(decoded[0].fields)) or "(none)"
     raise DataError(
-        f"{decoded[0].where}: the fields {', '.join(decoded[0].fields) or '(none)'} fit no known form. Rename them to one of: {forms}; "
+        f"{decoded[0].where}: the fields {found} fit no known form. Rename them to one of: {forms}; "
         "or read the file with kvdistill.data.Questions(question=..., answer=...)."
     )
 
@@ -163,5 +165,6 @@ def _unusable(rows: Sequence[object], name: str) -> DataError:
 def _number(answer: str) -> str:
     number = leading_number(answer)
     if number is None:
-        raise RowError(f"the answer {answer!r} has no number. Write the number, remove the row, or choose a format with answers in words.")
+        what = "is not a single number" if any(letter.isdigit() for letter in answer) else "has no number"
+        raise RowError(f"the answer {quoted(answer)} {what}. Write the number, remove the row, or choose a format with answers in words.")
     return number

@@ -33,6 +33,8 @@ class LineFiles:
             DataError: if a file is missing, empty or no text, or is one JSON list.
         """
         paths = tuple(paths_of(path))
+        if pipe := next((each for each in paths if each.is_fifo()), None):
+            raise DataError(f"{pipe}: this is a pipe, and a stream is read more than once. Write it to a file, or leave streaming out.")
         forms: tuple[Form, ...] = tuple(form_of(each, as_text) for each in paths)
         if "list" in forms:
             raise DataError(

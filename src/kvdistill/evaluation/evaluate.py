@@ -1,6 +1,7 @@
 """Accuracy and cost of a model on a data set, for each way to reason: (model, data set, mode) triples."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from kvdistill.data.collate import collate
-from kvdistill.evaluation.answers import extract, same
+from kvdistill.evaluation.answers import canonical, extract, same
 from kvdistill.latent.generate import Reasoning, generate_ids
 from kvdistill.latent.modes import Past
 from kvdistill.latent.reasoner import LatentReasoner
@@ -75,6 +76,7 @@ class Evaluator:
             tokens_mean=tokens,
             ms_batch1=ms_one if self.timed else None,
             ms_batch32=self._side_by_side(model, samples, reasoning) if self.timed else None,
+            chance=chance_of(samples),
         )
         return record, said
 
@@ -103,6 +105,12 @@ def is_right(said: str, sample: Encoded, reasoning: Reasoning) -> bool:
 def count_right(said: Sequence[str], samples: Sequence[Encoded], reasoning: Reasoning) -> int:
     """Number of questions answered right."""
     return sum(is_right(text, sample, reasoning) for text, sample in zip(said, samples, strict=True))
+
+
+def chance_of(samples: Sequence[Encoded]) -> float:
+    """Share of questions that are answered right by giving all of them the most frequent answer."""
+    wanted = Counter(canonical(sample.example.answer) or sample.example.answer for sample in samples)
+    return max(wanted.values()) / len(samples)
 
 
 def left_padded(model: LatentReasoner, samples: Sequence[Encoded]) -> Batch:

@@ -4,8 +4,13 @@ from typing import Any
 
 from transformers import AutoConfig, PreTrainedConfig
 
+from kvdistill.latent.layout import SPECIAL_TOKENS
+
 DELIMITERS = ("student", "both")
 FEEDBACKS = ("mlp", "none")
+OPTIONAL = {"special": dict, "template": dict, "lora": dict, "base": str, "base_fingerprint": str}
+"""Settings that may be None, with the type that they have otherwise."""
+TYPES: dict[str, type] = {"slots": int, "passes": int, "feedback": str, "delimiters": str, "taught": bool} | OPTIONAL
 
 
 class LatentConfig(PreTrainedConfig):
@@ -40,6 +45,8 @@ class LatentConfig(PreTrainedConfig):
         **kwargs: Any,
     ) -> None:
         if isinstance(backbone, dict):
+            if not isinstance(backbone.get("model_type"), str):
+                raise ValueError("The backbone of a latent student has no model_type: give one of transformers', such as 'llama'.")
             backbone = AutoConfig.for_model(**backbone)
         self.backbone = backbone
         self.slots, self.passes, self.feedback, self.delimiters = slots, passes, feedback, delimiters
@@ -49,6 +56,7 @@ class LatentConfig(PreTrainedConfig):
         self.taught: bool = kwargs.pop("taught", False)
         self.base: str | None = kwargs.pop("base", None)
         self.base_fingerprint: str | None = kwargs.pop("base_fingerprint", None)
+        self._check_types()
         check_slots(slots, passes)
         for name, value, known in (("feedback", feedback, FEEDBACKS), ("delimiters", delimiters, DELIMITERS)):
             if value not in known:
@@ -56,6 +64,16 @@ class LatentConfig(PreTrainedConfig):
         super().__init__(**kwargs)
         if backbone is not None:
             self.tie_word_embeddings = bool(getattr(backbone, "tie_word_embeddings", False))
+
+    def _check_types(self) -> None:
+        """A config.json that was edited may hold anything."""
+        for name, kind in TYPES.items():
+            value = getattr(self, name)
+            if type(value) is not kind and not (value is None and name in OPTIONAL):
+                raise ValueError(f"latent.{name} is {value!r}; it has to be of type {kind.__name__}.")
+        special = self.special
+        if special is not None and (special.keys() != SPECIAL_TOKENS.keys() or not all(type(number) is int for number in special.values())):
+            raise ValueError(f"The special tokens of a latent student are {special!r}; give the ids of {', '.join(SPECIAL_TOKENS)}.")
 
 
 def check_slots(slots: int, passes: int) -> None:

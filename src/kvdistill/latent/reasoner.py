@@ -7,7 +7,6 @@ from typing import Any, Literal, cast, overload
 import torch
 from jaxtyping import Float, Int
 from peft import LoraConfig, inject_adapter_in_model
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -19,13 +18,12 @@ from kvdistill.capture.position_limit import register_position_check
 from kvdistill.kv import Geometry, ModelOutput, TwoModes
 from kvdistill.latent.config import LatentConfig
 from kvdistill.latent.feedback import Feedback
-from kvdistill.latent.layout import Special
+from kvdistill.latent.layout import SPECIAL_TOKENS, Special
+from kvdistill.latent.load import check_files, load_adapter, read_config, read_tokenizer
 from kvdistill.latent.modes import read, two_modes
 from kvdistill.latent.rows import grow, require_rows
-from kvdistill.latent.weights import AGAIN, SAFE, fingerprint, read_backbone, require_fit, same_weights, whole, why_not
+from kvdistill.latent.weights import SAFE, fingerprint, require_finite, require_fit, share, whole
 from kvdistill.text import Batch
-
-SPECIAL_TOKENS = {"bot": "<bot>", "eot": "<eot>", "latent": "<latent>"}
 
 
 class LatentReasoner(PreTrainedModel):
@@ -52,7 +50,7 @@ class LatentReasoner(PreTrainedModel):
         self.projector = None
         if config.backbone is None or config.special is None:
             raise ValueError("A latent student needs a backbone and its special tokens: build one with LatentReasoner.build(...).")
-        self.backbone: PreTrainedModel = AutoModelForCausalLM.from_config(config.backbone) if backbone is None else backbone
+        self.backbone: PreTrainedModel = _new_backbone(config) if backbone is None else backbone
         if config.lora is not None:
             _add_lora(self.backbone, config.lora)
         self.backbone.generation_config = GenerationConfig()  # a hub's penalties and sampling would change answers without a word
@@ -100,17 +98,20 @@ class LatentReasoner(PreTrainedModel):
             ValueError: if the folder holds no latent student, a damaged one, or weights of another backbone, or its base has changed.
         """
         folder = Path(pretrained_model_name_or_path)
-        with whole(folder):
-            config = _config(folder)
+        check_files(folder)
+        with whole(folder, placed=kwargs.get("device_map") is not None):
+            config = read_config(folder)
+            tokenizer = read_tokenizer(folder, config)
             if config.base is not None:
-                model = _load_adapter(folder, config, kwargs)
+                model = load_adapter(cls, folder, config, tokenizer, kwargs)
             else:
                 config.backbone._attn_implementation = kwargs.pop("attn_implementation", None)  # pyright: ignore
                 settings: dict[str, Any] = {"config": config, "output_loading_info": True, "ignore_mismatched_sizes": True, **SAFE}
-                loaded = super().from_pretrained(folder, *args, **settings, **kwargs)
+                loaded = super().from_pretrained(folder, *args, **{**kwargs, **settings})
                 model, info = cast(tuple["LatentReasoner", dict[str, Any]], loaded)
                 require_fit(folder, info["missing_keys"], info["unexpected_keys"], (name for name, *_ in info["mismatched_keys"]))
-            model.tokenizer = _tokenizer(folder, config)
+            require_finite(folder, model.state_dict())
+            model.tokenizer = tokenizer
         return model
 
     def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:
@@ -121,6 +122,7 @@ class LatentReasoner(PreTrainedModel):
             kwargs["state_dict"] = self.trained_state(kwargs["state_dict"])
             kwargs["save_original_format"] = False  # names as they are here: these weights are read back by this class alone
         super().save_pretrained(save_directory, *args, **kwargs)
+        share(Path(save_directory))
         if self.tokenizer is not None:
             self.tokenizer.save_pretrained(save_directory)
 
@@ -193,47 +195,8 @@ class LatentReasoner(PreTrainedModel):
         """Nothing: the backbone starts its own weights, the feedback starts as torch does."""
 
 
-def _config(folder: Path) -> LatentConfig:
-    if not (folder / "config.json").is_file():
-        raise ValueError(
-            f"{folder} holds no config.json: give a folder that kvdistill train wrote, such as outputs/run/checkpoint-ep1; if it is a "
-            f"checkpoint, {AGAIN}."
-        )
-    config = LatentConfig.from_pretrained(folder)
-    if config.backbone is None or config.special is None:
-        raise ValueError(f"{folder} is not a latent student: its config.json does not name slots and special tokens.")
-    return config
-
-
-def _load_adapter(folder: Path, config: LatentConfig, kwargs: dict[str, Any]) -> LatentReasoner:
-    """A student whose frozen weights are read from its base model."""
-    name = str(config.base)
-    try:
-        base = read_backbone(name, **{"dtype": config.dtype, **kwargs})
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"The checkpoint {folder} takes its frozen weights from its `base`, {name}, which could not be loaded: {why_not(name, error)}. "
-            f"Put the base model back there, or write where it is now as `base` into {folder / 'config.json'}."
-        ) from error
-    wanted, found = config.backbone, fingerprint(base)
-    if base.config.model_type != wanted.model_type or base.config.hidden_size != wanted.hidden_size:  # pyright: ignore
-        raise ValueError(
-            f"{folder} was trained on a {wanted.model_type} of width {wanted.hidden_size}, but {name} now holds a "  # pyright: ignore
-            f"{base.config.model_type} of width {base.config.hidden_size}. Restore the base model or edit `base` in config.json."
-        )
-    grow(base, wanted.vocab_size)  # pyright: ignore
-    model = LatentReasoner(config, base)
-    state = load_file(folder / "model.safetensors")
-    own = {name: parameter.shape for name, parameter in model.named_parameters() if parameter.requires_grad}
-    misshapen = (name for name, value in state.items() if name in own and value.shape != own[name])
-    require_fit(folder, own.keys() - state.keys(), state.keys() - own.keys(), misshapen)
-    if config.base_fingerprint is not None and not same_weights(config.base_fingerprint, found):
-        raise ValueError(
-            f"{folder} was trained on other weights than {name} holds now. Restore the base model, or write where it is now as `base` into "
-            f"{folder / 'config.json'}."
-        )
-    model.load_state_dict(state, strict=False)
-    return model
+def _new_backbone(config: LatentConfig) -> PreTrainedModel:
+    return AutoModelForCausalLM.from_config(config.backbone, trust_remote_code=False)
 
 
 def add_latent_tokens(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -256,21 +219,6 @@ def _add_lora(backbone: PreTrainedModel, settings: dict[str, Any]) -> None:
     inject_adapter_in_model(LoraConfig(**settings), backbone)
     names = {name for name, _ in backbone.named_parameters(remove_duplicate=False)}
     backbone._tied_weights_keys = backbone.all_tied_weights_keys = _through_adapter(backbone.all_tied_weights_keys, names)
-
-
-def _tokenizer(folder: Path, config: LatentConfig) -> PreTrainedTokenizerBase | None:
-    from transformers import AutoTokenizer
-
-    if not (folder / "tokenizer_config.json").is_file():
-        return None
-    strange = ValueError(f"The tokenizer in {folder} is not the student's (its tokenizer.json is another, or gone): {AGAIN}.")
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, config=config.backbone)
-    except (OSError, ValueError) as error:
-        raise strange from error
-    if tokenizer.convert_tokens_to_ids(list(SPECIAL_TOKENS.values())) != [config.special[name] for name in SPECIAL_TOKENS]:  # pyright: ignore
-        raise strange
-    return tokenizer
 
 
 def _weight(layer: nn.Module) -> Tensor:

@@ -1,7 +1,7 @@
 """Weights as they come from disk: each in its place, none made up, and whose they are."""
 
-import json
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
@@ -9,11 +9,15 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import nn
+from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-SAFE = {"use_safetensors": True}
-"""Weights are never unpickled."""
+from kvdistill.jsonfile import read_json
+
+SAFE = {"use_safetensors": True, "trust_remote_code": False}
+"""Weights are never unpickled, and code beside them is not run."""
+FILES = (".json", ".safetensors", ".jinja", ".model", ".txt", ".pt", ".pth", ".bin")
+"""Suffixes of what has to be a file."""
 SAMPLED = 1024
 """About as many values of each tensor go into a fingerprint, so that it takes no longer for a large model."""
 AGAIN = "delete the checkpoint to go on from the one before it, or copy it here again"
@@ -29,8 +33,9 @@ def read_backbone(name: str, **options: Any) -> PreTrainedModel:
         OSError: if there is no model, as transformers says it.
     """
     strict: dict[str, Any] = {"output_loading_info": True, "ignore_mismatched_sizes": True, **SAFE}
+    require_regular_files(Path(name))
     try:
-        model, info = AutoModelForCausalLM.from_pretrained(name, **strict, **options)  # pyright: ignore[reportGeneralTypeIssues]
+        model, info = AutoModelForCausalLM.from_pretrained(name, **{**strict, **options})  # pyright: ignore[reportGeneralTypeIssues]
     except SafetensorError as error:
         raise ValueError(f"a file of its weights is damaged ({error}): fetch it again") from error
     unexpected = (key for key in info["unexpected_keys"] if not key.endswith(".masked_bias"))
@@ -39,6 +44,8 @@ def read_backbone(name: str, **options: Any) -> PreTrainedModel:
             f"its weights do not fit the {type(model).__name__} that its config.json describes ({problems}): fetch it again, or "
             "choose another model"
         )
+    if found := nonfinite(model.state_dict()):
+        raise ValueError(f"its weights hold numbers that are not finite (in {found}): fetch it again, or choose another model")
     return model
 
 
@@ -55,6 +62,51 @@ def require_fit(folder: Path, missing: Iterable[str], unexpected: Iterable[str],
         )
 
 
+def require_finite(folder: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse a checkpoint with weights that are not finite: every answer would be nonsense.
+
+    Raises:
+        ValueError: naming the first of them.
+    """
+    if found := nonfinite(tensors):
+        raise ValueError(f"The weights in {folder} hold numbers that are not finite (in {found}): {AGAIN}.")
+
+
+@torch.no_grad()
+def nonfinite(tensors: Mapping[str, Tensor]) -> str:
+    """The first names of tensors that hold a NaN or an infinity; empty where there are none."""
+    bad: list[str] = []
+    for name, value in tensors.items():
+        if value.is_floating_point() and value.dtype.itemsize > 1 and value.numel() and not value.is_meta:
+            ends = torch.stack(value.aminmax())  # both are NaN where any number is
+            if not torch.isfinite(ends).all():
+                bad.append(name)
+    return ", ".join(bad[:3])
+
+
+def require_regular_files(folder: Path) -> None:
+    """Refuse a folder with a pipe or a device in it, which may be read for ever, or a folder in place of a file.
+
+    Raises:
+        ValueError: naming it.
+    """
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        kind = "a folder" if path.is_dir() and path.suffix in FILES else "a pipe or a device"
+        if path.exists() and not path.is_file() and (path.suffix in FILES or not path.is_dir()):
+            raise ValueError(f"{path} is {kind}, not a file: {AGAIN}.")
+
+
+def share(folder: Path) -> None:
+    """Give the safetensors files of a folder the mode of any new file; safetensors lets only their owner read them."""
+    probe = folder / f".mode.{os.getpid()}"
+    probe.touch()
+    mode = probe.stat().st_mode & 0o777
+    probe.unlink()
+    for file in folder.glob("*.safetensors"):
+        if file.stat().st_mode & 0o777 != mode:
+            file.chmod(mode)
+
+
 def misfits(missing: Iterable[str], unexpected: Iterable[str], mismatched: Iterable[str]) -> str:
     """The first names of each kind in words; empty where there are none."""
     found = (("missing", sorted(missing)), ("unexpected", sorted(unexpected)), ("of another shape", sorted(mismatched)))
@@ -62,28 +114,35 @@ def misfits(missing: Iterable[str], unexpected: Iterable[str], mismatched: Itera
 
 
 @contextmanager
-def whole(folder: Path) -> Iterator[None]:
-    """Where a checkpoint cannot be read, say which of its files is damaged or gone.
+def whole(folder: Path, placed: bool = False) -> Iterator[None]:
+    """Where a checkpoint cannot be read, say which of its files is damaged or gone; ``placed`` where a device may be the cause.
 
     Raises:
-        ValueError: naming the file; any other error stays as it is.
+        ValueError: naming the file, or the folder where it is not known which file it is; an OSError or ValueError stays as it is.
     """
     try:
         yield
+    except torch.OutOfMemoryError:
+        raise
     except Exception as error:
         if (file := damaged_file(folder)) is not None:
-            raise ValueError(f"{file} is damaged ({_first_line(error.__cause__ or error)}): {AGAIN}.") from error
+            raise ValueError(f"{file} is damaged ({first_line(error.__cause__ or error)}): {AGAIN}.") from error
         if isinstance(error, OSError) and not any(folder.glob("model*.safetensors")):
             raise ValueError(f"{folder} has no file named model.safetensors: {AGAIN}.") from error
-        raise
+        if placed or isinstance(error, OSError | ValueError):
+            raise
+        raise ValueError(
+            f"{folder} could not be loaded ({type(error).__name__}: {first_line(error)}): its config.json does not describe its weights; "
+            f"{AGAIN}."
+        ) from error
 
 
 def damaged_file(folder: Path) -> Path | None:
     """The first JSON or safetensors file of a folder that cannot be read to its end; the folder may itself be such a file."""
     for file in [folder] if folder.is_file() else sorted((*folder.glob("*.json"), *folder.glob("*.safetensors"))):
         try:
-            if file.suffix == ".json":
-                json.loads(file.read_text(encoding="utf-8"))
+            if file.suffix == ".json" or not file.is_file():
+                read_json(file)
             else:
                 with safe_open(file, framework="pt"):
                     pass
@@ -94,9 +153,11 @@ def damaged_file(folder: Path) -> Path | None:
 
 def why_not(name: str, error: Exception) -> str:
     """Why a model could not be read, as a clause."""
-    reason = _first_line(error).removesuffix(".")
+    reason = first_line(error).removesuffix(".")
+    if "trust_remote_code" in str(error):
+        return "it brings code of its own, which is never run for a checkpoint"
     if (file := damaged_file(Path(name))) is not None:
-        return f"{file} is damaged ({_first_line(error.__cause__ or error)}): fetch it again"
+        return f"{file} is damaged ({first_line(error.__cause__ or error)}): fetch it again"
     if Path(name).is_absolute() and not Path(name).exists():
         return "there is no such folder"
     return f"it is neither here nor can it be had from the hub ({reason})" if isinstance(error, OSError) else reason
@@ -121,5 +182,6 @@ def same_weights(one: str, other: str) -> bool:
     return one == other or one.partition(":")[0] != other.partition(":")[0]
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """What an error says first, or its class where it says nothing."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,10 +1,13 @@
 """The verdicts of an experiment report, with every number that they rest on."""
 
+from functools import partial
 from pathlib import Path
 
+from kvdistill.reporting.blocks import Block, Table, Words, percent
 from kvdistill.reporting.claims import Comparison, JudgedClaim
+from kvdistill.reporting.drawing import draw
 from kvdistill.reporting.experiments import seeds_in_words
-from kvdistill.reporting.page import Block, Picture, Section, Table, Words, percent
+from kvdistill.reporting.page import Section
 from kvdistill.reporting.study_figures import forest
 from kvdistill.reporting.study_record import StudyRecord
 
@@ -39,10 +42,8 @@ def claims(study: StudyRecord, delta: float, figures: Path) -> list[Section]:
     )
     blocks: list[Block] = [Words(units), Table(("comparison", "supported", "not supported"), _RULES, words=True), Words(_HOW)]
     if any(comparison.mean is not None for claim in study.claims for comparison in claim.comparisons):
-        path = figures.with_name(f"{figures.name}claims.png")
-        forest(study.claims, path)
-        caption = "Every comparison in units of its δ: its 95 % interval, and the bound (black tick) that it has to clear."
-        blocks.append(Picture(path, caption))
+        caption = "Every comparison in units of its δ: its 95 % interval, and the bound (upright tick) that it has to clear."
+        blocks.append(draw(partial(forest, study.claims), figures.with_name(f"{figures.name}claims.svg"), caption))
     return [*sections, Section("How verdicts are made", blocks)]
 
 
@@ -97,7 +98,8 @@ def _sided(c: Comparison, above: str, below: str, between: str) -> str:
     """The sentence that the interval of a difference chooses, with its numbers."""
     if c.mean is None or c.low is None or c.high is None:
         return f"Nothing can be said yet: they have {len(c.seeds)} of the 2 common seeds that it takes at least."
-    numbers = f"{c.first} − {c.second} is {100 * c.mean:+.1f} points [{100 * c.low:+.1f}, {100 * c.high:+.1f}] over {len(c.seeds)} seeds"
+    interval = f"[{100 * c.low:+.1f},\N{NO-BREAK SPACE}{100 * c.high:+.1f}]"
+    numbers = f"{c.first} − {c.second} is {100 * c.mean:+.1f} points {interval} over {len(c.seeds)} seeds"
     if not c.has_interval:
         return f"Nothing can be said about chance yet: {numbers}, without any spread."
     return f"{above if c.low > 0 else below if c.high < 0 else between}: {numbers}."

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from kvdistill.jsonfile import write_atomic
 from kvdistill.reporting import claim_sections, study_sections
+from kvdistill.reporting.blocks import Words
 from kvdistill.reporting.experiments import discover
-from kvdistill.reporting.page import Page, Section, Words
+from kvdistill.reporting.page import Page, Section
 from kvdistill.reporting.study_record import ExperimentReport, StudyRecord, summarise
 
 NAME = "EXPERIMENT_REPORT"

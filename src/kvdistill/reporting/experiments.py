@@ -44,6 +44,8 @@ class Run:
     """On the test set, in the way of reasoning that was trained."""
     passes: float | None
     """Sequential forward passes a question."""
+    chance: float | None
+    """Share of the most frequent answer of the test set, where the evaluation recorded it."""
     curve: Curve | None
     """Validation accuracy while training."""
     last: dict[str, float]
@@ -207,6 +209,7 @@ def _read(folder: Path, where: str) -> Run:
         progress=_progress(record.config, series),
         accuracy=None if evaluation is None else evaluation.accuracy,
         passes=None if evaluation is None else evaluation.sequential_passes_mean,
+        chance=None if evaluation is None else evaluation.chance,
         curve=_curve(experiment, series, folder / "metrics.jsonl"),
         last=_last(record.config, series),
     )

@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
+from kvdistill.example_record import ExampleRecord
 from kvdistill.record import Curve, DemoSummary, EvaluationRecord, ProbesRecord
-from kvdistill.reporting import results, sections
+from kvdistill.reporting import results, sections, training_sections
+from kvdistill.reporting.blocks import Missing, percent
+from kvdistill.reporting.example_section import example_section
 from kvdistill.reporting.experiment_report import write_experiment_report
 from kvdistill.reporting.experiments import discover
-from kvdistill.reporting.page import Missing, Page, Section, percent
+from kvdistill.reporting.page import Page, Section
 
 
 def report(folder: Path) -> Path:
@@ -32,7 +35,7 @@ def write_demo_report(folder: Path) -> Path:
     """Write ``report.html`` and ``report.md`` of a demo into its folder; returns the HTML file.
 
     Reads ``summary.json``, ``evaluation_{cot,cot_terse,direct,latent_e1,latent_kv,...}.json``, ``curve_*.json``,
-    ``metrics*.jsonl``, ``probes.json`` and ``run.json``, as far as they are there. Figures go to ``figures/``.
+    ``metrics*.jsonl``, ``example.json``, ``probes.json`` and ``run.json``, as far as they are there. Figures go to ``figures/``.
 
     Raises:
         FileNotFoundError: if there is no such folder.
@@ -41,40 +44,52 @@ def write_demo_report(folder: Path) -> Path:
     _require(folder, "kvdistill demo")
     summary = DemoSummary.find(folder / "summary.json")
     records = {path.stem.removeprefix("evaluation_"): EvaluationRecord.read(path) for path in sorted(folder.glob("evaluation_*.json"))}
-    curves = [Curve.read(path) for path in sorted(folder.glob("curve_*.json"))]
+    curves = {path.stem.removeprefix("curve_"): Curve.read(path) for path in sorted(folder.glob("curve_*.json"))}
+    chance = results.chance_in(records.values())
     parts = [
+        *example_section(ExampleRecord.find(folder / "example.json")),
         results.demo_section(folder, summary, records),
-        sections.bars(summary),
-        sections.training(folder, summary, curves),
-        sections.losses(folder, "kvdistill demo"),
+        sections.probes(folder, ProbesRecord.find(folder / "probes.json"), summary, chance),
+        training_sections.training(folder, summary, curves, chance),
+        training_sections.losses(folder, "kvdistill demo"),
         sections.methods(summary),
-        sections.probes(ProbesRecord.find(folder / "probes.json"), summary),
+        sections.bars(summary),
         sections.made(folder, "kvdistill demo", summary),
     ]
-    title, lead = sections.headline(summary)
+    title, lead = sections.headline(summary, records)
     return Page(title=title, lead=lead, sections=parts).write(folder)
 
 
 def write_report(folder: Path) -> Path:
     """Write ``report.html`` and ``report.md`` of a training run into its folder; returns the HTML file.
 
-    Reads ``run.json``, ``metrics*.jsonl``, ``evaluation*.json`` and ``curve_*.json``, as far as they are there.
+    Reads ``run.json``, ``metrics*.jsonl``, ``evaluation*.json``, ``example.json``, ``probes.json`` and ``curve_*.json``, as far
+    as they are there.
 
     Raises:
         FileNotFoundError: if there is no such folder.
         ValueError: if a file is there and broken; the message names it.
     """
     _require(folder, "kvdistill train")
-    rows = results.evaluated({path.stem: EvaluationRecord.read(path) for path in sorted(folder.glob("evaluation*.json"))})
-    curves = [Curve.read(path) for path in sorted(folder.glob("curve_*.json"))]
-    table = results.table_of_answers(folder, rows) if rows else [Missing("evaluation.json", "kvdistill evaluate")]
-    parts = [Section("Answers", table), sections.losses(folder, "kvdistill train")]
+    records = {path.stem: EvaluationRecord.read(path) for path in sorted(folder.glob("evaluation*.json"))}
+    rows = results.evaluated(records)
+    chance = results.chance_in(records.values())
+    curves = {path.stem.removeprefix("curve_"): Curve.read(path) for path in sorted(folder.glob("curve_*.json"))}
+    curves = curves or training_sections.run_curve(folder)
+    table = results.table_of_answers(folder, rows, chance) if rows else [Missing("evaluation.json", "kvdistill evaluate")]
+    parts = [*example_section(ExampleRecord.find(folder / "example.json")), Section("Answers", table)]
+    if (probes := ProbesRecord.find(folder / "probes.json")) is not None:
+        parts.append(sections.probes(folder, probes, None, chance))
     if curves:
-        parts.append(sections.training(folder, None, curves))
-    parts.append(sections.made(folder, "kvdistill train", None))
+        parts.append(training_sections.training(folder, None, curves, None))
+    parts += [training_sections.losses(folder, "kvdistill train"), sections.made(folder, "kvdistill train", None)]
     best = max((row.measured for row in rows), key=lambda measured: measured.accuracy, default=None)
-    lead = "Not evaluated yet." if best is None else f"Best accuracy: {percent(best.accuracy)}, {best.label}."
+    lead = "Not evaluated yet." if best is None else f"Best accuracy: {percent(best.accuracy)}, {best.label}{_guessing(chance)}."
     return Page(title=f"Training run {folder.resolve().name}", lead=lead, sections=parts).write(folder)
+
+
+def _guessing(chance: float | None) -> str:
+    return "" if chance is None else f"; always giving the most frequent answer would be right in {percent(chance)}"
 
 
 def _require(folder: Path, command: str) -> None:

@@ -1,31 +1,60 @@
-"""The sections of a report beside its table of answers. What is missing is said, with the command that makes it."""
+"""The sections of a report beside its answers and its training. What is missing is named, with the command that makes it."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 
-from kvdistill.record import Curve, DemoSummary, Metrics, ProbesRecord, RunRecord
-from kvdistill.reporting.figures import accuracy_curves, loss_curves
-from kvdistill.reporting.page import Block, Code, Missing, Picture, Section, Table, Words, number, percent
-from kvdistill.reporting.stats import area, roughness, steps_to
+from kvdistill.record import Bar, DemoSummary, EvaluationRecord, ProbesRecord, RunRecord
+from kvdistill.reporting.blocks import Block, Code, Folded, Missing, Table, Words, number, percent
+from kvdistill.reporting.drawing import draw
+from kvdistill.reporting.figures import Measured, accuracy_bars
+from kvdistill.reporting.page import Section
+from kvdistill.reporting.palette import method
+from kvdistill.reporting.results import chance_in
 
-_NOT_LOSSES = {"epoch", "grad_norm", "learning_rate", "total_flos"}
 
-
-def headline(summary: DemoSummary | None) -> tuple[str, str]:
+def headline(summary: DemoSummary | None, records: Mapping[str, EvaluationRecord]) -> tuple[str, str]:
     """Title and first paragraph."""
     if summary is None:
         return "Latent reasoning demo", "The demo has not finished: it has written no summary yet."
     title = f"Latent reasoning demo: {percent(summary.latent_kv)} right in {number(summary.passes_latent)} passes"
-    lead = (
-        f"Thinking in a few latent slots, trained with the KV term ({summary.kv_method}), the student answers "
-        f"{percent(summary.latent_kv)} of the questions right in {number(summary.passes_latent)} sequential forward passes each. "
-        f"Without the KV term (E1) it is {percent(summary.latent_e1)}. Writing its chain of thought out it is {percent(summary.cot)} "
-        f"in {number(summary.passes_cot)} passes, and answering directly {percent(summary.direct)}. "
-        f"The demo took {number(summary.minutes)} minutes."
-    )
-    return title, lead
+    terse = records.get("cot_terse")
+    ms_terse = None if terse is None else terse.ms_batch1
+    told = [
+        f"Thinking in latent slots that were trained with the KV term ({method(summary.kv_method).label}), the student answers "
+        f"{percent(summary.latent_kv)} of the questions right in {_cost(summary.passes_latent, summary.ms_latent)}.",
+        f"Writing its chain of thought out, it answers {percent(summary.cot)} in {_cost(summary.passes_cot, summary.ms_cot)} where the "
+        "chain is verbose" + ("." if summary.cot_terse is None else f", {_terse(summary, ms_terse)}"),
+        f"Slots trained without the KV term (E1) answer {percent(summary.latent_e1)}, and answering directly gives "
+        f"{percent(summary.direct)}{_chance(chance_in(records.values()))}.",
+        f"The demo took {summary.minutes:.1f} minutes.",
+    ]
+    return title, " ".join(told)
+
+
+def _cost(passes: float, ms: float | None) -> str:
+    time = "" if ms is None else f" and {number(ms, digits=2)} ms"
+    return f"{number(passes)} sequential forward passes{time} a question"
+
+
+def _terse(summary: DemoSummary, ms_terse: float | None) -> str:
+    """The terse chain beside the slots, whichever of them is ahead."""
+    assert summary.cot_terse is not None
+    if summary.passes_cot_terse is None:
+        return f"and {percent(summary.cot_terse)} where it is terse."
+    told = f"and {percent(summary.cot_terse)} in {_cost(summary.passes_cot_terse, ms_terse)} where it is terse"
+    ahead = [name for name, is_ahead in (("more often right", summary.cot_terse > summary.latent_kv),) if is_ahead]
+    if summary.ms_latent is not None and ms_terse is not None and ms_terse < summary.ms_latent:
+        ahead.append("faster")
+    fewer = "fewer" if summary.passes_latent < summary.passes_cot_terse else "no fewer"
+    behind = f", but the terse chain is {' and '.join(ahead)} here" if ahead else ""
+    return f"{told}: the slots take {fewer} passes than the terse chain{behind}."
+
+
+def _chance(chance: float | None) -> str:
+    return "" if chance is None else f"; chance (always the most frequent answer) is {percent(chance)}"
 
 
 def bars(summary: DemoSummary | None) -> Section:
@@ -33,54 +62,24 @@ def bars(summary: DemoSummary | None) -> Section:
     title = "What it had to reach"
     if summary is None or summary.bars is None:
         return Section(title, [Missing("bars in summary.json", "kvdistill demo")])
-    goals = [f"at {'most' if bar.at_most else 'least'} {number(bar.bar)}" for bar in summary.bars.values()]
-    verdicts = ["reached" if bar.reached else "not reached" for bar in summary.bars.values()]
-    values = [number(bar.value, "never") for bar in summary.bars.values()]
-    rows = [list(row) for row in zip(summary.bars, values, goals, verdicts, strict=True)]
-    return Section(
-        title, [Words(f"{verdicts.count('reached')} of {len(rows)} bars reached."), Table(("bar", "value", "bar at", "verdict"), rows)]
-    )
+    rows = [
+        [
+            name,
+            _value(name, bar),
+            f"at {'most' if bar.at_most else 'least'} {number(bar.bar)}",
+            "reached" if bar.reached else "not reached",
+        ]
+        for name, bar in summary.bars.items()
+    ]
+    reached = sum(bar.reached for bar in summary.bars.values())
+    told = Words(f"{reached} of {len(rows)} bars reached.")
+    return Section(title, [told, Table(("what", "value", "bar", "verdict"), rows)])
 
 
-def training(folder: Path, summary: DemoSummary | None, curves: Sequence[Curve]) -> Section:
-    """Validation curves to their end, with the step at which each reached the threshold."""
-    blocks: list[Block] = []
-    threshold = None if summary is None else summary.threshold
-    if summary is not None:
-        steps = (("without the KV term", summary.steps_to_90_e1), (f"with it ({summary.kv_method})", summary.steps_to_90_kv))
-        told = "; ".join(f"{name}: {'never in this run' if step is None else f'step {step}'}" for name, step in steps)
-        blocks.append(Words(f"Validation accuracy first reached {percent(summary.threshold)}: {told}."))
-    if not curves:
-        return Section("Training", [*blocks, Missing("curve_*.json", "kvdistill demo")])
-    path = folder / "figures" / "curves.png"
-    accuracy_curves(curves, path, cot=None if summary is None else summary.cot, threshold=threshold)
-    blocks.append(Picture(path, "Validation accuracy while training, each curve to its end."))
-    goals = [steps_to(0.9, curve) if threshold is None else steps_to(1.0, curve, of=threshold) for curve in curves]
-    ends = [[curve.method, str(curve.steps[-1]), percent(curve.accuracy[-1])] for curve in curves]
-    means = [[percent(area(curve)), _points(roughness(curve))] for curve in curves]
-    rows = [[*end, number(goal, "never"), *mean] for end, goal, mean in zip(ends, goals, means, strict=True)]
-    goal = "step to 90 % of its last" if threshold is None else f"step to {percent(threshold)}"
-    blocks.append(
-        Words(
-            "Mean over training is the area under the curve, divided by its length; lost in falls is the sum of all drops between "
-            "neighbouring evaluations."
-        )
-    )
-    blocks.append(Table(("method", "last step", "last accuracy", goal, "mean over training", "lost in falls"), rows))
-    return Section("Training", blocks)
-
-
-def losses(folder: Path, command: str) -> Section:
-    """One panel a term, from every ``metrics*.jsonl``."""
-    terms: dict[str, dict[str, dict[int, float]]] = {}
-    for path in sorted(folder.glob("metrics*.jsonl")):
-        for name, values in Metrics(path).series().items():
-            if name not in _NOT_LOSSES and not name.startswith(("eval_", "train_")):
-                terms.setdefault(name, {})[path.stem.removeprefix("metrics").strip("_") or "run"] = values
-    if not terms:
-        return Section("Losses", [Missing("metrics.jsonl", command)])
-    loss_curves(terms, folder / "figures" / "losses.png")
-    return Section("Losses", [Picture(folder / "figures" / "losses.png", "Every logged term over training steps, each on its own scale.")])
+def _value(name: str, bar: Bar) -> str:
+    if bar.text is not None or bar.value is None:
+        return bar.text or "never"
+    return f"{bar.value:.1f}" if name == "minutes" else number(bar.value)
 
 
 def methods(summary: DemoSummary | None) -> Section:
@@ -89,25 +88,37 @@ def methods(summary: DemoSummary | None) -> Section:
     if summary is None:
         return Section(title, [Missing("latent_by_method in summary.json", "kvdistill demo")])
     ranked = sorted(summary.latent_by_method.items(), key=lambda item: -item[1])
-    rows = [[name, percent(accuracy), "won on validation" if name == summary.kv_method else ""] for name, accuracy in ranked]
-    return Section(title, [Words(f"{summary.kv_method} won on validation."), Table(("compressor", "accuracy", ""), rows)])
+    rows = [[method(name).label, percent(accuracy), "chosen" if name == summary.kv_method else ""] for name, accuracy in ranked]
+    told = f"{method(summary.kv_method).label} was best on the validation set, which chose it; accuracy is on the test set."
+    return Section(title, [Words(told), Table(("target of the latent slots", "accuracy", ""), rows)])
 
 
-def probes(probes: ProbesRecord | None, summary: DemoSummary | None) -> Section:
+def probes(folder: Path, probes: ProbesRecord | None, summary: DemoSummary | None, chance: float | None) -> Section:
     """What happens to the answers when the latents are changed, and what each slot decodes to."""
-    title = "Are the latents used?"
+    title = "Are the latent slots used?"
     if probes is None:
         return Section(title, [Missing("probes.json", "kvdistill demo")])
-    whole = [] if summary is None else [["as trained", percent(summary.latent_kv)]]
-    cut = [[f"cut to {slots} slot{'s' * (slots > 1)}", percent(accuracy)] for slots, accuracy in sorted(probes.fewer.items(), reverse=True)]
-    changed = [["zeroed", percent(probes.zeroed)], ["of another question", percent(probes.swapped)]]
-    slots = zip_longest(probes.top_words, probes.step_match)
-    decoded = [
-        [str(slot), ", ".join(words or ["–"]), "–" if match is None else percent(match)]
-        for slot, (words, match) in enumerate(slots, start=1)
+    whole = [] if summary is None else [Measured(label="as trained", accuracy=summary.latent_kv, key=summary.kv_method)]
+    changed = [("set to zero", probes.zeroed), ("of another question", probes.swapped)]
+    changed += [(_kept(slots), share) for slots, share in sorted(probes.fewer.items(), reverse=True)]
+    rows = [*whole, *(Measured(label=label, accuracy=share) for label, share in changed)]
+    caption = "Accuracy with the slots as they are, and with slots that were changed before the answer."
+    figure = draw(partial(accuracy_bars, rows, chance), folder / "figures" / "probes.svg", caption)
+    pairs = list(zip_longest(probes.top_words, probes.step_match))
+    decoded = [[f"slot {slot}", "–" if match is None else percent(match)] for slot, (_, match) in enumerate(pairs, start=1)]
+    words = [[f"slot {slot}", ", ".join(words or ["–"])] for slot, (words, _) in enumerate(pairs, start=1)]
+    accuracies = Table(("latent slots", "accuracy"), [[row.label, percent(row.accuracy)] for row in rows])
+    blocks: list[Block] = [
+        figure,
+        Table(("latent slot", "decodes to the result of its step"), decoded),
+        Folded("The accuracies as numbers", accuracies),
+        Folded("The words that each slot decodes to most often, over all questions", Table(("latent slot", "words"), words, words=True)),
     ]
-    header = ("slot", "top words", "decodes to the result of its step")
-    return Section(title, [Table(("latents", "accuracy"), [*whole, *changed, *cut]), Table(header, decoded, words=True)])
+    return Section(title, blocks)
+
+
+def _kept(slots: int) -> str:
+    return {0: "no slot", 1: "only the first slot"}.get(slots, f"only the first {slots} slots")
 
 
 def made(folder: Path, command: str, summary: DemoSummary | None) -> Section:
@@ -122,13 +133,9 @@ def made(folder: Path, command: str, summary: DemoSummary | None) -> Section:
         "commit": run.commit or "not from a repository",
         "hardware": run.hardware,
         "started": run.started,
-        "minutes": "not finished" if run.seconds is None else number(run.seconds / 60),
+        "minutes": "not finished" if run.seconds is None else f"{run.seconds / 60:.1f}",
     } | run.versions
     table = Table(("", ""), [list(fact) for fact in facts.items()], words=True)
-    typed = [] if run.command is None else [Code(run.command)]
-    return Section(title, [*typed, table, Code(json.dumps(run.config, indent=2, ensure_ascii=False))])
-
-
-def _points(share: float) -> str:
-    """A difference of shares in points, to a tenth."""
-    return f"{100 * share:.1f}\N{NO-BREAK SPACE}points"
+    typed: list[Block] = [] if run.command is None else [Code(run.command)]
+    config = Folded("Every option of the configuration", Code(json.dumps(run.config, indent=2, ensure_ascii=False)))
+    return Section(title, [*typed, table, config])

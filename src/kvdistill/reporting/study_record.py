@@ -95,6 +95,8 @@ class StudyRecord:
     notes: list[str]
     """What does not count and why, a sentence each."""
     runs: list[RunLine]
+    chance: float | None = None
+    """Share of the most frequent answer of the test set, averaged over runs; None where no run recorded it."""
 
     def row(self, experiment: str) -> Row:
         """The row of one of ``EXPERIMENTS``; it is there even if nothing ran."""
@@ -124,6 +126,7 @@ def summarise(study: Study, delta: float) -> StudyRecord:
     names = [*EXPERIMENTS, *sorted({run.experiment for run in study.runs} - EXPERIMENTS.keys())]
     measured = {name: _measured([run for run in counting if run.experiment == name]) for name in names}
     claimed = [run for run in counting if run.experiment in CLAIMED]
+    chances = [run.chance for run in counting if run.chance is not None]
     return StudyRecord(
         name=study.name,
         rows=[_row(name, study.runs, measured) for name in names],
@@ -133,6 +136,7 @@ def summarise(study: Study, delta: float) -> StudyRecord:
         warnings=_nothing_to_distil(measured, delta) + differences(counting) + _states_of_code(counting),
         notes=study.notes,
         runs=[_line(run) for run in study.runs],
+        chance=float(np.mean(chances)) if chances else None,
     )
 
 

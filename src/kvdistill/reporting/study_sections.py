@@ -1,11 +1,14 @@
 """The sections of an experiment report, made from the record of a study and nothing else."""
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
+from kvdistill.reporting.blocks import Block, Code, Table, Words, number, percent
 from kvdistill.reporting.comparability import CLAIMED
+from kvdistill.reporting.drawing import draw
 from kvdistill.reporting.experiments import seeds_in_words
-from kvdistill.reporting.page import Block, Code, Picture, Section, Table, Words, number, percent
+from kvdistill.reporting.page import Section
 from kvdistill.reporting.study_figures import mean_curves, seed_dots
 from kvdistill.reporting.study_record import SPREAD_SEEDS, Estimate, Row, StudyRecord
 
@@ -35,8 +38,11 @@ def accuracy(study: StudyRecord, figures: Path) -> Section:
         for row in shown
     ]
     header = ("experiment", "seeds", "accuracy", "95 % interval", "minus E1", "95 % interval", "passes", "steps to 90 %")
-    dots = figures.with_name(f"{figures.name}accuracy.png")
-    seed_dots({row.experiment: row.measures["accuracy"] for row in shown}, dots)
+    if study.chance is not None:
+        cells.append(["chance", "–", percent(study.chance), *["–"] * (len(header) - 3)])
+    estimates = {row.experiment: row.measures["accuracy"] for row in shown}
+    caption = "Test accuracy: a dot a seed, above them the mean and its 95 % interval."
+    dots = draw(partial(seed_dots, estimates, study.chance), figures.with_name(f"{figures.name}accuracy.svg"), caption)
     return Section(
         "Accuracy",
         [
@@ -46,9 +52,9 @@ def accuracy(study: StudyRecord, figures: Path) -> Section:
                 "Accuracy on the test set, averaged over questions inside a seed; the interval (Student's t) is the luck of the seed. "
                 "Minus E1: points of accuracy over the seeds that both have. Passes: sequential forward passes a question. Steps to 90 %: "
                 "first step at which validation accuracy reached 90 % of the run's own last one; a run that ends low gets there soon, and "
-                "one that ends at 0 counts with all its steps."
+                "one that ends at 0 counts with all its steps. Chance: always the most frequent answer of the test set."
             ),
-            Picture(dots, "Test accuracy: a dot a seed, above them the mean and its 95 % interval."),
+            dots,
         ],
     )
 
@@ -79,9 +85,8 @@ def steadiness(study: StudyRecord, figures: Path) -> Section:
     blocks: list[Block] = [Table(header, rows)] if rows else []
     blocks.append(Words(f"{words} ({tested})."))
     if curves:
-        path = figures.with_name(f"{figures.name}curves.png")
-        mean_curves(curves, path, {name: place for place, name in enumerate(CLAIMED)})
-        blocks.append(Picture(path, "Validation accuracy while training: mean over seeds, band from the lowest to the highest seed."))
+        caption = "Validation accuracy while training: mean over seeds, band from the lowest to the highest seed."
+        blocks.append(draw(partial(mean_curves, curves), figures.with_name(f"{figures.name}curves.svg"), caption))
     return Section("Training curves", blocks)
 
 

@@ -9,7 +9,7 @@ from kvdistill.data import Template, default_template
 from kvdistill.data.template import template_from
 from kvdistill.latent.config import LatentConfig
 from kvdistill.latent.reasoner import LatentReasoner, add_latent_tokens
-from kvdistill.students.load import load_backbone, load_tokenizer, options_of, placed, require_one_device
+from kvdistill.students.load import is_student, load_backbone, load_tokenizer, options_of, placed, require_one_device
 
 
 def build_student(config: RunConfig) -> LatentReasoner:
@@ -34,12 +34,6 @@ def resumed_student(config: RunConfig, checkpoint: Path) -> LatentReasoner:
 def template_of(model: LatentReasoner) -> Template:
     """The template that the student was taught with."""
     return template_from(model.config.template or {})
-
-
-def is_student(name: str | None) -> bool:
-    """Whether a saved latent student stands there."""
-    path = Path(name or "") / "config.json"
-    return path.is_file() and '"kvdistill_latent"' in path.read_text(encoding="utf-8")
 
 
 def _asked(config: RunConfig, model: LatentReasoner) -> LatentReasoner:

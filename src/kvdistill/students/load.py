@@ -10,8 +10,9 @@ import torch
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from kvdistill.config import ModelSection, RunConfig, SyntheticData, TeacherSection
+from kvdistill.contents import require_unchanged
 from kvdistill.data import word_tokenizer
-from kvdistill.latent.weights import read_backbone, why_not
+from kvdistill.latent.weights import read_backbone, require_regular_files, why_not
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -24,7 +25,7 @@ def load_backbone(section: ModelSection, tokenizer: PreTrainedTokenizerBase) -> 
     """
     options = options_of(section)
     if section.name is None:
-        return AutoModelForCausalLM.from_config(_described(section.config or {}, tokenizer), **options)
+        return AutoModelForCausalLM.from_config(_described(section.config or {}, tokenizer), trust_remote_code=False, **options)
     with placed(section) as place:
         model = pretrained("model", section, options | place)
     require_one_device(section, model)
@@ -70,6 +71,12 @@ def require_one_device(section: ModelSection, model: Any) -> None:
         )
 
 
+def is_student(name: str | None) -> bool:
+    """Whether a saved latent student stands there."""
+    path = Path(name or "") / "config.json"
+    return path.is_file() and b'"kvdistill_latent"' in path.read_bytes()
+
+
 def options_of(section: ModelSection | TeacherSection) -> dict[str, Any]:
     """How transformers is to load a model."""
     return {"dtype": DTYPES[section.dtype]} | ({} if section.attention is None else {"attn_implementation": section.attention})
@@ -106,6 +113,11 @@ def load_tokenizer(config: RunConfig) -> PreTrainedTokenizerBase:
         prompt = config.data.template.prompt.split() if config.data.template is not None else []
         return word_tokenizer([*train.task.words(), *prompt])
     tokenizer = open_tokenizer("model.name" if section.tokenizer is None else "model.tokenizer", name, section.trust_remote_code)
+    if type(tokenizer).__module__.startswith("transformers_modules"):
+        raise ValueError(
+            f"{name} brings a tokenizer of its own code ({type(tokenizer).__name__}), which a checkpoint of the student would be read back "
+            "without: choose another tokenizer (--model.tokenizer)."
+        )
     _name_tokens(tokenizer, section.special_tokens)
     if tokenizer.eos_token_id is None or tokenizer.pad_token_id is None:
         lacking = "end-of-sequence" if tokenizer.eos_token_id is None else "padding"
@@ -125,6 +137,9 @@ def open_tokenizer(option: str, name: str, trust_remote_code: bool) -> PreTraine
     if (Path(name) / "config.json").is_file() and not any(any(Path(name).glob(file)) for file in ("tokenizer*", "vocab*", "*.model")):
         own = "" if option == "teacher.name" else "name one with --model.tokenizer (folder, hub name or tokenizer.json), or "
         raise ValueError(f"{option}: {name} holds no tokenizer (no tokenizer.json or tokenizer_config.json): {own}copy its files there.")
+    require_regular_files(Path(name))
+    if is_student(name):
+        require_unchanged(Path(name))
     try:
         if not name.endswith(".json"):
             return AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)

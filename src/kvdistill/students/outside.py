@@ -4,8 +4,7 @@ from kvdistill.align.projector import Projector
 from kvdistill.config import RunConfig
 from kvdistill.latent.reasoner import SPECIAL_TOKENS, LatentReasoner
 from kvdistill.pipeline import OutsideTeacher
-from kvdistill.students.build import is_student
-from kvdistill.students.load import open_tokenizer, options_of, pretrained
+from kvdistill.students.load import is_student, open_tokenizer, options_of, pretrained
 from kvdistill.teacher.frozen import FrozenTeacher, require_same_tokenizer, require_vocabulary
 
 

@@ -113,8 +113,8 @@ def reached(measured: Mapping[str, Any], stop_at: float | None) -> bool:
 
 
 def numbers(logs: Mapping[str, Any]) -> dict[str, float]:
-    """What of a log line is kept."""
-    return {name: value for name, value in logs.items() if isinstance(value, int | float) and name not in ("step", *TIMES)}
+    """What of a log line is kept, by name: in that order a checkpoint gives it back."""
+    return {name: value for name, value in sorted(logs.items()) if isinstance(value, int | float) and name not in ("step", *TIMES)}
 
 
 def line(step: int, max_steps: int, row: Mapping[str, float]) -> str:

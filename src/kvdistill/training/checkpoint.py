@@ -1,24 +1,29 @@
 """A run's checkpoints as folders: how they are named, written whole or not at all, found, and thinned out."""
 
 import json
+import operator
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
+import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from transformers import TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
+
+from kvdistill.contents import CONTENTS, Manifest, problem
+from kvdistill.jsonfile import read_json
+from kvdistill.latent.weights import first_line, share
 
 CARRIED = "carried.safetensors"
 """What training carries from step to step beside the student, the optimiser and the random numbers."""
-CONTENTS = "contents.json"
-"""The checkpoint's files with their sizes in bytes: what it takes to be whole."""
-FREE = (CONTENTS, "config.json")
-"""Not among them: ``base`` in the latter may be edited."""
 
 
 @contextmanager
@@ -30,7 +35,7 @@ def whole_or_not(partial: Path, final: Path, mine: bool) -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, SafetensorError, RuntimeError) as error:  # torch.save reports a full disk as a RuntimeError
+    except Exception as error:  # a full disk is a RuntimeError of torch.save, a bare Exception of tokenizers
         if mine:
             shutil.rmtree(partial, ignore_errors=True)
         newest = newest_checkpoint(final.parent)
@@ -45,6 +50,7 @@ def save_carried(folder: Path, tensors: Mapping[str, Tensor], place: Mapping[str
     """Keep tensors by name, and where a stream stands."""
     plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     save_file(plain, folder / CARRIED, metadata={"place": json.dumps(place)})
+    share(folder)
 
 
 def load_carried(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
@@ -55,7 +61,7 @@ def load_carried(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None
     """
     if not (folder / CARRIED).is_file():
         raise ValueError(f"{folder} holds no {CARRIED}, so training cannot go on from it: it serves as model.name of a new run.")
-    with safe_open(folder / CARRIED, framework="pt") as file:
+    with readable(folder, CARRIED), safe_open(folder / CARRIED, framework="pt") as file:
         return {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()["place"])  # noqa: SIM118
 
 
@@ -66,39 +72,102 @@ def checkpoint_name(epoch: float, step: int) -> str:
     return f"checkpoint-ep{int(epoch) + 1}-step{step}"
 
 
-def seal(folder: Path) -> None:
-    """Write down what the folder holds, for ``require_whole``."""
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name not in FREE]
-    sizes = {str(path.relative_to(folder)): path.stat().st_size for path in files}
-    (folder / CONTENTS).write_text(json.dumps(sizes, indent=1), encoding="utf-8")
+@contextmanager
+def readable(folder: Path, *names: str) -> Iterator[None]:
+    """Turn any error while training loads these files of a checkpoint into a sentence that names the file.
+
+    Raises:
+        ValueError: naming the file, or both where it is not known which one it is.
+    """
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        files = " or ".join(str(folder / name) for name in _unreadable(folder, names) or names)
+        reason = "" if isinstance(error, UnpicklingError) else f" ({type(error).__name__}: {first_line(error)})"
+        raise ValueError(
+            f"{files} is damaged, or holds more than plain tensors and numbers, and nothing else is ever loaded{reason}. {_remedy(folder)}"
+        ) from error
+
+
+def _unreadable(folder: Path, names: tuple[str, ...]) -> list[str]:
+    """Which of the files written by ``torch.save`` cannot be read; empty where all can, or there is only one file."""
+    found: list[str] = []
+    for name in names if len(names) > 1 else ():
+        try:
+            torch.load(folder / name, map_location="meta", weights_only=True)
+        except Exception:
+            found.append(name)
+    return found[:1]
+
+
+def read_state(folder: Path) -> TrainerState:
+    """How far training had come when a checkpoint was written.
+
+    Raises:
+        ValueError: naming the file, if a value is missing or of the wrong type.
+    """
+    with readable(folder, TRAINER_STATE_NAME):
+        state = TrainerState(**read_json(folder / TRAINER_STATE_NAME))
+        for name, kinds in (("global_step", (int,)), ("max_steps", (int,)), ("epoch", (int, float))):
+            if type(getattr(state, name)) not in kinds:
+                raise TypeError(f"{name} is {getattr(state, name)!r}")
+        for row in state.log_history:
+            int(row["step"])
+    return state
+
+
+def seal(folder: Path, name: str | None = None) -> None:
+    """Write the manifest of the files that the folder holds, for ``require_whole``; ``name`` is what the folder will be called."""
+    Manifest.of(folder, name or folder.name, _step(folder / TRAINER_STATE_NAME)).write(folder / CONTENTS)
 
 
 def require_whole(folder: Path) -> None:
-    """Refuse to go on from a checkpoint of which a file is missing or cut: the run would not be the one that was begun.
+    """Refuse to resume from a checkpoint of which a file is missing or changed: the run would not be the one that was begun.
 
     Raises:
         ValueError: naming the file.
     """
-    delete = f"Put it back, or delete {folder}: training then goes on from the checkpoint before it, or begins anew."
-    try:
-        sizes = json.loads((folder / CONTENTS).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    remedy = _remedy(folder)
+    manifest = Manifest.load(folder, remedy)
+    manifest.require(folder, remedy, training=True)
+    state = read_state(folder)
+    if manifest.global_step is not None and manifest.global_step != state.global_step:
         raise ValueError(
-            f"{folder / CONTENTS} cannot be read ({error}), so nobody knows whether the checkpoint is whole. {delete}"
-        ) from error
-    for name, size in sizes.items():
-        path = folder / name
-        if not path.is_file():
-            raise ValueError(f"{path} is missing. {delete}")
-        if path.stat().st_size != size:
-            raise ValueError(f"{path} is damaged: it has {path.stat().st_size} bytes, and {size} were written. {delete}")
+            f"{folder / CONTENTS} was written at step {manifest.global_step}, the checkpoint at step {state.global_step}. {remedy}"
+        )
+    if manifest.checkpoint is not None and manifest.checkpoint != folder.name:
+        raise ValueError(f"{folder} is a copy of {manifest.checkpoint}, or was renamed: give it that name again, or delete it.")
+
+
+def require_steps(folder: Path) -> None:
+    """Refuse a run whose newest checkpoint cannot be told, since a trainer_state.json is not the one that was written.
+
+    Raises:
+        ValueError: naming the file.
+    """
+    for checkpoint in checkpoints(folder):
+        remedy = _remedy(checkpoint)
+        if (checkpoint / CONTENTS).exists():
+            entry = Manifest.load(checkpoint, remedy).files.get(TRAINER_STATE_NAME)
+            if entry is not None and (found := problem(checkpoint / TRAINER_STATE_NAME, entry)) is not None:
+                raise ValueError(f"{checkpoint / TRAINER_STATE_NAME} {found}. {remedy}")
+
+
+def _remedy(folder: Path) -> str:
+    return f"Put it back, or delete {folder}: training then resumes from the checkpoint before it, or from the start."
 
 
 def publish(partial: Path, final: Path) -> None:
     """Bring a written folder to its disk, then to its name; an older one of that name goes last."""
-    seal(partial)
-    for path in (*partial.rglob("*"), partial):
-        _to_disk(path)
+    with ThreadPoolExecutor() as pool:
+        written = [pool.submit(_to_disk, path) for path in partial.rglob("*")]
+        seal(partial, final.name)  # hashes are computed while the disk writes
+        for file in written:
+            file.result()
+    _to_disk(partial / CONTENTS)
+    _to_disk(partial)
     older = hide(final)
     partial.rename(final)
     _to_disk(final.parent)
@@ -113,7 +182,7 @@ def checkpoints(folder: Path | str) -> list[Path]:
 
 def _step(state: Path) -> int:
     try:
-        return json.loads(state.read_text(encoding="utf-8"))["global_step"]
+        return operator.index(read_json(state)["global_step"])
     except (ValueError, KeyError, TypeError):
         raise ValueError(f"{state} is damaged. Delete {state.parent} to go on without that checkpoint.") from None
 

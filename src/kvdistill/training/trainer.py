@@ -9,12 +9,12 @@ import torch
 from torch import nn
 from torch.utils.data import Sampler
 from transformers import PrinterCallback, ProgressCallback, Trainer
-from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer import OPTIMIZER_NAME, SCALER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
 
 from kvdistill.kv import LossOutput
 from kvdistill.pipeline import Prepared, Stateful, Step
 from kvdistill.training.callbacks import Progress
-from kvdistill.training.checkpoint import checkpoint_name, keep_newest, load_carried, publish, save_carried, whole_or_not
+from kvdistill.training.checkpoint import CARRIED, checkpoint_name, keep_newest, load_carried, publish, readable, save_carried, whole_or_not
 from kvdistill.training.means import TERMS, Means
 from kvdistill.training.ranks import Ranks
 from kvdistill.training.sampler import EpochLoader
@@ -88,7 +88,12 @@ class LatentTrainer(Trainer):
         """What a checkpoint carries beside the weights. Overridden since Trainer's own loads weights leniently; a run that goes on
         has built its student from the checkpoint, strictly.
         """
-        tensors, place = load_carried(Path(resume_from_checkpoint))
+        folder = Path(resume_from_checkpoint)
+        tensors, place = load_carried(folder)
+        with readable(folder, CARRIED):
+            self._hand_out(tensors, place)
+
+    def _hand_out(self, tensors: dict[str, torch.Tensor], place: dict[str, Any] | None) -> None:
         parts: dict[str, dict[str, Any]] = {"step": {}, "terms": {}, "epoch": {}}
         for name, value in tensors.items():
             owner, _, own = name.partition("/")
@@ -99,6 +104,20 @@ class LatentTrainer(Trainer):
         self.epoch_terms.load_state(parts["epoch"], self.ranks, self.args.device)
         if place is not None and isinstance(self.train_dataset, Stream):
             self._place = self.train_dataset.start = Place(**place)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """As Trainer does. Overridden, as the next two, for an error message that names the file."""
+        with readable(Path(checkpoint or ""), OPTIMIZER_NAME, SCHEDULER_NAME):
+            super()._load_optimizer_and_scheduler(checkpoint)
+
+    def _load_scaler(self, checkpoint: str | None) -> None:
+        with readable(Path(checkpoint or ""), SCALER_NAME):
+            super()._load_scaler(checkpoint)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        name = "rng_state.pth" if self.args.world_size == 1 else f"rng_state_{self.args.process_index}.pth"
+        with readable(Path(checkpoint or ""), name):
+            super()._load_rng_state(checkpoint)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """Write a checkpoint whole or not at all. Overridden since Trainer writes in place, names by step and pickles arguments."""

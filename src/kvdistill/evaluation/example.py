@@ -1,0 +1,75 @@
+"""One question from its words to its slots and answers, as a report shows it."""
+
+from collections.abc import Sequence
+
+import torch
+
+from kvdistill.evaluation.answers import extract, same
+from kvdistill.evaluation.evaluate import Evaluator, decode, evaluating, is_right, left_padded
+from kvdistill.evaluation.probes import result_of
+from kvdistill.example_record import ExampleAnswer, ExampleRecord, SlotReading
+from kvdistill.latent.generate import Reasoning
+from kvdistill.latent.modes import think
+from kvdistill.latent.reasoner import LatentReasoner
+from kvdistill.text import Encoded
+
+RULE = "the first question of the test set whose chain of thought has the most steps"
+
+
+def chosen(samples: Sequence[Encoded]) -> int:
+    """Index of the question that is shown: see ``RULE``. How it is answered plays no part.
+
+    Raises:
+        ValueError: if there is no question.
+    """
+    if not samples:
+        raise ValueError("The test set holds no question to show.")
+    lengths = [len(sample.example.steps) for sample in samples]
+    return lengths.index(max(lengths))
+
+
+def example_of(model: LatentReasoner, sample: Encoded, task: str, data_set: str, words: int = 3) -> ExampleRecord:
+    """The question, its chain of thought, and what each slot decodes to in its ``words`` likeliest words; no answers yet.
+
+    What a slot says is what the language-model head reads off the hidden state that the slot is made of.
+
+    Raises:
+        ValueError: if the model has no tokenizer.
+
+    Source: decoding latents with the language-model head: KaVa, https://arxiv.org/abs/2510.02312, section 4.
+    """
+    slots = _read_slots(model, sample, words)
+    steps = list(sample.example.steps)
+    results = [result_of(step) for step in steps]
+    return ExampleRecord(
+        task=task,
+        rule=RULE,
+        data_set=data_set,
+        sample_id=sample.sample_id,
+        question=sample.example.question,
+        steps=steps,
+        results=results,
+        answer=sample.example.answer,
+        slots=slots,
+        matches=[same(slot.words[0], result) for slot, result in zip(slots, results, strict=False)],
+        answers=[],
+    )
+
+
+def answer_of(model: LatentReasoner, sample: Encoded, reasoning: Reasoning, evaluator: Evaluator, method: str) -> ExampleAnswer:
+    """What the model says to the question in one way of reasoning, under the name of ``method``."""
+    (text,) = evaluator.answers(model, [sample], reasoning)
+    answer = extract(text, sample.prompt.text) or "" if reasoning == "cot" else text
+    return ExampleAnswer(method=method, text=text, answer=answer, right=is_right(text, sample, reasoning))
+
+
+@torch.no_grad()
+def _read_slots(model: LatentReasoner, sample: Encoded, words: int) -> list[SlotReading]:
+    with evaluating(model):
+        states = think(model, left_padded(model, [sample])).states[0]  # n D
+        logits = model.head(states).float()
+        shares, ids = logits.softmax(-1).topk(min(words, logits.shape[-1]))
+    return [
+        SlotReading(words=decode(model, token_ids[:, None], skip_special_tokens=False), probabilities=probabilities.tolist())
+        for token_ids, probabilities in zip(ids, shares, strict=True)
+    ]

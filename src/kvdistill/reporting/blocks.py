@@ -1,0 +1,222 @@
+"""The parts of a report: each is written as HTML, as Markdown and as plain text."""
+
+import re
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from itertools import zip_longest
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from kvdistill.reporting.palette import themed
+
+_FITS = 4
+"""Columns that fit on a phone."""
+_HINT = "More columns to the right: swipe the table."
+
+
+@runtime_checkable
+class Block(Protocol):
+    """A part of a section."""
+
+    def html(self) -> str:
+        """As HTML."""
+        ...
+
+    def markdown(self, folder: Path) -> str:
+        """As Markdown beside figures in ``folder``."""
+        ...
+
+    def plain(self, width: int) -> str:
+        """As lines of at most ``width`` letters."""
+        ...
+
+
+@dataclass(frozen=True)
+class Words:
+    """A paragraph."""
+
+    text: str
+
+    def html(self) -> str:
+        """As HTML."""
+        return f"<p>{escape(self.text)}</p>"
+
+    def markdown(self, folder: Path) -> str:
+        """As Markdown."""
+        return literal(self.text)
+
+    def plain(self, width: int) -> str:
+        """As lines of at most ``width`` letters; words longer than that stay whole."""
+        return filled(self.text, width)
+
+
+@dataclass(frozen=True)
+class Missing:
+    """What is not there, and the command that makes it."""
+
+    what: str
+    command: str
+
+    def html(self) -> str:
+        """As HTML."""
+        return f'<p class="missing">Missing: {escape(self.what)}. <code>{escape(self.command)}</code> writes it.</p>'
+
+    def markdown(self, folder: Path) -> str:
+        """As Markdown."""
+        return f"> Missing: {literal(self.what)}. {inline_code(self.command)} writes it."
+
+    def plain(self, width: int) -> str:
+        """As lines of at most ``width`` letters."""
+        return filled(f"Missing: {self.what}. `{self.command}` writes it.", width)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of cells under a header (left out where all of it is empty); the first column is words, the others numbers unless ``words``."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    words: bool = False
+
+    def html(self) -> str:
+        """As HTML; wide tables scroll on a narrow screen, and a line above them tells so there."""
+        head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in self.header)
+        body = "\n".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in self.rows)
+        kind = "words" if self.words else "numbers"
+        head = f"<thead><tr>{head}</tr></thead>" if any(self.header) else ""
+        hint = f'<p class="hint">{_HINT}</p>\n' if not self.words and len(self.header) > _FITS else ""
+        return f'{hint}<div class="scroll"><table class="{kind}">\n{head}\n<tbody>\n{body}\n</tbody>\n</table></div>'
+
+    def markdown(self, folder: Path) -> str:
+        """As Markdown."""
+        align = ["---" if self.words or i == 0 else "---:" for i in range(len(self.header))]
+        rows = [[literal(cell) for cell in row] for row in (self.header, *self.rows)]
+        return "\n".join("| " + " | ".join(row) + " |" for row in (rows[0], align, *rows[1:]))
+
+    def plain(self, width: int) -> str:
+        """As columns; where they are wider than ``width`` together, the cells of the widest ones are broken into lines."""
+        head = [list(self.header), ["-" * len(cell) for cell in self.header]] if any(self.header) else []
+        rows = [*head, *self.rows]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        while sum(widths) + 2 * (len(widths) - 1) > width and max(widths) > 1:
+            widths[widths.index(max(widths))] -= 1
+        lines = []
+        for row in rows:
+            cells = [textwrap.wrap(cell, room, break_on_hyphens=False) or [""] for cell, room in zip(row, widths, strict=True)]
+            for parts in zip_longest(*cells, fillvalue=""):
+                placed = [
+                    part.ljust(room) if self.words or i == 0 else part.rjust(room)
+                    for i, (part, room) in enumerate(zip(parts, widths, strict=True))
+                ]
+                lines.append("  ".join(placed).rstrip())
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure with its caption: an SVG file for a screen, and one for a phone."""
+
+    path: Path
+    narrow: Path
+    caption: str
+
+    def html(self) -> str:
+        """As HTML, both figures inside, of which the page shows one; their colors follow the page."""
+        caption = escape(self.caption)
+        figures = [_inline(path, kind, caption) for path, kind in ((self.path, "wide"), (self.narrow, "narrow"))]
+        return f"<figure>{figures[0]}{figures[1]}<figcaption>{caption}</figcaption></figure>"
+
+    def markdown(self, folder: Path) -> str:
+        """As Markdown that points at the file, relative to ``folder``."""
+        return f"![{literal(self.caption)}]({self.path.relative_to(folder).as_posix()})\n\n{literal(self.caption)}"
+
+    def plain(self, width: int) -> str:
+        """Where it is."""
+        return filled(f"Figure {self.path.parent.name}/{self.path.name}: {self.caption}", width)
+
+
+@dataclass(frozen=True)
+class Code:
+    """Text as it is, such as a command or a config."""
+
+    text: str
+
+    def html(self) -> str:
+        """As HTML."""
+        return f"<pre>{escape(self.text)}</pre>"
+
+    def markdown(self, folder: Path) -> str:
+        """As Markdown, in a fence that is longer than any in the text."""
+        fence = "`" * max(4, 1 + max(map(len, re.findall("`+", self.text)), default=0))
+        return f"{fence}\n{self.text}\n{fence}"
+
+    def plain(self, width: int) -> str:
+        """As it is, indented."""
+        return textwrap.indent(self.text, "    ")
+
+
+@dataclass(frozen=True)
+class Folded:
+    """A block that a reader opens when it is wanted."""
+
+    title: str
+    block: Block
+
+    def html(self) -> str:
+        """As HTML, closed."""
+        return f"<details><summary>{escape(self.title)}</summary>\n{self.block.html()}\n</details>"
+
+    def markdown(self, folder: Path) -> str:
+        """As Markdown under its title."""
+        return f"{literal(self.title)}:\n\n{self.block.markdown(folder)}"
+
+    def plain(self, width: int) -> str:
+        """As lines under its title."""
+        return f"{filled(self.title, width)}:\n\n{self.block.plain(width)}"
+
+
+def percent(share: float) -> str:
+    """A share in percent, to a tenth."""
+    return f"{100 * share:.1f}\N{NO-BREAK SPACE}%"
+
+
+def number(value: float | int | None, absent: str = "–", digits: int = 3) -> str:
+    """So many digits that matter; without a point where that many stand before it, or where it is a whole number anyway."""
+    if value is None:
+        return absent
+    short = f"{value:.{digits}g}"
+    return f"{value:.0f}" if isinstance(value, int) or abs(float(short)) >= 10 ** (digits - 1) else short
+
+
+def filled(text: str, width: int) -> str:
+    """Text in lines of at most ``width`` letters; longer words stay in one piece."""
+    return textwrap.fill(text, width, break_on_hyphens=False, break_long_words=False)
+
+
+def literal(text: str) -> str:
+    """Text that Markdown shows as it is, in one line."""
+    line = " ".join(text.split())
+    return "".join(f"\\{letter}" if letter in "\\`*_<>[]#&$~|" else letter for letter in line)
+
+
+def inline_code(text: str) -> str:
+    """Text in a fence that is longer than any in it, for the middle of a Markdown line."""
+    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    gap = " " if "`" in text else ""
+    return f"{fence}{gap}{' '.join(text.split())}{gap}{fence}"
+
+
+def _inline(path: Path, kind: str, caption: str) -> str:
+    """The figure of a file as part of a page: without the file's own head, titled, in the page's colors."""
+    svg = path.read_text(encoding="utf-8")
+    svg = re.sub(r"<style.*?</style>|<metadata>.*?</metadata>|<!--.*?-->", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    used = set(re.findall(r'(?:href="|url\()#([\w.-]+)', svg))
+
+    def tag(found: re.Match[str]) -> str:
+        """Only tags are touched: what looks like one in a text of the figure is escaped there."""
+        return themed(re.sub(r' id="([^"]*)"', lambda name: name[0] if name[1] in used else "", found[0]))
+
+    svg = re.sub(r"<[^<>]+>", tag, svg)
+    return svg.replace("<svg", f'<svg class="{kind}" role="img" aria-label="{caption}" stroke-linejoin="round"', 1).strip()

@@ -1,0 +1,126 @@
+"""One question with its words, slots and answers: what the method does, in a picture made of text."""
+
+from dataclasses import dataclass
+from html import escape
+from itertools import zip_longest
+from pathlib import Path
+
+from kvdistill.example_record import ExampleAnswer, ExampleRecord, SlotReading
+from kvdistill.reporting.blocks import Table, Words, filled, literal, percent
+from kvdistill.reporting.page import Section
+from kvdistill.reporting.palette import method
+
+_HEADER = ("", "chain of thought, in words", "latent slot, decoded")
+_BLANK = "(blank)"
+
+
+@dataclass(frozen=True)
+class Example:
+    """The question, each step beside its slot, and the answers."""
+
+    record: ExampleRecord
+
+    def html(self) -> str:
+        """As HTML: text that can be selected, in the same three columns on a screen and on a phone."""
+        record = self.record
+        steps = list(zip(record.steps, record.results, strict=True))
+        head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in _HEADER)
+        rows = [
+            f"<tr><td>{place}</td><td>{_step(step)}</td><td>{_slot(slot, match)}</td></tr>"
+            for place, (step, slot, match) in enumerate(zip_longest(steps, record.slots, record.matches), start=1)
+        ]
+        parts = [
+            '<div class="example">',
+            f"<h3>The task</h3>\n<p>{escape(record.task)}</p>" if record.task else "",
+            f'<h3>The question</h3>\n<p class="asked">{escape(record.question)}</p>',
+            "<h3>The reasoning</h3>",
+            f'<table class="words steps"><thead><tr>{head}</tr></thead>\n<tbody>',
+            *rows,
+            "</tbody></table>",
+            "<h3>The answers</h3>",
+            '<table class="words">\n<tbody>',
+            f"<tr><td>right answer</td><td><mark>{escape(record.answer)}</mark></td></tr>",
+            *(f"<tr><td>{escape(_label(answer.method))}</td><td>{_said(answer)}</td></tr>" for answer in record.answers),
+            "</tbody></table>",
+        ]
+        return "\n".join([*filter(None, parts), "</div>"])
+
+    def markdown(self, folder: Path) -> str:
+        """As Markdown."""
+        table = self._table().markdown(folder)
+        answers = "\n".join(f"* {literal(line)}" for line in self._answers())
+        task = f"{literal(self.record.task)}\n\n" if self.record.task else ""
+        return f"{task}> {literal(self.record.question)}\n\n{table}\n\n{answers}"
+
+    def plain(self, width: int) -> str:
+        """As lines of at most ``width`` letters."""
+        words = [self.record.task, self.record.question]
+        lines = "\n".join(filled(line, width) for line in self._answers())
+        return "\n\n".join([*(filled(text, width) for text in words if text), self._table().plain(width), lines])
+
+    def _table(self) -> Table:
+        pairs = zip_longest(self.record.steps, self.record.slots)
+        rows = [[str(place), step or "", "" if slot is None else _reading(slot)] for place, (step, slot) in enumerate(pairs, start=1)]
+        return Table(_HEADER, rows, words=True)
+
+    def _answers(self) -> list[str]:
+        told = [f"{_label(one.method)}: {_shown(one.answer)} ({'right' if one.right else 'wrong'})" for one in self.record.answers]
+        return [f"right answer: {self.record.answer}", *told]
+
+
+def example_section(record: ExampleRecord | None) -> list[Section]:
+    """The section, or none where the run recorded no example."""
+    if record is None:
+        return []
+    matched = sum(record.matches)
+    told = f"This is {record.rule}; how it is answered played no part in the choice. The result of each step is underlined. "
+    if record.matches:
+        told += f"Of {len(record.matches)} slots beside a step, {matched} decode to its result. "
+    told += "A slot is decoded by the language-model head; the bar and the number are the probability of its likeliest word."
+    return [Section("One question, in words and in latent slots", [Words(told), Example(record)])]
+
+
+def _step(step: tuple[str, str] | None) -> str:
+    """A step of the chain of thought with its result underlined, where the step holds it."""
+    if step is None:
+        return ""
+    words, result = step
+    before, found, after = words.rpartition(result) if result else (words, "", "")
+    marked = f"<mark>{escape(found)}</mark>" if found else ""
+    return f"{escape(before)}{marked}{escape(after)}"
+
+
+def _slot(slot: SlotReading | None, match: bool | None) -> str:
+    """The likeliest word of a slot with its probability, the next ones small."""
+    if slot is None:
+        return ""
+    word = escape(_shown(slot.words[0]))
+    verdict = {True: ' <span class="right">✓</span>', False: ' <span class="wrong">✗</span>', None: ""}[match]
+    share = slot.probabilities[0]
+    rest = ", ".join(f"{_shown(text)} {_small(chance)}" for text, chance in zip(slot.words[1:], slot.probabilities[1:], strict=True))
+    more = f'<span class="more">next: {escape(rest)}</span>' if rest else ""
+    bar = f'<span class="sure"><span style="width: {100 * share:.1f}%"></span></span>'
+    return f"<b>{word}</b> {percent(share)}{verdict}{bar}{more}"
+
+
+def _said(answer: ExampleAnswer) -> str:
+    """The answer with its verdict, and all that was said where that is more."""
+    verdict = '<span class="right">✓ right</span>' if answer.right else '<span class="wrong">✗ wrong</span>'
+    more = f'<br><span class="more">said: {escape(answer.text)}</span>' if _shown(answer.text) != _shown(answer.answer) else ""
+    return f"<b>{escape(_shown(answer.answer))}</b> {verdict}{more}"
+
+
+def _small(share: float) -> str:
+    return percent(share) if share >= 5e-4 else "<\N{NO-BREAK SPACE}0.1\N{NO-BREAK SPACE}%"
+
+
+def _reading(slot: SlotReading) -> str:
+    return ", ".join(f"{_shown(word)} {_small(share)}" for word, share in zip(slot.words, slot.probabilities, strict=True))
+
+
+def _label(name: str) -> str:
+    return method(name).label
+
+
+def _shown(text: str) -> str:
+    return " ".join(text.split()) or _BLANK

@@ -1,0 +1,122 @@
+"""Names, colors and markers of everything that a report shows: the same in every table and every figure, on light and dark pages."""
+
+import re
+from dataclasses import dataclass
+from zlib import crc32
+
+
+@dataclass(frozen=True)
+class Tint:
+    """A color on a light page, which is also what the figures' files hold, and its counterpart on a dark page."""
+
+    light: str
+    dark: str
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a way to answer is called and drawn."""
+
+    label: str
+    tint: Tint
+    marker: str
+
+
+INK = Tint("#1a1a1a", "#e8e6e3")
+PAPER = Tint("#ffffff", "#16181c")
+MUTED = Tint("#595959", "#a9adb3")
+RULE = Tint("#d9d9d9", "#3a3f46")
+SHADE = Tint("#f4f4f4", "#22262c")
+"""Behind code and quotations."""
+GOOD = Tint("#1b7837", "#7bd389")
+BAD = Tint("#b2182b", "#ff8a80")
+NOTE = Tint("#b07800", "#e0b050")
+
+# Told apart by color-blind eyes and dark enough on white. Source: Okabe and Ito 2008, Tol 2021, both slightly darkened.
+_BLUE = Tint("#0072b2", "#5ab4ee")
+_VERMILION = Tint("#d55e00", "#ff9a52")
+_GREEN = Tint("#009e73", "#2fd0a3")
+_PURPLE = Tint("#aa4499", "#e58ad9")
+_OCHER = Tint("#b87a00", "#e8bb3c")
+_INDIGO = Tint("#332288", "#a79bff")
+_FOREST = Tint("#117733", "#86cf70")
+_WINE = Tint("#882255", "#f2789f")
+_SLATE = Tint("#607080", "#9fb2c4")
+
+METHODS = {
+    "latent": Method("latent slots", _BLUE, "o"),
+    "cot": Method("explicit CoT, verbose", _GREEN, "^"),
+    "cot_terse": Method("explicit CoT, terse", _FOREST, "v"),
+    "direct": Method("direct answer", _OCHER, "X"),
+    "kv": Method("latent, KV term", _VERMILION, "s"),
+    "e1": Method("latent, no KV term (E1)", _BLUE, "o"),
+    "step_end": Method("latent, step-end", _VERMILION, "s"),
+    "right_crop": Method("latent, right-crop", _PURPLE, "D"),
+    "rkv": Method("latent, R-KV", _INDIGO, "P"),
+    "full": Method("latent, full KV", _WINE, "p"),
+    "shuffled": Method("latent, shuffled KV", _SLATE, "*"),
+}
+"""The methods of the demo and of the experiments, by the short name that files and options give them."""
+EXPERIMENTS = {
+    "E1": "e1",
+    "E2": "full",
+    "E3": "right_crop",
+    "E4": "rkv",
+    "E5": "shuffled",
+    "direct": "direct",
+    "explicit CoT": "cot",
+}
+"""Which of the methods each experiment is."""
+_SPARE = (_BLUE, _VERMILION, _GREEN, _PURPLE, _OCHER, _INDIGO, _WINE, _SLATE)
+_MARKERS = "osD^vPX*"
+_TINTS = {
+    "ink": INK,
+    "paper": PAPER,
+    "muted": MUTED,
+    "rule": RULE,
+    "shade": SHADE,
+    "good": GOOD,
+    "bad": BAD,
+    "note": NOTE,
+    "blue": _BLUE,
+    "vermilion": _VERMILION,
+    "green": _GREEN,
+    "purple": _PURPLE,
+    "ocher": _OCHER,
+    "indigo": _INDIGO,
+    "forest": _FOREST,
+    "wine": _WINE,
+    "slate": _SLATE,
+}
+"""Every color of a page, by the name of its CSS variable."""
+
+
+def method(key: str) -> Method:
+    """The method of this short name. One that the project does not know keeps its name, and has the same color wherever it is shown."""
+    known = METHODS.get(key)
+    if known is not None:
+        return known
+    place = crc32(key.encode("utf-8", "replace"))
+    return Method(f"latent, {key.replace('_', '-')}", _SPARE[place % len(_SPARE)], _MARKERS[place % len(_MARKERS)])
+
+
+def experiment(name: str) -> Method:
+    """How an experiment is drawn: as the method that it trains, under its own name."""
+    found = method(EXPERIMENTS.get(name, name))
+    return Method(name, found.tint, found.marker)
+
+
+def variables(dark: bool) -> str:
+    """Every color as a CSS variable."""
+    return " ".join(f"--{name}: {tint.dark if dark else tint.light};" for name, tint in _TINTS.items())
+
+
+def themed(svg: str) -> str:
+    """A figure whose colors follow the page that it is part of."""
+    names = {tint.light: name for name, tint in _TINTS.items()}
+
+    def variable(found: re.Match[str]) -> str:
+        name = names.get(found[0].lower())
+        return found[0] if name is None else f"var(--{name})"
+
+    return re.sub(r"(?<=: )#[0-9a-fA-F]{6}(?=[;\"])", variable, svg)

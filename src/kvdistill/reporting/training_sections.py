@@ -1,0 +1,111 @@
+"""The sections of a report on how training went: validation accuracy and the terms of the loss."""
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+from kvdistill.record import Curve, DemoSummary, Metrics
+from kvdistill.reporting.blocks import Block, Missing, Table, Words, number, percent
+from kvdistill.reporting.drawing import draw
+from kvdistill.reporting.figures import accuracy_curves, curve_name, loss_curves
+from kvdistill.reporting.page import Section
+from kvdistill.reporting.palette import method
+from kvdistill.reporting.stats import area, roughness, steps_to
+
+_NOT_LOSSES = {"epoch", "grad_norm", "learning_rate", "total_flos", "validation_accuracy"}
+_NOT_PREFIXES = ("eval_", "train_", "importance_", "distinctness_")
+_RANGES = ("importance_min", "importance_max", "distinctness_min", "distinctness_max")
+_TERMS = {
+    "loss": "what training minimizes: the weighted sum of the terms",
+    "ce_student": "cross-entropy of the answer after the latent slots",
+    "ce_teacher": "cross-entropy of the chain of thought and the answer, written out",
+    "codi": "distance of the hidden states just before the answer, latent from written out",
+    "kv": "distance of the slots' keys and values from the compressed cache",
+    "kv_k": "the keys' part of kv",
+    "kv_v": "the values' part of kv",
+    "kv_floor": "the kv that the best possible student would be left with",
+    "kv_weight": "the weight of kv in the loss",
+    "attention_kl": "divergence of the answer's attention over the slots from that over the compressed cache",
+}
+"""What is logged, in the order of the panels."""
+
+
+def training(folder: Path, summary: DemoSummary | None, curves: Mapping[str, Curve], chance: float | None) -> Section:
+    """Validation curves to their end, with the step at which each reached the threshold."""
+    blocks: list[Block] = []
+    threshold = None if summary is None else summary.threshold
+    if summary is not None:
+        blocks.append(Words(_first_reached(summary, curves)))
+    if not curves:
+        return Section("Training", [*blocks, Missing("curve_*.json", "kvdistill demo")])
+    reference = {} if summary is None else {"explicit CoT": summary.cot}
+    levels = {"threshold": threshold, "chance": chance}
+    shown = reference | {name: level for name, level in levels.items() if level is not None}
+    caption = "Validation accuracy while training, each curve to its end."
+    blocks.append(draw(partial(accuracy_curves, curves, shown), folder / "figures" / "curves.svg", caption))
+    rows = []
+    for key, curve in curves.items():
+        goal = steps_to(0.9, curve) if threshold is None else steps_to(1.0, curve, of=threshold)
+        measures = [percent(curve.accuracy[-1]), number(goal, "never"), percent(area(curve)), _points(roughness(curve))]
+        rows.append([curve_name(key, curve), str(curve.steps[-1]), *measures])
+    goal = "step to 90 % of its last" if threshold is None else f"step to {percent(threshold)}"
+    told = (
+        "Mean over training is the area under the curve, divided by its length; lost in falls is the sum of all drops between "
+        "neighboring evaluations."
+    )
+    table = Table(("method", "last step", "last accuracy", goal, "mean over training", "lost in falls"), rows)
+    return Section("Training", [*blocks, table, Words(told)])
+
+
+def run_curve(folder: Path) -> dict[str, Curve]:
+    """The validation curve that a run logged; empty where it logged none."""
+    path = folder / "metrics.jsonl"
+    values = Metrics(path).series().get("validation_accuracy", {}) if path.is_file() else {}
+    return {"latent": Curve(method="this run", steps=list(values), accuracy=list(values.values()))} if values else {}
+
+
+def losses(folder: Path, command: str) -> Section:
+    """One panel a term, from every ``metrics*.jsonl``, and what each term is."""
+    logged: dict[str, dict[str, dict[int, float]]] = {}
+    for path in sorted(folder.glob("metrics*.jsonl")):
+        run = path.stem.removeprefix("metrics").strip("_") or "run"
+        for name, values in Metrics(path).series().items():
+            logged.setdefault(name, {})[run] = values
+    shown = {name: logged[name] for name in sorted(logged, key=_place) if _is_term(name, logged)}
+    if not shown:
+        return Section("Losses", [Missing("metrics.jsonl", command)])
+    caption = "Terms of the loss over training steps, each on its own scale; means since the point before."
+    blocks: list[Block] = [draw(partial(loss_curves, shown), folder / "figures" / "losses.svg", caption)]
+    known = [[name, _TERMS[name]] for name in shown if name in _TERMS]
+    blocks += [Table(("term", "what it is"), known, words=True)] if known else []
+    if any(name in logged for name in _RANGES):
+        told = "importance_min to distinctness_max in metrics.jsonl are the ranges of the two terms of R-KV's score, over tokens."
+        blocks.append(Words(told))
+    return Section("Losses", blocks)
+
+
+def _first_reached(summary: DemoSummary, curves: Mapping[str, Curve]) -> str:
+    steps = {"e1": summary.steps_to_90_e1, summary.kv_method: summary.steps_to_90_kv}
+    told = []
+    for key, step in steps.items():
+        last = curves.get(key)
+        never = "never in this run" if last is None else f"not in {last.steps[-1]} steps"
+        told.append(f"{method(key).label}: {never if step is None else f'step {step}'}")
+    return f"Validation accuracy first reached {percent(summary.threshold)}: {'; '.join(told)}."
+
+
+def _place(term: str) -> tuple[int, str]:
+    """Known terms in their order, others behind them by name."""
+    known = list(_TERMS)
+    return (known.index(term) if term in known else len(known), term)
+
+
+def _is_term(name: str, logged: Mapping[str, object]) -> bool:
+    """Whether it has a panel: bookkeeping has none, nor have an epoch's means of a term that is shown anyway."""
+    doubled = name.startswith("epoch_") and name.removeprefix("epoch_") in logged
+    return name not in _NOT_LOSSES and not name.startswith(_NOT_PREFIXES) and not doubled
+
+
+def _points(share: float) -> str:
+    """A difference of shares in points, to a tenth."""
+    return f"{100 * share:.1f}\N{NO-BREAK SPACE}points"

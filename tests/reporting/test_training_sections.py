@@ -1,0 +1,60 @@
+"""How training went, by its numbers."""
+
+from pathlib import Path
+
+from kvdistill.record import Curve, DemoSummary, Metrics
+from kvdistill.reporting import training_sections
+from kvdistill.reporting.blocks import Missing, Picture, Table, Words
+from kvdistill.reporting.page import Section
+
+SUMMARY = DemoSummary(
+    cot=0.9,
+    direct=0.3,
+    latent_e1=0.6,
+    latent_kv=0.8,
+    kv_method="rkv",
+    latent_by_method={"uniform": 0.7, "rkv": 0.8, "crop": 0.85},
+    steps_to_90_e1=None,
+    steps_to_90_kv=20,
+    passes_cot=40.0,
+    passes_latent=7.0,
+    minutes=2.0,
+    threshold=0.5,
+)
+CURVE = Curve(method="KV", steps=[0, 10, 20], accuracy=[0.0, 0.4, 0.5])
+
+
+def rows(section: Section) -> list[list[list[str]]]:
+    """The tables of a section as plain cells."""
+    tables = [block for block in section.blocks if isinstance(block, Table)]
+    return [[[cell.replace("\N{NO-BREAK SPACE}", " ") for cell in row] for row in table.rows] for table in tables]
+
+
+def test_training_measures_each_curve(tmp_path: Path) -> None:
+    section = training_sections.training(tmp_path, SUMMARY, {"rkv": CURVE}, 0.125)
+    # (2 + 4.5) / 20 is the mean; the threshold 0.5 is reached at the end.
+    assert rows(section) == [[["latent, R-KV", "20", "50.0 %", "20", "32.5 %", "0.0 points"]]]
+    assert "latent, no KV term (E1): never in this run; latent, R-KV: step 20." in section.blocks[0].text  # pyright: ignore[reportAttributeAccessIssue]
+    assert rows(training_sections.training(tmp_path, None, {"rkv": CURVE}, None))[0][0][3] == "20"
+    assert training_sections.training(tmp_path, None, {}, None).blocks == [Missing("curve_*.json", "kvdistill demo")]
+
+
+def test_losses_come_from_every_metrics_file_without_the_bookkeeping(tmp_path: Path) -> None:
+    Metrics(tmp_path / "metrics_e1.jsonl").append_row(1, {"learning_rate": 0.1, "eval_loss": 1.0})
+    assert training_sections.losses(tmp_path, "kvdistill demo").blocks == [Missing("metrics.jsonl", "kvdistill demo")]
+    Metrics(tmp_path / "metrics_kv.jsonl").append_row(1, {"loss": 2.0})
+    Metrics(tmp_path / "metrics_kv.jsonl").append_row(
+        2, {"epoch_loss": 2.0, "epoch_only": 1.0, "importance_max": 0.5, "validation_accuracy": 1.0}
+    )
+    picture, terms, ranges = training_sections.losses(tmp_path, "kvdistill demo").blocks
+    assert isinstance(picture, Picture) and isinstance(terms, Table) and isinstance(ranges, Words)
+    titles = [
+        name for name in ("loss", "epoch_loss", "epoch_only", "importance_max", "validation_accuracy") if f">{name}<" in picture.html()
+    ]
+    assert titles == ["loss", "epoch_only"] and [row[0] for row in terms.rows] == ["loss"] and "importance_min" in ranges.text
+
+
+def test_a_run_has_the_validation_curve_that_it_logged(tmp_path: Path) -> None:
+    assert training_sections.run_curve(tmp_path) == {}
+    Metrics(tmp_path / "metrics.jsonl").append_row(5, {"validation_accuracy": 0.5})
+    assert training_sections.run_curve(tmp_path) == {"latent": Curve(method="this run", steps=[5], accuracy=[0.5])}
