@@ -127,8 +127,9 @@ def without_factor(model: PreTrainedModel, keys: Tensor, turned: Tensor, like: T
     """
     names = [(module, name) for module in model.modules() for name in vars(module) if name.endswith("attention_scaling")]
     factors = {1.0, *(float(getattr(module, name)) for module, name in names)}
-    turns = ((turned - keys).abs().amax((0, 1)) > 1e-4 * keys.abs().amax()).to(keys.dtype)
-    candidates = [keys / (1 + turns * (factor - 1)) for factor in sorted(factors)]
+    some = ((turned - keys).abs().amax((0, 1)) > 1e-4 * keys.abs().amax()).to(keys.dtype)
+    every = torch.ones_like(some)  # channels that turn too slowly for so short a text to show it
+    candidates = [keys / (1 + turns * (factor - 1)) for factor in sorted(factors) for turns in (some, every)]
     return min(candidates, key=lambda candidate: float((candidate - like).norm()))
 
 
