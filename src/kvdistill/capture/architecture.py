@@ -13,12 +13,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from transformers import PreTrainedModel
+from transformers import DynamicCache, PreTrainedModel
 
 from kvdistill.capture import rotation
 from kvdistill.capture.attention import CHOOSE, PREFIX, CaptureError, packable
 from kvdistill.capture.cache import CacheSource
-from kvdistill.capture.comparison import MODEL_ERRORS, Comparison, Head, first_line, packed_texts
+from kvdistill.capture.comparison import MODEL_ERRORS, Comparison, Head, cache_source, first_line, packed_texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,18 +60,28 @@ def examine(model: PreTrainedModel, head: Head | None = None) -> Architecture:
         packed = check.packed_call(offset)
         source: CacheSource = "captured"
         if head is not None:
-            _require_student(model, offset)
+            _require_student(model, layers, offset)
+            check.free_embeddings()
             check.prefix_call(packed)
             check.head(head)
-            source = check.cache_source(packed, head)
+            source = cache_source(check, packed, head)
     return Architecture(layers, offset, source)
 
 
-def _require_student(model: PreTrainedModel, offset: int) -> None:
+def _require_student(model: PreTrainedModel, layers: tuple[rotation.Measured, ...], offset: int) -> None:
+    """Refuse a backbone whose generation would not follow its own forward call."""
     if offset:
         raise CaptureError(
             f"{type(model).__name__} counts its positions from {offset}, which generation does not: it can teach, but is no backbone of "
             f"a student. {CHOOSE}"
+        )
+    window: int | None = getattr(model.config.get_text_config(), "sliding_window", None)
+    cached = DynamicCache(config=model.config).layers
+    shortened = [layer.layer_id for layer in layers if layer.layer_id < len(cached) and cached[layer.layer_id].is_sliding]
+    if window is not None and shortened and all(layer.window is None for layer in layers):
+        raise CaptureError(
+            f"{type(model).__name__} attends to the complete text but caches only the last {window} tokens, "
+            f"so it answers longer texts unlike it reads them: it can teach, but is no backbone of a student. {CHOOSE}"
         )
 
 

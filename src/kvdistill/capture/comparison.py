@@ -83,7 +83,7 @@ class Comparison:
         """The student's tokens again, on top of the captured question."""
         latents = self.sequence.pieces[1]
         later = Sequence((latents,), offset=self.question.mask.sum(-1))
-        call = attention_call(later, LATENTS, self._question(packed))
+        call = attention_call(later, LATENTS, self.prefix_of(packed))
         hidden = self._call(call, latents.ids, 0)
         for sample in range(len(hidden)):
             plain = self.plain["student", sample]
@@ -94,6 +94,11 @@ class Comparison:
             )
             at = torch.arange(LATENTS, device=hidden.device)
             self._compare("read on top of a captured prefix", hidden[sample], call, sample, at, tail)
+
+    def free_embeddings(self) -> None:
+        """Read embeddings that are no token's, as latent slots are; a model that looks tokens up by them raises."""
+        embeds = self.model.get_input_embeddings()(self.question.ids[1:])
+        self.body(inputs_embeds=(embeds + embeds.flip(1)) / 2, use_cache=False)
 
     def head(self, head: Head) -> None:
         """The student's head on the body's output, compared with the model's logits."""
@@ -112,48 +117,13 @@ class Comparison:
                 f"its own: it can teach, but is no backbone of a student. {CHOOSE}"
             )
 
-    def cache_source(self, packed: AttentionCall, head: Head) -> CacheSource:
-        """Which cache over the question lets the model read the student's tokens as it reads the complete text."""
-        question = self._question(packed)
-        embeds = self.model.get_input_embeddings()(self.question.ids)
-        sources: tuple[tuple[CacheSource, Callable[[], Any]], ...] = (
-            ("captured", lambda: captured_cache(self.model, question.prefix)),
-            ("prefill", lambda: prefill_cache(self.model, embeds, question.mask, question.positions)),
-        )
-        failures = []
-        for source, make in sources:
-            try:
-                difference = self._after_cache(make(), head)
-            except MODEL_ERRORS as error:
-                failures.append(first_line(error))
-                continue
-            if difference <= self.tolerance:
-                return source
-            failures.append(f"logits differ by {difference:.1e}")
-        raise CaptureError(
-            f"{type(self.model).__name__} does not answer on top of a cache as it does without one ({'; '.join(failures)}): it can "
-            f"teach, but is no backbone of a student. {CHOOSE}"
-        )
-
-    def _after_cache(self, cache: Any, head: Head) -> float:
-        latents, question = self.sequence.pieces[1], self.question
-        positions = question.mask.sum(-1, keepdim=True) + torch.arange(LATENTS, device=latents.ids.device)
-        logits = self.model(
-            input_ids=latents.ids,
-            attention_mask=torch.cat((question.mask, latents.mask), 1).long(),
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-        ).logits[:, -1]
-        expected = torch.stack([self.plain["student", sample].hidden[-1] for sample in range(len(logits))])
-        return _difference(logits, head(expected))
-
     @property
     def question(self) -> Piece:
         """The piece that both readers share."""
         return self.sequence.pieces[0]
 
-    def _question(self, packed: AttentionCall) -> "_Read":
+    def prefix_of(self, packed: AttentionCall) -> "_Read":
+        """The captured question."""
         prefix = {layer_id: ([seen.keys[:, :, :QUESTION]], [seen.values[:, :, :QUESTION]]) for layer_id, seen in packed.seen.items()}
         return _Read(prefix, self.question.mask, self.sequence.positions()[:, :QUESTION])
 
@@ -196,6 +166,48 @@ class _Read:
     prefix: Prefix
     mask: Tensor
     positions: Tensor
+
+
+def cache_source(check: Comparison, packed: AttentionCall, head: Head) -> CacheSource:
+    """Which cache over the question lets the model read the student's tokens as it reads the complete text.
+
+    Raises:
+        CaptureError: if neither does.
+    """
+    model, question = check.model, check.prefix_of(packed)
+    embeds = model.get_input_embeddings()(check.question.ids)
+    sources: tuple[tuple[CacheSource, Callable[[], Any]], ...] = (
+        ("captured", lambda: captured_cache(model, question.prefix)),
+        ("prefill", lambda: prefill_cache(model, embeds, question.mask, question.positions)),
+    )
+    failures = []
+    for source, make in sources:
+        try:
+            difference = _after_cache(check, make(), head)
+        except MODEL_ERRORS as error:
+            failures.append(first_line(error))
+            continue
+        if difference <= check.tolerance:
+            return source
+        failures.append(f"logits differ by {difference:.1e}")
+    raise CaptureError(
+        f"{type(model).__name__} does not answer on top of a cache as it does without one ({'; '.join(failures)}): it can "
+        f"teach, but is no backbone of a student. {CHOOSE}"
+    )
+
+
+def _after_cache(check: Comparison, cache: Any, head: Head) -> float:
+    latents, question = check.sequence.pieces[1], check.question
+    positions = question.mask.sum(-1, keepdim=True) + torch.arange(LATENTS, device=latents.ids.device)
+    logits = check.model(
+        input_ids=latents.ids,
+        attention_mask=torch.cat((question.mask, latents.mask), 1).long(),
+        position_ids=positions,
+        past_key_values=cache,
+        use_cache=True,
+    ).logits[:, -1]
+    expected = torch.stack([check.plain["student", sample].hidden[-1] for sample in range(len(logits))])
+    return _difference(logits, head(expected))
 
 
 def packed_texts(model: PreTrainedModel) -> Sequence:

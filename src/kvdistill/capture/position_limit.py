@@ -96,7 +96,7 @@ def register_position_check(model: PreTrainedModel, is_learned: Callable[[], boo
         mask, positions = call.get("attention_mask"), call.get("position_ids")
         if positions is None:
             return
-        columns = limits[-1].tokens + 1 if mask is None else mask.shape[-1]
+        columns = int(positions.max()) + 1 if mask is None else mask.shape[-1]
         require_positions(limits, columns, positions, describe, is_learned)
 
     if limits:
