@@ -135,3 +135,17 @@ def test_code_beside_a_checkpoint_is_not_run_even_where_the_answer_is_yes(tmp_pa
     assert "brings code of its own, which is never run" in done.stdout
     assert "Do you wish" not in done.stdout
     assert not marker.exists()
+
+
+def test_folders_without_a_student_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"holds no config\.json: give a folder that kvdistill train wrote"):
+        LatentReasoner.from_pretrained(tmp_path / "nothing")
+    pico.backbone("llama").save_pretrained(tmp_path / "llama")
+    with pytest.raises(ValueError, match=r"llama is not a latent student: its config\.json does not name slots and special tokens\."):
+        LatentReasoner.from_pretrained(tmp_path / "llama")
+
+
+def test_slots_that_make_no_sense_are_refused_at_loading(saved: Path) -> None:
+    edit(saved / "config.json", lambda settings: {**settings, "passes": 9})
+    with pytest.raises(ValueError, match=r"latent\.passes is 9 with 3 slots"):
+        LatentReasoner.from_pretrained(saved)

@@ -119,17 +119,12 @@ class LatentReasoner(PreTrainedModel):
         state = kwargs.get("state_dict") or self.state_dict()
         kwargs["state_dict"] = {name: value for name, value in state.items() if not name.startswith("projector.")}
         if self.config.base is not None:
-            kwargs["state_dict"] = self.trained_state(kwargs["state_dict"])
+            kwargs["state_dict"] = _trained_state(self, kwargs["state_dict"])
             kwargs["save_original_format"] = False  # names as they are here: these weights are read back by this class alone
         super().save_pretrained(save_directory, *args, **kwargs)
         share(Path(save_directory))
         if self.tokenizer is not None:
             self.tokenizer.save_pretrained(save_directory)
-
-    def trained_state(self, state: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
-        """The weights that are not the frozen base model's."""
-        trained = {name for name, parameter in self.named_parameters(remove_duplicate=False) if parameter.requires_grad}
-        return {name: value for name, value in (state or self.state_dict()).items() if name in trained}
 
     @torch.no_grad()
     def start_feedback(self) -> None:
@@ -164,14 +159,8 @@ class LatentReasoner(PreTrainedModel):
 
     def head(self, rows: Float[Tensor, "R D"]) -> Float[Tensor, "R C"]:
         """Logits of hidden states, with the backbone's scale and soft-cap where it has them."""
-        config = self.backbone.config.get_text_config()
         logits = self.backbone.get_output_embeddings()(rows)  # pyright: ignore[reportOptionalCall]
-        if (divisor := getattr(config, "logits_scaling", None)) is not None:  # Granite, MiniCPM3
-            logits = logits / divisor
-        if (factor := getattr(config, "logit_scale", None)) is not None:  # Cohere
-            logits = logits * factor
-        cap = getattr(config, "final_logit_softcapping", None)
-        return logits if cap is None else cap * torch.tanh(logits / cap)
+        return _scaled(logits, self.backbone.config.get_text_config())
 
     @overload
     def forward(self, batch: Batch, mode: Literal["both"] = "both") -> TwoModes: ...
@@ -193,6 +182,22 @@ class LatentReasoner(PreTrainedModel):
 
     def _init_weights(self, module: nn.Module) -> None:
         """Nothing: the backbone starts its own weights, the feedback starts as torch does."""
+
+
+def _scaled(logits: Tensor, config: Any) -> Tensor:
+    """Logits with the scale and the soft-cap that the backbone's configuration names."""
+    if (divisor := getattr(config, "logits_scaling", None)) is not None:  # Granite, MiniCPM3
+        logits = logits / divisor
+    if (factor := getattr(config, "logit_scale", None)) is not None:  # Cohere
+        logits = logits * factor
+    cap = getattr(config, "final_logit_softcapping", None)
+    return logits if cap is None else cap * torch.tanh(logits / cap)
+
+
+def _trained_state(model: LatentReasoner, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights in ``state`` that are not the frozen base model's."""
+    trained = {name for name, parameter in model.named_parameters(remove_duplicate=False) if parameter.requires_grad}
+    return {name: value for name, value in state.items() if name in trained}
 
 
 def _new_backbone(config: LatentConfig) -> PreTrainedModel:
