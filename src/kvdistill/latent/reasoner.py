@@ -54,9 +54,7 @@ class LatentReasoner(PreTrainedModel):
         if config.lora is not None:
             _add_lora(self.backbone, config.lora)
         self.backbone.generation_config = GenerationConfig()  # a hub's penalties and sampling would change answers without a word
-        width = _weight(self.backbone.get_input_embeddings()).shape[-1]
-        feedback = Feedback(width) if config.feedback == "mlp" else nn.Identity()
-        self.feedback: nn.Module = feedback.to(self.backbone.device, self.backbone.dtype)
+        self.feedback = _new_feedback(config, self.backbone)
         self.special = Special(**config.special)
         self.backbone.config._attn_implementation = packable(self.backbone)
         register_position_check(self.backbone, lambda: self.architecture().is_learned)
@@ -182,6 +180,12 @@ class LatentReasoner(PreTrainedModel):
 
     def _init_weights(self, module: nn.Module) -> None:
         """Nothing: the backbone starts its own weights, the feedback starts as torch does."""
+
+
+def _new_feedback(config: LatentConfig, backbone: PreTrainedModel) -> nn.Module:
+    width = _weight(backbone.get_input_embeddings()).shape[-1]
+    feedback = Feedback(width) if config.feedback == "mlp" else nn.Identity()
+    return feedback.to(backbone.device, backbone.dtype)
 
 
 def _scaled(logits: Tensor, config: Any) -> Tensor:
