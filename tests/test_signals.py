@@ -24,6 +24,7 @@ def test_a_signal_raises_once_and_handlers_come_back(signum: int) -> None:
             send(signum)  # the same signal through another way, while the first one is on its way out
     assert raised.value.signum == signum
     assert isinstance(raised.value, KeyboardInterrupt)
+    assert raised.value.__context__ is None, "the second one did not raise"
     assert {number: signal.getsignal(number) for number in before} == before
 
 

@@ -90,7 +90,7 @@ def station(name: str, work: Callable[[], T], say: Callable[[T], str]) -> T:
     start = time.perf_counter()
     result = work()
     milliseconds = f"{short_number(1000 * (time.perf_counter() - start))} ms"
-    first, *rest = textwrap.wrap(say(result), TEXT_WIDTH)
+    first, *rest = textwrap.wrap(say(result), TEXT_WIDTH, break_long_words=False, break_on_hyphens=False)
     print(f"{name:<10} {first:<{TEXT_WIDTH}} {milliseconds:>10}", flush=True)
     for more in rest:
         print(f"{'':<10} {more}", flush=True)
