@@ -122,6 +122,18 @@ def test_the_cache_holds_what_was_thought(name: str) -> None:
     torch.testing.assert_close(model.feedback(past.states), embeds[:, -4:], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("reasoning", ["latent", "direct"])
+def test_padding_inside_a_text_is_refused_where_a_sliding_window_would_count_it(reasoning: str) -> None:
+    batch = pico.batch(rows(), "left")
+    prompt = pico.pad([row["prompt"] for row in rows()], "left", extra=2)
+    gap = replace(batch, prompt=prompt)
+    with pytest.raises(ValueError, match=r"MistralForCausalLM attends in sliding windows, and cues or prompts .* \(batch size 1\)\."):
+        generate_ids(pico.reasoner("mistral", slots=4, passes=2), gap, reasoning, 2)  # pyright: ignore
+    model = pico.reasoner("llama", slots=4, passes=2)
+    found, usual = (generate_ids(model, given, reasoning, 4) for given in (gap, batch))  # pyright: ignore
+    assert torch.equal(found, usual)
+
+
 def test_an_edit_changes_what_is_answered_on() -> None:
     """Two questions of one length that swap their thoughts swap their answers."""
     model = spread_out(pico.reasoner("llama", slots=4, passes=2))

@@ -30,7 +30,7 @@ def generate_ids(
     end of turn, say) and at the tokenizer's end of sequence; what follows is padding.
 
     Raises:
-        ValueError: if a question is padded on the right.
+        ValueError: if a question is padded on the right, or padding stands between tokens that a sliding window counts.
     """
     if not batch.question.mask[:, -1].all():
         raise ValueError("Questions must be padded on the left to be answered: collate them with padding_side='left'.")
@@ -43,14 +43,28 @@ def generate_ids(
     ids, mask = _read_before_answer(model, batch, reasoning)
     cache = None
     if reasoning == "latent":
-        past = edit(think(model, batch))
+        past = think(model, batch)
+        _require_no_gap(model, torch.cat((past.mask, mask), 1))
+        past = edit(past)
         cache = as_cache(model, batch, past)
         mask = torch.cat((past.mask, mask), 1)
         ids = torch.cat((torch.full_like(past.positions, model.special.latent), ids), 1)
+    else:
+        _require_no_gap(model, mask)
     output = model.backbone.generate(  # pyright: ignore[reportCallIssue]
         input_ids=ids, attention_mask=mask.long(), past_key_values=cache, generation_config=settings
     )
     return output[:, ids.shape[1] :]  # pyright: ignore[reportIndexIssue]
+
+
+def _require_no_gap(model: "LatentReasoner", mask: Bool[Tensor, "B S"]) -> None:
+    """transformers counts columns in a sliding window when it generates, padding between tokens included."""
+    windowed = any(layer.window is not None for layer in model.architecture().layers)
+    if windowed and (mask[:, :-1] & ~mask[:, 1:]).any():
+        raise ValueError(
+            f"{type(model.backbone).__name__} attends in sliding windows, and cues or prompts of unlike lengths leave padding inside the "
+            "texts of a batch, which generation would count as tokens: answer these questions one at a time (batch size 1)."
+        )
 
 
 def as_cache(model: "LatentReasoner", batch: Batch, past: Past) -> Any:
