@@ -33,7 +33,7 @@ def rows(section: Section) -> list[list[list[str]]]:
 def test_the_headline_is_computed() -> None:
     title, lead = sections.headline(SUMMARY)
     assert "80.0\N{NO-BREAK SPACE}% right in 7 passes" in title
-    for part in ("(rkv)", "60.0", "90.0", "in 40 passes", "30.0", "took 2 minutes"):
+    for part in ("(rkv)", "60.0", "90.0", "in 40 passes", "30.0", "took 2.0 minutes"):
         assert part in lead
     assert sections.headline(None)[0] == "Latent reasoning demo"
 
