@@ -123,7 +123,12 @@ def members(kind: Any) -> list[Any]:
         return members(get_args(kind)[0])
     if get_origin(kind) not in (Union, UnionType):
         return []
-    return [found for member in get_args(kind) for found in members(member) or [member]]
+    return [found for member in get_args(kind) for found in members(member) or [bare(member)]]
+
+
+def bare(kind: Any) -> Any:
+    """A type without what is annotated on it."""
+    return get_args(kind)[0] if get_origin(kind) is Annotated else kind
 
 
 def tag_of(kind: Any) -> str | None:

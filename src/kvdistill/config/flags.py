@@ -6,11 +6,12 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from types import NoneType
 from typing import Any, Literal, NoReturn, get_args, get_origin
 
 from pydantic import BaseModel
 
-from kvdistill.config.explain import members, tag_of
+from kvdistill.config.explain import bare, members, tag_of
 from kvdistill.config.read import changed, parse, read_tree
 from kvdistill.config.sections import RunConfig
 from kvdistill.paths import path_argument
@@ -128,7 +129,7 @@ def _overrides(given: dict[Flag, str], tree: dict[str, Any]) -> list[str]:
             if value == "false" and flag.off != "false" and _held(tree, flag.option) != flag.switch:
                 continue  # what is not on cannot be put off
             value = flag.switch if value == "true" else flag.off
-        elif _type_of(flag.option) in (str, str | None) and value != "null":
+        elif _is_text(flag.option) and value != "null":
             value = json.dumps(value)  # a name is a name, also where it looks like a number
         words += [f"--{flag.option}", value]
     return words
@@ -214,6 +215,12 @@ def _more(flag: Flag) -> str:
     said = [", ".join(choices)] if choices else []
     told = "none" if default is None else default
     return f" ({'; '.join([*said, f'default: {told}'])})"
+
+
+def _is_text(option: str) -> bool:
+    kind = _type_of(option)
+    kinds = members(kind) or [bare(kind)]
+    return str in kinds and set(kinds) <= {str, NoneType}
 
 
 def _type_of(option: str) -> Any:
