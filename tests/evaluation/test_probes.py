@@ -212,3 +212,13 @@ def test_the_record_holds_every_probe(model: LatentReasoner, samples: tuple[Enco
 def test_a_single_question_is_refused_in_words(model: LatentReasoner, samples: tuple[Encoded, ...]) -> None:
     with pytest.raises(ValueError, match=r"Swapping latents between questions needs at least two questions\."):
         probe(model, samples[:1], ASK)
+
+
+def test_a_backbone_that_fills_its_cache_by_itself_is_refused(
+    model: LatentReasoner, samples: tuple[Encoded, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Changed keys and values would not reach its answers."""
+    architecture = replace(model.architecture(), cache_source="prefill")
+    monkeypatch.setattr(model, "_architecture", architecture)
+    with pytest.raises(ValueError, match=r"cannot be zeroed or swapped there: evaluate it without probes\."):
+        probe(model, samples, ASK)

@@ -26,12 +26,17 @@ def probe(model: LatentReasoner, samples: Sequence[Encoded], evaluator: Evaluato
     A slot's state is its last hidden state; ``words`` of its most frequent first words are kept.
 
     Raises:
-        ValueError: with a single question, since nothing can be swapped.
+        ValueError: with a single question, since nothing can be swapped, or on a backbone that fills its cache by itself.
 
     Source: ours; decoding latents with the language-model head: KaVa, https://arxiv.org/abs/2510.02312, section 4.
     """
     if len(samples) < 2:
         raise ValueError("Swapping latents between questions needs at least two questions.")
+    if model.architecture().cache_source == "prefill":
+        raise ValueError(
+            f"{type(model.backbone).__name__} caches something else than the keys and values that its attention sees, so its latents cannot "
+            "be zeroed or swapped there: evaluate it without probes."
+        )
     slots = model.config.slots
     evaluator = replace(evaluator, batch_size=_pairable(len(samples), evaluator.batch_size))
 
