@@ -34,8 +34,8 @@ def probe(model: LatentReasoner, samples: Sequence[Encoded], evaluator: Evaluato
         raise ValueError("Swapping latents between questions needs at least two questions.")
     if model.architecture().cache_source == "prefill":
         raise ValueError(
-            f"{type(model.backbone).__name__} caches something else than the keys and values that its attention sees, so its latents cannot "
-            "be zeroed or swapped there: evaluate it without probes."
+            f"{type(model.backbone).__name__} caches something else than the keys and values that its attention sees, so its "
+            "latents cannot be zeroed or swapped there: evaluate it without probes."
         )
     slots = model.config.slots
     evaluator = replace(evaluator, batch_size=_pairable(len(samples), evaluator.batch_size))
