@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import torch
 from transformers import DynamicCache, PreTrainedModel
+from transformers.cache_utils import DynamicSlidingWindowLayer
 
 from kvdistill.capture import rotation
 from kvdistill.capture.attention import CHOOSE, PREFIX, CaptureError, packable
@@ -77,7 +78,8 @@ def _require_student(model: PreTrainedModel, layers: tuple[rotation.Measured, ..
         )
     window: int | None = getattr(model.config.get_text_config(), "sliding_window", None)
     cached = DynamicCache(config=model.config).layers
-    shortened = [layer.layer_id for layer in layers if layer.layer_id < len(cached) and cached[layer.layer_id].is_sliding]
+    sliding = {number for number, layer in enumerate(cached) if isinstance(layer, DynamicSlidingWindowLayer)}
+    shortened = [layer.layer_id for layer in layers if layer.layer_id in sliding]
     if window is not None and shortened and all(layer.window is None for layer in layers):
         raise CaptureError(
             f"{type(model).__name__} attends to the complete text but caches only the last {window} tokens, "
