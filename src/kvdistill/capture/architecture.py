@@ -17,9 +17,9 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicSlidingWindowLayer
 
 from kvdistill.capture import rotation
-from kvdistill.capture.attention import CHOOSE, PREFIX, CaptureError, packable
+from kvdistill.capture.attention import CHOOSE, MODEL_ERRORS, PREFIX, CaptureError, packable
 from kvdistill.capture.cache import CacheSource
-from kvdistill.capture.comparison import MODEL_ERRORS, Comparison, Head, cache_source, first_line, packed_texts
+from kvdistill.capture.comparison import Comparison, Head, cache_source, first_line, packed_texts
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,8 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 
 PREFIX = "kvdistill_"
 CHOOSE = "Choose another architecture (Llama, Qwen, Mistral, Gemma, GPT-2, OPT, GPT-NeoX, Phi-3, OLMo-2, GLM ...)."
+MODEL_ERRORS = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError)
+"""What transformers' models raise where a call is not made for them."""
 MASKED_BACKENDS = ("sdpa", "eager")
 """Backends that take a ready mask for each query and key; flash kernels do not."""
 

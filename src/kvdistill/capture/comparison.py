@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from kvdistill.capture.attention import CHOOSE, AttentionCall, CaptureError, Prefix, attention_backend, body_of, capturing
+from kvdistill.capture.attention import CHOOSE, MODEL_ERRORS, AttentionCall, CaptureError, Prefix, attention_backend, body_of, capturing
 from kvdistill.capture.cache import CacheSource, captured_cache, prefill_cache
 from kvdistill.capture.sequence import Piece, Reader, Sequence, attention_call
 
@@ -18,8 +18,6 @@ well below each; in trained weights an architecture that is not captured differs
 QUESTION, LATENTS, COT, ANSWER = 5, 3, 4, 2
 """Tokens of the pieces of the longer random text."""
 Head = Callable[[Tensor], Tensor]
-MODEL_ERRORS = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError)
-"""What transformers' models raise where a call is not made for them."""
 
 
 @dataclass(frozen=True, slots=True)

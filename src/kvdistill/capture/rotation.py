@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from kvdistill.capture.attention import CHOOSE, CaptureError, Seen, body_of, capturing
+from kvdistill.capture.attention import CHOOSE, MODEL_ERRORS, CaptureError, Seen, body_of, capturing
 from kvdistill.kv import Geometry, LayerGeometry, Rope
 from kvdistill.ops import rotate
 
@@ -75,7 +75,7 @@ def measure(model: PreTrainedModel, token_id: int = 3) -> tuple[Measured, ...]:
         settings = {"attention_mask": mask, "position_ids": positions, "use_cache": False, "kv_call": call}
         try:
             body_of(model)(inputs_embeds=token, **settings)
-        except (RuntimeError, ValueError, TypeError, AttributeError):  # some layers also look at the token's id
+        except MODEL_ERRORS:  # some layers also look at the token's id
             call.seen.clear()
             ids = torch.full_like(positions, token_id)
             body_of(model)(input_ids=ids, **settings)
