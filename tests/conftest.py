@@ -2,7 +2,9 @@
 
 import os
 import random
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TypeVar
 
 # Read by the libraries when they are imported, so they are set before.
 os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_DATASETS_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
@@ -18,6 +20,7 @@ import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 REPEATS = {"small": 20, "large": 1000}
+T = TypeVar("T")
 
 torch.set_num_threads(1)
 hypothesis.settings.register_profile("small", max_examples=REPEATS["small"], deadline=None, derandomize=True)
@@ -33,6 +36,11 @@ def chosen_repeats() -> str:
 
 
 hypothesis.settings.load_profile(chosen_repeats())
+
+
+def sampled(cases: Iterable[T], small: int = 1) -> list[T]:
+    """The first ``small`` cases of a slow test that repeats one fault, or all of them where KVDISTILL_REPEATS=large."""
+    return list(cases)[: None if chosen_repeats() == "large" else small]
 
 
 @pytest.fixture(scope="session")

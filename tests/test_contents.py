@@ -129,5 +129,5 @@ def test_manifests_of_the_earlier_version_hold_sizes(tmp_path: Path) -> None:
 
 def test_a_hash_by_hand(tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
-    assert digest(tmp_path / "empty") == "0e5751c026e543b2e8ab2eb06099daa1d1e5df47778f7787faab45cdf12fe3a8"
-    assert problem(tmp_path / "empty", Entry(size=0, blake2b=digest(tmp_path / "empty"))) is None
+    assert digest(tmp_path / "empty") == "99aa06d3014798d86001c324468d497f"
+    assert problem(tmp_path / "empty", Entry(size=0, xxh3_128=digest(tmp_path / "empty"))) is None

@@ -1,10 +1,12 @@
 """Errors and signals as one sentence and an exit code; and a real run that is interrupted and resumed."""
 
+import contextlib
 import os
 import re
 import signal
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -12,6 +14,8 @@ import pytest
 import torch
 
 import pico_runs
+from conftest import sampled
+from kvdistill.cli import main
 from kvdistill.exits import exit_code
 from kvdistill.signals import Interrupted
 
@@ -77,8 +81,9 @@ def test_a_process_that_has_gone_is_one_sentence_of_the_others(monkeypatch: pyte
 # Real processes.
 
 
-def started(*words: str) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, "-m", "kvdistill", *words], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+def started(*words: str, stderr: int = subprocess.PIPE) -> subprocess.Popen[str]:
+    one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([sys.executable, "-m", "kvdistill", *words], stderr=stderr, stdout=subprocess.PIPE, text=True, env=one_thread)
 
 
 def finished(*words: str) -> tuple[str, str]:
@@ -99,14 +104,18 @@ def lines(path: Path) -> int:
     return path.read_text().count("\n") if path.is_file() else 0
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
-def test_a_signal_in_training_leaves_a_checkpoint_from_which_the_run_is_the_same(tmp_path: Path, signum: int) -> None:
-    finished(*options(tmp_path, "plain"))
-    run = started(*options(tmp_path, "run"))
-    log = tmp_path / "run" / "metrics.jsonl"
-    while lines(log) < 7 and run.poll() is None:
+def after_steps(run: subprocess.Popen[str], folder: Path, signum: int) -> None:
+    """Send the signal once the run has made a few steps."""
+    while lines(folder / "metrics.jsonl") < 7 and run.poll() is None:
         time.sleep(0.005)
     run.send_signal(signum)
+
+
+@pytest.mark.parametrize("signum", sampled([signal.SIGUSR1, signal.SIGTERM, signal.SIGHUP]))
+def test_a_signal_in_training_leaves_a_checkpoint_from_which_the_run_is_the_same(tmp_path: Path, signum: int) -> None:
+    assert main(options(tmp_path, "plain")) == 0
+    run = started(*options(tmp_path, "run"))
+    after_steps(run, tmp_path / "run", signum)
     _, error = run.communicate(timeout=120)
     assert run.returncode == 128 + signum, error
     name = signal.Signals(signum).name
@@ -114,12 +123,30 @@ def test_a_signal_in_training_leaves_a_checkpoint_from_which_the_run_is_the_same
     assert said is not None, error
     step = int(said[1])
     assert list((tmp_path / "run").glob(f"checkpoint-ep*-step{step}")) or step % 3 == 0, "inside an epoch, or at its end"
-    finished(*options(tmp_path, "run"))
+    assert main(options(tmp_path, "run")) == 0
     for file in ("model.safetensors", "optimizer.pt", "scheduler.pt", "carried.safetensors"):
         one, other = ((tmp_path / folder / "checkpoint-ep20" / file).read_bytes() for folder in ("plain", "run"))
         assert one == other, file
     logs = [(tmp_path / folder / "training_log.txt").read_text().splitlines()[1:-1] for folder in ("plain", "run")]
     assert logs[0] == logs[1], "but for the command, and the run time in the last line"
+
+
+def test_ctrl_c_beside_a_bar_is_a_sentence_on_a_line_of_its_own(tmp_path: Path) -> None:
+    ours, terminal = os.openpty()
+    termios.tcsetwinsize(terminal, (24, 100))
+    run = started(*options(tmp_path, "run"), "--training.progress", "true", stderr=terminal)
+    os.close(terminal)
+    after_steps(run, tmp_path / "run", signal.SIGINT)
+    shown = b""
+    with contextlib.suppress(OSError):  # what a terminal says when nobody writes to it any more
+        while part := os.read(ours, 4096):
+            shown += part
+    os.close(ours)
+    run.communicate(timeout=60)
+    assert run.returncode == 130
+    *_, bar, sentence = shown.decode().splitlines()
+    assert "/60 [" in bar
+    assert sentence == "kvdistill train: interrupted by Ctrl-C. The same command with --resume (--training.resume true) resumes the run."
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])

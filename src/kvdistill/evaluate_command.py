@@ -45,9 +45,9 @@ def evaluate(asked: Question) -> None:
         ValueError: if an option cannot be used, or a record of other data would be overwritten.
     """
     modes, place = _modes(asked.modes), asked.place
-    option = "--checkpoint" if asked.output is None else "--output"
+    if asked.output is not None:
+        require_folder("--output", place.folder)
     _require_checkpoint(Path(asked.checkpoint))
-    require_folder(option, place.folder)
     _refuse_other_data(asked, modes)
     section, data = _data(asked)
     model = to_device(LatentReasoner.from_pretrained(asked.checkpoint))

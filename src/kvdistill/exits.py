@@ -32,12 +32,22 @@ def exit_code(program: str, work: Callable[[], int | None], resume: str = "") ->
         except (Exception, KeyboardInterrupt) as error:
             signum = _signal_of(error)
             if signum is not None:
-                return _interrupted(program, signum, error, resume)
+                return _left(_interrupted(program, signum, error, resume))
             code, sentence = _explained(error)
             if sentence is None:
                 raise
             print(printable(f"{program}: {sentence}"), file=sys.stderr)
-            return code
+            return _left(code)
+
+
+def _left(code: int) -> int:
+    """The code; with an open process group the process ends here, since threads of the group may abort the interpreter's own end."""
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
 
 
 def _interrupted(program: str, signum: int, error: BaseException, resume: str) -> int:

@@ -1,8 +1,8 @@
 """A saved student's parts: what was edited is refused by its file, and code beside a checkpoint is never run."""
 
+import io
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import transformers as tf
 from safetensors.torch import load_file, save_file
+from transformers import dynamic_module_utils
 
 import pico
 from kvdistill.latent.config import LatentConfig
@@ -99,18 +100,10 @@ def test_a_tokenizer_of_other_types_is_refused(saved: Path) -> None:
         read_tokenizer(saved, config)
 
 
-LOAD = """
-import sys
-from kvdistill.latent.reasoner import LatentReasoner
-try:
-    LatentReasoner.from_pretrained(sys.argv[1])
-except ValueError as error:
-    print(error)
-"""
-
-
 @pytest.mark.parametrize("place", ["tokenizer", "base"])
-def test_code_beside_a_checkpoint_is_not_run_even_where_the_answer_is_yes(tmp_path: Path, saved: Path, place: str) -> None:
+def test_code_beside_a_checkpoint_is_not_run_even_where_the_answer_is_yes(
+    tmp_path: Path, saved: Path, place: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     if place == "base" and read_config(saved).base is None:
         pytest.skip("all weights are its own")
     folder, marker = saved if place == "tokenizer" else tmp_path / "base", tmp_path / "marker"
@@ -121,19 +114,11 @@ def test_code_beside_a_checkpoint_is_not_run_even_where_the_answer_is_yes(tmp_pa
     else:
         auto = {"AutoConfig": "own.Own", "AutoModelForCausalLM": "own.Own"}
         edit(folder / "config.json", lambda c: c | {"model_type": "own", "auto_map": auto})
-    home = {"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", LOAD, str(saved)],
-        input="y\ny\ny\n",
-        env=os.environ | home,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=240,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "brings code of its own, which is never run" in done.stdout
-    assert "Do you wish" not in done.stdout
+    monkeypatch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.setattr(sys, "stdin", io.StringIO("y\ny\ny\n"))
+    with pytest.raises(ValueError, match="brings code of its own, which is never run"):
+        LatentReasoner.from_pretrained(saved)
+    assert "Do you wish" not in capsys.readouterr().out
     assert not marker.exists()
 
 

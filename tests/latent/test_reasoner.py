@@ -14,32 +14,7 @@ from kvdistill.latent.config import LatentConfig
 from kvdistill.latent.generate import generate_ids
 from kvdistill.latent.reasoner import LatentReasoner
 from pico_tokenizer import word_level
-
-WORDS = [f"w{number}" for number in range(57)]
-"""With three special tokens the tokenizer has 60, the latent tokens are 60 to 62, and a backbone of 60 rows has to grow."""
-NEW = [60, 61, 62]
-LORA = {"r": 2, "lora_alpha": 8, "target_modules": "all-linear"}
-
-
-def small(name: str) -> tf.PreTrainedModel:
-    """A pico backbone with a row for each word and none for the latent tokens."""
-    config = pico.CONFIGS[name]()
-    config.vocab_size = 60
-    return pico.from_config(config)
-
-
-def lora_for(name: str) -> dict[str, object]:
-    return {**LORA, "fan_in_fan_out": name == "gpt2"}
-
-
-def student(backbone: tf.PreTrainedModel, **settings: object) -> LatentReasoner:
-    """A student whose trained weights have moved from where they started."""
-    model = LatentReasoner.build(backbone, word_level(WORDS), LatentConfig(slots=4, passes=2, **settings)).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.requires_grad:
-                parameter.add_(0.05 * torch.randn_like(parameter))
-    return model
+from pico_word_students import LORA, NEW, WORDS, lora_for, small, student
 
 
 @torch.no_grad()
@@ -146,37 +121,6 @@ def test_feedback_none_hands_hidden_states_over() -> None:
     model = LatentReasoner.build(small("llama"), word_level(WORDS), LatentConfig(slots=3, passes=1, feedback="none"))
     hidden = torch.randn(1, 2, 32)
     assert model.feedback(hidden) is hidden
-
-
-@pytest.mark.parametrize("name", ["llama", "llama_tied", "gpt2"])
-def test_with_lora_the_new_rows_learn_and_the_others_do_not(name: str) -> None:
-    """Under LoRA the embedding is frozen but for the latent tokens, tied or not; one step of descent shows which rows move."""
-    model = student(small(name), lora=lora_for(name), delimiters="both")
-    before = model.embed(torch.arange(63)[None])[0].detach().clone()
-    two = model(pico.batch(pico.samples(2)))
-    (two.teacher.rows.logits.logsumexp(-1).sum() + two.student.rows.logits.square().sum()).backward()
-    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in trained.values())
-    with torch.no_grad():
-        for parameter in trained.values():
-            parameter.sub_(parameter.grad)
-    moved = (model.embed(torch.arange(63)[None])[0] - before).abs().amax(-1) > 0
-    assert moved.nonzero()[:, 0].tolist() == NEW
-    assert not any(parameter.requires_grad for name, parameter in model.named_parameters() if "base_layer" in name)
-
-
-def test_tied_rows_stay_tied_under_lora() -> None:
-    model = student(small("llama_tied"), lora=dict(LORA))
-    hidden = torch.randn(5, 32)
-    table = model.embed(torch.arange(63)[None])[0]
-    torch.testing.assert_close(model.head(hidden), hidden @ table.T)
-
-
-def test_a_head_with_a_bias_takes_no_rows() -> None:
-    backbone = small("llama")
-    backbone.lm_head = torch.nn.Linear(32, 60)
-    with pytest.raises(ValueError, match=r"The head of LlamaForCausalLM has a bias, .* train it without LoRA\."):
-        LatentReasoner.build(backbone, word_level(WORDS), LatentConfig(slots=3, passes=1, lora=dict(LORA)))
 
 
 def test_what_the_trainer_reads() -> None:

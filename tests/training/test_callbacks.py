@@ -8,7 +8,8 @@ from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from kvdistill.record import Metrics
 from kvdistill.signals import Interrupted, Kept
-from kvdistill.training.callbacks import EndEpoch, EvaluateWhen, SaveWhen, StopAtSignal, WriteLogs, line
+from kvdistill.training import callbacks
+from kvdistill.training.callbacks import EndEpoch, EvaluateWhen, Progress, SaveWhen, StopAtSignal, WriteLogs, line
 from kvdistill.training.ranks import Ranks
 
 
@@ -150,3 +151,17 @@ def test_every_process_measures_and_only_the_first_writes(args: TrainingArgument
     EvaluateWhen(lambda *_: {"validation_accuracy": 0.9}, 1, [].append, 0.5).on_step_end(args, state, control, model=None)
     assert control.should_training_stop
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("watched", [True, False])
+def test_a_bar_on_a_terminal_alone(
+    watched: bool, args: TrainingArguments, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(callbacks, "on_terminal", lambda: watched)
+    progress, state = Progress(), TrainerState(max_steps=3, is_world_process_zero=True)
+    progress.on_train_begin(args, state, TrainerControl())
+    for step in (1, 2, 3):
+        state.global_step = step
+        progress.on_step_end(args, state, TrainerControl())
+    progress.on_train_end(args, state, TrainerControl())
+    assert ("3/3" in capsys.readouterr().err) == watched

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import pico_runs
+from conftest import sampled
 from kvdistill.training.launch import main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,7 +47,7 @@ def children(pid: int) -> list[int]:
     return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-@pytest.mark.parametrize("everyone", [False, True])
+@pytest.mark.parametrize("everyone", sampled([True, False]))
 def test_a_signal_leaves_one_sentence_and_a_checkpoint_from_which_the_run_is_the_same(tmp_path: Path, everyone: bool) -> None:
     """To the launcher alone, as kill sends it, or to all processes, as a scheduler does."""
     finished(tmp_path, "plain")

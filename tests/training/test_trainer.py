@@ -1,9 +1,7 @@
 """The loop on tiny students: what is averaged, what is logged, and what a checkpoint is worth."""
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -290,11 +288,3 @@ def test_tensorboard_shows_every_term(tmp_path: Path) -> None:
     assert set(board.Tags()["scalars"]) >= {"train/loss", "train/ce_student", "train/kv", "train/learning_rate"}
     shown = {event.step: event.value for event in board.Scalars("train/kv")}
     assert shown == pytest.approx(logged(tmp_path)["kv"])
-
-
-def test_the_progress_bar_is_there_when_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run: Callable[..., LatentReasoner] = partial(trained, step=by_hand)
-    run(tmp_path / "loud", progress=True)
-    assert "3/3" in capsys.readouterr().err
-    run(tmp_path / "quiet")
-    assert "3/3" not in capsys.readouterr().err

@@ -6,7 +6,6 @@ from typing import Any, Literal, cast, overload
 
 import torch
 from jaxtyping import Float, Int
-from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -20,6 +19,7 @@ from kvdistill.latent.config import LatentConfig
 from kvdistill.latent.feedback import Feedback
 from kvdistill.latent.layout import SPECIAL_TOKENS, Special
 from kvdistill.latent.load import check_files, load_adapter, read_config, read_tokenizer
+from kvdistill.latent.lora import add_lora, new_rows
 from kvdistill.latent.modes import read, two_modes
 from kvdistill.latent.rows import grow, require_rows
 from kvdistill.latent.weights import SAFE, fingerprint, require_finite, require_fit, share, whole
@@ -52,7 +52,7 @@ class LatentReasoner(PreTrainedModel):
             raise ValueError("A latent student needs a backbone and its special tokens: build one with LatentReasoner.build(...).")
         self.backbone: PreTrainedModel = _new_backbone(config) if backbone is None else backbone
         if config.lora is not None:
-            _add_lora(self.backbone, config.lora)
+            add_lora(self.backbone, config.lora)
         self.backbone.generation_config = GenerationConfig()  # a hub's penalties and sampling would change answers without a word
         self.feedback = _new_feedback(config, self.backbone)
         self.special = Special(**config.special)
@@ -81,7 +81,7 @@ class LatentReasoner(PreTrainedModel):
         config.tie_word_embeddings = bool(getattr(backbone.config, "tie_word_embeddings", False))
         config.special = special
         if config.lora is not None:
-            config.lora = {**config.lora, "trainable_token_indices": _new_rows(backbone, sorted(special.values()))}
+            config.lora = {**config.lora, "trainable_token_indices": new_rows(backbone, sorted(special.values()))}
         model = cls(config, backbone)
         model.tokenizer = tokenizer
         model.start_feedback()
@@ -213,31 +213,5 @@ def add_latent_tokens(tokenizer: PreTrainedTokenizerBase) -> None:
     tokenizer.add_special_tokens({"extra_special_tokens": list(SPECIAL_TOKENS.values())}, replace_extra_special_tokens=False)
 
 
-def _through_adapter(tied: dict[str, str], names: set[str]) -> dict[str, str]:
-    """Tied weights by the names that they have once peft has wrapped the embedding."""
-    inside = ("token_adapter.base_layer.weight", "token_adapter.trainable_tokens_delta.default")
-    renamed: dict[str, str] = {}
-    for target, source in tied.items():
-        stems = target.removesuffix("weight"), source.removesuffix("weight")
-        renamed |= {target: source} if source in names else {stems[0] + part: stems[1] + part for part in inside}
-    return renamed
-
-
-def _add_lora(backbone: PreTrainedModel, settings: dict[str, Any]) -> None:
-    backbone.requires_grad_(False)
-    inject_adapter_in_model(LoraConfig(**settings), backbone)
-    names = {name for name, _ in backbone.named_parameters(remove_duplicate=False)}
-    backbone._tied_weights_keys = backbone.all_tied_weights_keys = _through_adapter(backbone.all_tied_weights_keys, names)
-
-
 def _weight(layer: nn.Module) -> Tensor:
     return layer.weight  # pyright: ignore[reportReturnType]
-
-
-def _new_rows(backbone: PreTrainedModel, rows: list[int]) -> dict[str, list[int]]:
-    """The rows of embedding and head that a frozen backbone has to learn: their start is random, so no base model holds them."""
-    names = {module: name for name, module in backbone.named_modules()}
-    head = backbone.get_output_embeddings()
-    if getattr(head, "bias", None) is not None:
-        raise ValueError(f"The head of {type(backbone).__name__} has a bias, which peft drops where rows are added: train it without LoRA.")
-    return {names[layer]: rows for layer in (backbone.get_input_embeddings(), head)}
