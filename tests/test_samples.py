@@ -189,13 +189,19 @@ def test_a_row_of_far_too_many_characters_is_left_out(model: LatentReasoner, tmp
     samples = of(model, tmp_path, data)
     if streaming:
         assert len(streamed(samples, data)) == 20
-        (left_out,) = kept(tmp_path)
-        assert "characters, more than max_length" in left_out["reason"]
     else:
         assert len(samples.read(data)) == 20
         (note,) = samples.notes
         assert "1 of 21 train examples left out" in note
         assert "characters, more than max_length" in note
+    (left_out,) = kept(tmp_path)
+    assert (left_out["where"], left_out["line"]) == ("rows:21", None)
+    assert "characters, more than max_length" in left_out["reason"]
+
+
+def test_long_rows_are_kept_behind_bad_ones(model: LatentReasoner, tmp_path: Path) -> None:
+    of(model, tmp_path, data := file(write(tmp_path / "rows.jsonl", bad=(3,), long=(0,)))).read(data)
+    assert [(each["where"], each["line"]) for each in kept(tmp_path)] == [(str(tmp_path / "rows.jsonl") + ", line 4", 4), ("rows:1", None)]
 
 
 def test_a_pipe_is_not_touched_before_it_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from kvdistill.config import DataSection, DataSet, FileData, HubData, SyntheticData
-from kvdistill.data import DataError, Hub, Loaded, encode_all, load, quarantine, read_hub
+from kvdistill.data import BadRow, DataError, Hub, Loaded, encode_all, load, quarantine, read_hub
 from kvdistill.data.files import form_of, paths_of
+from kvdistill.data.quarantine import json_lines
 from kvdistill.data.sources import is_text
 from kvdistill.data.stream import LineFiles
+from kvdistill.jsonfile import write_atomic
 from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.messages import printable
 from kvdistill.students import template_of
@@ -46,17 +48,23 @@ class Samples:
         limit = None if isinstance(data, SyntheticData) else data.limit
         if limit is not None and limit > len(loaded.examples):
             self.say(f"data.{role}.limit is {limit}, and there are only {len(loaded.examples)} usable rows: all of them are used")
-        return self.usable(loaded.examples[:limit], role)
+        return self.usable(loaded.examples[:limit], role, loaded.bad)
 
-    def usable(self, found: Sequence[Example], role: Role = "train") -> tuple[Encoded, ...]:
-        """Examples as the student reads them; says aloud how many are too long.
+    def usable(self, found: Sequence[Example], role: Role = "train", bad: Sequence[BadRow] | None = None) -> tuple[Encoded, ...]:
+        """Examples as the student reads them; reports how many are too long.
+
+        With ``bad`` (the rows in quarantine) those examples are kept in the quarantine file behind them.
 
         Raises:
             ValueError: if nothing is left.
         """
         samples, dropped = self.encode(found)
         if dropped:
-            self.say(f"{len(dropped)} of {len(found)} {role} examples left out: {dropped[0][1]}, and the like")
+            kept = "" if bad is None else f"; they are in {self.quarantine_of(role)}"
+            self.say(f"{len(dropped)} of {len(found)} {role} examples left out: {dropped[0][1]}, and the like{kept}")
+            if bad is not None:
+                rows = (BadRow(sample_id, None, reason, "") for sample_id, reason in dropped)
+                write_atomic(self.quarantine_of(role), json_lines([*bad, *rows]).decode())
         if not samples:
             most = self.section.max_length
             if most is None:

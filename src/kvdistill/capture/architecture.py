@@ -21,6 +21,8 @@ from kvdistill.capture.attention import CHOOSE, MODEL_ERRORS, PREFIX, CaptureErr
 from kvdistill.capture.cache import CacheSource
 from kvdistill.capture.comparison import Comparison, Head, cache_source, first_line, packed_texts
 
+STUDENT = f"So it is no backbone of a student, which reads latent slots in this way; it may teach. {CHOOSE}"
+
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
@@ -53,20 +55,28 @@ def examine(model: PreTrainedModel, head: Head | None = None) -> Architecture:
     """
     name = packable(model)
     device = model.device
-    with rotation.evaluating(model), torch.no_grad(), torch.autocast(device.type, enabled=False), _refusals(model):
+    with rotation.evaluating(model), torch.no_grad(), torch.autocast(device.type, enabled=False):
+        return _examined(model, head, name.removeprefix(PREFIX))
+
+
+def _examined(model: PreTrainedModel, head: Head | None, backend: str) -> Architecture:
+    with _refusals(model, "a call with two short padded texts"):
         texts = packed_texts(model)
         layers = rotation.measure(model, int(texts.ids[1, 0]))
         check = Comparison(model, texts, embedded=head is not None)
-        offset = check.position_offset(name.removeprefix(PREFIX))
+        offset = check.position_offset(backend)
+    if head is None:
+        with _refusals(model, "a call with two short padded texts"):
+            check.packed_call(offset)
+        return Architecture(layers, offset)
+    with _refusals(model, "a call with embeddings in place of token ids", STUDENT):
         packed = check.packed_call(offset)
-        source: CacheSource = "captured"
-        if head is not None:
-            _require_student(model, layers, offset)
-            check.free_embeddings()
-            check.prefix_call(packed)
-            check.head(head)
-            source = cache_source(check, packed, head)
-    return Architecture(layers, offset, source)
+        _require_student(model, layers, offset)
+        check.free_embeddings()
+    with _refusals(model, "a second call on top of captured keys and values", STUDENT):
+        check.prefix_call(packed)
+        check.head(head)
+        return Architecture(layers, offset, cache_source(check, packed, head))
 
 
 def _require_student(model: PreTrainedModel, layers: tuple[rotation.Measured, ...], offset: int) -> None:
@@ -88,14 +98,14 @@ def _require_student(model: PreTrainedModel, layers: tuple[rotation.Measured, ..
 
 
 @contextmanager
-def _refusals(model: PreTrainedModel) -> Iterator[None]:
-    """Errors of the model's own code become a refusal that names the model."""
+def _refusals(model: PreTrainedModel, what: str, remedy: str = CHOOSE) -> Iterator[None]:
+    """Errors of the model's own code become a refusal that names the model and the call."""
     try:
         yield
     except (CaptureError, torch.OutOfMemoryError):
         raise
     except MODEL_ERRORS as error:
         raise CaptureError(
-            f"{type(model).__name__} cannot be captured: a call with two short padded texts fails in its own code with "
-            f"{type(error).__name__} ({first_line(error)}). {CHOOSE}"
+            f"{type(model).__name__} cannot be captured: {what} fails in its own code with {type(error).__name__} "
+            f"({first_line(error)}). {remedy}"
         ) from error

@@ -17,6 +17,7 @@ _GOES_ON = (
     r"\s*e[-+][0-9]",
     r"\s*\\(?:[dt]?frac|sqrt|times|cdot|pi|pm|mp|infty)(?![a-z])",
     rf"{_SPACE}(?:[,:/÷\u2044\u2215^*×·x]++{_SPACE}{_DIGIT}|[0-9])",  # 1 000, 1 1/2, 3,5, 4 : 5, 10^{3}, 10,\!080
+    r"\s*[^\W\d_]++\.?\s+[0-9]",  # 5 feet 3 inches
     rf"{_UNIT}\s*[-+±~–—]++\s*+{_DIGIT}",  # 5-6, 5 + 3, 5x - 7y, 50%–60%
     rf"{_UNIT}\s*(?:[;,&]|,?\s*\b(?:and|or|to)\b)\s*{_DIGIT}",  # 31; 21, 148 (dollars), 296 (dollars), 5 hours and 30 minutes
 )
