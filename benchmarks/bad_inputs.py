@@ -33,7 +33,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from kvdistill import cli
-from kvdistill.messages import printable
+from kvdistill.console.messages import printable
 from kvdistill.training.checkpoint import newest_checkpoint
 
 MEMORY = 8 * 2**30

@@ -35,8 +35,8 @@ from _edits import edits, of_earlier_versions, of_others, of_the_run
 from kvdistill.cli import _quiet
 from kvdistill.config import RunConfig, parse
 from kvdistill.latent.reasoner import LatentReasoner
-from kvdistill.run_folder import COMPLETED
-from kvdistill.runs import train
+from kvdistill.run.folder import COMPLETED
+from kvdistill.run.train import train
 
 SECONDS = 60
 """A damage that takes longer hangs."""

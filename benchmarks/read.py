@@ -29,7 +29,7 @@ from kvdistill.config import DataSection, FileData
 from kvdistill.data import Arith, write_jsonl
 from kvdistill.latent.config import LatentConfig
 from kvdistill.latent.reasoner import LatentReasoner, add_latent_tokens
-from kvdistill.samples import Samples
+from kvdistill.run.samples import Samples
 from kvdistill.text import Encoded, Example
 from kvdistill.training.sampler import RankBatches
 from kvdistill.training.stream import Stream, Ticket

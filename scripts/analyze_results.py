@@ -11,7 +11,7 @@ runpy.run_path(str(Path(__file__).resolve().parents[1] / "scripts" / "_reexec.py
 import argparse
 import sys
 
-from kvdistill.reporting.experiment_report import DELTA, write_experiment_report
+from kvdistill.reporting.studies.experiment_report import DELTA, write_experiment_report
 
 
 def main() -> int:

@@ -41,8 +41,8 @@ def main() -> int:
     os.environ.update(cache)
 
     # Only now: the libraries read the environment when they are imported, and help should not wait for them.
-    from kvdistill.assets.errors import exit_code
-    from kvdistill.assets.hub import download, find_data, find_model
+    from kvdistill.commands.assets.errors import exit_code
+    from kvdistill.commands.assets.hub import download, find_data, find_model
 
     def work() -> None:
         assets = [find_model(name, known.revision) for name in known.model]

@@ -27,8 +27,8 @@ def main() -> int:
     known = parser.parse_args()
 
     # Only now: help should not wait for the libraries.
-    from kvdistill.assets.errors import exit_code
-    from kvdistill.assets.export import export, load_splits
+    from kvdistill.commands.assets.errors import exit_code
+    from kvdistill.commands.assets.export import export, load_splits
 
     def work() -> None:
         splits = load_splits(known.dataset_name, known.dataset_config, known.splits)

@@ -14,13 +14,13 @@ import torch
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from transformers import TrainerState
 
-import kvdistill.run_evaluation
-import kvdistill.run_folder
-import kvdistill.runs
+import kvdistill.run.evaluation
+import kvdistill.run.folder
+import kvdistill.run.train
 import kvdistill.training.checkpoint
 import kvdistill.training.trainer
 from kvdistill.latent.reasoner import LatentReasoner
-from kvdistill.record import Metrics
+from kvdistill.records.schema import Metrics
 
 PLACES: tuple[tuple[Any, str], ...] = (
     (kvdistill.training.trainer.LatentTrainer, "compute_loss"),
@@ -31,10 +31,10 @@ PLACES: tuple[tuple[Any, str], ...] = (
     (LatentReasoner, "save_pretrained"),
     (TrainerState, "save_to_json"),
     (Metrics, "append_row"),
-    (kvdistill.runs, "clear"),
-    (kvdistill.run_evaluation, "write_evaluation"),
-    (kvdistill.runs, "write_report"),
-    (kvdistill.runs, "complete"),
+    (kvdistill.run.train, "clear"),
+    (kvdistill.run.evaluation, "write_evaluation"),
+    (kvdistill.run.train, "write_report"),
+    (kvdistill.run.train, "complete"),
 )
 """Calls before and after which a run may be killed: steps, every stage of a checkpoint, the log, the closing files."""
 

@@ -8,8 +8,8 @@ from typing import Any
 import pico_trained
 from kvdistill.config import DataSection, FileData, HubData, SyntheticData
 from kvdistill.latent.reasoner import LatentReasoner
-from kvdistill.sample_stream import SampleStream
-from kvdistill.samples import Samples
+from kvdistill.run.samples import Samples
+from kvdistill.run.stream import SampleStream
 from kvdistill.text import Encoded
 
 NAMES = pico_trained.NAMES

@@ -11,8 +11,9 @@ from kvdistill.align import Projector, Ratio
 from kvdistill.compress import RKV
 from kvdistill.kv import ModelKV, TwoModes
 from kvdistill.latent.reasoner import LatentReasoner
-from kvdistill.losses import NoControl, Objective
+from kvdistill.losses import Objective
 from kvdistill.pipeline import Distillation, OutsideTeacher, Target
+from kvdistill.target import NoControl
 from kvdistill.teacher import FrozenTeacher
 from kvdistill.text import Batch
 

@@ -12,7 +12,7 @@ import pico_tokenizer
 from kvdistill.config import RunConfig, parse
 from kvdistill.data import Chain, collate, encode_all
 from kvdistill.latent.reasoner import LatentReasoner
-from kvdistill.students import template_of
+from kvdistill.run.student import template_of
 from kvdistill.text import Batch
 
 TINY = {"model_type": "llama", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}

@@ -12,7 +12,7 @@ from kvdistill.data.collate import collate
 from kvdistill.data.encode import num_tokens
 from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.pipeline import Step
-from kvdistill.record import Metrics
+from kvdistill.records.schema import Metrics
 from kvdistill.text import Batch, Encoded
 from kvdistill.training.arguments import TrainingSection, training_arguments
 from kvdistill.training.callbacks import EndEpoch, SaveWhen, WriteLogs

@@ -11,8 +11,8 @@ from transformers.utils import logging
 import pico_runs
 from kvdistill.cli import COMMANDS, main
 from kvdistill.evaluation.evaluate import Evaluator
-from kvdistill.record import EvaluationRecord, ProbesRecord, RunRecord
-from kvdistill.students import build_student
+from kvdistill.records.schema import EvaluationRecord, ProbesRecord, RunRecord
+from kvdistill.run.student import build_student
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ import pytest
 
 from kvdistill.compress import RKV, Full, RightCrop
 from kvdistill.config import Lora, RunConfig, SyntheticData, load, parse, resolved
-from kvdistill.losses import NoControl, Shuffled
+from kvdistill.target import NoControl, Shuffled
 
 FOLDER = Path(__file__).resolve().parents[1] / "experiments" / "configs"
 PATHS = sorted(FOLDER.glob("*.toml"))

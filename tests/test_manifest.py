@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from kvdistill.record import RunRecord
-from kvdistill.reporting.study_record import ExperimentReport
+from kvdistill.records.schema import RunRecord
+from kvdistill.reporting.studies.record import ExperimentReport
 from pico_hub import hub, put_data, put_model
 from pico_project import SBATCH, SYSTEM, put, save_qwen
 from pico_python import quick_python

@@ -11,7 +11,7 @@ from transformers.models.glm.modeling_glm import apply_rotary_pos_emb as glm_rot
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb as llama_rotation
 
 from kvdistill.kv import Rope
-from kvdistill.ops import masked_mean, masked_std, rope_angles, rotate
+from kvdistill.ops import masked_mean, masked_std, rope_angles, rotate, to_float32
 
 CONVENTIONS = pytest.mark.parametrize("convention", ["half_split", "interleaved"])
 shapes = st.tuples(st.integers(1, 3), st.integers(1, 2), st.integers(1, 5), st.integers(1, 4), st.integers(0, 9999))
@@ -139,3 +139,10 @@ def test_half_precision_stays_half_and_near() -> None:
     turned = rotate(keys.bfloat16(), positions, rope)
     assert turned.dtype == torch.bfloat16
     assert torch.allclose(turned.float(), rotate(keys, positions, rope), atol=0.05)
+
+
+def test_half_precision_is_widened_and_float64_kept() -> None:
+    assert to_float32(torch.ones(1, dtype=torch.bfloat16)).dtype == torch.float32
+    assert to_float32(torch.ones(1, dtype=torch.float64)).dtype == torch.float64
+    large = torch.tensor([300.0], dtype=torch.float16)
+    assert elementwise(large, -large, "mse", 1.0).item() == 360000.0  # float16 ends at 65504

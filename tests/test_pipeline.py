@@ -13,19 +13,9 @@ from kvdistill.kv import LossOutput
 from kvdistill.latent.layout import question_pieces
 from kvdistill.latent.modes import run, think
 from kvdistill.latent.reasoner import LatentReasoner
-from kvdistill.losses import (
-    CODILoss,
-    Control,
-    KVLoss,
-    MeanTarget,
-    Objective,
-    OtherSample,
-    TargetMean,
-    cross_entropy,
-    gradient_norm,
-    reference_norm,
-)
+from kvdistill.losses import CODILoss, KVLoss, Objective, cross_entropy, gradient_norm, reference_norm
 from kvdistill.pipeline import Distillation, Stateful, Target, build_target, explicit_step, rehearse
+from kvdistill.target import Control, MeanTarget, OtherSample, TargetMean
 from kvdistill.text import Batch
 from pico_steps import SLOTS, Seen, distillation, kv_gradients, outside_of, rows, student
 

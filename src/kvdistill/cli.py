@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kvdistill.exits import exit_code
-from kvdistill.messages import quoted
-from kvdistill.paths import path_argument, require_folder
+from kvdistill.console.exits import exit_code
+from kvdistill.console.messages import quoted
+from kvdistill.console.paths import path_argument, require_folder
 
 RESUME = "The same command with --resume (--training.resume true) resumes the run."
 
@@ -138,14 +138,14 @@ def _new_tokens(text: str) -> int:
 
 
 def _walk(known: argparse.Namespace, overrides: list[str], command: str) -> None:
-    from kvdistill.walk import walk
+    from kvdistill.commands.trace import walk
 
     walk(known.config, overrides)
 
 
 def _demo(known: argparse.Namespace, overrides: list[str], command: str) -> None:
     require_folder("--output", Path(known.output))
-    from kvdistill.demo import demo
+    from kvdistill.commands.demo.run import demo
 
     demo(known.output, known.seed, command, known.share)
 
@@ -157,8 +157,8 @@ def _train(known: argparse.Namespace, overrides: list[str], command: str) -> Non
 
 
 def _train_and_print(config: Any, command: str) -> None:
-    from kvdistill.run_evaluation import summary_line
-    from kvdistill.runs import train
+    from kvdistill.run.evaluation import summary_line
+    from kvdistill.run.train import train
 
     done = train(config, command)
     if os.environ.get("RANK", "0") != "0":
@@ -169,7 +169,7 @@ def _train_and_print(config: Any, command: str) -> None:
 
 
 def _evaluate(known: argparse.Namespace, overrides: list[str], command: str) -> None:
-    from kvdistill.evaluate_command import Question, evaluate
+    from kvdistill.commands.evaluate import Question, evaluate
 
     evaluate(Question(**{name: value for name, value in vars(known).items() if name != "command"}))
 
@@ -181,7 +181,7 @@ def _report(known: argparse.Namespace, overrides: list[str], command: str) -> No
 
 
 def _doctor(known: argparse.Namespace, overrides: list[str], command: str) -> int:
-    from kvdistill.doctor import doctor
+    from kvdistill.commands.doctor import doctor
 
     return doctor()
 

@@ -58,3 +58,8 @@ def rotate(keys: Float[Tensor, "B H T K"], positions: Int[Tensor, "B #H T"], rop
     if turning.shape[-1] == keys.shape[-1]:
         return turned
     return torch.cat((before, turned, after), dim=-1)
+
+
+def to_float32(values: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+    """The same numbers in float32, or in float64 where they are float64: sums over a cache overflow half precision."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))

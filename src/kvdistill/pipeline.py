@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from kvdistill.align.projector import Projector
 from kvdistill.compress import RKV, CompressorMethod, Full
 from kvdistill.kv import Geometry, LayerKV, LossOutput, ModelKV, TwoModes, full_mask
-from kvdistill.losses.controls import Control, MeanTarget, NoControl
 from kvdistill.losses.geometry import CachedFrame
 from kvdistill.losses.kv_loss import annealed_layer_weights
-from kvdistill.losses.target_mean import TargetMean
 from kvdistill.losses.total import Objective, auto_weight, cross_entropy, gradient_norm, reference_norm
-from kvdistill.teacher.frozen import FrozenTeacher
+from kvdistill.target.controls import Control, MeanTarget, NoControl
+from kvdistill.target.mean import TargetMean
+from kvdistill.teacher.causal_lm import FrozenTeacher
 from kvdistill.text import Batch
 
 Step = Callable[[nn.Module, Batch, int, float], LossOutput]

@@ -9,7 +9,7 @@ from kvdistill.compress import CompressorMethod
 from kvdistill.config import FileData, FullTuning, HubData, Lora, RunConfig, from_flags, resolved
 from kvdistill.config.explain import members, tag_of
 from kvdistill.config.flags import FLAGS, RECIPE, Flag
-from kvdistill.losses import NoControl, Shuffled
+from kvdistill.target import NoControl, Shuffled
 
 PROMISED = """
 --model_name --teacher_name --dataset_name --dataset_config --dataset_split --train_file --streaming --subset_size --output_dir

@@ -14,7 +14,7 @@ from kvdistill.config.explain import members, tag_of
 from kvdistill.config.sections import FullTuning, LatentSection, Lora, ModelSection, RunConfig, TeacherSection
 from kvdistill.data import Arith, Chain, Chat, Plain
 from kvdistill.kv import Geometry
-from kvdistill.losses import Control
+from kvdistill.target import Control
 
 TREE: dict[str, Any] = {"model": {"config": {"model_type": "llama"}}, "data": {"train": {"kind": "synthetic"}}}
 

@@ -19,8 +19,8 @@ from conftest import chosen_repeats, sampled
 from kvdistill.config import RunConfig, from_flags
 from kvdistill.data import Chain, word_tokenizer, write_jsonl
 from kvdistill.latent.reasoner import LatentReasoner, add_latent_tokens
-from kvdistill.record import Metrics, RunRecord
-from kvdistill.runs import train
+from kvdistill.records.schema import Metrics, RunRecord
+from kvdistill.run.train import train
 from kvdistill.training.checkpoint import checkpoints, newest_checkpoint
 from pico_training import distance
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kvdistill.record import EvaluationRecord, Metrics, Mode, RunRecord
+from kvdistill.records.schema import EvaluationRecord, Metrics, Mode, RunRecord
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "E1": {"loss.kv_weight": 0.0},

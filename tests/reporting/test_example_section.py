@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from kvdistill.example_record import ExampleAnswer, ExampleRecord, SlotReading
+from kvdistill.records.example import ExampleAnswer, ExampleRecord, SlotReading
 from kvdistill.reporting.example_section import Example, example_section
 
 RECORD = ExampleRecord(

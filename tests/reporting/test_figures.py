@@ -8,7 +8,7 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from kvdistill.record import Curve, Interval
+from kvdistill.records.schema import Curve, Interval
 from kvdistill.reporting.blocks import Picture
 from kvdistill.reporting.drawing import draw
 from kvdistill.reporting.figures import Measured, accuracy_bars, accuracy_curves, curve_name, loss_curves, passes_scatter

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kvdistill.record import Bar, Curve, DemoSummary, EvaluationRecord, Metrics, Mode, ProbesRecord, RunRecord
+from kvdistill.records.schema import Bar, Curve, DemoSummary, EvaluationRecord, Metrics, Mode, ProbesRecord, RunRecord
 from kvdistill.reporting.report import report, write_demo_report, write_report
 
 COUNTS: dict[str, tuple[Mode, int, float, float, float]] = {

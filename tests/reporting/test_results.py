@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from kvdistill.record import DemoSummary, EvaluationRecord, Mode
+from kvdistill.records.schema import DemoSummary, EvaluationRecord, Mode
 from kvdistill.reporting.blocks import Missing, Table, Words
 from kvdistill.reporting.results import chance_in, demo_section, evaluated, table_of_answers
 

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from kvdistill.record import Bar, DemoSummary, EvaluationRecord, ProbesRecord
+from kvdistill.records.schema import Bar, DemoSummary, EvaluationRecord, ProbesRecord
 from kvdistill.reporting import sections
 from kvdistill.reporting.blocks import Folded, Missing, Table, Words
 from kvdistill.reporting.page import Section

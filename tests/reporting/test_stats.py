@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy import stats
 
-from kvdistill.record import Curve
+from kvdistill.records.schema import Curve
 from kvdistill.reporting.stats import (
     Claim,
     Verdict,

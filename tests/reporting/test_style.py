@@ -8,10 +8,10 @@ import pytest
 from matplotlib.image import imread
 
 import pico_browser
-from kvdistill.example_record import ExampleAnswer, ExampleRecord, SlotReading
-from kvdistill.record import Bar, Curve, DemoSummary, EvaluationRecord, Metrics, ProbesRecord, RunRecord
-from kvdistill.reporting.experiment_report import write_experiment_report
+from kvdistill.records.example import ExampleAnswer, ExampleRecord, SlotReading
+from kvdistill.records.schema import Bar, Curve, DemoSummary, EvaluationRecord, Metrics, ProbesRecord, RunRecord
 from kvdistill.reporting.report import write_demo_report
+from kvdistill.reporting.studies.experiment_report import write_experiment_report
 from kvdistill.reporting.style import head
 
 MARKUP = "<script>pwned=1</script><img src=x onerror=pwned=1>$x_{ ^\\frac` ```` & | </td></svg>"

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from kvdistill.record import Curve, DemoSummary, Metrics
+from kvdistill.records.schema import Curve, DemoSummary, Metrics
 from kvdistill.reporting import training_sections
 from kvdistill.reporting.blocks import Missing, Picture, Table, Words
 from kvdistill.reporting.page import Section

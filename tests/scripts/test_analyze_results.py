@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from kvdistill.record import EvaluationRecord, RunRecord
+from kvdistill.records.schema import EvaluationRecord, RunRecord
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = {

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from kvdistill.config import from_flags, resolved
-from kvdistill.record import Metrics, RunRecord
-from kvdistill.reporting.comparability import CLAIMED
-from kvdistill.reporting.experiments import classify
-from kvdistill.reporting.study_record import ExperimentReport
+from kvdistill.records.schema import Metrics, RunRecord
+from kvdistill.reporting.studies.comparability import CLAIMED
+from kvdistill.reporting.studies.experiments import classify
+from kvdistill.reporting.studies.record import ExperimentReport
 from pico_project import Project
 
 SCRIPT = "run_all_experiments.sh"

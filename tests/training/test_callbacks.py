@@ -6,8 +6,8 @@ import pytest
 import torch
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
-from kvdistill.record import Metrics
-from kvdistill.signals import Interrupted, Kept
+from kvdistill.console.signals import Interrupted, Kept
+from kvdistill.records.schema import Metrics
 from kvdistill.training import callbacks
 from kvdistill.training.callbacks import EndEpoch, EvaluateWhen, Progress, SaveWhen, StopAtSignal, WriteLogs, line
 from kvdistill.training.ranks import Ranks

@@ -1,4 +1,4 @@
-"""One process asks itself; several are asked in tests/test_runs.py, where torchrun starts them."""
+"""One process asks itself; several are asked in tests/run/test_train.py, where torchrun starts them."""
 
 import torch
 

@@ -17,8 +17,8 @@ from kvdistill.data.collate import collate
 from kvdistill.data.encode import num_tokens
 from kvdistill.kv import LossOutput
 from kvdistill.latent.reasoner import LatentReasoner
-from kvdistill.losses import MeanTarget
 from kvdistill.pipeline import Distillation, Step, Target
+from kvdistill.target import MeanTarget
 from kvdistill.text import Batch
 from kvdistill.training.checkpoint import CARRIED, checkpoints, newest_checkpoint
 from pico_training import distance, logged, make, trained

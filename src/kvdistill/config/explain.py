@@ -7,7 +7,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from kvdistill.messages import LONGEST, quoted, shortened
+from kvdistill.console.messages import LONGEST, quoted, shortened
 
 _EXPECTED = {
     "int_type": "should be a whole number",

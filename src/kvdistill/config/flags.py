@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from kvdistill.config.explain import bare, members, tag_of
 from kvdistill.config.read import changed, parse, read_tree
 from kvdistill.config.sections import RunConfig
-from kvdistill.paths import path_argument
+from kvdistill.console.paths import path_argument
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
 from kvdistill.config.explain import members, options_of, tag_of
-from kvdistill.messages import quoted
+from kvdistill.console.messages import quoted
 
 _NAMES = {int: "a whole number", float: "a number", bool: "true or false"}
 

@@ -13,9 +13,9 @@ from pydantic import ValidationError
 from kvdistill.config.explain import explain
 from kvdistill.config.mistyped import mistyped
 from kvdistill.config.sections import RunConfig
-from kvdistill.jsonfile import DEEPEST, depth_of, parse_json
-from kvdistill.messages import explain_os_error, shortened
-from kvdistill.paths import expanded
+from kvdistill.console.messages import explain_os_error, shortened
+from kvdistill.console.paths import expanded
+from kvdistill.records.jsonfile import DEEPEST, depth_of, parse_json
 
 
 def load(path: Path | str | None, overrides: list[str] | None = None) -> RunConfig:

@@ -7,14 +7,14 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from kvdistill.align.layer_map import Ratio
 from kvdistill.compress import RKV, CompressorMethod
+from kvdistill.console.paths import expanded
 from kvdistill.data import Arith, Chain, Chat, Plain
 from kvdistill.data.split import Split
 from kvdistill.kv import Geometry
 from kvdistill.latent.config import check_slots
-from kvdistill.losses.controls import Control, NoControl, OtherSample, Shuffled
 from kvdistill.losses.total import Objective
-from kvdistill.paths import expanded
 from kvdistill.pipeline import Distillation, OutsideTeacher, Target, rehearse
+from kvdistill.target.controls import Control, NoControl, OtherSample, Shuffled
 from kvdistill.training.arguments import TrainingSection
 
 MOST_NEW_TOKENS = 2**17

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
+from kvdistill.console.messages import explain_os_error
 from kvdistill.data.rows import BadRow, DataError, Origin, Row, RowError, parse_json
-from kvdistill.messages import explain_os_error
 
 Form = Literal["json", "list", "text"]
 """JSON objects, one a line; one JSON list of objects; lines of text, each a row ``{"text": line}``."""

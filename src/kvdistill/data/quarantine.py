@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from kvdistill.data.rows import BadRow, DataError
-from kvdistill.jsonfile import write_atomic
+from kvdistill.records.jsonfile import write_atomic
 
 
 def json_lines(bad: Iterable[BadRow]) -> bytes:

@@ -5,9 +5,9 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from kvdistill import jsonfile
+from kvdistill.console.messages import quoted, shortened
 from kvdistill.data.numbers import number_text
-from kvdistill.messages import quoted, shortened
+from kvdistill.records import jsonfile
 from kvdistill.text import Example
 
 AnswerKind = Literal["auto", "number", "words"]

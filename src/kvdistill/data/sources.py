@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
 
+from kvdistill.console.messages import quoted, shortened
 from kvdistill.data.files import paths_of, read_rows
 from kvdistill.data.gsm8k import MARKER, Gsm8k, split_answer
 from kvdistill.data.numbers import leading_number
@@ -14,7 +15,6 @@ from kvdistill.data.questions import Questions
 from kvdistill.data.rows import BadRow, DataError, Loaded, Row, RowError
 from kvdistill.data.steps_json import StepsJson
 from kvdistill.data.text_lines import TextLines
-from kvdistill.messages import quoted, shortened
 from kvdistill.text import Example
 
 Source = Gsm8k | StepsJson | Questions | TextLines

@@ -7,7 +7,7 @@ from pathlib import Path
 from kvdistill.data.arith import Arith
 from kvdistill.data.chain import Chain
 from kvdistill.data.gsm8k import MARKER
-from kvdistill.jsonfile import write_atomic
+from kvdistill.records.jsonfile import write_atomic
 from kvdistill.text import Example
 
 Synthetic = Chain | Arith

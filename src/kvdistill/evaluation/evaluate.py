@@ -12,13 +12,13 @@ from jaxtyping import Int
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
+from kvdistill.console.progress import Progress
 from kvdistill.data.collate import collate
 from kvdistill.evaluation.answers import canonical, extract, same
 from kvdistill.latent.generate import Reasoning, generate_ids
 from kvdistill.latent.modes import Past
 from kvdistill.latent.reasoner import LatentReasoner
-from kvdistill.progress import Progress
-from kvdistill.record import EvaluationRecord, Mode
+from kvdistill.records.schema import EvaluationRecord, Mode
 from kvdistill.text import Batch, Encoded
 
 

@@ -7,10 +7,10 @@ import torch
 from kvdistill.evaluation.answers import extract, same
 from kvdistill.evaluation.evaluate import Evaluator, decode, evaluating, is_right, left_padded
 from kvdistill.evaluation.probes import result_of
-from kvdistill.example_record import ExampleAnswer, ExampleRecord, SlotReading
 from kvdistill.latent.generate import Reasoning
 from kvdistill.latent.modes import think
 from kvdistill.latent.reasoner import LatentReasoner
+from kvdistill.records.example import ExampleAnswer, ExampleRecord, SlotReading
 from kvdistill.text import Encoded
 
 RULE = "the first question of the test set whose chain of thought has the most steps"

@@ -9,15 +9,15 @@ from torch import Tensor
 
 from kvdistill.capture.attention import Prefix
 from kvdistill.capture.extract import unrotated
+from kvdistill.console.wording import counted
 from kvdistill.evaluation.answers import same
 from kvdistill.evaluation.evaluate import Evaluator, decode, evaluating, left_padded
 from kvdistill.kv import Geometry
 from kvdistill.latent.modes import Past, think
 from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.ops import rotate
-from kvdistill.record import ProbesRecord
+from kvdistill.records.schema import ProbesRecord
 from kvdistill.text import Encoded
-from kvdistill.wording import counted
 
 
 def probe(model: LatentReasoner, samples: Sequence[Encoded], evaluator: Evaluator, words: int = 3) -> ProbesRecord:

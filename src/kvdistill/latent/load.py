@@ -9,12 +9,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from kvdistill.contents import require_unchanged
-from kvdistill.jsonfile import read_json
 from kvdistill.latent.config import LatentConfig
+from kvdistill.latent.embeddings import grow, num_rows
 from kvdistill.latent.layout import SPECIAL_TOKENS
-from kvdistill.latent.rows import grow, num_rows
-from kvdistill.latent.weights import (
+from kvdistill.models.checkpoint_integrity import (
     AGAIN,
     fingerprint,
     first_line,
@@ -24,6 +22,8 @@ from kvdistill.latent.weights import (
     same_weights,
     why_not,
 )
+from kvdistill.records.jsonfile import read_json
+from kvdistill.records.manifest import require_unchanged
 
 SIZES = ("num_hidden_layers", "intermediate_size", "num_attention_heads", "num_key_value_heads")
 """Settings in which a student's description of its base model has to agree with the base model."""

@@ -16,13 +16,13 @@ from kvdistill.capture.attention import body_of, packable
 from kvdistill.capture.position_limit import register_position_check
 from kvdistill.kv import Geometry, ModelOutput, TwoModes
 from kvdistill.latent.config import LatentConfig
+from kvdistill.latent.embeddings import grow, require_rows
 from kvdistill.latent.feedback import Feedback
 from kvdistill.latent.layout import SPECIAL_TOKENS, Special
 from kvdistill.latent.load import check_files, load_adapter, read_config, read_tokenizer
 from kvdistill.latent.lora import add_lora, new_rows
 from kvdistill.latent.modes import read, two_modes
-from kvdistill.latent.rows import grow, require_rows
-from kvdistill.latent.weights import SAFE, fingerprint, require_finite, require_fit, share, whole
+from kvdistill.models.checkpoint_integrity import SAFE, fingerprint, require_finite, require_fit, share, whole
 from kvdistill.text import Batch
 
 

@@ -2,24 +2,16 @@
 
 from kvdistill.losses.attention_kl import AttentionKL
 from kvdistill.losses.codi import CODILoss, codi_supported
-from kvdistill.losses.controls import Control, MeanTarget, NoControl, OtherSample, Shuffled
 from kvdistill.losses.geometry import CachedFrame
 from kvdistill.losses.kv_loss import KVLoss, annealed_layer_weights
-from kvdistill.losses.target_mean import TargetMean
 from kvdistill.losses.total import Objective, auto_weight, cross_entropy, gradient_norm, reference_norm
 
 __all__ = [
     "AttentionKL",
     "CODILoss",
     "CachedFrame",
-    "Control",
     "KVLoss",
-    "MeanTarget",
-    "NoControl",
     "Objective",
-    "OtherSample",
-    "Shuffled",
-    "TargetMean",
     "annealed_layer_weights",
     "auto_weight",
     "codi_supported",

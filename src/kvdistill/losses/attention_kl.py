@@ -8,8 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from kvdistill.kv import LayerKV, LossOutput, ModelKV, ModelOutput
-from kvdistill.losses.distance import widen
-from kvdistill.ops import masked_mean
+from kvdistill.ops import masked_mean, to_float32
 
 TINY = 1e-12
 """Floor of a probability under the logarithm."""
@@ -66,5 +65,5 @@ def _layer(target: LayerKV, attention: Float[Tensor, "B H T"], slots: Bool[Tenso
 
 
 def _renormalised(weights: Float[Tensor, "B H T"], mask: Bool[Tensor, "B H T"]) -> Float[Tensor, "B H T"]:
-    inside = torch.where(mask, widen(weights), 0.0)
+    inside = torch.where(mask, to_float32(weights), 0.0)
     return inside / inside.sum(-1, keepdim=True).clamp_min(TINY)

@@ -8,8 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from kvdistill.kv import LossOutput, ModelOutput
-from kvdistill.losses.distance import Distance, elementwise, require_positive_beta, widen
-from kvdistill.ops import EPSILON
+from kvdistill.losses.distance import Distance, elementwise, require_positive_beta
+from kvdistill.ops import EPSILON, to_float32
 
 
 def codi_supported(teacher: ModelOutput, student: ModelOutput) -> bool:
@@ -48,7 +48,7 @@ class CODILoss:
 
     def per_sample(self, teacher: ModelOutput, student: ModelOutput) -> Float[Tensor, " B"]:
         """The loss of each sample, between states of equal shape."""
-        target = widen(teacher.hidden.detach())
+        target = to_float32(teacher.hidden.detach())
         layers = elementwise(target, student.hidden, self.distance, self.beta).mean(-1)
         if self.layer_std:
             layers = layers / target.std(-1, correction=0).clamp_min(EPSILON)

@@ -2,17 +2,13 @@
 
 from typing import Literal
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from kvdistill.ops import to_float32
+
 Distance = Literal["mse", "l1", "smooth_l1"]
-
-
-def widen(values: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
-    """The same numbers in float32, or in float64 where they are float64: sums over a cache overflow half precision."""
-    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def elementwise(target: Float[Tensor, "*s"], student: Float[Tensor, "*s"], distance: Distance, beta: float) -> Float[Tensor, "*s"]:
@@ -20,7 +16,7 @@ def elementwise(target: Float[Tensor, "*s"], student: Float[Tensor, "*s"], dista
 
     ``beta`` is where ``smooth_l1`` turns from ``d² / (2 beta)`` into ``|d| - beta / 2``; the others do not read it.
     """
-    target, student = widen(target), widen(student)
+    target, student = to_float32(target), to_float32(student)
     if distance == "mse":
         return (target - student).square()
     if distance == "l1":

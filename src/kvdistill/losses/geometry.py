@@ -8,8 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from kvdistill.kv import LayerKV, ModelKV, Rope
-from kvdistill.losses.distance import widen
-from kvdistill.ops import rotate
+from kvdistill.ops import rotate, to_float32
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +36,7 @@ class CachedFrame:
 
 
 def _rotated(layer: LayerKV, start: Int[Tensor, " B"], rope: Rope) -> LayerKV:
-    return layer.replace(keys=rotate(widen(layer.keys), start[:, None, None] + layer.positions, rope), rope=rope)
+    return layer.replace(keys=rotate(to_float32(layer.keys), start[:, None, None] + layer.positions, rope), rope=rope)
 
 
 def reading_weights(tokens: Bool[Tensor, "B H N"], slots: Bool[Tensor, "B H M"], dtype: torch.dtype) -> Float[Tensor, "B H N M"]:
@@ -106,7 +105,7 @@ def _fit_layer(target: LayerKV, student: LayerKV) -> LayerKV:
 
 def zeroed(values: Float[Tensor, "B H T W"], mask: Bool[Tensor, "B H T"]) -> Float[Tensor, "B H T W"]:
     """The same numbers, at least float32, with 0 where nothing is: what padding holds (even NaN) reaches no sum, no gradient."""
-    return torch.where(mask[..., None], widen(values), 0.0)
+    return torch.where(mask[..., None], to_float32(values), 0.0)
 
 
 def require_same_shape(target: ModelKV, student: ModelKV, geometry: Literal["slots", "tokens"]) -> None:

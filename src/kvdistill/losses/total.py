@@ -12,14 +12,14 @@ from torch.nn import functional
 from kvdistill.kv import LabelRows, LossOutput, ModelKV, TwoModes
 from kvdistill.losses.attention_kl import AttentionKL
 from kvdistill.losses.codi import CODILoss
-from kvdistill.losses.distance import widen
 from kvdistill.losses.geometry import CachedFrame
 from kvdistill.losses.kv_loss import KVLoss
+from kvdistill.ops import to_float32
 
 
 def nll_per_sample(rows: LabelRows, num_samples: int) -> Float[Tensor, " B"]:
     """Mean negative log-likelihood (nats a token, float32) of each sample's labels; 0 for a sample without a label."""
-    nll = functional.cross_entropy(widen(rows.logits), rows.labels, reduction="none")
+    nll = functional.cross_entropy(to_float32(rows.logits), rows.labels, reduction="none")
     sums = nll.new_zeros(num_samples).index_add(0, rows.sample, nll)
     return sums / torch.bincount(rows.sample, minlength=num_samples).clamp_min(1)
 
@@ -117,7 +117,7 @@ def gradient_norm(loss: Float[Tensor, ""], student: ModelKV) -> float:
     """
     leaves = [x for layer in student.layers for x in (layer.keys, layer.values) if x.requires_grad]
     grads = torch.autograd.grad(loss, leaves, retain_graph=True, allow_unused=True) if leaves and loss.requires_grad else ()
-    squares = [widen(grad).square().sum() for grad in grads if grad is not None]
+    squares = [to_float32(grad).square().sum() for grad in grads if grad is not None]
     if not squares:
         raise ValueError(
             "gradient_norm: the loss does not depend on the student's cache. Compute it from this very cache, with gradients on."

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from kvdistill.jsonfile import write_atomic
+from kvdistill.records.jsonfile import write_atomic
 from kvdistill.reporting.blocks import Picture, Words
 from kvdistill.reporting.palette import INK, MUTED, PAPER, RULE
 

@@ -5,7 +5,7 @@ from html import escape
 from itertools import zip_longest
 from pathlib import Path
 
-from kvdistill.example_record import ExampleAnswer, ExampleRecord, SlotReading
+from kvdistill.records.example import ExampleAnswer, ExampleRecord, SlotReading
 from kvdistill.reporting.blocks import Table, Words, filled, literal, percent
 from kvdistill.reporting.page import Section
 from kvdistill.reporting.palette import method

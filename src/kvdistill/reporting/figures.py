@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from kvdistill.record import Curve, Interval
+from kvdistill.records.schema import Curve, Interval
 from kvdistill.reporting.drawing import (
     BEHIND,
     NARROW,

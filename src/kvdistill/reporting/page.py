@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-from kvdistill.jsonfile import write_atomic
+from kvdistill.records.jsonfile import write_atomic
 from kvdistill.reporting.blocks import Block, filled, literal
 from kvdistill.reporting.style import head
 

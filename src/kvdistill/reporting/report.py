@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from kvdistill.example_record import ExampleRecord
-from kvdistill.record import Curve, DemoSummary, EvaluationRecord, ProbesRecord
+from kvdistill.records.example import ExampleRecord
+from kvdistill.records.schema import Curve, DemoSummary, EvaluationRecord, ProbesRecord
 from kvdistill.reporting import results, sections, training_sections
 from kvdistill.reporting.blocks import Missing, percent
 from kvdistill.reporting.example_section import example_section
-from kvdistill.reporting.experiment_report import write_experiment_report
-from kvdistill.reporting.experiments import discover
 from kvdistill.reporting.page import Page, Section
+from kvdistill.reporting.studies.experiment_report import write_experiment_report
+from kvdistill.reporting.studies.experiments import discover
 
 
 def report(folder: Path) -> Path:

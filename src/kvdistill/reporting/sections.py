@@ -6,7 +6,7 @@ from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 
-from kvdistill.record import Bar, DemoSummary, EvaluationRecord, ProbesRecord, RunRecord
+from kvdistill.records.schema import Bar, DemoSummary, EvaluationRecord, ProbesRecord, RunRecord
 from kvdistill.reporting.blocks import Block, Code, Folded, Missing, Table, Words, number, percent
 from kvdistill.reporting.drawing import draw
 from kvdistill.reporting.figures import Measured, accuracy_bars

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from scipy.special import chdtri, nctdtr, stdtr, stdtrit
 
-from kvdistill.record import Curve, Interval
+from kvdistill.records.schema import Curve, Interval
 
 SIGN_FLIP_SEEDS = 6
 """Fewest seeds for the sign-flip test: below, its smallest p-value is over 0.05."""

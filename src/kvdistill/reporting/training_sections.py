@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from kvdistill.record import Curve, DemoSummary, Metrics
+from kvdistill.records.schema import Curve, DemoSummary, Metrics
 from kvdistill.reporting.blocks import Block, Missing, Table, Words, number, percent
 from kvdistill.reporting.drawing import draw
 from kvdistill.reporting.figures import accuracy_curves, curve_name, loss_curves

@@ -9,7 +9,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from transformers import TrainingArguments
 
-from kvdistill.paths import expanded
+from kvdistill.console.paths import expanded
 
 
 class TrainingSection(BaseModel):

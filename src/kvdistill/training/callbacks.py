@@ -8,9 +8,9 @@ from typing import Any
 from tqdm import tqdm
 from transformers import ProgressCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from kvdistill.progress import Bar, on_terminal
-from kvdistill.record import Metrics
-from kvdistill.signals import Interrupted, Kept
+from kvdistill.console.progress import Bar, on_terminal
+from kvdistill.console.signals import Interrupted, Kept
+from kvdistill.records.schema import Metrics
 from kvdistill.training.means import TERMS
 from kvdistill.training.ranks import Ranks
 

@@ -18,9 +18,9 @@ from torch import Tensor
 from transformers import TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 
-from kvdistill.contents import CONTENTS, Manifest, problem
-from kvdistill.jsonfile import read_json
-from kvdistill.latent.weights import first_line, share
+from kvdistill.models.checkpoint_integrity import first_line, share
+from kvdistill.records.jsonfile import read_json
+from kvdistill.records.manifest import CONTENTS, Manifest, problem
 
 CARRIED = "carried.safetensors"
 """What training carries from step to step beside the student, the optimiser and the random numbers."""

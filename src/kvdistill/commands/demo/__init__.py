@@ -1,0 +1,1 @@
+"""``kvdistill demo``: the embedded task from data to report."""

@@ -1,0 +1,119 @@
+"""What the demo trains, stage by stage.
+
+One small Llama learns explicit chains of thought, terse and verbose. Its latents are then distilled from verbose traces of four
+words a step, whose last word is the step's result, while the student is asked to be brief: with the KV loss, one run a compressor,
+and without it (E1). A last run learns direct answers.
+
+The KV loss counts only the first layer for the first half of the steps. Its keys and values say which name a slot holds; those of
+the second layer also say that a verbose trace goes on with "then", and a brief student that imitates that from the start gets stuck.
+"""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from kvdistill.config import RunConfig
+from kvdistill.console.wording import counted
+from kvdistill.data import Chain
+
+NAMES, HOPS = 8, 4
+TERSE = Chain(names=NAMES, steps=HOPS, trace="terse")
+MIXED = Chain(names=NAMES, steps=HOPS, trace="mixed")
+VERBOSE = Chain(names=NAMES, steps=HOPS, trace="verbose")
+"""What the latents are distilled from: verbose traces, while the student is asked to be brief."""
+METHODS = ("step_end", "right_crop", "rkv")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One training run of the demo."""
+
+    name: str
+    task: Chain
+    steps: int
+    options: dict[str, Any] = field(default_factory=dict)
+    loss: dict[str, Any] = field(default_factory=dict)
+    target: dict[str, Any] = field(default_factory=dict)
+
+    def shortened(self, share: float) -> "Stage":
+        """The same with a share of its steps, at least two."""
+        return replace(self, steps=max(2, round(self.steps * share)))
+
+    @property
+    def stop_at(self) -> float | None:
+        """The validation accuracy at which the stage ends early; None where it makes all its steps."""
+        return self.options.get("stop_at_accuracy")
+
+    @property
+    def goal(self) -> str:
+        """When the stage ends."""
+        if self.stop_at is None:
+            return counted(self.steps, "step")
+        return f"until validation accuracy {self.stop_at:g}, at most {counted(self.steps, 'step')}"
+
+    def config(self, folder: Path, start: Path | None, seed: int) -> RunConfig:
+        """The run's configuration, from the backbone of ``start`` or from nothing."""
+        backbone = {
+            "model_type": "llama",
+            "hidden_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "intermediate_size": 256,
+            "max_position_embeddings": 128,
+            "initializer_range": 0.06,
+            "tie_word_embeddings": False,
+        }
+        model: dict[str, Any] = {"config": backbone} if start is None else {"name": str(start)}
+        training = {
+            "output_dir": str(folder / self.name),
+            "overwrite": True,
+            "max_steps": self.steps,
+            "batch_size": 64,
+            "gradient_accumulation_steps": 1,
+            "scheduler": "constant_with_warmup",
+            "warmup_steps": 40,
+            "adam_beta2": 0.98,
+            "weight_decay": 0.01,
+            "max_grad_norm": 1.0,
+            "logging_steps": 25,
+            "tensorboard": False,
+            "seed": seed,
+        }
+        data = {
+            "train": {"kind": "synthetic", "task": self.task, "num": min(24576, 64 * self.steps), "seed": seed},
+            "validation": {"kind": "synthetic", "task": self.task, "num": min(256, 64 * self.steps), "split": "validation", "seed": seed},
+            "template": {"kind": "plain", "prompt": "answer"},
+        }
+        return RunConfig.model_validate(
+            {
+                "model": model | {"tuning": {"kind": "full"}},
+                "data": data,
+                "latent": {"slots": HOPS, "passes": HOPS, "delimiters": "both"},
+                "target": self.target,
+                "loss": self.loss,
+                "training": training | self.options,
+                "evaluation": {"batch_size": 128, "max_new_tokens": 5 * HOPS + 8},
+            }
+        )
+
+
+def warm_stages(share: float = 1.0) -> list[Stage]:
+    """Explicit reasoning first: terse, then both styles."""
+    explicit = {"task": "explicit", "lr": 2e-3}
+    terse = Stage("warm_terse", TERSE, 900, explicit | {"eval_steps": 25, "stop_at_accuracy": 0.98})
+    stages = [terse, Stage("warm_mixed", MIXED, 400, explicit | {"scheduler": "cosine"})]
+    return [stage.shortened(share) for stage in stages]
+
+
+def lanes(share: float = 1.0) -> tuple[list[Stage], list[Stage]]:
+    """What then runs side by side: the KV runs in one process, the baselines in another."""
+    latent = {"task": "latent", "lr": 1e-3, "eval_steps": 25}
+    kv = [
+        Stage(
+            f"latent_{name}", VERBOSE, 250, latent, {"codi_weight": 1.0, "kv_weight": 1.0}, {"method": {"kind": name}, "anneal_layers": 0.5}
+        )
+        for name in METHODS
+    ]
+    e1 = Stage("latent_e1", VERBOSE, 600, latent, {"codi_weight": 1.0, "kv_weight": 0.0})
+    direct = Stage("direct", TERSE, 300, {"task": "direct", "lr": 1e-3, "eval_steps": 50})
+    return [stage.shortened(share) for stage in kv], [stage.shortened(share) for stage in (e1, direct)]

@@ -1,0 +1,295 @@
+"""The demo: a small student, taught on the spot, reasons in latent slots from its teacher mode's compressed KV cache.
+
+One backbone first learns explicit chains of thought, terse and verbose (warm start). From there, side by side in two processes:
+latents with the KV loss, one run a compressor; latents without it (E1); and direct answers. The compressor is chosen on
+validation and reported on test.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kvdistill.commands.demo.recipe import HOPS, METHODS, TERSE, VERBOSE, Stage, lanes, warm_stages
+from kvdistill.console.progress import StageProgress
+from kvdistill.console.wording import counted, short_number
+from kvdistill.data import Chain
+from kvdistill.evaluation.evaluate import Evaluator
+from kvdistill.evaluation.example import answer_of, chosen, example_of
+from kvdistill.evaluation.probes import probe
+from kvdistill.latent.generate import Reasoning
+from kvdistill.latent.reasoner import LatentReasoner
+from kvdistill.records.example import ExampleRecord
+from kvdistill.records.jsonfile import write_atomic
+from kvdistill.records.schema import Bar, Curve, DemoSummary, EvaluationRecord, Metrics
+from kvdistill.reporting.report import write_demo_report
+from kvdistill.run.provenance import record_of
+from kvdistill.run.samples import read_data
+from kvdistill.run.train import train
+from kvdistill.text import Encoded
+from kvdistill.training.checkpoint import newest_checkpoint
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the whole demo shares."""
+
+    seed: int
+    share: float
+    clock: float
+    """When it began, as ``time.monotonic`` tells it."""
+
+    @property
+    def questions(self) -> int:
+        """Size of the test set."""
+        return max(32, round(512 * self.share))
+
+    @property
+    def timed(self) -> int:
+        """How many of them are timed one by one."""
+        return max(2, round(32 * self.share))
+
+
+def demo(output: str | Path, seed: int, command: str, share: float = 1.0) -> DemoSummary:
+    """Run the whole demo into ``output``, print the table and write summary.json and report.html.
+
+    ``share`` shortens every stage and the test set, to try the machinery; the bars are then not expected to be reached.
+
+    Raises:
+        ValueError: if ``share`` is not above 0 and at most 1, or ``seed`` is out of range.
+    """
+    if not 0 < share <= 1:
+        raise ValueError(f"--share is {share}; choose a number above 0 and at most 1.")
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"--seed is {seed}; choose a whole number from 0 to {2**32 - 1}.")
+    folder, clock = Path(output), time.monotonic()
+    started = datetime.now(UTC).astimezone().isoformat(timespec="seconds")
+    for old in [*folder.glob("*.json"), *folder.glob("metrics_*.jsonl")]:
+        old.unlink()
+    torch.set_num_threads(1)
+    start = None
+    for number, stage in enumerate(warm_stages(share), start=1):
+        print(f"[{number}/4] {stage.name}: explicit reasoning, {stage.goal}", flush=True)
+        start = newest_checkpoint(train(stage.config(folder, start, seed)).folder)
+        print(f"{stage.name} ended: {_outcome(folder, stage)}", flush=True)
+    assert start is not None
+    print("[3/4] latents with the KV loss beside latents without it and direct answers", flush=True)
+    _side_by_side(folder, start, seed, share)
+    print("[4/4] evaluation on the test set", flush=True)
+    summary = _evaluate(folder, start, Run(seed, share, clock))
+    config = lanes(share)[0][0].config(folder, start, seed)
+    record = replace(record_of(config, started, command), seconds=time.monotonic() - clock)
+    record.write(folder / "run.json")
+    report = write_demo_report(folder)
+    print(_table(summary, folder))
+    print(f"Report: {report}")
+    return summary
+
+
+def _side_by_side(folder: Path, start: Path, seed: int, share: float) -> None:
+    """Two processes, one thread each; their progress is read from their metrics files."""
+    children = []
+    for lane in lanes(share):
+        runs = []
+        for stage in lane:
+            path = folder / stage.name / "config.json"
+            config = stage.config(folder, start, seed)
+            quiet = config.model_copy(update={"training": config.training.model_copy(update={"progress": False})})
+            write_atomic(path, quiet.model_dump_json(indent=2))
+            (folder / stage.name / "metrics.jsonl").unlink(missing_ok=True)
+            runs.append(path)
+        log = (folder / f"{lane[0].name}.log").open("w")
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "TRANSFORMERS_VERBOSITY": "error"}
+        words = [sys.executable, "-m", "kvdistill.commands.demo.run", *map(str, runs)]
+        children.append((subprocess.Popen(words, stdout=log, stderr=subprocess.STDOUT, env=environment), log))
+    try:
+        _follow(folder, [stage for lane in lanes(share) for stage in lane], [child for child, _ in children])
+    finally:
+        for child, log in children:
+            child.terminate()  # where it still runs, the demo has been interrupted
+            child.wait()
+            log.close()
+    for child, log in children:
+        if child.returncode:
+            raise ValueError(f"A training process of the demo stopped: see {log.name}.")
+
+
+def _follow(folder: Path, stages: list[Stage], children: list[subprocess.Popen[bytes]]) -> None:
+    """Show how far the stages are until the processes have ended."""
+    with StageProgress({stage.name: stage.steps for stage in stages}) as progress:
+        running = True
+        while running:
+            time.sleep(1)
+            running = any(child.poll() is None for child in children)
+            for stage in stages:
+                rows = _measured(folder, stage.name)
+                validation = [row["validation_accuracy"] for row in rows if "validation_accuracy" in row]
+                if rows:
+                    note = f"validation {validation[-1]:.2f}" if validation else ""
+                    progress.reach(stage.name, int(rows[-1]["step"]), note)
+
+
+def _measured(folder: Path, stage: str) -> list[dict[str, float | int]]:
+    path = folder / stage / "metrics.jsonl"
+    return Metrics(path).read_rows() if path.is_file() else []
+
+
+def _outcome(folder: Path, stage: Stage) -> str:
+    """Why a stage ended."""
+    rows = _measured(folder, stage.name)
+    step = int(rows[-1]["step"])
+    accuracies = [row["validation_accuracy"] for row in rows if "validation_accuracy" in row]
+    reached = stage.stop_at is not None and bool(accuracies) and accuracies[-1] >= stage.stop_at
+    if reached:
+        return f"validation accuracy {accuracies[-1]:.2f} reached at step {step} of at most {stage.steps}"
+    return f"all {counted(step, 'step')} made" + (f", validation accuracy {accuracies[-1]:.2f}" if accuracies else "")
+
+
+def _evaluate(folder: Path, start: Path, run: Run) -> DemoSummary:
+    """Every row of the table, on the test set, one after another so that nothing disturbs the clock."""
+    evaluator = Evaluator(batch_size=128, max_new_tokens=5 * HOPS + 8, timed=run.timed, progress=True)
+    warm = LatentReasoner.from_pretrained(start)
+    rows: dict[str, EvaluationRecord] = {}
+
+    def ask(key: str, model: LatentReasoner, task: Chain, reasoning: Any, label: Any = None) -> None:
+        record, _ = evaluator.evaluate(model, _test(model, task, run), reasoning, "chain, test", label)
+        record.write(folder / f"evaluation_{key}.json")
+        rows[key] = record
+
+    ask("cot", warm, VERBOSE, "cot")
+    ask("cot_terse", warm, TERSE, "cot", "cot_terse")
+    ask("direct", _last(folder, "direct"), TERSE, "direct")
+    ask("latent_e1", _last(folder, "latent_e1"), VERBOSE, "latent")
+    for name in METHODS:
+        ask(f"latent_{name}", _last(folder, f"latent_{name}"), VERBOSE, "latent")
+    curves = {name: _curve(folder, f"latent_{name}", name) for name in (*METHODS, "e1")}
+    winner = max(METHODS, key=lambda name: curves[name].accuracy[-1])
+    (folder / f"evaluation_latent_{winner}.json").replace(folder / "evaluation_latent_kv.json")
+    best = _last(folder, f"latent_{winner}")
+    print("probes of the latents: zeroed, swapped and cut to fewer slots", flush=True)
+    probe(best, _test(best, VERBOSE, run)[:256], evaluator).write(folder / "probes.json")
+    summary = _summary(rows, curves, winner, run)
+    summary.write(folder / "summary.json")
+    _example(folder, {"cot": warm, winner: best}, winner, run).write(folder / "example.json")
+    return summary
+
+
+def _example(folder: Path, models: dict[str, LatentReasoner], winner: str, run: Run) -> ExampleRecord:
+    """One test question with the winner's slots, answered in every way that the demo compares."""
+    models = models | {"cot_terse": models["cot"], "e1": _last(folder, "latent_e1"), "direct": _last(folder, "direct")}
+    asked: dict[str, tuple[Chain, Reasoning]] = {
+        winner: (VERBOSE, "latent"),
+        "cot": (VERBOSE, "cot"),
+        "cot_terse": (TERSE, "cot"),
+        "e1": (VERBOSE, "latent"),
+        "direct": (TERSE, "direct"),
+    }
+    evaluator = Evaluator(batch_size=1, max_new_tokens=5 * HOPS + 8, timed=0)
+    questions = _test(models[winner], VERBOSE, run)
+    place = chosen(questions)
+    answers = []
+    for name, (task, reasoning) in asked.items():
+        sample = _test(models[name], task, run)[place]  # another trace of the same question
+        answers.append(answer_of(models[name], sample, reasoning, evaluator, name))
+    return replace(example_of(models[winner], questions[place], VERBOSE.sentence, "chain, test"), answers=answers)
+
+
+def _summary(rows: dict[str, EvaluationRecord], curves: dict[str, Curve], winner: str, run: Run) -> DemoSummary:
+    minutes = (time.monotonic() - run.clock) / 60
+    kv, cot = rows[f"latent_{winner}"], rows["cot"]
+    threshold = 0.9 * cot.accuracy
+    reached = {name: next((s for s, a in zip(c.steps, c.accuracy, strict=True) if a >= threshold), None) for name, c in curves.items()}
+    e1, own = reached["e1"], reached[winner]
+    sooner = _sooner(own, e1, curves["e1"].steps[-1])
+    return DemoSummary(
+        cot=cot.accuracy,
+        direct=rows["direct"].accuracy,
+        latent_e1=rows["latent_e1"].accuracy,
+        latent_kv=kv.accuracy,
+        kv_method=winner,
+        latent_by_method={name: rows[f"latent_{name}"].accuracy for name in METHODS},
+        steps_to_90_e1=e1,
+        steps_to_90_kv=own,
+        passes_cot=cot.sequential_passes_mean,
+        passes_latent=kv.sequential_passes_mean,
+        minutes=minutes,
+        cot_terse=rows["cot_terse"].accuracy,
+        passes_cot_terse=rows["cot_terse"].sequential_passes_mean,
+        ms_cot=cot.ms_batch1,
+        ms_latent=kv.ms_batch1,
+        seed=run.seed,
+        threshold=threshold,
+        bars={
+            "explicit chain of thought": Bar(value=cot.accuracy, bar=0.95),
+            "direct answers": Bar(value=rows["direct"].accuracy, bar=0.5, at_most=True),
+            "KV latents over explicit": Bar(value=kv.accuracy / cot.accuracy if cot.correct else None, bar=0.9),
+            "steps to 90 %, E1 over KV": sooner,
+            "passes, explicit over latent": Bar(value=cot.sequential_passes_mean / kv.sequential_passes_mean, bar=1.5),
+            "minutes": Bar(value=minutes, bar=6.0, at_most=True, text=short_number(minutes)),
+        },
+    )
+
+
+def _sooner(own: int | None, e1: int | None, e1_steps: int) -> Bar:
+    """How many times as many steps E1 needs as the KV run; the least that it can be where E1 has not got there."""
+    if own is None:
+        return Bar(value=None, bar=1.5)
+    if e1 is not None:
+        return Bar(value=e1 / own, bar=1.5)
+    return Bar(value=e1_steps / own, bar=1.5, text=f"at least {e1_steps / own:.1f} (E1 not there after {e1_steps})")
+
+
+def _curve(folder: Path, stage: str, method: str) -> Curve:
+    """Validation accuracy of a run, kept beside the summary."""
+    series = Metrics(folder / stage / "metrics.jsonl").series()
+    measured = series["validation_accuracy"]
+    losses = {name: values for name, values in series.items() if name in ("ce_student", "ce_teacher", "codi", "kv")}
+    path = folder / f"metrics_{method}.jsonl"
+    path.unlink(missing_ok=True)
+    for step in sorted({step for values in losses.values() for step in values}):
+        Metrics(path).append_row(step, {name: values[step] for name, values in losses.items() if step in values})
+    curve = Curve(method="E1 (no KV)" if method == "e1" else f"KV, {method}", steps=list(measured), accuracy=list(measured.values()))
+    curve.write(folder / f"curve_{method}.json")
+    return curve
+
+
+def _last(folder: Path, stage: str) -> LatentReasoner:
+    checkpoint = newest_checkpoint(folder / stage)
+    assert checkpoint is not None
+    return LatentReasoner.from_pretrained(checkpoint)
+
+
+def _test(model: LatentReasoner, task: Chain, run: Run) -> tuple[Encoded, ...]:
+    config = Stage("test", task, 1).config(Path(), None, run.seed)
+    data = config.data.train.model_copy(update={"num": run.questions, "split": "test"})
+    return read_data(config.data, data, model, Path(config.training.output_dir))
+
+
+def _table(summary: DemoSummary, folder: Path) -> str:
+    lines = [f"{'':26}{'accuracy':>10}{'95 % interval':>18}{'passes':>9}{'ms/question':>13}"]
+    names = {"cot": "explicit, verbose", "cot_terse": "explicit, terse", "direct": "direct", "latent_e1": "latent, E1 (no KV)"}
+    names |= {f"latent_{name}": f"latent, KV {name}" for name in METHODS}
+    for key, label in names.items():
+        name = "latent_kv" if key == f"latent_{summary.kv_method}" else key
+        r = EvaluationRecord.read(folder / f"evaluation_{name}.json")
+        interval = f"{100 * r.low:.1f}-{100 * r.high:.1f}"
+        lines.append(f"{label:26}{100 * r.accuracy:>9.1f}%{interval:>18}{r.sequential_passes_mean:>9.1f}{r.ms_batch1 or 0:>13.1f}")
+    for name, bar in (summary.bars or {}).items():
+        value = "never" if bar.value is None else bar.text or f"{bar.value:.2f}"
+        sign, verdict = "<=" if bar.at_most else ">=", "reached" if bar.reached else "NOT reached"
+        lines.append(f"{name + ':':34}{value:>8}  bar {sign} {bar.bar:g}  {verdict}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    from kvdistill.config import load
+
+    torch.set_num_threads(1)
+    for argument in sys.argv[1:]:
+        train(load(argument))

@@ -1,0 +1,104 @@
+"""``kvdistill evaluate``: a trained student on a data set, with its records in a folder."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, get_args
+
+from kvdistill.config import DataSection, FileData, load
+from kvdistill.console.messages import printable
+from kvdistill.console.paths import require_folder
+from kvdistill.evaluation.evaluate import Evaluator
+from kvdistill.evaluation.probes import num_rounds, probe
+from kvdistill.latent.generate import Reasoning
+from kvdistill.latent.reasoner import LatentReasoner
+from kvdistill.records.schema import EvaluationRecord, ProbesRecord
+from kvdistill.run.evaluation import Place, summary_line, write_evaluation
+from kvdistill.run.samples import read_data
+from kvdistill.run.train import to_device
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What ``kvdistill evaluate`` is asked for; its options have the same names."""
+
+    checkpoint: str
+    data: str
+    format: str = "auto"
+    modes: str = "latent,cot,direct"
+    num: int | None = None
+    batch_size: int = 32
+    max_new_tokens: int = 256
+    probes: bool = False
+    output: str | None = None
+
+    @property
+    def place(self) -> Place:
+        """Where the records go; the path of the data tells one data set from another of the same name."""
+        data = Path(self.data)
+        return Place(Path(self.output or self.checkpoint), data.stem, str(data.resolve()))
+
+
+def evaluate(asked: Question) -> None:
+    """Evaluate every mode, print a line for each, and write records and answers; then the probes, if wanted.
+
+    Raises:
+        ValueError: if an option cannot be used, or a record of other data would be overwritten.
+    """
+    modes, place = _modes(asked.modes), asked.place
+    if asked.output is not None:
+        require_folder("--output", place.folder)
+    _require_checkpoint(Path(asked.checkpoint))
+    _refuse_other_data(asked, modes)
+    section, data = _data(asked)
+    model = to_device(LatentReasoner.from_pretrained(asked.checkpoint))
+    samples = read_data(section, data, model, place.folder)[: asked.num]
+    evaluator = Evaluator(batch_size=asked.batch_size, max_new_tokens=asked.max_new_tokens, progress=True)
+    for mode in modes:
+        record = write_evaluation(evaluator, model, samples, mode, place)
+        print(printable(summary_line(record)), flush=True)
+    if asked.probes:
+        rounds = num_rounds(model.config.slots)
+        print(f"probes: {len(samples)} questions, {rounds} times over (latents zeroed, swapped, and cut to fewer slots)", flush=True)
+        replace(probe(model, samples, evaluator), source=place.source).write(place.folder / "probes.json")
+        print(f"probes: {place.folder / 'probes.json'}")
+
+
+def _require_checkpoint(folder: Path) -> None:
+    if not folder.is_dir():
+        what = "is a file; name the folder that holds it" if folder.exists() else "does not exist: check the path"
+        raise ValueError(f"--checkpoint: {folder} {what}, such as outputs/run/checkpoint-ep1.")
+
+
+def _modes(text: str) -> list[str]:
+    """The modes, each of them once."""
+    modes = list(dict.fromkeys(text.split(",")))
+    if wrong := [mode for mode in modes if mode not in get_args(Reasoning)]:
+        raise ValueError(f"--modes: there is no mode {wrong[0]!r}; choose from latent, cot, direct.")
+    return modes
+
+
+def _refuse_other_data(asked: Question, modes: list[str]) -> None:
+    """Before anything large is loaded."""
+    place = asked.place
+    found: list[tuple[Path, EvaluationRecord | ProbesRecord | None]] = []
+    found += [(path, EvaluationRecord.find(path)) for path in map(place.record, modes)]
+    if asked.probes:
+        path = place.folder / "probes.json"
+        found.append((path, ProbesRecord.find(path)))
+    for path, record in found:
+        if record is not None and record.source != place.source:
+            owner = "the run's own test set" if record.source is None else record.source
+            raise ValueError(
+                f"{path} holds results on other data ({owner}), which those on {asked.data} would overwrite: give another --output."
+            )
+
+
+def _data(asked: Question) -> tuple[Any, Any]:
+    """How data are read, and which."""
+    if Path(asked.data).suffix != ".toml" and Path(asked.data).name != "run.json":
+        data = FileData(path=asked.data, format=asked.format)
+        return DataSection(train=data, max_length=None), data
+    section = load(asked.data).data
+    if section.test is None:
+        raise ValueError(f"--data: {asked.data} names no data.test.")
+    return section, section.test

@@ -1,0 +1,105 @@
+"""How a command ends: errors that a user can act on, and signals, as one sentence and an exit code."""
+
+import errno
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+
+from kvdistill.console.messages import explain_os_error, printable
+from kvdistill.console.signals import Interrupted, signals_raised
+
+MEMORY = "lower --training.batch_size (and raise gradient_accumulation_steps), or set --training.gradient_checkpointing true"
+CPU_MEMORY = ("can't allocate memory", "not enough memory", "std::bad_alloc")
+"""What torch's allocators write in a RuntimeError."""
+PEER_GONE = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Connection refused", "NCCL", "gloo")
+"""What a collective writes in a RuntimeError when another process has ended."""
+
+
+def exit_code(program: str, work: Callable[[], int | None], resume: str = "") -> int:
+    """Run ``work`` and return its exit code; print what ended it otherwise.
+
+    The code is 2 for what the user can correct, 1 where another process of the run has ended, and 128 + n for signal n.
+
+    Args:
+        program: the name in front of the sentence.
+        work: what is run; other errors of it keep their traceback.
+        resume: the sentence that tells how an interrupted ``work`` is taken up.
+    """
+    with signals_raised():
+        try:
+            return work() or 0
+        except (Exception, KeyboardInterrupt) as error:
+            signum = _signal_of(error)
+            if signum is not None:
+                return _left(_interrupted(program, signum, error, resume))
+            code, sentence = _explained(error)
+            if sentence is None:
+                raise
+            print(printable(f"{program}: {sentence}"), file=sys.stderr)
+            return _left(code)
+
+
+def _left(code: int) -> int:
+    """The code; with an open process group the process ends here, since threads of the group may abort the interpreter's own end."""
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
+
+
+def _interrupted(program: str, signum: int, error: BaseException, resume: str) -> int:
+    """With several processes only the first one prints, since all of them are interrupted."""
+    if os.environ.get("RANK", "0") == "0":
+        name = "Ctrl-C" if signum == signal.SIGINT else signal.Signals(signum).name
+        done = f"; {error}" if isinstance(error, Interrupted) and str(error) else ""
+        print(f"{program}: interrupted by {name}{done}. {resume}".rstrip(), file=sys.stderr)
+    return 128 + signum
+
+
+def _signal_of(error: BaseException) -> int | None:
+    """The signal behind an error; an import that is interrupted may turn it into an ImportError."""
+    for link in _chain(error):
+        if isinstance(link, Interrupted):
+            return link.signum
+        if isinstance(link, KeyboardInterrupt):
+            return signal.SIGINT
+    return None
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _explained(error: BaseException) -> tuple[int, str | None]:
+    """Exit code and sentence; no sentence for an error that only a programmer can act on."""
+    text = str(error)
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _is_out_of_memory(error)):
+        return 2, f"out of memory: {MEMORY}. {_first_line(text)}".rstrip()
+    if isinstance(error, RuntimeError) and _is_distributed() and any(words in text for words in PEER_GONE):
+        return 1, f"another process of this run has ended, so this one stops too. What it printed tells why. ({_first_line(text)})"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = "" if error.filename is None else f" for {error.filename}"
+        return 2, f"there is no room on the disk{where}. Free some, then run the same command (a training run goes on with --resume)."
+    if isinstance(error, OSError):
+        return 2, explain_os_error(error)
+    if isinstance(error, ValueError | FloatingPointError):
+        return 2, text
+    return 1, None
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """On a GPU torch has a class for it, on a CPU only a text."""
+    return type(error).__name__ == "OutOfMemoryError" or any(words in str(error) for words in CPU_MEMORY)
+
+
+def _is_distributed() -> bool:
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def _first_line(text: str) -> str:
+    return text.strip().partition("\n")[0]

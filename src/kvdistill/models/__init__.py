@@ -1,0 +1,1 @@
+"""Pretrained models: fingerprints, strict loading, and why a load failed."""

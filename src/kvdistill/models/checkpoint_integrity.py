@@ -1,0 +1,187 @@
+"""Weights as they come from disk: each in its place, none made up, and whose they are."""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from kvdistill.records.jsonfile import read_json
+
+SAFE = {"use_safetensors": True, "trust_remote_code": False}
+"""Weights are never unpickled, and code beside them is not run."""
+FILES = (".json", ".safetensors", ".jinja", ".model", ".txt", ".pt", ".pth", ".bin")
+"""Suffixes of what has to be a file."""
+SAMPLED = 1024
+"""About as many values of each tensor go into a fingerprint, so that it takes no longer for a large model."""
+AGAIN = "delete the checkpoint to go on from the one before it, or copy it here again"
+
+
+def read_backbone(name: str, **options: Any) -> PreTrainedModel:
+    """The causal language model in a folder or on the hub, from safetensors alone, with every weight from there.
+
+    Masks that older releases saved among the weights are left out.
+
+    Raises:
+        ValueError: if weights are damaged, missing, left over or of another shape; the message is a reason, to be put behind a name.
+        OSError: if there is no model, as transformers says it.
+    """
+    strict: dict[str, Any] = {"output_loading_info": True, "ignore_mismatched_sizes": True, **SAFE}
+    require_regular_files(Path(name))
+    try:
+        model, info = AutoModelForCausalLM.from_pretrained(name, **{**strict, **options})  # pyright: ignore[reportGeneralTypeIssues]
+    except SafetensorError as error:
+        raise ValueError(f"a file of its weights is damaged ({error}): fetch it again") from error
+    unexpected = (key for key in info["unexpected_keys"] if not key.endswith(".masked_bias"))
+    if problems := misfits(info["missing_keys"], unexpected, (key for key, *_ in info["mismatched_keys"])):
+        raise ValueError(
+            f"its weights do not fit the {type(model).__name__} that its config.json describes ({problems}): fetch it again, or "
+            "choose another model"
+        )
+    if found := nonfinite(model.state_dict()):
+        raise ValueError(f"its weights hold numbers that are not finite (in {found}): fetch it again, or choose another model")
+    return model
+
+
+def require_fit(folder: Path, missing: Iterable[str], unexpected: Iterable[str], mismatched: Iterable[str]) -> None:
+    """Refuse a checkpoint with other weights than its student has.
+
+    Raises:
+        ValueError: naming the first of them.
+    """
+    if problems := misfits(missing, unexpected, mismatched):
+        raise ValueError(
+            f"The weights in {folder} do not fit the student that its config.json describes ({problems}): the checkpoint was written "
+            "for another backbone, or is incomplete."
+        )
+
+
+def require_finite(folder: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse a checkpoint with weights that are not finite: every answer would be nonsense.
+
+    Raises:
+        ValueError: naming the first of them.
+    """
+    if found := nonfinite(tensors):
+        raise ValueError(f"The weights in {folder} hold numbers that are not finite (in {found}): {AGAIN}.")
+
+
+@torch.no_grad()
+def nonfinite(tensors: Mapping[str, Tensor]) -> str:
+    """The first names of tensors that hold a NaN or an infinity; empty where there are none."""
+    bad: list[str] = []
+    for name, value in tensors.items():
+        if value.is_floating_point() and value.dtype.itemsize > 1 and value.numel() and not value.is_meta:
+            ends = torch.stack(value.aminmax())  # both are NaN where any number is
+            if not torch.isfinite(ends).all():
+                bad.append(name)
+    return ", ".join(bad[:3])
+
+
+def require_regular_files(folder: Path) -> None:
+    """Refuse a folder with a pipe or a device in it, which may be read for ever, or a folder in place of a file.
+
+    Raises:
+        ValueError: naming it.
+    """
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        kind = "a folder" if path.is_dir() and path.suffix in FILES else "a pipe or a device"
+        if path.exists() and not path.is_file() and (path.suffix in FILES or not path.is_dir()):
+            raise ValueError(f"{path} is {kind}, not a file: {AGAIN}.")
+
+
+def share(folder: Path) -> None:
+    """Give the safetensors files of a folder the mode of any new file; safetensors lets only their owner read them."""
+    probe = folder / f".mode.{os.getpid()}"
+    probe.touch()
+    mode = probe.stat().st_mode & 0o777
+    probe.unlink()
+    for file in folder.glob("*.safetensors"):
+        if file.stat().st_mode & 0o777 != mode:
+            file.chmod(mode)
+
+
+def misfits(missing: Iterable[str], unexpected: Iterable[str], mismatched: Iterable[str]) -> str:
+    """The first names of each kind in words; empty where there are none."""
+    found = (("missing", sorted(missing)), ("unexpected", sorted(unexpected)), ("of another shape", sorted(mismatched)))
+    return "; ".join(f"{what} {', '.join(names[:3])}" for what, names in found if names)
+
+
+@contextmanager
+def whole(folder: Path, placed: bool = False) -> Iterator[None]:
+    """Where a checkpoint cannot be read, say which of its files is damaged or gone; ``placed`` where a device may be the cause.
+
+    Raises:
+        ValueError: naming the file, or the folder where it is not known which file it is; an OSError or ValueError stays as it is.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:
+        if (file := damaged_file(folder)) is not None:
+            raise ValueError(f"{file} is damaged ({first_line(error.__cause__ or error)}): {AGAIN}.") from error
+        if isinstance(error, OSError) and not any(folder.glob("model*.safetensors")):
+            raise ValueError(f"{folder} has no file named model.safetensors: {AGAIN}.") from error
+        if placed or isinstance(error, OSError | ValueError):
+            raise
+        raise ValueError(
+            f"{folder} could not be loaded ({type(error).__name__}: {first_line(error)}): its config.json does not describe its weights; "
+            f"{AGAIN}."
+        ) from error
+
+
+def damaged_file(folder: Path) -> Path | None:
+    """The first JSON or safetensors file of a folder that cannot be read to its end; the folder may itself be such a file."""
+    for file in [folder] if folder.is_file() else sorted((*folder.glob("*.json"), *folder.glob("*.safetensors"))):
+        try:
+            if file.suffix == ".json" or not file.is_file():
+                read_json(file)
+            else:
+                with safe_open(file, framework="pt"):
+                    pass
+        except (ValueError, SafetensorError):
+            return file
+    return None
+
+
+def why_not(name: str, error: Exception) -> str:
+    """Why a model could not be read, as a clause."""
+    reason = first_line(error).removesuffix(".")
+    if "trust_remote_code" in str(error):
+        return "it brings code of its own, which is never run for a checkpoint"
+    if (file := damaged_file(Path(name))) is not None:
+        return f"{file} is damaged ({first_line(error.__cause__ or error)}): fetch it again"
+    if Path(name).is_absolute() and not Path(name).exists():
+        return "there is no such folder"
+    return f"it is neither here nor can it be had from the hub ({reason})" if isinstance(error, OSError) else reason
+
+
+@torch.no_grad()
+def fingerprint(model: nn.Module) -> str:
+    """A short text that tells weights apart: their dtype, and a hash over some values of each tensor.
+
+    Source: ours.
+    """
+    digest, dtype = blake2b(digest_size=16), ""
+    for value in model.parameters():
+        some = value.flatten()[:: value.numel() // SAMPLED | 1].cpu().contiguous()
+        digest.update(some.view(torch.uint8).numpy().tobytes())
+        dtype = dtype or str(value.dtype).removeprefix("torch.")
+    return f"{dtype}:{digest.hexdigest()}"
+
+
+def same_weights(one: str, other: str) -> bool:
+    """Whether two fingerprints may be of the same weights; those of other dtypes cannot be compared."""
+    return one == other or one.partition(":")[0] != other.partition(":")[0]
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says first, or its class where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,242 @@
+"""Which runs lie under a folder, and which experiment each of them is: its resolved configuration says, not its folder's name."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from math import isfinite
+from pathlib import Path
+from typing import Any, Literal
+
+from kvdistill.records.schema import Curve, EvaluationRecord, Metrics, RunRecord
+
+EXPERIMENTS = {
+    "E1": "baseline: latents with CE and CODI only",
+    "E2": "full KV",
+    "E3": "right-crop KV",
+    "E4": "R-KV",
+    "E5": "shuffled KV (negative control)",
+    "direct": "reference: answers without a chain of thought",
+    "explicit CoT": "reference: explicit chain of thought",
+}
+"""Every experiment that is looked for, in words. Other runs get a row of their own and take part in no claim."""
+LOSSES = ("ce_student", "ce_teacher", "codi", "kv", "kv_weight", "kv_floor")
+_METHODS = {"full": "E2", "right_crop": "E3", "rkv": "E4"}
+_MODES = {"latent": "latent", "explicit": "cot", "direct": "direct"}
+_SEED_FOLDER = re.compile(r"seed\d+")
+_NAMED = re.compile(r"e[1-5](?!\d)|direct|explicit|cot", re.IGNORECASE)
+"""What a folder's name says about the experiment in it, where it says something."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One readable run of a study."""
+
+    folder: str
+    """Relative to the study."""
+    experiment: str
+    record: RunRecord
+    state: Literal["counts", "older", "unfinished", "not evaluated"]
+    """``older`` where a newer finished run of the same experiment and seed counts."""
+    progress: str
+    """How far the training came, in words."""
+    accuracy: float | None
+    """On the test set, in the way of reasoning that was trained."""
+    passes: float | None
+    """Sequential forward passes a question."""
+    chance: float | None
+    """Share of the most frequent answer of the test set, where the evaluation recorded it."""
+    curve: Curve | None
+    """Validation accuracy while training."""
+    last: dict[str, float]
+    """Last finite value of each of ``LOSSES`` that was logged; a ``kv_weight`` given as a number stands here too."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """The runs that are compared with each other."""
+
+    name: str
+    """Its folder, relative to where it was looked for."""
+    runs: list[Run]
+    notes: list[str]
+    """What does not count and why, a sentence each."""
+
+    @property
+    def counting(self) -> list[Run]:
+        """One finished and evaluated run for each experiment and seed."""
+        return [run for run in self.runs if run.state == "counts"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """Everything that lies under a folder."""
+
+    studies: list[Study]
+    others: list[str]
+    """Folders of runs that belong to no study."""
+
+
+def discover(base: Path) -> Found:
+    """Every study under ``base``: a folder that holds ``<experiment>/seed<k>/`` run folders. ``base`` may be a study, or one experiment.
+
+    Raises:
+        FileNotFoundError: if there is no such folder.
+    """
+    if not base.is_dir():
+        raise FileNotFoundError(f"{base} is no folder: give the one that holds the runs, such as outputs.")
+    runs = {path.parent for path in base.rglob("run.json")}
+    empty = {path for path in base.rglob("seed*") if _SEED_FOLDER.fullmatch(path.name) and path.is_dir()} - runs
+    by_study: dict[Path, list[Path]] = {}
+    others = []
+    for folder in sorted(runs, key=_natural):
+        if folder != base and _SEED_FOLDER.fullmatch(folder.name):
+            by_study.setdefault(_study_of(folder, base), []).append(folder)
+        else:
+            others.append(folder.relative_to(base).as_posix())
+    for folder in sorted(empty, key=_natural):
+        if (study := _study_of(folder, base)) in by_study:
+            by_study[study].append(folder)
+    names = {study: base.resolve().name if study == base else study.relative_to(base).as_posix() for study in by_study}
+    return Found(studies=[_study(names[study], study, folders) for study, folders in by_study.items()], others=others)
+
+
+def classify(config: Mapping[str, Any]) -> str:
+    """The experiment that a resolved configuration describes: a key of ``EXPERIMENTS``, or a name of its own.
+
+    Raises:
+        ValueError: if an option that decides it is missing.
+    """
+    task = option(config, "training.task")
+    if task != "latent":
+        return {"direct": "direct", "explicit": "explicit CoT"}.get(task, f"task {task}")
+    method, control = option(config, "target.method.kind"), option(config, "target.control.kind")
+    name = method if control == "none" else f"{method}, {control}"
+    if option(config, "loss.kv_weight") == 0:
+        return "E1" if option(config, "loss.attention_weight") == 0 else f"attention KL alone ({name})"
+    if control == "shuffled":
+        return "E5"
+    return _METHODS.get(name, name)
+
+
+def option(config: Mapping[str, Any], name: str) -> Any:
+    """The value of a dotted option.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    value: Any = config
+    for part in name.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            raise ValueError(f"run.json: the configuration lacks {name}. Train again, or move the folder away.")
+        value = value[part]
+    return value
+
+
+def seeds_in_words(seeds: Sequence[int]) -> str:
+    """``0–2, 5``: neighbours are drawn together."""
+    groups: list[list[int]] = []
+    for seed in sorted(seeds):
+        if groups and seed == groups[-1][-1] + 1:
+            groups[-1].append(seed)
+        else:
+            groups.append([seed])
+    return ", ".join(str(group[0]) if len(group) == 1 else f"{group[0]}–{group[-1]}" for group in groups)
+
+
+def _study_of(folder: Path, base: Path) -> Path:
+    return base if folder.parent == base else folder.parent.parent
+
+
+def _natural(path: Path) -> list[tuple[int, str]]:
+    """``seed2`` stands before ``seed10``."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", path.as_posix())]
+
+
+def _study(name: str, study: Path, folders: Sequence[Path]) -> Study:
+    runs, notes = [], []
+    for folder in folders:
+        where = folder.relative_to(study).as_posix()
+        if not (folder / "run.json").is_file():
+            notes.append(f"{where} holds no run.json: its run never began. Start it again.")
+            continue
+        try:
+            runs.append(_read(folder, where))
+        except (ValueError, OSError) as error:
+            notes.append(f"{where} cannot be read and does not count: {error}")
+    newest = {(run.experiment, run.record.seed): run for run in sorted(runs, key=_started) if run.state == "counts"}
+    kept = [replace(run, state="older") if run.state == "counts" and run not in newest.values() else run for run in runs]
+    for run in kept:
+        notes += _said(run, study / run.folder, newest.get((run.experiment, run.record.seed)))
+    return Study(name=name, runs=kept, notes=notes)
+
+
+def _started(run: Run) -> float:
+    return datetime.fromisoformat(run.record.started).timestamp()
+
+
+def _said(run: Run, folder: Path, newest: Run | None) -> list[str]:
+    """What a reader has to know about a run."""
+    said = []
+    named = _NAMED.match(folder.parent.name)
+    expected = {"explicit": "explicit CoT", "cot": "explicit CoT", "direct": "direct"}
+    if named and (name := expected.get(named[0].lower(), named[0].upper())) != run.experiment:
+        said.append(f"{run.folder} is {run.experiment} by its configuration, not {name}: it counts as {run.experiment}.")
+    if folder.name != f"seed{run.record.seed}":
+        said.append(f"{run.folder} was trained with seed {run.record.seed}, whatever its name says.")
+    if run.state == "older" and newest is not None:
+        said.append(f"{run.folder} does not count: {newest.folder} is newer, and {run.experiment} with seed {run.record.seed} as well.")
+    if run.state == "unfinished":
+        said.append(f"{run.folder} ({run.experiment}) is unfinished, running or cut off, {run.progress}: it does not count.")
+    if run.state == "not evaluated":
+        file = f"evaluation_test_{_MODES[run.record.config['training']['task']]}.json"
+        said.append(f"{run.folder} ({run.experiment}) is finished without {file}: it does not count. Name a test set and train again.")
+    return said
+
+
+def _read(folder: Path, where: str) -> Run:
+    record = RunRecord.read(folder / "run.json")
+    datetime.fromisoformat(record.started)
+    experiment = classify(record.config)
+    finished = (folder / "TRAINING_COMPLETED.txt").is_file()
+    series = Metrics(folder / "metrics.jsonl").series() if (folder / "metrics.jsonl").is_file() else {}
+    evaluation = EvaluationRecord.find(folder / f"evaluation_test_{_MODES.get(option(record.config, 'training.task'), '')}.json")
+    return Run(
+        folder=where,
+        experiment=experiment,
+        record=record,
+        state="unfinished" if not finished else "not evaluated" if evaluation is None else "counts",
+        progress=_progress(record.config, series),
+        accuracy=None if evaluation is None else evaluation.accuracy,
+        passes=None if evaluation is None else evaluation.sequential_passes_mean,
+        chance=None if evaluation is None else evaluation.chance,
+        curve=_curve(experiment, series, folder / "metrics.jsonl"),
+        last=_last(record.config, series),
+    )
+
+
+def _curve(experiment: str, series: Mapping[str, Mapping[int, float]], path: Path) -> Curve | None:
+    values = series.get("validation_accuracy")
+    try:
+        return None if not values else Curve(method=experiment, steps=list(values), accuracy=list(values.values()))
+    except ValueError as error:
+        raise ValueError(f"{path}, validation_accuracy: {error}") from error
+
+
+def _last(config: Mapping[str, Any], series: Mapping[str, Mapping[int, float]]) -> dict[str, float]:
+    finite = {name: [value for value in series.get(name, {}).values() if isfinite(value)] for name in LOSSES}
+    given = option(config, "loss.kv_weight")
+    known = {"kv_weight": float(given)} if given != "auto" and option(config, "training.task") == "latent" else {}
+    return {name: values[-1] for name, values in finite.items() if values} | known
+
+
+def _progress(config: Mapping[str, Any], series: Mapping[str, Mapping[int, float]]) -> str:
+    """How far a run is; the number of steps follows from the epochs that the log counts where no ``max_steps`` is given."""
+    step = max((max(values) for values in series.values()), default=0)
+    if not step:
+        return "before its first logged step"
+    num_steps, epochs = option(config, "training.max_steps"), option(config, "training.epochs")
+    if num_steps > 0:
+        return f"at step {step} of {num_steps}"
+    at, epoch = max(series.get("epoch", {}).items(), default=(0, 0.0))
+    return f"at step {step} of about {round(at * epochs / epoch)}" if epoch > 0 else f"at step {step} of {epochs:g} epochs"

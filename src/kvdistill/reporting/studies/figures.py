@@ -1,0 +1,123 @@
+"""Figures of a study: every seed's accuracy, the validation curves, and the intervals that the claims rest on."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from kvdistill.records.schema import Curve
+from kvdistill.reporting.drawing import BEHIND, SIZE, Label, canvas, count_on, label_ends, shortened
+from kvdistill.reporting.palette import BAD, GOOD, INK, MUTED, experiment
+from kvdistill.reporting.studies.claims import Comparison, JudgedClaim
+from kvdistill.reporting.studies.record import Estimate
+
+_OUTCOMES = {"supported": GOOD.light, "not supported": BAD.light, "inconclusive": MUTED.light}
+_REACH = 6.0
+"""How many deltas to each side the intervals of the claims are drawn."""
+
+
+def seed_dots(estimates: Mapping[str, Estimate], chance: float | None, narrow: bool) -> Figure:
+    """Accuracy of each experiment: a dot a seed, the mean and its interval beside them; first on top."""
+    figure, axes = canvas(1.0 + 0.55 * len(estimates), narrow)
+    for place, (name, estimate) in enumerate(estimates.items()):
+        tint = experiment(name).tint.light
+        seeds = [100 * value for value in estimate.by_seed.values()]
+        axes.plot(seeds, np.full(len(seeds), place + 0.16), "o", color=tint, markersize=5, alpha=0.6, markeredgewidth=0)
+        mean = 100 * estimate.mean
+        if estimate.low is not None and estimate.high is not None:
+            ends = [[mean - 100 * max(estimate.low, 0)], [100 * min(estimate.high, 1) - mean]]
+            axes.errorbar(mean, place - 0.16, xerr=ends, color=tint, capsize=4, linewidth=2)
+        axes.plot(mean, place - 0.16, "D", color=tint, markersize=6)
+        axes.annotate(f"{mean:.1f} %", (1, place), (6, 0), xycoords=("axes fraction", "data"), textcoords="offset points", va="center")
+    axes.set_yticks(range(len(estimates)), [shortened(name, 16) for name in estimates])
+    axes.set_ylim(len(estimates) - 0.5, -0.5)
+    axes.grid(visible=False, axis="y")
+    told = "test accuracy (%)"
+    if chance is not None:
+        axes.axvline(100 * chance, color=MUTED.light, linestyle="--", linewidth=1.2, zorder=1)
+        told += f",{chr(10) if narrow else ' '}dashed: chance, {100 * chance:.1f} %"
+    axes.set_xlabel(told)
+    return figure
+
+
+def mean_curves(curves: Mapping[str, Sequence[Curve]], narrow: bool) -> Figure:
+    """Validation accuracy over steps: mean over seeds with a band from the lowest to the highest, where all were evaluated."""
+    figure, axes = canvas(3.2 + 0.22 * len(curves) if narrow else 4.3, narrow)
+    labels, last = [], 1
+    for name, of_seeds in curves.items():
+        steps = sorted(set.intersection(*(set(curve.steps) for curve in of_seeds)))
+        tables = [dict(zip(curve.steps, curve.accuracy, strict=True)) for curve in of_seeds]
+        values = 100 * np.array([[table[step] for step in steps] for table in tables])
+        if not steps:
+            continue
+        known = experiment(name)
+        tint = known.tint.light
+        axes.fill_between(steps, values.min(0), values.max(0), color=tint, alpha=0.15, linewidth=0)
+        axes.plot(
+            steps,
+            values.mean(0),
+            color=tint,
+            linewidth=2,
+            marker=known.marker,
+            markersize=5,
+            markevery=max(1, len(steps) // 12),
+            clip_on=False,
+        )
+        labels.append(Label(float(steps[-1]), float(values.mean(0)[-1]), name, tint, known.marker))
+        last = max(last, steps[-1])
+    axes.set_xlim(left=0, right=last)
+    axes.set_ylim(0, 103)
+    axes.set_xlabel("training steps")
+    axes.set_ylabel("validation accuracy (%)")
+    count_on(axes, 4 if narrow else 7)
+    label_ends(axes, labels, narrow)
+    return figure
+
+
+def forest(claims: Sequence[JudgedClaim], narrow: bool) -> Figure:
+    """The interval of every comparison in units of its delta, and the bound (a tick) that it has to clear; claim by claim."""
+    rows = [(claim.title, [c for c in claim.comparisons if c.mean is not None]) for claim in claims]
+    lines = [line for title, comparisons in rows if comparisons for line in (title, *comparisons)]
+    figure, axes = canvas(1.0 + (0.5 if narrow else 0.34) * len(lines), narrow)
+    for bound in (-1, 0, 1):
+        axes.axvline(bound, color=INK.light if bound == 0 else MUTED.light, linestyle="-" if bound == 0 else ":", linewidth=1.2, zorder=1)
+    for place, line in enumerate(lines):
+        if isinstance(line, Comparison):
+            _interval(axes, place, line, narrow)
+        elif narrow:
+            axes.text(-_REACH, place + 0.2, line, fontsize=SIZE, fontweight="bold", bbox=BEHIND)
+    names = [line.name if isinstance(line, Comparison) else line for line in lines]
+    axes.set_yticks([] if narrow else range(len(lines)), [] if narrow else names)
+    for label, line in zip(axes.get_yticklabels(), lines, strict=False):
+        label.set_fontweight("normal" if isinstance(line, Comparison) else "bold")
+        label.set_fontsize(SIZE)
+    axes.set_ylim(len(lines) - 0.5, -0.5)
+    axes.set_xlim(-_REACH, _REACH)
+    axes.grid(visible=False, axis="y")
+    axes.tick_params(axis="y", length=0, pad=10)
+    count_on(axes)
+    axes.set_xlabel("difference in δ, with its 95 % interval")
+    return figure
+
+
+def _interval(axes: Axes, place: int, comparison: Comparison, narrow: bool) -> None:
+    """One line; ends beyond the edge become arrows. On a phone name and outcome are above it."""
+    assert comparison.mean is not None
+    assert comparison.low is not None
+    assert comparison.high is not None
+    mean, low, high = (value / comparison.delta for value in (comparison.mean, comparison.low, comparison.high))
+    tint = _OUTCOMES[comparison.outcome]
+    axes.plot(np.clip([low, high], -_REACH, _REACH), [place, place], color=tint, linewidth=2)
+    axes.plot(np.clip(mean, -_REACH, _REACH), place, "D" if abs(mean) < _REACH else "none", color=tint, markersize=6)
+    for end, beyond, arrow in ((-_REACH, low < -_REACH, "<"), (_REACH, high > _REACH, ">")):
+        if beyond:
+            axes.plot(end, place, arrow, color=tint, markersize=8, clip_on=False)
+    bound = {"superiority": 0, "non_inferiority": -1, "negligible": 1}[comparison.kind]
+    axes.plot(bound, place, "|", color=INK.light, markersize=11, markeredgewidth=2)
+    if narrow:
+        axes.text(-_REACH, place - 0.3, comparison.name, fontsize=SIZE - 1, bbox=BEHIND)
+        axes.text(_REACH, place - 0.3, comparison.outcome, fontsize=SIZE - 1, color=tint, ha="right", bbox=BEHIND)
+        return
+    words = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "va": "center"}
+    axes.annotate(comparison.outcome, (1, place), (10, 0), color=tint, fontsize=SIZE, **words)

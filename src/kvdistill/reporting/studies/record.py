@@ -1,0 +1,241 @@
+"""``EXPERIMENT_REPORT.json``: every number of the experiment report, computed from the runs of each study."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from kvdistill.records.jsonfile import JsonFile
+from kvdistill.records.schema import Curve
+from kvdistill.reporting.stats import area, less_spread, paired_t_interval, roughness, spread_interval, steps_to
+from kvdistill.reporting.studies.claims import JudgedClaim, Measure, Values, judge_claims
+from kvdistill.reporting.studies.comparability import CLAIMED, differences
+from kvdistill.reporting.studies.experiments import EXPERIMENTS, Run, Study, seeds_in_words
+
+SPREAD_SEEDS = 20
+"""Fewest seeds at which the spread over seeds is tested."""
+_CURVE_POINTS = 3
+"""Fewest evaluations during training that make a curve whose steadiness can be measured."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A number over seeds: its mean and the 95 % t interval of the mean (None of a single seed)."""
+
+    by_seed: dict[int, float]
+    mean: float
+    low: float | None
+    high: float | None
+
+    @classmethod
+    def of(cls, by_seed: Mapping[int, float]) -> "Estimate | None":
+        """None without a seed."""
+        values = list(by_seed.values())
+        if not values:
+            return None
+        interval = paired_t_interval(values) if len(values) > 1 else None
+        low, high = (None, None) if interval is None else (interval.low, interval.high)
+        return cls(by_seed=dict(by_seed), mean=float(np.mean(values)), low=low, high=high)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """An experiment over its seeds."""
+
+    experiment: str
+    what: str
+    unfinished: list[int]
+    """Seeds whose run is not finished, or finished without an evaluation."""
+    measures: dict[str, Estimate]
+    """``accuracy`` on the test set, ``difference_to_e1`` over common seeds, ``passes``, ``area``, ``roughness``, ``steps_to_90``, and the
+    last ``ce_student``, ``ce_teacher``, ``codi``, ``kv``, ``kv_weight`` and ``kv_floor``, as far as they were measured."""
+    spread: float | None = None
+    """Standard deviation of the accuracy over seeds, with the ends of its 95 % interval."""
+    spread_low: float | None = None
+    spread_high: float | None = None
+    curves: dict[int, Curve]
+    """Validation accuracy by seed."""
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds that count."""
+        return list(self.measures["accuracy"].by_seed) if self.measures else []
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunLine:
+    """A run and how it was made."""
+
+    folder: str
+    experiment: str
+    seed: int
+    state: str
+    started: str
+    seconds: float | None
+    commit: str | None
+    hardware: str
+    versions: dict[str, str]
+    command: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyRecord:
+    """A study in numbers."""
+
+    name: str
+    rows: list[Row]
+    claims: list[JudgedClaim]
+    less_spread: dict[str, float]
+    """P-value of "E4 varies less over seeds than this experiment"; empty below 20 common seeds."""
+    unlike: bool
+    """True where runs that a claim rests on differ in what should be equal."""
+    warnings: list[str]
+    """A teacher that cannot reason itself; options and states of the code that differ: a sentence each."""
+    notes: list[str]
+    """What does not count and why, a sentence each."""
+    runs: list[RunLine]
+    chance: float | None = None
+    """Share of the most frequent answer of the test set, averaged over runs; None where no run recorded it."""
+
+    def row(self, experiment: str) -> Row:
+        """The row of one of ``EXPERIMENTS``; it is there even if nothing ran."""
+        return next(row for row in self.rows if row.experiment == experiment)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExperimentReport(JsonFile):
+    """``EXPERIMENT_REPORT.json``."""
+
+    made_by: ClassVar[str] = "python scripts/analyze_results.py"
+
+    delta: float
+    """The smallest difference of accuracy that matters, as a share."""
+    studies: list[StudyRecord]
+    others: list[str]
+    """Folders of runs that belong to no study."""
+
+
+def summarise(study: Study, delta: float) -> StudyRecord:
+    """The study's rows and verdicts.
+
+    Raises:
+        ValueError: if ``delta`` is not above 0.
+    """
+    counting = study.counting
+    names = [*EXPERIMENTS, *sorted({run.experiment for run in study.runs} - EXPERIMENTS.keys())]
+    measured = {name: _measured([run for run in counting if run.experiment == name]) for name in names}
+    claimed = [run for run in counting if run.experiment in CLAIMED]
+    chances = [run.chance for run in counting if run.chance is not None]
+    return StudyRecord(
+        name=study.name,
+        rows=[_row(name, study.runs, measured) for name in names],
+        claims=judge_claims(measured, deltas(claimed, delta)),
+        less_spread=_less_spread(measured),
+        unlike=bool(differences(claimed)),
+        warnings=_nothing_to_distil(measured, delta) + differences(counting) + _states_of_code(counting),
+        notes=study.notes,
+        runs=[_line(run) for run in study.runs],
+        chance=float(np.mean(chances)) if chances else None,
+    )
+
+
+def deltas(runs: Sequence[Run], delta: float) -> dict[Measure, float]:
+    """The smallest difference that matters in each measure: ``delta`` wherever the unit is accuracy (the mean over training, what was
+    lost in falls), and one evaluation interval for steps, since nothing finer is seen.
+
+    Source: ours.
+    """
+    gaps = np.concatenate([np.diff(run.curve.steps) for run in runs if run.curve is not None] or [np.zeros(0)])
+    return {"accuracy": delta, "area": delta, "roughness": delta, "steps_to_90": float(np.median(gaps)) if len(gaps) else 1.0}
+
+
+def steps_to_90(curve: Curve) -> int:
+    """First step at 90 % of the run's own last accuracy. A run that ends at 0 never got anywhere: all of its steps count.
+
+    Source: ours.
+    """
+    step = steps_to(0.9, curve) if curve.accuracy[-1] > 0 else None
+    return curve.steps[-1] if step is None else step
+
+
+def _measured(runs: Sequence[Run]) -> dict[str, dict[int, float]]:
+    """Value by seed of each measure."""
+    table: dict[str, dict[int, float]] = {}
+    for run in sorted(runs, key=lambda run: run.record.seed):
+        values: dict[str, float | None] = {"accuracy": run.accuracy, "passes": run.passes} | run.last
+        if run.curve is not None and len(run.curve.steps) >= _CURVE_POINTS:
+            values |= {"area": area(run.curve), "roughness": roughness(run.curve), "steps_to_90": float(steps_to_90(run.curve))}
+        for name, value in values.items():
+            if value is not None:
+                table.setdefault(name, {})[run.record.seed] = value
+    return table
+
+
+def _row(name: str, runs: Sequence[Run], measured: Values) -> Row:
+    own = [run for run in runs if run.experiment == name]
+    accuracy, base = measured[name].get("accuracy", {}), measured["E1"].get("accuracy", {})
+    gain = {} if name == "E1" else {seed: value - base[seed] for seed, value in accuracy.items() if seed in base}
+    estimates = {key: Estimate.of(values) for key, values in {**measured[name], "difference_to_e1": gain}.items()}
+    values = list(accuracy.values())
+    spread = spread_interval(values) if len(values) > 1 else None
+    counting = {run.record.seed for run in own if run.state == "counts"}
+    return Row(
+        experiment=name,
+        what=EXPERIMENTS.get(name, "in no claim"),
+        unfinished=sorted({run.record.seed for run in own} - counting),
+        measures={key: estimate for key, estimate in estimates.items() if estimate is not None},
+        spread=float(np.std(values, ddof=1)) if spread else None,
+        spread_low=spread.low if spread else None,
+        spread_high=spread.high if spread else None,
+        curves={run.record.seed: run.curve for run in own if run.state == "counts" and run.curve is not None},
+    )
+
+
+def _nothing_to_distil(measured: Values, delta: float) -> list[str]:
+    """Said where the explicit chain of thought, which is what is distilled, answers no better than nothing at all."""
+    explicit, direct = (measured[name].get("accuracy", {}) for name in ("explicit CoT", "direct"))
+    seeds = [seed for seed in sorted(explicit.keys() & direct.keys()) if explicit[seed] - direct[seed] < delta]
+    if not seeds:
+        return []
+    said, guessed = (100 * float(np.mean([values[seed] for seed in seeds])) for values in (explicit, direct))
+    return [
+        f"In seed {seeds_in_words(seeds)} the explicit chain of thought answers {said:.1f} % right and a direct answer {guessed:.1f} %: "
+        "there is nothing to distil, and the comparisons say nothing about the methods. Train the explicit reference longer (WARM_STEPS, "
+        "EPOCHS) or choose another model."
+    ]
+
+
+def _states_of_code(runs: Sequence[Run]) -> list[str]:
+    by_state: dict[str, list[str]] = {}
+    for run in runs:
+        versions = ", ".join(f"{name} {version}" for name, version in sorted(run.record.versions.items()))
+        by_state.setdefault(f"{run.record.commit or 'no commit'} ({versions})", []).append(run.folder)
+    told = "; ".join(f"{state} made {', '.join(folders)}" for state, folders in by_state.items())
+    return [f"Not all runs were made by the same code: {told}."] if len(by_state) > 1 else []
+
+
+def _less_spread(measured: Values) -> dict[str, float]:
+    found = {}
+    for other in ("E2", "E3"):
+        first, second = (measured[name].get("accuracy", {}) for name in ("E4", other))
+        seeds = sorted(first.keys() & second.keys())
+        if len(seeds) >= SPREAD_SEEDS:
+            found[other] = less_spread([first[seed] for seed in seeds], [second[seed] for seed in seeds])
+    return found
+
+
+def _line(run: Run) -> RunLine:
+    record = run.record
+    return RunLine(
+        folder=run.folder,
+        experiment=run.experiment,
+        seed=record.seed,
+        state=run.state,
+        started=record.started,
+        seconds=record.seconds,
+        commit=record.commit,
+        hardware=record.hardware,
+        versions=record.versions,
+        command=record.command,
+    )

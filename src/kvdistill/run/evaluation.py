@@ -1,0 +1,75 @@
+"""A student's evaluations as files: what a run and ``kvdistill evaluate`` both write."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from kvdistill.config import RunConfig
+from kvdistill.console.wording import counted, short_number
+from kvdistill.evaluation.evaluate import Evaluator
+from kvdistill.latent.reasoner import LatentReasoner
+from kvdistill.records.jsonfile import write_atomic
+from kvdistill.records.schema import EvaluationRecord
+from kvdistill.text import Encoded
+
+
+def evaluator_of(config: RunConfig, timed: int = 32) -> Evaluator:
+    """The evaluator that the configuration describes."""
+    section = config.evaluation
+    return Evaluator(batch_size=section.batch_size, max_new_tokens=section.max_new_tokens, timed=timed, progress=config.training.progress)
+
+
+def evaluate_run(config: RunConfig, model: LatentReasoner, questions: Sequence[Encoded], folder: Path) -> tuple[EvaluationRecord, ...]:
+    """Records of every mode that the configuration names and the student has learnt."""
+    modes = [mode for mode in config.evaluation.modes if mode != "latent" or model.config.taught]
+    return tuple(write_evaluation(evaluator_of(config), model, questions, mode, Place(folder, "test")) for mode in modes)
+
+
+def measure_during_training(config: RunConfig, validation: Sequence[Encoded]) -> Callable[[Any, int], dict[str, float]]:
+    """What is measured during training: accuracy in the way of reasoning that is trained."""
+    reasoning: Any = {"latent": "latent", "explicit": "cot", "direct": "direct"}[config.training.task]
+    evaluator = replace(evaluator_of(config, timed=0), progress=False)
+
+    def measure(student: Any, step: int) -> dict[str, float]:
+        return {"validation_accuracy": evaluator.accuracy(student, validation, reasoning)}
+
+    return measure
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the evaluations on one data set are written."""
+
+    folder: Path
+    data_set: str
+    source: str | None = None
+    """Path of the data; None for a run's own test set."""
+
+    def record(self, mode: str) -> Path:
+        """The file of one mode's record."""
+        return self.folder / f"evaluation_{self.data_set}_{mode}.json"
+
+
+def write_evaluation(evaluator: Evaluator, model: LatentReasoner, samples: Sequence[Encoded], mode: Any, place: Place) -> EvaluationRecord:
+    """Evaluate one mode, and write its record and answers."""
+    record, said = evaluator.evaluate(model, samples, mode, place.data_set)
+    path = place.record(mode)
+    answers = path.with_suffix(".answers.txt")
+    write_atomic(answers, "".join(f"{text}\n".replace("\n", "\\n", text.count("\n")) for text in said))
+    record = replace(record, answers=answers.name, source=place.source)
+    record.write(path)
+    return record
+
+
+def summary_line(record: EvaluationRecord) -> str:
+    """An evaluation in one line."""
+    slow = ""
+    if record.ms_batch1 is not None and record.ms_batch32 is not None:
+        alone, together = short_number(record.ms_batch1), short_number(record.ms_batch32)
+        slow = f", {alone} ms a question alone, {together} ms in batches of 32"
+    return (
+        f"{record.mode:>8} on {record.data_set}: {100 * record.accuracy:.1f} % right of {record.num} "
+        f"(95 %: {100 * record.low:.1f}-{100 * record.high:.1f}), {record.sequential_passes_mean:.1f} passes, "
+        f"{counted(round(record.tokens_mean), 'token')} a question{slow}"
+    )

@@ -1,0 +1,93 @@
+"""The student that training starts from, or goes on with: a new one on a backbone, or a saved one."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from kvdistill.config import Lora, ModelSection, RunConfig
+from kvdistill.data import Template, default_template
+from kvdistill.data.template import template_from
+from kvdistill.latent.config import LatentConfig
+from kvdistill.latent.reasoner import LatentReasoner, add_latent_tokens
+from kvdistill.run.pretrained import is_student, load_backbone, load_tokenizer, options_of, placed, require_one_device
+
+
+def build_student(config: RunConfig) -> LatentReasoner:
+    """The student that training starts from: a new one on a backbone, or a saved one.
+
+    Raises:
+        ValueError: in words, if what the configuration names is not there, cannot be captured, or was saved with other settings.
+    """
+    return _asked(config, _saved_student(config) if is_student(config.model.name) else _new_student(config))
+
+
+def resumed_student(config: RunConfig, checkpoint: Path) -> LatentReasoner:
+    """The student of a run as a checkpoint of that run holds it.
+
+    Raises:
+        ValueError: in words, if the checkpoint is damaged or was saved with other settings.
+    """
+    here = {"name": str(checkpoint), "config": None, "tokenizer": None, "special_tokens": {}}
+    return _asked(config, _saved_student(config.model_copy(update={"model": config.model.model_copy(update=here)})))
+
+
+def template_of(model: LatentReasoner) -> Template:
+    """The template that the student was taught with."""
+    return template_from(model.config.template or {})
+
+
+def _asked(config: RunConfig, model: LatentReasoner) -> LatentReasoner:
+    model.want_attention = config.loss.attention_weight > 0
+    return model
+
+
+def _new_student(config: RunConfig) -> LatentReasoner:
+    tokenizer = load_tokenizer(config)
+    add_latent_tokens(tokenizer)
+    latent = LatentConfig(
+        slots=config.latent.slots,
+        passes=config.latent.passes,
+        feedback=config.latent.feedback,
+        delimiters=config.latent.delimiters,
+        template=asdict(config.data.template or default_template(tokenizer)),
+        lora=_lora(config.model),
+        base=_anywhere(config.model.name) if isinstance(config.model.tuning, Lora) else None,
+    )
+    return LatentReasoner.build(load_backbone(config.model, tokenizer), tokenizer, latent)
+
+
+def _saved_student(config: RunConfig) -> LatentReasoner:
+    """A saved student with the configuration's slots and passes; what its weights depend on has to be as it was saved."""
+    section, name = config.model, str(config.model.name)
+    with placed(section) as place:
+        model = LatentReasoner.from_pretrained(name, **options_of(section), **place)
+    require_one_device(section, model)
+    require_one_device(section, model.backbone)
+    saved, lora = model.config, _lora(section)
+    template = saved.template if config.data.template is None else asdict(config.data.template)
+    for option, wanted, found in (
+        ("latent.feedback", config.latent.feedback, saved.feedback),
+        ("model.tuning.kind", section.tuning.kind, "full" if saved.lora is None else "lora"),
+        ("model.tuning", lora, saved.lora and {key: value for key, value in saved.lora.items() if key in (lora or {})}),
+        ("data.template", template, saved.template),
+        ("model.tokenizer", section.tokenizer, None),
+        ("model.special_tokens", section.special_tokens, {}),
+    ):
+        if wanted != found:
+            raise ValueError(
+                f"{name} is a latent student saved with {option} = {found!r}, and cannot go on with {wanted!r}: change {option}."
+            )
+    saved.slots, saved.passes, saved.delimiters = config.latent.slots, config.latent.passes, config.latent.delimiters
+    return model
+
+
+def _anywhere(name: str | None) -> str | None:
+    """A folder by its full path, since a checkpoint that names it may be loaded from elsewhere; a hub name as it is."""
+    return str(Path(name).resolve()) if name is not None and Path(name).is_dir() else name
+
+
+def _lora(section: ModelSection) -> dict[str, Any] | None:
+    if not isinstance(section.tuning, Lora):
+        return None
+    tuning = section.tuning
+    return {"r": tuning.r, "lora_alpha": tuning.alpha, "lora_dropout": tuning.dropout, "target_modules": tuning.targets}

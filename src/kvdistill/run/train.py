@@ -1,0 +1,275 @@
+"""From a configuration to a trained, evaluated student and the files that tell how it came about."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainingArguments, set_seed
+
+from kvdistill.config import FileData, HubData, RunConfig
+from kvdistill.console.signals import signals_kept
+from kvdistill.data import collate
+from kvdistill.data.encode import num_tokens
+from kvdistill.latent.reasoner import LatentReasoner
+from kvdistill.pipeline import Step, explicit_step
+from kvdistill.records.schema import EvaluationRecord, RunRecord
+from kvdistill.reporting.report import write_report
+from kvdistill.run.evaluation import evaluate_run, measure_during_training
+from kvdistill.run.example import write_example
+from kvdistill.run.folder import Start, alone, clear, complete, look, summary
+from kvdistill.run.provenance import record_of
+from kvdistill.run.samples import Samples, fingerprint, require_files
+from kvdistill.run.stream import SampleStream
+from kvdistill.run.student import build_student, resumed_student
+from kvdistill.run.teachers import outside_teacher
+from kvdistill.text import Encoded
+from kvdistill.training.arguments import training_arguments
+from kvdistill.training.callbacks import EndEpoch, EvaluateWhen, Progress, SaveWhen, StopAtSignal, WriteLogs, reached
+from kvdistill.training.checkpoint import newest_checkpoint, read_state
+from kvdistill.training.means import TERMS
+from kvdistill.training.ranks import Ranks
+from kvdistill.training.sampler import RankBatches
+from kvdistill.training.stream import Stream, StreamBatch, Tickets, own_words
+from kvdistill.training.trainer import LatentTrainer
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a run leaves in memory; the folder holds the same."""
+
+    model: LatentReasoner | None
+    """None where the run had ended before: its newest checkpoint holds the student."""
+    folder: Path
+    evaluations: tuple[EvaluationRecord, ...]
+
+
+@dataclass
+class Run:
+    """One training run on one process: what its stages share."""
+
+    config: RunConfig
+    args: TrainingArguments
+    ranks: Ranks
+    start: Start
+    record: RunRecord
+    model: LatentReasoner
+    samples: Samples
+    questions: tuple[Encoded, ...]
+    """The test set, read before a step is made, so that nothing is found wrong with it after the last."""
+
+    @property
+    def folder(self) -> Path:
+        """Where everything goes."""
+        return self.start.folder
+
+
+def train(config: RunConfig, command: str | None = None) -> Trained:
+    """Train as the configuration says, evaluate on the test set, and write the run's folder.
+
+    The folder then holds run.json, metrics.jsonl, training_log.txt, checkpoints, evaluations, the report and, last of all,
+    TRAINING_COMPLETED.txt. With ``training.resume`` an interrupted run goes on from its newest checkpoint, and a finished one is
+    only read.
+
+    Raises:
+        ValueError: in words, if the configuration and what it names do not fit together, or the folder is not this run's.
+    """
+    clock = time.monotonic()
+    args = training_arguments(config.training, has_unused=config.training.task != "latent" or config.latent.passes == 0)
+    torch.device(args.device)  # joins the other processes, where there are any
+    ranks = Ranks.here()
+    start = look(config, ranks.size)
+    if start.finished:
+        return _finished(config, start)
+    with alone(start.folder, ranks.rank == 0):
+        ranks.wait()  # nobody looks any more
+        run = _prepare(config, args, ranks, start, command)
+        trainer = _trainer(run)
+        run.record = replace(run.record, data=_same_data(run, trainer.train_dataset))
+        if ranks.rank == 0:
+            clear(start)
+            run.record.write(run.folder / "run.json")
+        ranks.wait()
+        if not _is_trained(config, start):
+            with _interruptible(trainer):
+                _train(trainer, start)
+        ranks.wait()
+        evaluations = _finish(run, trainer, clock) if ranks.rank == 0 else ()
+    return Trained(run.model, run.folder, evaluations)
+
+
+def _same_data(run: Run, data: Any) -> str | None:
+    """The fingerprint of the training data, if it is the one that an interrupted run was begun with.
+
+    Raises:
+        ValueError: if it is another.
+    """
+    read, before = getattr(data, "read", None), run.start.before
+    found = fingerprint(data) if read is None else read.fingerprint()
+    if run.start.checkpoint is not None and before is not None and before.data != found:
+        raise ValueError(
+            f"The training data is not what {run.folder} was begun with: its rows, or how they become tokens, have changed. Put the old "
+            f"data back, or begin a new run from {run.start.checkpoint} (--model_name)."
+        )
+    return found
+
+
+@contextmanager
+def _interruptible(trainer: LatentTrainer) -> Iterator[None]:
+    """Signals inside the block end the training with a checkpoint; however it ends, its progress bar is closed."""
+    with signals_kept() as kept:
+        trainer.add_callback(StopAtSignal(kept, trainer.ranks))
+        try:
+            yield
+        finally:
+            for callback in trainer.callback_handler.callbacks:
+                if isinstance(callback, Progress):
+                    callback.close()
+
+
+def _train(trainer: LatentTrainer, start: Start) -> None:
+    try:
+        trainer.train(resume_from_checkpoint=None if start.checkpoint is None else str(start.checkpoint))
+    except ValueError as error:
+        raise ValueError(own_words(error)) from error
+
+
+def _prepare(config: RunConfig, args: TrainingArguments, ranks: Ranks, start: Start, command: str | None) -> Run:
+    require_files(config.data)
+    set_seed(config.training.seed)
+    now = datetime.now(UTC).astimezone().isoformat(timespec="seconds")
+    if start.checkpoint is None:
+        model = build_student(config)
+        if config.training.task == "latent" and not model.config.taught:
+            model.start_feedback()
+            model.config.taught = True
+    else:
+        model = resumed_student(config, start.checkpoint)
+    record = replace(record_of(config, now, command), processes=ranks.size)
+    if start.checkpoint is not None and start.before is not None:
+        record = replace(record, started=start.before.started, resumes=start.before.resumes + 1)
+    samples = Samples(config.data, model, start.folder, config.training.task == "direct", first=ranks.rank == 0)
+    if samples.first and start.checkpoint is None:
+        samples.forget()
+    if config.teacher is not None and not config.reads_teacher:
+        samples.say(f"The teacher {config.teacher.name} is not read: this run compares no caches (training.task, loss.kv_weight)")
+    questions = () if config.data.test is None else samples.read(config.data.test, "test")[: config.evaluation.num]
+    return Run(config, args, ranks, start, record, model, samples, questions)
+
+
+def _is_trained(config: RunConfig, start: Start) -> bool:
+    """Whether the newest checkpoint is the last one: nothing is left but to evaluate it."""
+    if start.checkpoint is None:
+        return False
+    state = read_state(start.checkpoint)
+    stopped = any(reached(row, config.training.stop_at_accuracy) for row in state.log_history)
+    return stopped or state.global_step >= state.max_steps
+
+
+def _finished(config: RunConfig, start: Start) -> Trained:
+    """A run that needs nothing any more."""
+    found = (start.folder / f"evaluation_test_{mode}.json" for mode in config.evaluation.modes)
+    records = tuple(EvaluationRecord.read(path) for path in found if path.is_file())
+    return Trained(None, start.folder, records)
+
+
+def _finish(run: Run, trainer: LatentTrainer, clock: float) -> tuple[EvaluationRecord, ...]:
+    """Evaluate, report, and say that the run is whole."""
+    config, folder = run.config, run.folder
+    evaluations = evaluate_run(config, run.model, run.questions, folder) if run.questions else ()
+    record = replace(run.record, seconds=time.monotonic() - clock)
+    record.write(folder / "run.json")
+    write_example(config, run.model, run.questions, folder)
+    write_report(folder)
+    data = trainer.train_dataset
+    if isinstance(data, Stream) and isinstance(data.read, SampleStream) and data.read.report():
+        run.samples.notes.append(data.read.report())
+    complete(folder, summary(record, _closing(run, evaluations)))
+    return evaluations
+
+
+def _closing(run: Run, evaluations: Sequence[EvaluationRecord]) -> dict[str, Any]:
+    """What TRAINING_COMPLETED.txt says besides how the run was made."""
+    newest = newest_checkpoint(run.folder)
+    assert newest is not None
+    state = read_state(newest)
+    last = next((row for row in reversed(state.log_history) if "epoch_loss" in row), {})
+    lines: dict[str, Any] = {"resumed": f"{run.record.resumes} times", "checkpoint": newest.name, "steps": state.global_step}
+    lines |= {f"last epoch's {name}": f"{last[f'epoch_{name}']:.4f}" for name in TERMS if f"epoch_{name}" in last}
+    lines |= {f"accuracy, {r.mode}": f"{100 * r.accuracy:.1f} % of {r.num} on {r.data_set}" for r in evaluations}
+    return lines | {f"left out ({number})": note for number, note in enumerate(run.samples.notes, start=1)}
+
+
+def _trainer(run: Run) -> LatentTrainer:
+    config, section = run.config, run.config.training
+    data, batches = _training_data(run)
+    step = step_of(config, run.model, run.ranks)
+    trainer = LatentTrainer(
+        model=run.model,
+        args=run.args,
+        train_dataset=data,
+        data_collator=partial(_collate, pad_id=pad_id(run.model)),
+        callbacks=[WriteLogs(run.folder, run.record.command or "")],
+        step=step,
+        batches=batches,
+        ranks=run.ranks,
+    )
+    if config.data.validation is not None:
+        validation = run.samples.read(config.data.validation, "validation")[: config.evaluation.during_training]
+        trainer.add_callback(
+            EvaluateWhen(measure_during_training(config, validation), section.eval_steps, trainer.log, section.stop_at_accuracy)
+        )
+    trainer.add_callback(EndEpoch(trainer.log_epoch))
+    trainer.add_callback(SaveWhen(section.save_steps))
+    return trainer
+
+
+def _training_data(run: Run) -> tuple[Any, Any]:
+    """The data set, and its batches in order."""
+    section, data, ranks = run.config.training, run.config.data.train, run.ranks
+    least = 2 if run.config.paired else 1
+    if not isinstance(data, FileData | HubData) or not data.streaming:
+        samples = run.samples.read(data, "train")
+        return samples, RankBatches([num_tokens(sample) for sample in samples], section.batch_size, section.seed, ranks, least)
+    stream = Stream(SampleStream(run.samples, data), section.batch_size, section.seed, ranks, least)
+    if section.max_steps < 1:
+        stream.rows = data.limit or 0
+        full, rest = divmod(stream.rows, section.batch_size * ranks.size)
+        stream.count = max(1, full + (rest >= least * ranks.size))  # a smaller rest joins the batch before
+    return stream, Tickets(stream.count)
+
+
+def step_of(config: RunConfig, model: LatentReasoner, ranks: Ranks | None = None) -> Step:
+    """The loss that the configuration asks for, with the separate teacher where it names one."""
+    if config.training.task != "latent":
+        return explicit_step
+    outside = outside_teacher(config, model)
+    model.projector = None if outside is None else outside.projector.to(model.device)
+    step = config.distillation(model.geometry, outside)
+    step.total = (ranks or Ranks()).sum
+    return step
+
+
+def pad_id(model: LatentReasoner) -> int:
+    """The id that fills the gaps of a batch; masks say where they are."""
+    assert model.tokenizer is not None
+    assert isinstance(model.tokenizer.pad_token_id, int)
+    return model.tokenizer.pad_token_id
+
+
+def _collate(found: Sequence[Encoded] | Sequence[StreamBatch], pad_id: int) -> dict[str, Any]:
+    first = found[0]
+    if isinstance(first, StreamBatch):
+        return {"batch": collate(first.samples, pad_id), "place": first.place}
+    return {"batch": collate(found, pad_id)}  # pyright: ignore[reportArgumentType]
+
+
+def to_device(model: LatentReasoner) -> LatentReasoner:
+    """The model on the GPU, where there is one."""
+    model.to("cuda" if torch.cuda.is_available() else "cpu")  # pyright: ignore[reportArgumentType]
+    return model

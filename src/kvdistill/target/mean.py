@@ -1,0 +1,115 @@
+"""The mean target of a data set, slot by slot."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from kvdistill.kv import LayerKV, ModelKV, require_unrotated
+from kvdistill.ops import to_float32
+
+
+@dataclass(frozen=True, slots=True)
+class SlotMean:
+    """The mean of one layer's slots over all samples seen, at least float32, outside the autograd graph."""
+
+    keys: Float[Tensor, "H T K"]
+    values: Float[Tensor, "H T V"]
+    importance: Float[Tensor, "H T"] | None
+    count: Float[Tensor, "H T"]
+    """How many samples had something in the slot."""
+
+
+@dataclass(frozen=True, slots=True)
+class TargetMean:
+    """The mean of the targets per layer, head and slot over the samples seen so far; the caller carries it from batch to batch.
+
+    Source: ours.
+    """
+
+    layers: tuple[SlotMean, ...]
+
+    @staticmethod
+    def over(
+        target: ModelKV, before: "TargetMean | None" = None, total: Callable[[Tensor], Tensor] = lambda values: values
+    ) -> "TargetMean":
+        """The mean over the samples of ``before`` and those of ``target``; both stay as they are.
+
+        ``total`` sums over the processes of a distributed run, each of which holds other samples.
+
+        Raises:
+            ValueError: if keys are rotated, or the slots of the two do not correspond.
+        """
+        require_unrotated(target, "losses/target_mean")
+        if before is None:
+            return TargetMean(tuple(_join(layer, _empty(layer), total) for layer in target.layers))
+        before.require_same_slots(target)
+        return TargetMean(tuple(_join(layer, mean, total) for layer, mean in zip(target.layers, before.layers, strict=True)))
+
+    def spread(self, target: ModelKV) -> ModelKV:
+        """``target`` with the mean in place of every sample; mask and positions stay, slots never seen filled are masked.
+
+        Raises:
+            ValueError: if the slots of the two do not correspond.
+        """
+        self.require_same_slots(target)
+        return target.map(tuple(_spread(layer, mean) for layer, mean in zip(target.layers, self.layers, strict=True)))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All numbers by name, for a checkpoint."""
+        named = ((f"{i}.{f.name}", getattr(layer, f.name)) for i, layer in enumerate(self.layers) for f in fields(layer))
+        return {name: value for name, value in named if value is not None}
+
+    @staticmethod
+    def of(tensors: Mapping[str, Tensor]) -> "TargetMean":
+        """The mean whose numbers ``tensors`` gave."""
+        layers: dict[int, dict[str, Tensor]] = {}
+        for name, value in tensors.items():
+            index, _, field = name.partition(".")
+            layers.setdefault(int(index), {"importance": None})[field] = value  # pyright: ignore[reportArgumentType]
+        return TargetMean(tuple(SlotMean(**layers[index]) for index in sorted(layers)))
+
+    def require_same_slots(self, target: ModelKV) -> None:
+        """Refuse a target of other shapes.
+
+        Raises:
+            ValueError: if layers, heads, slots, widths, or what is measured differ.
+        """
+        shapes = [(x.keys.shape[1:], x.values.shape[1:], x.importance is None) for x in target.layers]
+        if shapes != [(x.keys.shape, x.values.shape, x.importance is None) for x in self.layers]:
+            raise ValueError(
+                f"TargetMean: the target from {target.source} has other layers, heads, slots or widths (or importance where the others "
+                "had none) than the targets seen so far. Compress to a fixed number of slots and carry one mean a run."
+            )
+
+
+def _empty(layer: LayerKV) -> SlotMean:
+    keys, values = (torch.zeros_like(to_float32(x[0].detach())) for x in (layer.keys, layer.values))
+    importance = None if layer.importance is None else torch.zeros_like(to_float32(layer.importance[0].detach()))
+    return SlotMean(keys, values, importance, count=torch.zeros_like(layer.mask[0], dtype=torch.float32))
+
+
+def _join(layer: LayerKV, before: SlotMean, total: Callable[[Tensor], Tensor]) -> SlotMean:
+    count = before.count.to(layer.mask.device) + total(layer.mask.sum(0).float())  # a mean out of a checkpoint lies on the CPU
+
+    def joined(values: Float[Tensor, "B H T *w"], mean: Float[Tensor, "H T *w"]) -> Float[Tensor, "H T *w"]:
+        mean = mean.to(values.device)
+        wide = (..., *[None] * (values.ndim - 3))
+        gap = total(torch.where(layer.mask[wide], to_float32(values.detach()) - mean, 0.0).sum(0))
+        return mean + gap / count.clamp_min(1.0)[wide]
+
+    keys, values = joined(layer.keys, before.keys), joined(layer.values, before.values)
+    if layer.importance is None or before.importance is None:
+        return SlotMean(keys, values, None, count)
+    return SlotMean(keys, values, joined(layer.importance, before.importance), count)
+
+
+def _spread(layer: LayerKV, mean: SlotMean) -> LayerKV:
+    return layer.replace(
+        keys=mean.keys.to(layer.keys).expand_as(layer.keys),
+        values=mean.values.to(layer.values).expand_as(layer.values),
+        mask=layer.mask & (mean.count > 0),
+        importance=None if mean.importance is None else mean.importance.expand_as(layer.mask),
+    )

@@ -1,0 +1,96 @@
+"""The demo from end to end, with a share of its steps, and the verdicts that it computes."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from kvdistill.commands.demo import run as demo
+from kvdistill.commands.demo.recipe import warm_stages
+from kvdistill.records.schema import Curve, EvaluationRecord, Metrics
+from kvdistill.reporting.report import write_demo_report
+
+KEYS = {
+    *("cot", "direct", "latent_e1", "latent_kv", "kv_method", "latent_by_method", "steps_to_90_e1", "steps_to_90_kv"),
+    *("passes_cot", "passes_latent", "minutes"),
+}
+
+
+def test_a_short_demo_leaves_every_file_and_an_honest_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "a demo"
+    demo.demo(folder, 3, "kvdistill demo --share 0.01", share=0.01)
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary.keys() >= KEYS
+    assert set(summary["latent_by_method"]) == set(demo.METHODS)
+    assert summary["bars"]["explicit chain of thought"]["reached"] is False
+    printed = capsys.readouterr().out
+    assert "NOT reached" in printed
+    assert "latent, E1" in printed
+    assert re.search(r"^warm_terse ended: (all \d+ steps made, )?validation accuracy \d\.\d\d", printed, flags=re.MULTILINE)
+    assert "[1/4] warm_terse: explicit reasoning, until validation accuracy 0.98, at most 9 steps" in printed
+    names = {path.name for path in folder.iterdir()}
+    assert {"report.html", "report.md", "run.json", "probes.json", "curve_e1.json", "metrics_e1.jsonl"} <= names
+    latent = EvaluationRecord.read(folder / "evaluation_latent_kv.json")
+    assert latent.sequential_passes_mean >= 1 + demo.HOPS + 1
+    assert summary["passes_latent"] == latent.sequential_passes_mean
+
+
+def test_a_share_outside_its_range_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="--share is 0"):
+        demo.demo(tmp_path, 0, "kvdistill demo", share=0.0)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_outside_its_range_is_refused(tmp_path: Path, seed: int) -> None:
+    with pytest.raises(ValueError, match=rf"--seed is {seed}; choose a whole number from 0 to 4294967295\."):
+        demo.demo(tmp_path, seed, "kvdistill demo")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_stage_that_reaches_its_goal_says_so(tmp_path: Path) -> None:
+    stage = warm_stages()[0]
+    metrics = Metrics(tmp_path / stage.name / "metrics.jsonl")
+    metrics.append_row(400, {"validation_accuracy": 0.97})
+    assert demo._outcome(tmp_path, stage) == "all 400 steps made, validation accuracy 0.97"
+    metrics.append_row(425, {"validation_accuracy": 0.988})
+    assert demo._outcome(tmp_path, stage) == "validation accuracy 0.99 reached at step 425 of at most 900"
+
+
+def test_steps_that_are_known_have_no_bound() -> None:
+    assert demo._sooner(150, 600, 600).text is None
+    assert demo._sooner(150, 600, 600).value == 4.0
+    assert demo._sooner(None, 600, 600).value is None
+    assert demo._sooner(150, None, 600).text == "at least 4.0 (E1 not there after 600)"
+
+
+def record(accuracy: int, passes: float) -> EvaluationRecord:
+    return EvaluationRecord(
+        data_set="t",
+        mode="latent",
+        num=100,
+        correct=accuracy,
+        sequential_passes_mean=passes,
+        tokens_mean=1.0,
+        ms_batch1=1.0,
+        ms_batch32=1.0,
+    )
+
+
+def test_bars_follow_from_the_numbers(tmp_path: Path) -> None:
+    rows = {"cot": record(100, 20.0), "cot_terse": record(100, 8.0), "direct": record(14, 2.0), "latent_e1": record(20, 7.0)}
+    rows |= {f"latent_{name}": record(95, 7.0) for name in demo.METHODS}
+    steps = [25, 50, 75, 100]
+    curves = {name: Curve(method=name, steps=steps, accuracy=[0.1, 0.5, 0.95, 1.0]) for name in demo.METHODS}
+    curves["e1"] = Curve(method="E1", steps=steps, accuracy=[0.1, 0.1, 0.2, 0.2])
+    summary = demo._summary(rows, curves, demo.METHODS[0], demo.Run(0, 1.0, 0.0))
+    assert (summary.steps_to_90_kv, summary.steps_to_90_e1) == (75, None)
+    assert summary.threshold == pytest.approx(0.9)
+    assert summary.bars is not None
+    # E1 never came so far: its last step counts, which is the least that the ratio can be.
+    assert summary.bars["steps to 90 %, E1 over KV"].value == pytest.approx(100 / 75)
+    assert not summary.bars["steps to 90 %, E1 over KV"].reached
+    assert summary.bars["steps to 90 %, E1 over KV"].text == "at least 1.3 (E1 not there after 100)"
+    assert summary.bars["passes, explicit over latent"].value == pytest.approx(20 / 7)
+    summary.write(tmp_path / "summary.json")
+    assert write_demo_report(tmp_path).is_file()

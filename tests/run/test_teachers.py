@@ -1,0 +1,116 @@
+"""Separate teachers: what they teach, that they learn nothing, and who cannot be one."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from kvdistill.latent.reasoner import LatentReasoner
+from kvdistill.run.student import build_student
+from kvdistill.run.teachers import outside_teacher
+from pico_students import TASK, batch_for, config, loss_of, on, save_base
+
+BIG = {
+    "llama": {"hidden_size": 48, "num_hidden_layers": 4, "num_attention_heads": 6, "num_key_value_heads": 3},
+    "gpt2": {"hidden_size": 40, "num_hidden_layers": 3, "num_attention_heads": 5},
+}
+
+
+@pytest.mark.parametrize("name", list(BIG))
+def test_a_separate_teacher_teaches_and_learns_nothing(name: str, base_folder: Path, tmp_path: Path) -> None:
+    """Another depth, other heads and widths: the KV loss falls in 30 steps."""
+    save_base(tmp_path / "big", model_type=name, **BIG[name])
+    run = on({"name": str(base_folder)}, teacher={"name": str(tmp_path / "big")}, loss={"kv": {"distance": "l1"}})
+    model = build_student(run)
+    outside = outside_teacher(run, model)
+    assert outside is not None
+    model.projector, batch = outside.projector, batch_for(model)
+    step, optimizer = run.distillation(model.geometry, outside), torch.optim.Adam(model.parameters(), 3e-3)
+    before = [parameter.clone() for parameter in outside.teacher.model.parameters()]
+    kv = []
+    for number in range(30):
+        loss = step(model, batch, number, 0.0)
+        optimizer.zero_grad()
+        loss.loss.backward()
+        optimizer.step()
+        kv.append(float(loss.metrics["kv"]))
+    assert kv[-1] < 0.8 * kv[0]
+    assert all(float(linear.weight.grad.abs().sum()) > 0 for linear in outside.projector.keys)  # pyright: ignore
+    assert all(parameter.grad is None for parameter in outside.teacher.model.parameters())
+    assert all(map(torch.equal, before, outside.teacher.model.parameters()))
+    model.save_pretrained(tmp_path / "student")
+    assert model.projector is outside.projector
+    assert not [name for name in load_file(tmp_path / "student" / "model.safetensors") if "projector" in name]
+    assert torch.equal(loss_of(LatentReasoner.from_pretrained(tmp_path / "student")), loss_of(model))
+
+
+@pytest.mark.parametrize("delimiters", ["student", "both"])
+def test_a_saved_student_may_be_the_teacher(delimiters: str, tmp_path: Path) -> None:
+    """It reads as its own teacher mode does, with its delimiters; the other student has none."""
+    big = build_student(config(latent={"slots": 3, "passes": 2, "delimiters": delimiters}))
+    big.save_pretrained(tmp_path / "big")
+    model = build_student(config())
+    outside = outside_teacher(config(teacher={"name": str(tmp_path / "big"), "attention": "eager"}), model)
+    assert outside is not None
+    assert outside.teacher.model.config._attn_implementation.endswith("eager")
+    own = big.eval()(batch_for(model), "teacher").kv
+    for ours, theirs in zip(own.layers, outside.teacher.read(batch_for(model)).layers, strict=True):
+        torch.testing.assert_close(theirs.values, ours.values)
+
+
+def test_teachers_that_cannot_teach_are_refused(base_folder: Path, tmp_path: Path) -> None:
+    model = build_student(config())
+
+    def teacher(name: Path | str, **loss: Any) -> Any:
+        return outside_teacher(config(teacher={"name": str(name)}, loss=loss), model)
+
+    other = save_base(tmp_path / "other", [*TASK.words(), "zebra"])
+    with pytest.raises(ValueError, match=r"The teacher .*other has another tokenizer than the student: the token .* unknown"):
+        teacher(other)
+    with pytest.raises(ValueError, match=r"^teacher\.name: 'nowhere' could not be loaded: it is neither here nor can it be had"):
+        teacher("nowhere")
+    bare = shutil.copytree(base_folder, tmp_path / "bare", ignore=shutil.ignore_patterns("token*"))
+    with pytest.raises(ValueError, match=r"^teacher\.name: \S*bare holds no tokenizer \(no tokenizer\.json .*\): copy its files there\.$"):
+        teacher(bare)
+    state = load_file(bare / "model.safetensors")
+    save_file({name: value for name, value in state.items() if "layers.1" not in name}, bare / "model.safetensors", {"format": "pt"})
+    with pytest.raises(
+        ValueError, match=r"^teacher\.name: '.*bare' could not be loaded: its weights do not fit .* \(missing model\.layers\.1"
+    ):
+        teacher(bare)
+    build_student(config()).save_pretrained(tmp_path / "student")
+    (tmp_path / "student" / "tokenizer_config.json").unlink()
+    with pytest.raises(
+        ValueError, match=r"^teacher\.name: .*student was saved without its tokenizer, so nobody knows whether it reads the"
+    ):
+        teacher(tmp_path / "student")
+    assert teacher("nowhere", kv_weight=0.0) is None, "E1 asks for no teacher"
+    assert outside_teacher(config(), model) is None
+
+
+def test_adapters_are_saved_without_the_projector(base_folder: Path, tmp_path: Path) -> None:
+    save_base(tmp_path / "big", **BIG["llama"])
+    run = config(model={"name": str(base_folder), "tuning": {"r": 2}}, teacher={"name": str(tmp_path / "big")})
+    model = build_student(run)
+    outside = outside_teacher(run, model)
+    assert outside is not None
+    model.projector = outside.projector
+    names = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert [name for name in names if name.startswith("projector.")], "it is trained along"
+    model.save_pretrained(tmp_path / "student")
+    kept = set(load_file(tmp_path / "student" / "model.safetensors"))
+    assert kept == {name for name in names if not name.startswith("projector.")}
+    assert torch.equal(loss_of(LatentReasoner.from_pretrained(tmp_path / "student")), loss_of(model))
+
+
+def test_a_projector_takes_no_random_number_of_the_run(base_folder: Path) -> None:
+    """A run with a teacher and one without see the same numbers."""
+    run = on({"name": str(base_folder)}, teacher={"name": str(base_folder)})
+    model = build_student(run)
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    assert outside_teacher(run, model) is not None
+    assert torch.equal(torch.get_rng_state(), before)
