@@ -11,7 +11,9 @@ class Case(NamedTuple):
 
     name: str
     words: tuple[str, ...]
-    """The first is the command; ``{in}`` is the folder of inputs, ``{student}`` a checkpoint there, ``{out}`` a folder of its own."""
+    """The first is the command; ``{in}`` is the folder of inputs, ``{student}`` a checkpoint there, ``{out}``
+    a folder of its own.
+    """
     expected: str
     """``refuse``, ``accept``, or ``either`` where both are right."""
     apart: bool = False
@@ -51,7 +53,9 @@ REFUSED_DATA: dict[str, bytes] = {
     "nothing after the mark": b'{"question": "q", "answer": "a ####"}\n',
     "empty question": b'{"question": " ", "answer": "a #### 1"}\n',
     "question a number": b'{"question": 3, "answer": "a #### 1"}\n',
-    "several numbers": (STEPS * 19 + STEPS.replace('"answer": "3"', '"answer": "148 (dollars); 296 (dollars)"')).encode(),
+    "several numbers": (
+        STEPS * 19 + STEPS.replace('"answer": "3"', '"answer": "148 (dollars); 296 (dollars)"')
+    ).encode(),
     "range": (STEPS * 19 + STEPS.replace('"answer": "3"', '"answer": "5-6"')).encode(),
     "steps a text": STEPS.replace('["3"]', '"3"').encode(),
     "steps of numbers": STEPS.replace('["3"]', "[3]").encode(),
@@ -101,12 +105,61 @@ PATHS = {
     "pipe": ("{in}/pipe", "accept"),
 }
 REFUSED_OPTIONS = (
-    *("--batch_size true", "--batch_size 0", "--batch_size -1", "--batch_size 1.5", "--batch_size x", "--batch_size 99999999999999999999"),
-    *('--lr "0.1"', "--lr 0", "--lr -1", "--lr NaN", "--lr Infinity", "--lr 1e400", "--lr fast", "--lr [1]", "--lr 1e300", "--lr"),
-    *("--epochs 0", "--epochs 1e18", "--epochs true", "--max_steps 0", "--max_steps -2", "--max_steps 1e30", "--seed -1", "--seed 1e10"),
-    *("--num_workers 100000", "--num_workers -1", "--num_workers true", "--target_len 0", "--target_len 100000", "--target_len 1e9"),
-    *("--num_iterations 9", "--num_iterations -1", "--subset_size 0", "--subset_size 1e22", "--subset_size true", "--max_length 3"),
-    *("--max_length 1e30", "--kv_method rkw", "--kv_loss l3", "--kv_weight abc", "--kv_weight -1", "--kv_weight true", "--bf16 perhaps"),
+    *(
+        "--batch_size true",
+        "--batch_size 0",
+        "--batch_size -1",
+        "--batch_size 1.5",
+        "--batch_size x",
+        "--batch_size 99999999999999999999",
+    ),
+    *(
+        '--lr "0.1"',
+        "--lr 0",
+        "--lr -1",
+        "--lr NaN",
+        "--lr Infinity",
+        "--lr 1e400",
+        "--lr fast",
+        "--lr [1]",
+        "--lr 1e300",
+        "--lr",
+    ),
+    *(
+        "--epochs 0",
+        "--epochs 1e18",
+        "--epochs true",
+        "--max_steps 0",
+        "--max_steps -2",
+        "--max_steps 1e30",
+        "--seed -1",
+        "--seed 1e10",
+    ),
+    *(
+        "--num_workers 100000",
+        "--num_workers -1",
+        "--num_workers true",
+        "--target_len 0",
+        "--target_len 100000",
+        "--target_len 1e9",
+    ),
+    *(
+        "--num_iterations 9",
+        "--num_iterations -1",
+        "--subset_size 0",
+        "--subset_size 1e22",
+        "--subset_size true",
+        "--max_length 3",
+    ),
+    *(
+        "--max_length 1e30",
+        "--kv_method rkw",
+        "--kv_loss l3",
+        "--kv_weight abc",
+        "--kv_weight -1",
+        "--kv_weight true",
+        "--bf16 perhaps",
+    ),
     *(
         "--fp16",
         "--save_steps -1",
@@ -126,8 +179,18 @@ REFUSED_OPTIONS = (
         "--training 3",
         "--model.name x",
     ),
-    *("--gradient_accumulation_steps 0", "--evaluation.max_new_tokens 99999999", "--evaluation.modes latent", "--data.max_bad_rows 2"),
-    *("--shuffle_kv --batch_size 1", "--resume --training.overwrite true", "--prompt_template chat", "--model_name {in}/plain.jsonl"),
+    *(
+        "--gradient_accumulation_steps 0",
+        "--evaluation.max_new_tokens 99999999",
+        "--evaluation.modes latent",
+        "--data.max_bad_rows 2",
+    ),
+    *(
+        "--shuffle_kv --batch_size 1",
+        "--resume --training.overwrite true",
+        "--prompt_template chat",
+        "--model_name {in}/plain.jsonl",
+    ),
     *(
         "--output_dir {in}/plain.jsonl",
         "--output_dir /dev/null/x",
@@ -137,8 +200,22 @@ REFUSED_OPTIONS = (
     ),
 )
 ACCEPTED_OPTIONS = (
-    *("--max_steps 1e0", "--subset_size 1000000", "--batch_size 65536", "--num_workers 1", "--seed 4294967295", "--streaming", "--lr 1"),
-    *("--target_len 1 --num_iterations 1", "--shuffle_kv", "--kv_method uniform", "--kv_weight auto", "--gradient_checkpointing"),
+    *(
+        "--max_steps 1e0",
+        "--subset_size 1000000",
+        "--batch_size 65536",
+        "--num_workers 1",
+        "--seed 4294967295",
+        "--streaming",
+        "--lr 1",
+    ),
+    *(
+        "--target_len 1 --num_iterations 1",
+        "--shuffle_kv",
+        "--kv_method uniform",
+        "--kv_weight auto",
+        "--gradient_checkpointing",
+    ),
 )
 DEEP = "[" * 5000 + "]" * 5000
 CONFIGS: dict[str, tuple[bytes, str]] = {
@@ -158,21 +235,43 @@ def cases() -> list[Case]:
     """All of them, in a fixed order."""
     train = ("train", "--config", "{in}/base.toml")
     plain = (*train, "--train_file", "{in}/plain.jsonl")
-    found = [Case(f"data: {name}", (*train, "--train_file", f"{{in}}/{slug(name)}"), "refuse") for name in REFUSED_DATA]
-    found += [Case(f"data: {name}", (*train, "--train_file", f"{{in}}/{slug(name)}"), "accept") for name in ACCEPTED_DATA]
-    found += [Case(f"path: {name}", (*train, "--train_file", path), expected) for name, (path, expected) in PATHS.items()]
+    found = [
+        Case(f"data: {name}", (*train, "--train_file", f"{{in}}/{slug(name)}"), "refuse")
+        for name in REFUSED_DATA
+    ]
+    found += [
+        Case(f"data: {name}", (*train, "--train_file", f"{{in}}/{slug(name)}"), "accept")
+        for name in ACCEPTED_DATA
+    ]
+    found += [
+        Case(f"path: {name}", (*train, "--train_file", path), expected)
+        for name, (path, expected) in PATHS.items()
+    ]
     found += [Case(f"option: {line}", (*plain, *line.split(" ")), "refuse") for line in REFUSED_OPTIONS]
     found += [Case(f"option: {line}", (*plain, *line.split(" ")), "accept") for line in ACCEPTED_OPTIONS]
     found += [Case("option: deep value", (*plain, "--model.config.x", DEEP), "refuse")]
-    found += [Case(f"damaged: {n}", (*train, "--train_file", f"{{in}}/{slug(f'damaged {n}')}"), "either") for n in range(8)]
     found += [
-        Case(f"huge row{' in a stream' * bool(more)}", (*train, "--train_file", "{in}/huge.jsonl", *more), "accept", apart=True)
+        Case(f"damaged: {n}", (*train, "--train_file", f"{{in}}/{slug(f'damaged {n}')}"), "either")
+        for n in range(8)
+    ]
+    found += [
+        Case(
+            f"huge row{' in a stream' * bool(more)}",
+            (*train, "--train_file", "{in}/huge.jsonl", *more),
+            "accept",
+            apart=True,
+        )
         for more in ((), ("--streaming",))
     ]
     for name, (_, expected) in CONFIGS.items():
         found.append(Case(f"config: {name}", ("train", "--config", f"{{in}}/{name}"), expected))
-    found += [Case(f"config: {name}", ("train", "--config", name), "refuse") for name in ("{in}/none.toml", "{in}", "/dev/zero", "n" * 300)]
-    found += [Case("config: byte order mark", ("train", "--config", "{in}/marked.toml", *plain[3:]), "accept")]
+    found += [
+        Case(f"config: {name}", ("train", "--config", name), "refuse")
+        for name in ("{in}/none.toml", "{in}", "/dev/zero", "n" * 300)
+    ]
+    found += [
+        Case("config: byte order mark", ("train", "--config", "{in}/marked.toml", *plain[3:]), "accept")
+    ]
     return found + _others()
 
 
@@ -184,18 +283,56 @@ def _others() -> list[Case]:
         "{in}/plain.jsonl", "{in}/none", "{in}/hollow", "")]  # fmt: skip
     found += [Case(f"evaluate: data {name}", (*ask, "--data", name), "refuse") for name in (
         "{in}/none.jsonl", "{in}/empty", "{in}", "{in}/base.toml", "/dev/null")]  # fmt: skip
-    found += [Case(f"evaluate: {line}", (*ask, *data, *line.split(" ")), "refuse") for line in (
-        "--modes cto", "--num 0", "--batch-size -1", "--max-new-tokens 99999999", "--format gsmk", "--nonsense 1")]  # fmt: skip
-    found += [Case(f"evaluate: {line}", (*ask, *data, "--modes", line), "accept") for line in ("direct", "latent,latent")]
-    reports = ("none", "plain.jsonl", "hollow", "report list", "report deep", "report keys", "report version", "report escapes")
-    found += [Case(f"report: {name}", ("report", f"{{in}}/{name.replace(' ', '_')}"), "refuse") for name in reports]
     found += [
-        Case(f"analyze: {name}", ("analyze", "--output_base", f"{{in}}/{name}"), "refuse") for name in ("none", "plain.jsonl", "hollow")
+        Case(f"evaluate: {line}", (*ask, *data, *line.split(" ")), "refuse")
+        for line in (
+            # fmt: skip
+            "--modes cto",
+            "--num 0",
+            "--batch-size -1",
+            "--max-new-tokens 99999999",
+            "--format gsmk",
+            "--nonsense 1",
+        )
+    ]
+    found += [
+        Case(f"evaluate: {line}", (*ask, *data, "--modes", line), "accept")
+        for line in ("direct", "latent,latent")
+    ]
+    reports = (
+        "none",
+        "plain.jsonl",
+        "hollow",
+        "report list",
+        "report deep",
+        "report keys",
+        "report version",
+        "report escapes",
+    )
+    found += [
+        Case(f"report: {name}", ("report", f"{{in}}/{name.replace(' ', '_')}"), "refuse") for name in reports
+    ]
+    found += [
+        Case(f"analyze: {name}", ("analyze", "--output_base", f"{{in}}/{name}"), "refuse")
+        for name in ("none", "plain.jsonl", "hollow")
     ]
     found += [Case("report: a run", ("report", "{in}/reported"), "accept")]
-    found += [Case(f"demo: {line}", ("demo", "--output", "{out}", *line.split(" ")), "refuse") for line in (
-        "--seed -1", "--seed abc", "--seed 99999999999", "--share 0", "--share nan", "--output {in}/plain.jsonl")]  # fmt: skip
-    found += [Case(f"walk: {line}", ("walk", *line.split(" ")), "refuse") for line in ("--training.task direct", "--latent.slots true")]
+    found += [
+        Case(f"demo: {line}", ("demo", "--output", "{out}", *line.split(" ")), "refuse")
+        for line in (
+            # fmt: skip
+            "--seed -1",
+            "--seed abc",
+            "--seed 99999999999",
+            "--share 0",
+            "--share nan",
+            "--output {in}/plain.jsonl",
+        )
+    ]
+    found += [
+        Case(f"walk: {line}", ("walk", *line.split(" ")), "refuse")
+        for line in ("--training.task direct", "--latent.slots true")
+    ]
     return [*found, Case("walk", ("walk",), "accept")]
 
 

@@ -11,7 +11,10 @@ from typing import Any, NamedTuple
 import torch
 from safetensors.torch import load_file, save_file
 
-CODE = "from pathlib import Path\nPath(__file__).with_name('code_was_run').touch()\nraise ImportError('code was run')\n"
+CODE = (
+    "from pathlib import Path\nPath(__file__).with_name('code_was_run').touch()\nraise ImportError('code "
+    "was run')\n"
+)
 """What a checkpoint must never bring to run."""
 
 
@@ -41,7 +44,9 @@ def of_bytes(name: str, flips: int) -> Iterator[Damage]:
     """What may happen to the bytes of any file of the checkpoint."""
     loads = name not in TRAINING_ONLY
 
-    def changed(change: Callable[[bytearray, random.Random], bytes]) -> Callable[[Place, random.Random], None]:
+    def changed(
+        change: Callable[[bytearray, random.Random], bytes],
+    ) -> Callable[[Place, random.Random], None]:
         def apply(place: Place, chance: random.Random) -> None:
             path = place.newest / name
             path.write_bytes(change(bytearray(path.read_bytes()), chance))
@@ -54,8 +59,14 @@ def of_bytes(name: str, flips: int) -> Iterator[Damage]:
     yield Damage(f"{name}: two blocks exchanged", changed(_exchanged), loads=loads)
     yield Damage(f"{name}: zeros of the same size", changed(lambda data, _: bytes(len(data))), loads=loads)
     yield Damage(f"{name}: a block of zeros", changed(_zero_block), loads=loads)
-    yield Damage(f"{name}: the second half zeros", changed(lambda data, _: data[: len(data) // 2].ljust(len(data), b"\0")), loads=loads)
-    yield Damage(f"{name}: random bytes", changed(lambda data, chance: chance.randbytes(len(data))), loads=loads)
+    yield Damage(
+        f"{name}: the second half zeros",
+        changed(lambda data, _: data[: len(data) // 2].ljust(len(data), b"\0")),
+        loads=loads,
+    )
+    yield Damage(
+        f"{name}: random bytes", changed(lambda data, chance: chance.randbytes(len(data))), loads=loads
+    )
     yield Damage(f"{name}: half", changed(lambda data, _: data[: len(data) // 2]), loads=loads)
     yield Damage(f"{name}: without its last byte", changed(lambda data, _: data.rstrip()[:-1]), loads=loads)
     yield Damage(f"{name}: empty", changed(lambda data, _: b""), loads=loads)
@@ -100,7 +111,11 @@ def of_files(name: str) -> Iterator[Damage]:
     yield Damage(f"{name}: a pipe", replaced(os.mkfifo), loads=loads)
     yield Damage(f"{name}: a folder", replaced(Path.mkdir), loads=loads)
     yield Damage(f"{name}: a device", replaced(lambda path: path.symlink_to("/dev/zero")), loads=loads)
-    yield Damage(f"{name}: a link to nowhere", replaced(lambda path: path.symlink_to("nowhere")), loads=loads and name != "contents.json")
+    yield Damage(
+        f"{name}: a link to nowhere",
+        replaced(lambda path: path.symlink_to("nowhere")),
+        loads=loads and name != "contents.json",
+    )
 
 
 def older_files(names: list[str]) -> Iterator[Damage]:
@@ -140,7 +155,9 @@ def edit(path: Path, change: Callable[[Any], Any]) -> None:
 def of_weights() -> Iterator[Damage]:
     """What may happen to tensors, in files that safetensors reads without complaint."""
 
-    def changed(change: Callable[[dict[str, torch.Tensor], list[str]], object]) -> Callable[[Place, random.Random], None]:
+    def changed(
+        change: Callable[[dict[str, torch.Tensor], list[str]], object],
+    ) -> Callable[[Place, random.Random], None]:
         def apply(place: Place, chance: random.Random) -> None:
             path = place.newest / "model.safetensors"
             state = load_file(path)
@@ -157,9 +174,17 @@ def of_weights() -> Iterator[Damage]:
         return lambda state, names: state[names[0]].view(-1)[0].fill_(value)
 
     yield Damage("weights: two tensors exchanged", changed(swap), loads=True)
-    yield Damage("weights: half precision", changed(lambda s, _: s.update({n: v.half() for n, v in s.items()})), loads=True)
+    yield Damage(
+        "weights: half precision",
+        changed(lambda s, _: s.update({n: v.half() for n, v in s.items()})),
+        loads=True,
+    )
     yield Damage("weights: one missing", changed(lambda state, names: state.pop(names[0])), loads=True)
-    yield Damage("weights: one renamed", changed(lambda state, names: state.update(more=state.pop(names[0]))), loads=True)
+    yield Damage(
+        "weights: one renamed",
+        changed(lambda state, names: state.update(more=state.pop(names[0]))),
+        loads=True,
+    )
     for value in ("nan", "inf", "-inf"):
         yield Damage(f"weights: one {value}", changed(one(float(value))), loads=True)
 

@@ -15,7 +15,9 @@ EARLIER = "manifest of the earlier version, "
 """How the names of damages begin under which the manifest holds sizes alone."""
 
 BARE = "no manifest, "
-"""How the names of damages begin that the model's files alone have to tell, as in a folder that ``save_pretrained`` wrote."""
+"""How the names of damages begin that the model's files alone have to tell, as in a folder that
+``save_pretrained`` wrote.
+"""
 PLAUSIBLE = ("rope_theta", "passes", "other heads", "other model", "template other")
 """Edits that make another model, which nothing but a hash tells from the one that was saved."""
 
@@ -28,13 +30,26 @@ def edits() -> Iterator[Damage]:
             yield Damage(f"{BARE}config.json: {name}", bare(_edited("config.json", change)), loads=True)
     for name, change in _of_state().items():
         yield Damage(f"trainer_state.json: {name}", _edited("trainer_state.json", change))
-        if name not in ("step + 1", "step - 1", "max_steps"):  # sizes alone do not tell those, where the size is the same
-            yield Damage(f"{EARLIER}trainer_state.json: {name}", earlier(_edited("trainer_state.json", change)))
+        if name not in (
+            "step + 1",
+            "step - 1",
+            "max_steps",
+        ):  # sizes alone do not tell those, where the size is the same
+            yield Damage(
+                f"{EARLIER}trainer_state.json: {name}", earlier(_edited("trainer_state.json", change))
+            )
     for name, change in _of_manifest().items():
-        yield Damage(f"contents.json: {name}", _edited("contents.json", change), loads=name not in ("other step", "other name"))
+        yield Damage(
+            f"contents.json: {name}",
+            _edited("contents.json", change),
+            loads=name not in ("other step", "other name"),
+        )
     for name, value in (("deep", deep(500)), ("very deep", None), ("list", []), ("text", "x")):
         yield Damage(
-            f"run.json: {name}", _written("run.json", "[" * 50_000 if value is None else json.dumps({"version": 1, "config": value}))
+            f"run.json: {name}",
+            _written(
+                "run.json", "[" * 50_000 if value is None else json.dumps({"version": 1, "config": value})
+            ),
         )
 
 
@@ -126,9 +141,21 @@ def of_others() -> Iterator[Damage]:
 
     code = {"auto_map": {"AutoTokenizer": ["own.Own", "own.Own"]}, "tokenizer_class": "Own"}
     yield Damage("tokenizer.json: two words exchanged", exchanged, loads=True)
-    yield Damage("tokenizer_config.json: wrong types", _edited("tokenizer_config.json", lambda c: dict.fromkeys(c, 3)), loads=True)
-    yield Damage("tokenizer_config.json: code", _with_code(_edited("tokenizer_config.json", lambda c: c | code)), loads=True)
-    yield Damage("config.json: code", _with_code(_edited("config.json", lambda c: c | {"auto_map": {"AutoConfig": "own.Own"}})), loads=True)
+    yield Damage(
+        "tokenizer_config.json: wrong types",
+        _edited("tokenizer_config.json", lambda c: dict.fromkeys(c, 3)),
+        loads=True,
+    )
+    yield Damage(
+        "tokenizer_config.json: code",
+        _with_code(_edited("tokenizer_config.json", lambda c: c | code)),
+        loads=True,
+    )
+    yield Damage(
+        "config.json: code",
+        _with_code(_edited("config.json", lambda c: c | {"auto_map": {"AutoConfig": "own.Own"}})),
+        loads=True,
+    )
     for name in (
         "own.py",
         "added_tokens.json",
@@ -140,14 +167,22 @@ def of_others() -> Iterator[Damage]:
     ):
         yield Damage(f"{name}: came along", _written(f"{{newest}}/{name}", "{}"), loads=True)
     for name in ("scaler.pt", "optimizer.bin"):
-        yield Damage(f"{name}: came along", _written(f"{{newest}}/{name}", "{}"), loads=name == "optimizer.bin")
+        yield Damage(
+            f"{name}: came along", _written(f"{{newest}}/{name}", "{}"), loads=name == "optimizer.bin"
+        )
     for name in ("notes.txt", "evaluation_test_latent.json", "README.md"):
         yield Damage(f"{name}: came along", _written(f"{{newest}}/{name}", "{}"), read=False, loads=True)
-    yield Damage(f"{BARE}tokenizer: code", bare(_with_code(_edited("tokenizer_config.json", lambda c: c | code))), loads=True)
+    yield Damage(
+        f"{BARE}tokenizer: code",
+        bare(_with_code(_edited("tokenizer_config.json", lambda c: c | code))),
+        loads=True,
+    )
     for damage in (*of_weights(), *of_files("model.safetensors"), *of_files("tokenizer.json")):
         if not any(word in damage.name for word in ("exchanged", "half")):
             yield Damage(f"{BARE}{damage.name}", bare(damage.apply), loads=True)
-    yield Damage("config.json: other white space", _edited("config.json", lambda c: c), read=False, loads=True)
+    yield Damage(
+        "config.json: other white space", _edited("config.json", lambda c: c), read=False, loads=True
+    )
 
 
 def of_the_run() -> Iterator[Damage]:
@@ -155,9 +190,14 @@ def of_the_run() -> Iterator[Damage]:
     for name in ("metrics.jsonl", "training_log.txt"):
         yield Damage(f"{name}: deleted", lambda place, _, name=name: (place.run / name).unlink(), read=False)
         yield Damage(f"{name}: garbage", _written(name, "{{{\n\0"), read=False)
-    yield Damage("earlier checkpoint: weights", lambda place, _: (place.older / "model.safetensors").write_bytes(b"x"), read=False)
     yield Damage(
-        "earlier checkpoint: state", lambda place, _: edit(place.older / "trainer_state.json", lambda s: s | {"global_step": 3000})
+        "earlier checkpoint: weights",
+        lambda place, _: (place.older / "model.safetensors").write_bytes(b"x"),
+        read=False,
+    )
+    yield Damage(
+        "earlier checkpoint: state",
+        lambda place, _: edit(place.older / "trainer_state.json", lambda s: s | {"global_step": 3000}),
     )
 
 
@@ -180,7 +220,14 @@ def of_earlier_versions() -> Iterator[Damage]:
         torch.save(state, place.newest / "optimizer.pt")
 
     yield Damage(f"{EARLIER}nothing damaged", earlier(lambda place, _: None), read=False, loads=True)
-    for name in ("model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "carried.safetensors", "trainer_state.json"):
+    for name in (
+        "model.safetensors",
+        "optimizer.pt",
+        "scheduler.pt",
+        "rng_state.pth",
+        "carried.safetensors",
+        "trainer_state.json",
+    ):
         yield Damage(f"{EARLIER}{name}: zeros", earlier(zeros(name)), loads=name == "model.safetensors")
     for name, value in (
         ("rng_state.pth", []),
@@ -195,12 +242,20 @@ def of_earlier_versions() -> Iterator[Damage]:
 
 
 def earlier(apply: Callable[[Place, random.Random], None]) -> Callable[[Place, random.Random], None]:
-    """The same damage under a manifest that lists sizes alone, as earlier versions wrote it, taken after the damage."""
+    """The same damage under a manifest that lists sizes alone, as earlier versions wrote it, taken after the
+    damage.
+    """
 
     def changed(place: Place, chance: random.Random) -> None:
         apply(place, chance)
-        files = [path for path in sorted(place.newest.rglob("*")) if path.name not in ("contents.json", "config.json")]
-        (place.newest / "contents.json").write_text(json.dumps({path.name: path.stat().st_size for path in files}))
+        files = [
+            path
+            for path in sorted(place.newest.rglob("*"))
+            if path.name not in ("contents.json", "config.json")
+        ]
+        (place.newest / "contents.json").write_text(
+            json.dumps({path.name: path.stat().st_size for path in files})
+        )
 
     return changed
 

@@ -1,4 +1,6 @@
-"""What the benchmarks measure with: interleaved medians, growth exponents, peak memory of a call, and one line of JSON."""
+"""What the benchmarks measure with: interleaved medians, growth exponents, peak memory of a call, and one
+line of JSON.
+"""
 
 import ctypes
 import json
@@ -16,9 +18,11 @@ Run = Callable[[], object]
 
 
 def interleaved_medians(cases: Mapping[str, Run], repeats: int) -> dict[str, float]:
-    """Milliseconds of processor time of each case: the median of ``repeats`` rounds, each of which runs every case once.
+    """Milliseconds of processor time of each case: the median of ``repeats`` rounds, each of which runs every
+    case once.
 
-    Processor time, so that other work on the machine counts little; in rounds, so that what remains hits all cases alike.
+    Processor time, so that other work on the machine counts little; in rounds, so that what remains hits all
+    cases alike.
     """
     times: dict[str, list[float]] = {name: [] for name in cases}
     for run in cases.values():
@@ -37,10 +41,11 @@ def growth_exponent(sizes: Sequence[int], costs: Sequence[float]) -> float:
 
 
 def peak_extra_bytes(run: Run) -> int:
-    """By how many bytes the resident memory of a process rises, at its highest, while it runs ``run``: the system's own count.
+    """By how many bytes the resident memory of a process rises, at its highest, while it runs ``run``: the
+    system's own count.
 
-    Taken in a forked child, so that no benchmark sees the memory of another. It runs once before, so that loading code does not count,
-    and gives freed memory back, so that the second run cannot reuse it unseen.
+    Taken in a forked child, so that no benchmark sees the memory of another. It runs once before, so that
+    loading code does not count, and gives freed memory back, so that the second run cannot reuse it unseen.
     """
     reader, writer = os.pipe()
     child = os.fork()
@@ -55,7 +60,8 @@ def peak_extra_bytes(run: Run) -> int:
     os.waitpid(child, 0)
     if not text:
         raise RuntimeError(
-            "The child that measures memory ended without an answer. Free some memory and run the benchmark again, on Linux."
+            "The child that measures memory ended without an answer. Free some memory and run the benchmark "
+            "again, on Linux."
         )
     return int(text)
 
@@ -82,5 +88,7 @@ def read_bandwidth(num_bytes: int, repeats: int) -> float:
 
 def print_json(results: Mapping[str, object]) -> None:
     """The results on one line, rounded to four digits: the last line that a benchmark prints."""
-    rounded = {name: float(f"{value:.4g}") if isinstance(value, float) else value for name, value in results.items()}
+    rounded = {
+        name: float(f"{value:.4g}") if isinstance(value, float) else value for name, value in results.items()
+    }
     sys.stdout.write(json.dumps(rounded) + "\n")

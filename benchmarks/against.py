@@ -2,9 +2,10 @@
 
     python benchmarks/against.py REVISION [rounds]
 
-The commit is checked out beside (git worktree), and each tree works in a process of its own, in turns: a round runs every case once in
-both, and the figure is the median over rounds of the ratio, now / then. Steps and compression are measured in processor time, saving in
-wall time (250 MB of weights and optimizer state, brought to the disk). Each tree brings its own ``step.py`` and ``compress.py``.
+The commit is checked out beside (git worktree), and each tree works in a process of its own, in turns: a
+round runs every case once in both, and the figure is the median over rounds of the ratio, now / then. Steps
+and compression are measured in processor time, saving in wall time (250 MB of weights and optimizer state,
+brought to the disk). Each tree brings its own ``step.py`` and ``compress.py``.
 """
 
 import runpy
@@ -42,7 +43,8 @@ def processor_time(run: Callable[[], object]) -> Case:
 
 
 def saving(folder: Path) -> Case:
-    """Seconds until a checkpoint has its name: its files are written, hashed where this tree does, and on the disk.
+    """Seconds until a checkpoint has its name: its files are written, hashed where this tree does, and on the
+    disk.
 
     The median of three in a row, since the first one after a pause may wait for the disk.
     """
@@ -51,7 +53,10 @@ def saving(folder: Path) -> Case:
     from kvdistill.training.checkpoint import publish
 
     tensors = {f"layer{index}": torch.randn(1024, 1024) for index in range(20)}
-    moments = {index: {"exp_avg": torch.randn(1024, 1024), "exp_avg_sq": torch.randn(1024, 1024)} for index in range(20)}
+    moments = {
+        index: {"exp_avg": torch.randn(1024, 1024), "exp_avg_sq": torch.randn(1024, 1024)}
+        for index in range(20)
+    }
 
     def once() -> float:
         partial, final = folder / ".checkpoint-ep1.partial", folder / "checkpoint-ep1"
@@ -79,7 +84,9 @@ def worker(tree: Path, folder: Path) -> None:
     torch.manual_seed(0)
     cache = compress.cases_of(8192)
     cases = {
-        f"step {kind}{' LoRA' * lora}": processor_time(step.kava(kind, lora, 5003)) for kind in ("llama", "gpt2") for lora in (False, True)
+        f"step {kind}{' LoRA' * lora}": processor_time(step.kava(kind, lora, 5003))
+        for kind in ("llama", "gpt2")
+        for lora in (False, True)
     }
     cases |= {name: processor_time(cache[name]) for name in ("rkv", "rkv padded")} | {"save": saving(folder)}
     print(json.dumps(list(cases)), flush=True)
@@ -92,9 +99,19 @@ class Tree:
 
     def __init__(self, tree: Path, folder: Path) -> None:
         folder.mkdir()
-        words = [sys.executable, "-W", "ignore", str(Path(__file__).resolve()), "--worker", str(tree), str(folder)]
+        words = [
+            sys.executable,
+            "-W",
+            "ignore",
+            str(Path(__file__).resolve()),
+            "--worker",
+            str(tree),
+            str(folder),
+        ]
         environment = os.environ | {"PYTHONPATH": str(tree / "src"), "OMP_NUM_THREADS": "1"}
-        self.process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+        self.process = subprocess.Popen(
+            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
         self.cases: list[str] = json.loads(self._line())
 
     def _line(self) -> str:
@@ -116,24 +133,44 @@ def main(revision: str, rounds: int) -> None:
     """Measure, print the table, then the line of JSON."""
     with tempfile.TemporaryDirectory(dir=ROOT / "logs") as temporary:
         beside = Path(temporary)
-        subprocess.run(["git", "-C", str(ROOT), "worktree", "add", "--quiet", "--detach", str(beside / "tree"), revision], check=True)
+        subprocess.run(
+            [
+                "git",
+                "-C",
+                str(ROOT),
+                "worktree",
+                "add",
+                "--quiet",
+                "--detach",
+                str(beside / "tree"),
+                revision,
+            ],
+            check=True,
+        )
         try:
             now, then = Tree(ROOT, beside / "now"), Tree(beside / "tree", beside / "then")
             times = measure(now, then, rounds)
         finally:
-            subprocess.run(["git", "-C", str(ROOT), "worktree", "remove", "--force", str(beside / "tree")], check=True)
+            subprocess.run(
+                ["git", "-C", str(ROOT), "worktree", "remove", "--force", str(beside / "tree")], check=True
+            )
     results: dict[str, object] = {"revision": revision, "rounds": rounds}
     print(f"{'case':16}{'now ms':>10}{'then ms':>10}{'ratio':>8}{'bar':>7}")
     for case, pairs in times.items():
         ratio, bar = statistics.median(ours / theirs for ours, theirs in pairs), BAR.get(case, 1.03)
         ours, theirs = (1e3 * statistics.median(column) for column in zip(*pairs, strict=True))
-        print(f"{case:16}{ours:>10.1f}{theirs:>10.1f}{ratio:>8.3f}{bar:>7.2f}  {'met' if ratio <= bar else 'MISSED'}")
+        print(
+            f"{case:16}{ours:>10.1f}{theirs:>10.1f}{ratio:>8.3f}{bar:>7.2f}  "
+            f"{'met' if ratio <= bar else 'MISSED'}"
+        )
         results[case] = round(ratio, 4)
     print(json.dumps(results))
 
 
 def measure(now: Tree, then: Tree, rounds: int) -> dict[str, list[tuple[float, float]]]:
-    """Case -> seconds of each round, now and then; the first two rounds warm up. Every other round begins with the other tree."""
+    """Case -> seconds of each round, now and then; the first two rounds warm up. Every other round begins
+    with the other tree.
+    """
     times: dict[str, list[tuple[float, float]]] = {case: [] for case in now.cases}
     for turn in range(rounds + 2):
         for case, pairs in times.items():

@@ -1,11 +1,13 @@
-"""What becomes of bad files, options and folders: some 200 command lines, each of which is refused with a sentence or accepted as meant.
+"""What becomes of bad files, options and folders: some 200 command lines, each of which is refused with a
+sentence or accepted as meant.
 
     python benchmarks/bad_inputs.py [cases, drawn at random; default: all] [seed]
 
-Commands run in this process, those with large inputs in one of their own with at most 8 GB of memory. After each, every input and the
-run of an earlier day have to be what they were. The last line is JSON: ``refused`` (exit code 2 and a sentence), ``harmless`` (accepted
-as meant), ``tracebacks``, ``silent`` (accepted though wrong), ``unclear`` (a sentence with control characters, a bare error number or
-more than 2000 characters), ``strict`` (refused though right), ``aborts`` (ended by a signal or after 120 s), ``lost`` (an input changed).
+Commands run in this process, those with large inputs in one of their own with at most 8 GB of memory. After
+each, every input and the run of an earlier day have to be what they were. The last line is JSON: ``refused``
+(exit code 2 and a sentence), ``harmless`` (accepted as meant), ``tracebacks``, ``silent`` (accepted though
+wrong), ``unclear`` (a sentence with control characters, a bare error number or more than 2000 characters),
+``strict`` (refused though right), ``aborts`` (ended by a signal or after 120 s), ``lost`` (an input changed).
 """
 
 import runpy
@@ -136,7 +138,9 @@ def digest(folder: Path) -> str:
             continue
         stat = path.stat()
         large = stat.st_size > 2**20
-        seen.update(repr((str(path), stat.st_size, stat.st_mtime_ns if large else path.read_bytes())).encode())
+        seen.update(
+            repr((str(path), stat.st_size, stat.st_mtime_ns if large else path.read_bytes())).encode()
+        )
     return seen.hexdigest()
 
 
@@ -146,9 +150,13 @@ def prepare(folder: Path, seed: int) -> None:
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=["<pad>", "</s>"], initial_alphabet=alphabet, show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, special_tokens=["<pad>", "</s>"], initial_alphabet=alphabet, show_progress=False
+    )
     backend.train_from_iterator([MANY], trainer)
-    PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="<pad>", eos_token="</s>").save_pretrained(folder / "tokenizer")
+    PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="<pad>", eos_token="</s>").save_pretrained(
+        folder / "tokenizer"
+    )
     text = BASE.format(folder=folder)
     (folder / "base.toml").write_text(text)
     (folder / "marked.toml").write_text(text, encoding="utf-8-sig")
@@ -201,13 +209,23 @@ def main() -> None:
             kind = verdict(case, code, told)
             kind = "lost" if digest(inputs) != before and not reported else kind
             counts[kind] += 1
-            last = told.strip().splitlines()[-1].replace(name, "TMP").replace(str(Path.cwd()), "HERE")[:150] if told.strip() else ""
+            last = (
+                told.strip().splitlines()[-1].replace(name, "TMP").replace(str(Path.cwd()), "HERE")[:150]
+                if told.strip()
+                else ""
+            )
             line = f"{kind:10} {case.name[:60]:60} {last if kind != 'harmless' else ''}"
             print(printable(line.rstrip()), flush=True)
             if kind not in ("refused", "harmless"):
                 print(told[-3000:])
     kinds = ("refused", "harmless", "tracebacks", "silent", "unclear", "strict", "aborts", "lost")
-    print_json({"tried": len(chosen), **{kind: counts[kind] for kind in kinds}, "seconds": round(time.monotonic() - start)})
+    print_json(
+        {
+            "tried": len(chosen),
+            **{kind: counts[kind] for kind in kinds},
+            "seconds": round(time.monotonic() - start),
+        }
+    )
 
 
 if __name__ == "__main__":

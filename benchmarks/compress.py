@@ -2,9 +2,10 @@
 
     python benchmarks/compress.py [repeats]
 
-Keys and values are [1, 8, N, 128] in float32, 24 slots are kept, one thread. ``knorm`` keeps the shortest keys (one pass over the keys,
-nothing else): what any compressor that looks at keys costs at least. ``quadratic`` is R-KV's mean cosine by its definition, from the
-whole table of cosines. ``rkv padded`` has half of its slots masked.
+Keys and values are [1, 8, N, 128] in float32, 24 slots are kept, one thread. ``knorm`` keeps the shortest
+keys (one pass over the keys, nothing else): what any compressor that looks at keys costs at least.
+``quadratic`` is R-KV's mean cosine by its definition, from the whole table of cosines. ``rkv padded`` has
+half of its slots masked.
 """
 
 import runpy
@@ -47,7 +48,9 @@ def half_padded(kv: ModelKV) -> ModelKV:
     """The same cache with the first half of its slots masked."""
     layer = kv.layers[0]
     num_tokens = layer.mask.shape[-1]
-    return kv.map((layer.replace(mask=(torch.arange(num_tokens) >= num_tokens // 2).expand(layer.mask.shape)),))
+    return kv.map(
+        (layer.replace(mask=(torch.arange(num_tokens) >= num_tokens // 2).expand(layer.mask.shape)),)
+    )
 
 
 def take(layer: LayerKV, scores: Tensor) -> tuple[Tensor, Tensor]:
@@ -85,7 +88,9 @@ def cases_of(num_tokens: int) -> dict[str, Callable[[], object]]:
 
 
 def steepest(costs: dict[int, float]) -> float:
-    """The larger of two growth exponents: over all lengths, and over the long ones, where fixed costs hide nothing."""
+    """The larger of two growth exponents: over all lengths, and over the long ones, where fixed costs hide
+    nothing.
+    """
     long = {size: cost for size, cost in costs.items() if size >= QUADRATIC_UP_TO}
     return max(growth_exponent(list(part), list(part.values())) for part in (costs, long))
 
@@ -94,8 +99,14 @@ def main(repeats: int) -> None:
     """Measure, print a table and a line of JSON."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    print(f"R-KV, keys and values [1, {HEADS}, N, {WIDTH}] float32, {SLOTS} slots, 1 thread, processor time, median of {repeats} rounds")
-    print(f"check of the memory meter: {peak_extra_bytes(lambda: torch.ones(16 * MIB)) / MIB:.1f} MiB for a tensor of 64 MiB\n")
+    print(
+        f"R-KV, keys and values [1, {HEADS}, N, {WIDTH}] float32, {SLOTS} slots, 1 thread, processor time, "
+        f"median of {repeats} rounds"
+    )
+    print(
+        f"check of the memory meter: {peak_extra_bytes(lambda: torch.ones(16 * MIB)) / MIB:.1f} MiB for a "
+        "tensor of 64 MiB\n"
+    )
     print(f"{'N':>6}  {'case':<11}{'ms':>10}{'x knorm':>9}{'extra MiB':>11}")
     time: dict[int, dict[str, float]] = {}
     memory: dict[int, dict[str, int]] = {}
@@ -104,7 +115,10 @@ def main(repeats: int) -> None:
         time[size] = interleaved_medians(cases, repeats)
         memory[size] = {name: peak_extra_bytes(run) for name, run in cases.items()}
         for name, ms in time[size].items():
-            print(f"{size:>6}  {name:<11}{ms:>10.3f}{ms / time[size]['knorm']:>9.1f}{memory[size][name] / MIB:>11.2f}")
+            print(
+                f"{size:>6}  "
+                f"{name:<11}{ms:>10.3f}{ms / time[size]['knorm']:>9.1f}{memory[size][name] / MIB:>11.2f}"
+            )
     ms = time[8192]["rkv"]
     num_bytes = 2 * 4 * HEADS * 8192 * WIDTH
     bandwidth = read_bandwidth(num_bytes // 2, repeats)
@@ -112,11 +126,15 @@ def main(repeats: int) -> None:
     exponent = steepest({size: time[size]["rkv"] for size in SIZES})
     long = [size for size in SIZES if size >= QUADRATIC_UP_TO]
     print(
-        f"\nlimit at N = 8192: the keys are read twice (the sum must be known before the cosines), {num_bytes / MIB:.0f} MiB "
+        "\nlimit at N = 8192: the keys are read twice (the sum must be known before the cosines), "
+        f"{num_bytes / MIB:.0f} MiB "
         f"at {bandwidth / 1e9:.1f} GB/s: {limit:.2f} ms; R-KV takes {ms / limit:.1f} times that"
     )
     met = exponent <= BAR_EXPONENT and ms <= BAR_MS
-    print(f"bars: growth exponent {exponent:.2f} <= {BAR_EXPONENT}, {ms:.1f} ms <= {BAR_MS} ms at N = 8192: {'met' if met else 'MISSED'}")
+    print(
+        f"bars: growth exponent {exponent:.2f} <= {BAR_EXPONENT}, {ms:.1f} ms <= {BAR_MS} ms at N = 8192: "
+        f"{'met' if met else 'MISSED'}"
+    )
     print_json(
         {
             "growth_exponent": exponent,

@@ -1,13 +1,15 @@
-"""Damage a checkpoint in every way, then resume training from it and load the model: is it refused, harmless, or silent?
+"""Damage a checkpoint in every way, then resume training from it and load the model: is it refused, harmless,
+or silent?
 
     python benchmarks/damage.py [--only TEXT] [--flips 4] [--seed 0]
 
-A run of six steps on the embedded task is copied as it was after its fourth step, once for each damage (of its weights and adapters
-alike). ``refused``: an error message of a sentence or two that names the folder. ``harmless``: training ends with the same bytes in
-every file of the last checkpoint as the run that nothing happened to, and the model that is loaded is the same. ``silent``: training or
-loading goes through with something else. ``tracebacks``: any other error, or no end within a minute. ``unnoticed`` lists what should
-have been refused, since it changes a byte that is read, and was harmless. The last line is JSON; 0 tracebacks, 0 silent and nothing
-unnoticed are the bar, and the exit code says whether it is reached.
+A run of six steps on the embedded task is copied as it was after its fourth step, once for each damage (of
+its weights and adapters alike). ``refused``: an error message of a sentence or two that names the folder.
+``harmless``: training ends with the same bytes in every file of the last checkpoint as the run that nothing
+happened to, and the model that is loaded is the same. ``silent``: training or loading goes through with
+something else. ``tracebacks``: any other error, or no end within a minute. ``unnoticed`` lists what should
+have been refused, since it changes a byte that is read, and was harmless. The last line is JSON; 0
+tracebacks, 0 silent and nothing unnoticed are the bar, and the exit code says whether it is reached.
 """
 
 import runpy
@@ -41,14 +43,37 @@ from kvdistill.run.train import train
 SECONDS = 60
 """A damage that takes longer hangs."""
 CHAIN = {"kind": "chain", "names": 5, "steps": 2, "trace": "verbose"}
-SHAPE = {"model_type": "llama", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
-TRAINING = {"batch_size": 8, "gradient_accumulation_steps": 1, "epochs": 2, "lr": 1e-3, "save_steps": 2, "logging_steps": 1}
+SHAPE = {
+    "model_type": "llama",
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 48,
+}
+TRAINING = {
+    "batch_size": 8,
+    "gradient_accumulation_steps": 1,
+    "epochs": 2,
+    "lr": 1e-3,
+    "save_steps": 2,
+    "logging_steps": 1,
+}
 LAST, NEWEST, OLDER = "checkpoint-ep2", "checkpoint-ep2-step4", "checkpoint-ep1"
-RESULT = ("model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "carried.safetensors", "config.json", "tokenizer.json")
+RESULT = (
+    "model.safetensors",
+    "optimizer.pt",
+    "scheduler.pt",
+    "rng_state.pth",
+    "carried.safetensors",
+    "config.json",
+    "tokenizer.json",
+)
 
 
 class Subject(NamedTuple):
-    """A run that was interrupted, and what it and its newest checkpoint come to where nothing happens to them."""
+    """A run that was interrupted, and what it and its newest checkpoint come to where nothing happens to
+    them.
+    """
 
     folder: Path
     model: dict[str, Any]
@@ -61,7 +86,16 @@ def configuration(model: dict[str, Any], folder: Path, resume: bool = False) -> 
     quiet = {"progress": False, "tensorboard": False, "resume": resume, "output_dir": str(folder)}
     data = {"train": {"kind": "synthetic", "num": 24, "task": CHAIN}}
     latent = {"slots": 2, "passes": 1, "delimiters": "both"}
-    return parse({"model": model, "data": data, "latent": latent, "training": TRAINING | quiet, "evaluation": {"modes": []}}, "damage.py")
+    return parse(
+        {
+            "model": model,
+            "data": data,
+            "latent": latent,
+            "training": TRAINING | quiet,
+            "evaluation": {"modes": []},
+        },
+        "damage.py",
+    )
 
 
 def trained(model: dict[str, Any], folder: Path, resume: bool = True) -> str:
@@ -82,7 +116,9 @@ def loaded(checkpoint: Path) -> str:
         found.update(name.encode() + value.contiguous().numpy().tobytes())
     settings = model.config.to_dict()
     vocabulary = None if model.tokenizer is None else model.tokenizer.get_vocab()
-    found.update(json.dumps([settings, vocabulary], sort_keys=True, default=str).replace(str(checkpoint), "").encode())
+    found.update(
+        json.dumps([settings, vocabulary], sort_keys=True, default=str).replace(str(checkpoint), "").encode()
+    )
     return found.hexdigest()
 
 
@@ -113,7 +149,9 @@ def damages(files: list[str], flips: int) -> Iterator[Damage]:
     for name in files:
         yield from of_bytes(name, flips)
         yield from of_files(name)
-    yield from older_files([name for name in files if name not in ("config.json", "tokenizer.json", "tokenizer_config.json")])
+    yield from older_files(
+        [name for name in files if name not in ("config.json", "tokenizer.json", "tokenizer_config.json")]
+    )
     yield from of_weights()
     yield from edits()
     yield from of_others()
@@ -133,7 +171,11 @@ def judged(work: Callable[[], str], expected: str, folder: Path) -> tuple[str, s
         found = work()
     except TimeoutError as error:
         return "tracebacks", str(error)
-    except (ValueError, OSError, FloatingPointError) as error:  # the errors that the command line prints as a sentence
+    except (
+        ValueError,
+        OSError,
+        FloatingPointError,
+    ) as error:  # the errors that the command line prints as a sentence
         clear = str(folder) in str(error) and len(str(error).splitlines()) == 1
         return ("refused" if clear else "tracebacks"), str(error)
     except Exception:
@@ -143,7 +185,9 @@ def judged(work: Callable[[], str], expected: str, folder: Path) -> tuple[str, s
     return ("harmless" if found == expected else "silent"), ""
 
 
-def tried(subject: Subject, damage: Damage, chance: random.Random, folder: Path) -> Iterator[tuple[str, str, str]]:
+def tried(
+    subject: Subject, damage: Damage, chance: random.Random, folder: Path
+) -> Iterator[tuple[str, str, str]]:
     """The outcomes of one damage: name, outcome, message."""
     ways: dict[str, Callable[[Path], str]] = {"resume": lambda run: trained(subject.model, run)}
     if damage.loads:
@@ -175,7 +219,9 @@ def hashes(run: Path) -> dict[str, Any]:
 
 def main(words: list[str] | None = None) -> int:
     """Run, print a line for each damage and the counts."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--only", default="", help="only the damages whose name holds this text")
     parser.add_argument("--flips", type=int, default=4, help="single bits to flip in each file (default: 4)")
     parser.add_argument("--seed", type=int, default=0)
@@ -193,13 +239,20 @@ def main(words: list[str] | None = None) -> int:
                     continue
                 chance = random.Random(f"{known.seed} {kind} {damage.name}")
                 for what, outcome, message in tried(made, damage, chance, folder):
-                    unread = what.startswith("load: contents.json")  # name and step, which only resuming compares
+                    unread = what.startswith(
+                        "load: contents.json"
+                    )  # name and step, which only resuming compares
                     missed = damage.read and outcome == "harmless" and not unread
                     counts[outcome] += 1
-                    print(f"{'UNNOTICED' if missed else outcome:>10}  {kind}, {what}  {message}"[:600], flush=True)
+                    print(
+                        f"{'UNNOTICED' if missed else outcome:>10}  {kind}, {what}  {message}"[:600],
+                        flush=True,
+                    )
                     if missed or outcome in ("silent", "tracebacks"):
                         wrong.append(f"{kind}, {what}")
-    results = {"tried": counts.total()} | {name: counts[name] for name in ("refused", "harmless", "tracebacks", "silent")}
+    results = {"tried": counts.total()} | {
+        name: counts[name] for name in ("refused", "harmless", "tracebacks", "silent")
+    }
     results["unnoticed"] = len(wrong) - counts["silent"] - counts["tracebacks"]
     print(json.dumps(results))
     return 1 if wrong else 0

@@ -1,10 +1,12 @@
-"""What becomes of every causal language model of transformers in the library's hands: right, refused, wrong or crashed.
+"""What becomes of every causal language model of transformers in the library's hands: right, refused, wrong
+or crashed.
 
     python benchmarks/families.py [family or family/configuration ...] [--table FILE]
 
-Tiny random models of every family, each held against plain calls of transformers on one sample without padding, cache or packing
-(``tests/pico_verdicts.py`` is the judge). One line per configuration; ``--table`` also writes the table that the tests compare with:
-``--table benchmarks/results/families.md``. About ten minutes on one core.
+Tiny random models of every family, each held against plain calls of transformers on one sample without
+padding, cache or packing (``tests/pico_verdicts.py`` is the judge). One line per configuration; ``--table``
+also writes the table that the tests compare with: ``--table benchmarks/results/families.md``. About ten
+minutes on one core.
 """
 
 import runpy
@@ -93,7 +95,10 @@ def main() -> int:
     if options.table is not None:
         lines = ["| {} |".format(" | ".join(row)) for row in sorted(rows)]
         told = ", ".join(f"{count} {kind}" for kind, count in counts.items())
-        options.table.write_text(HEAD.format(version=transformers.__version__, counts=told) + "\n".join(lines) + "\n", encoding="utf-8")
+        options.table.write_text(
+            HEAD.format(version=transformers.__version__, counts=told) + "\n".join(lines) + "\n",
+            encoding="utf-8",
+        )
     sys.stdout.write(json.dumps(counts) + "\n")
     return int(bool({"wrong", "crashed", "refused late"} & set(counts)))
 

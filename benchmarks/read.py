@@ -2,9 +2,9 @@
 
     python benchmarks/read.py [repeats]
 
-Sums in words of the embedded task ``arith`` in GSM8K's form, a byte-level BPE of 2,000 tokens, one thread. ``tokenizer`` is the floor: the
-same texts through the tokenizer alone. Bytes are the highest rise of resident memory over one pass with batches of 8: streaming holds a
-window of 50 batches, however long the file is.
+Sums in words of the embedded task ``arith`` in GSM8K's form, a byte-level BPE of 2,000 tokens, one thread.
+``tokenizer`` is the floor: the same texts through the tokenizer alone. Bytes are the highest rise of resident
+memory over one pass with batches of 8: streaming holds a window of 50 batches, however long the file is.
 """
 
 import runpy
@@ -41,7 +41,11 @@ MIB = 2**20
 
 def texts_of(examples: list[Example]) -> list[str]:
     """Everything that is tokenised."""
-    return [part for each in examples for part in (each.question, "".join(f"{step}\n" for step in each.steps), f" {each.answer}")]
+    return [
+        part
+        for each in examples
+        for part in (each.question, "".join(f"{step}\n" for step in each.steps), f" {each.answer}")
+    ]
 
 
 def student(texts: list[str]) -> LatentReasoner:
@@ -50,19 +54,32 @@ def student(texts: list[str]) -> LatentReasoner:
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     special = ["<pad>", "</s>"]
-    trainer = trainers.BpeTrainer(vocab_size=2000, special_tokens=special, initial_alphabet=alphabet, show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=2000, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
     backend.train_from_iterator(texts, trainer)
     tokenizer = tf.PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="<pad>", eos_token="</s>")
     add_latent_tokens(tokenizer)
-    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16, "vocab_size": len(tokenizer)}
+    shape = {
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 16,
+        "vocab_size": len(tokenizer),
+    }
     backbone = tf.AutoModelForCausalLM.from_config(tf.LlamaConfig(**shape))
-    return LatentReasoner.build(backbone, tokenizer, LatentConfig(slots=1, passes=1, template={"kind": "plain"}))
+    return LatentReasoner.build(
+        backbone, tokenizer, LatentConfig(slots=1, passes=1, template={"kind": "plain"})
+    )
 
 
 def mapped(reader: Samples, path: Path) -> list[list[Encoded]]:
     """All samples, then every batch of an epoch."""
     samples = reader.read(FileData(path=str(path)))
-    return [[samples[index] for index in batch] for batch in RankBatches([len(s.cot.ids) for s in samples], BATCH, 0)]
+    return [
+        [samples[index] for index in batch]
+        for batch in RankBatches([len(s.cot.ids) for s in samples], BATCH, 0)
+    ]
 
 
 def streamed(reader: Samples, path: Path, num: int) -> Iterator[list[Encoded]]:
@@ -96,7 +113,9 @@ def measure(num: int, folder: Path, repeats: int) -> dict[str, object]:
     print(f"{num} rows")
     for name, ms in times.items():
         memory = f"{peaks[name]:8.1f} MiB" if name in peaks else ""
-        print(f"  {name:<10} {num / ms * 1e3:10.0f} rows/s {ms / times['tokenizer']:8.2f} x tokenizer {memory}")
+        print(
+            f"  {name:<10} {num / ms * 1e3:10.0f} rows/s {ms / times['tokenizer']:8.2f} x tokenizer {memory}"
+        )
     ratios = {f"{name}_{num}_ratio": times[name] / times["tokenizer"] for name in peaks}
     return ratios | {f"{name}_{num}_mib": peak for name, peak in peaks.items()}
 

@@ -1,11 +1,13 @@
-"""Time and peak memory of one KaVa training step, over plain fine-tuning steps of transformers in the same process.
+"""Time and peak memory of one KaVa training step, over plain fine-tuning steps of transformers in the same
+process.
 
     python benchmarks/step.py [rounds]
 
-``plain``: the explicit-CoT step of transformers as it comes (head on every token). ``fair``: the same with the head on label rows only.
-``kava``: both modes, 24 latent slots, 3 passes, R-KV targets, all four losses. Batch 8, question 64, chain of thought 48, prompt 4,
-answer 4 and its end, no padding; 4 layers of width 256, AdamW, one thread. Every ratio is the median over rounds that run all
-cases once. The floor counts multiplications alone: tokens that pass the layers, rows that pass the head, attention scores.
+``plain``: the explicit-CoT step of transformers as it comes (head on every token). ``fair``: the same with
+the head on label rows only. ``kava``: both modes, 24 latent slots, 3 passes, R-KV targets, all four losses.
+Batch 8, question 64, chain of thought 48, prompt 4, answer 4 and its end, no padding; 4 layers of width 256,
+AdamW, one thread. Every ratio is the median over rounds that run all cases once. The floor counts
+multiplications alone: tokens that pass the layers, rows that pass the head, attention scores.
 """
 
 import runpy
@@ -46,12 +48,23 @@ def backbone(kind: str, vocabulary: int) -> transformers.PreTrainedModel:
     torch.manual_seed(0)
     if kind == "gpt2":
         config: Any = transformers.GPT2Config(
-            n_embd=WIDTH, n_layer=LAYERS, n_head=4, vocab_size=vocabulary, n_positions=512, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0
+            n_embd=WIDTH,
+            n_layer=LAYERS,
+            n_head=4,
+            vocab_size=vocabulary,
+            n_positions=512,
+            resid_pdrop=0,
+            embd_pdrop=0,
+            attn_pdrop=0,
         )
         config.bos_token_id = config.eos_token_id = 0
     else:
         config = transformers.LlamaConfig(
-            hidden_size=WIDTH, num_hidden_layers=LAYERS, num_attention_heads=4, intermediate_size=688, vocab_size=vocabulary
+            hidden_size=WIDTH,
+            num_hidden_layers=LAYERS,
+            num_attention_heads=4,
+            intermediate_size=688,
+            vocab_size=vocabulary,
         )
     return transformers.AutoModelForCausalLM.from_config(config).train()
 
@@ -60,7 +73,9 @@ def batch(vocabulary: int) -> Batch:
     """Random tokens, no padding."""
 
     def some(length: int) -> Padded:
-        return Padded(torch.randint(0, vocabulary - 3, (BATCH, length)), torch.ones(BATCH, length, dtype=torch.bool))
+        return Padded(
+            torch.randint(0, vocabulary - 3, (BATCH, length)), torch.ones(BATCH, length, dtype=torch.bool)
+        )
 
     nothing = some(0)
     return Batch(
@@ -101,7 +116,9 @@ def plain(kind: str, lora: bool, vocabulary: int) -> Step:
     """transformers' own supervised step."""
     model = adapted(backbone(kind, vocabulary)) if lora else backbone(kind, vocabulary)
     ids, labels = text(vocabulary)
-    return optimised(list(model.parameters()), lambda: model(input_ids=ids, labels=labels, use_cache=False).loss)
+    return optimised(
+        list(model.parameters()), lambda: model(input_ids=ids, labels=labels, use_cache=False).loss
+    )
 
 
 def fair(kind: str, lora: bool, vocabulary: int) -> Step:
@@ -111,7 +128,9 @@ def fair(kind: str, lora: bool, vocabulary: int) -> Step:
 
     def loss() -> torch.Tensor:
         hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state[:, QUESTION - 1 : -1]
-        return functional.cross_entropy(model.get_output_embeddings()(hidden).flatten(0, 1), ids[:, QUESTION:].flatten())
+        return functional.cross_entropy(
+            model.get_output_embeddings()(hidden).flatten(0, 1), ids[:, QUESTION:].flatten()
+        )
 
     return optimised(list(model.parameters()), loss)
 
@@ -129,8 +148,15 @@ def kava(kind: str, lora: bool, vocabulary: int) -> Step:
     """Our step."""
     model = backbone(kind, vocabulary)
     special = {"bot": vocabulary - 3, "eot": vocabulary - 2, "latent": vocabulary - 1}
-    settings = {"r": RANK, "lora_alpha": 32, "target_modules": "all-linear", "trainable_token_indices": sorted(special.values())}
-    config = LatentConfig(backbone=model.config, slots=SLOTS, passes=PASSES, special=special, lora=settings if lora else None)
+    settings = {
+        "r": RANK,
+        "lora_alpha": 32,
+        "target_modules": "all-linear",
+        "trainable_token_indices": sorted(special.values()),
+    }
+    config = LatentConfig(
+        backbone=model.config, slots=SLOTS, passes=PASSES, special=special, lora=settings if lora else None
+    )
     student = LatentReasoner(config, model).train()
     student.geometry()
     step, data = Distillation(Target(method=RKV()), Objective(), SLOTS, student.geometry), batch(vocabulary)
@@ -152,9 +178,14 @@ def measure(kind: str, lora: bool, vocabulary: int, rounds: int) -> dict[str, fl
                 times[name].append(time.process_time() - start)
 
     def over(name: str) -> float:
-        return statistics.median(ours / theirs for ours, theirs in zip(times["kava"], times[name], strict=True))
+        return statistics.median(
+            ours / theirs for ours, theirs in zip(times["kava"], times[name], strict=True)
+        )
 
-    return {name: 1e3 * statistics.median(t) for name, t in times.items()} | {"ratio": over("plain"), "ratio_fair": over("fair")}
+    return {name: 1e3 * statistics.median(t) for name, t in times.items()} | {
+        "ratio": over("plain"),
+        "ratio_fair": over("fair"),
+    }
 
 
 LINEARS = {
@@ -166,7 +197,8 @@ LINEARS = {
 def floors(kind: str, lora: bool, vocabulary: int) -> tuple[float, float]:
     """Multiplications of our step over those of the plain and of the fair one.
 
-    A trained weight costs three a token (output, gradient of the input, gradient of the weight), a frozen one two.
+    A trained weight costs three a token (output, gradient of the input, gradient of the weight), a frozen one
+    two.
     """
     base = sum(rows * columns for rows, columns in LINEARS[kind])
     adapters = sum(RANK * (rows + columns) for rows, columns in LINEARS[kind])
@@ -177,10 +209,14 @@ def floors(kind: str, lora: bool, vocabulary: int) -> tuple[float, float]:
     packed = QUESTION + 1 + (SLOTS - PASSES) + COT + PROMPT + ANSWER - 1
     feedback = 3 * PASSES * wide * 2 * WIDTH * WIDTH
     lengths = [wide + (tail if turn == PASSES else 0) for turn in range(1, PASSES + 1)]
-    pairs = packed**2 + sum(length * (QUESTION + turn + length) for turn, length in enumerate(lengths, start=1))
+    pairs = packed**2 + sum(
+        length * (QUESTION + turn + length) for turn, length in enumerate(lengths, start=1)
+    )
 
     def cost(tokens: int, rows: int, pairs: int, more: int = 0) -> float:
-        return tokens * LAYERS * layer + head * rows * WIDTH * vocabulary + 3 * 2 * LAYERS * WIDTH * pairs + more
+        return (
+            tokens * LAYERS * layer + head * rows * WIDTH * vocabulary + 3 * 2 * LAYERS * WIDTH * pairs + more
+        )
 
     labels = COT + PROMPT + ANSWER
     ours = cost(packed + sum(lengths), labels + ANSWER, pairs, feedback)
@@ -204,10 +240,18 @@ def where_it_goes(kind: str, vocabulary: int) -> list[tuple[str, float]]:
     step()
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
         step()
-    kinds = {"mm": "matrix products", "attention": "attention", "softmax": "softmax of the head", "foreach": "AdamW", "adam": "AdamW"}
+    kinds = {
+        "mm": "matrix products",
+        "attention": "attention",
+        "softmax": "softmax of the head",
+        "foreach": "AdamW",
+        "adam": "AdamW",
+    }
     shares: dict[str, float] = {}
     for event in profile.key_averages():
-        name = next((label for key, label in kinds.items() if key in event.key), "elementwise, copies, bookkeeping")
+        name = next(
+            (label for key, label in kinds.items() if key in event.key), "elementwise, copies, bookkeeping"
+        )
         shares[name] = shares.get(name, 0.0) + event.self_cpu_time_total
     total = sum(shares.values())
     return sorted(((name, share / total) for name, share in shares.items()), key=lambda pair: -pair[1])
@@ -221,7 +265,9 @@ def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 9
     peaks = {(kind, name): peak(name, kind, 5003) for kind in ("gpt2", "llama") for name in ("plain", "kava")}
     results: dict[str, object] = {"rounds": rounds}
-    print(f"{'model':22}{'plain ms':>10}{'fair ms':>10}{'kava ms':>10}{'ratio':>8}{'floor':>7}{'fair':>8}{'floor':>7}")
+    print(
+        f"{'model':22}{'plain ms':>10}{'fair ms':>10}{'kava ms':>10}{'ratio':>8}{'floor':>7}{'fair':>8}{'floor':>7}"
+    )
     for kind, lora, vocabulary in (
         ("llama", False, 5003), ("llama", True, 5003), ("gpt2", False, 5003), ("gpt2", True, 5003), ("llama", False, 50257),
     ):  # fmt: skip
@@ -232,18 +278,32 @@ def main() -> None:
             f"{name:22}{found['plain']:>10.0f}{found['fair']:>10.0f}{found['kava']:>10.0f}{found['ratio']:>8.2f}{floor:>7.2f}"
             f"{found['ratio_fair']:>8.2f}{floor_fair:>7.2f}"
         )
-        results |= {f"ratio_fair_{name}": found["ratio_fair"]} | ({} if "50k" in name else {f"ratio_{name}": found["ratio"]})
+        results |= {f"ratio_fair_{name}": found["ratio_fair"]} | (
+            {} if "50k" in name else {f"ratio_{name}": found["ratio"]}
+        )
         results |= {f"floor_fair_{name}": floor_fair} | ({} if "50k" in name else {f"floor_{name}": floor})
     for kind in ("gpt2", "llama"):
         ours, bare = peaks[kind, "kava"], peaks[kind, "plain"]
         print(f"peak beyond start, {kind}: kava {ours:.0f} MB, plain {bare:.0f} MB, ratio {ours / bare:.2f}")
         results |= {f"peak_mb_{kind}": ours, f"peak_ratio_{kind}": ours / bare}
-    print("peers on GPT-2: " + "; ".join(f"{name} ratio {ratio}, {mb} MB" for name, (ratio, mb) in PEERS.items()) + " (plain 307-350 MB)")
-    print("where our step's time goes (llama): " + ", ".join(f"{name} {share:.0%}" for name, share in where_it_goes("llama", 5003)))
-    results |= {"ratio": max(results["ratio_llama"], results["ratio_gpt2"]), "peak_ratio": results["peak_ratio_gpt2"]}  # pyright: ignore
+    print(
+        "peers on GPT-2: "
+        + "; ".join(f"{name} ratio {ratio}, {mb} MB" for name, (ratio, mb) in PEERS.items())
+        + " (plain 307-350 MB)"
+    )
+    print(
+        "where our step's time goes (llama): "
+        + ", ".join(f"{name} {share:.0%}" for name, share in where_it_goes("llama", 5003))
+    )
+    results |= {
+        "ratio": max(results["ratio_llama"], results["ratio_gpt2"]),
+        "peak_ratio": results["peak_ratio_gpt2"],
+    }  # pyright: ignore
     results |= {"ratio_fair": max(results["ratio_fair_llama"], results["ratio_fair_gpt2"])}  # pyright: ignore
     for name, bar in BARS.items():
-        print(f"{name} {results[name]:.2f}, bar {bar}: {'reached' if results[name] <= bar else 'NOT reached'}")  # pyright: ignore
+        print(
+            f"{name} {results[name]:.2f}, bar {bar}: {'reached' if results[name] <= bar else 'NOT reached'}"
+        )  # pyright: ignore
     print_json(results)
 
 

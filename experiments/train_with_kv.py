@@ -1,7 +1,8 @@
 """Train a latent student from one teacher: its own explicit mode, or a separate model (--teacher_name).
 
-    python experiments/train_with_kv.py --model_name Qwen/Qwen2.5-0.5B-Instruct --train_file data/sample_train.jsonl
-    torchrun --nproc_per_node 8 experiments/train_with_kv.py --config experiments/configs/kava_llama_3.2_1b_aug.toml --bf16 --resume
+    python experiments/train_with_kv.py --model_name Qwen/Qwen2.5-0.5B-Instruct --train_file
+    data/sample_train.jsonl torchrun --nproc_per_node 8 experiments/train_with_kv.py --config
+    experiments/configs/kava_llama_3.2_1b_aug.toml --bf16 --resume
 
 --help lists all flags.
 """

@@ -1,4 +1,5 @@
-"""Start the calling script again under the project's virtual environment where the running Python lacks the package.
+"""Start the calling script again under the project's virtual environment where the running Python lacks the
+package.
 
 A script in scripts/, experiments/ or benchmarks/ begins with::
 
@@ -7,7 +8,8 @@ A script in scripts/, experiments/ or benchmarks/ begins with::
 
     runpy.run_path(str(Path(__file__).resolve().parents[1] / "scripts" / "_reexec.py"))
 
-Old Pythons have to parse this file and the scripts before they can be left: both keep to the syntax of Python 3.8.
+Old Pythons have to parse this file and the scripts before they can be left: both keep to the syntax of Python
+3.8.
 """
 
 import os

@@ -1,4 +1,5 @@
-"""Compare the runs of E1 to E5: write EXPERIMENT_REPORT.txt, .json and .html into the folder that holds them, and print the text.
+"""Compare the runs of E1 to E5: write EXPERIMENT_REPORT.txt, .json and .html into the folder that holds them,
+and print the text.
 
 python scripts/analyze_results.py --output_base outputs/
 """
@@ -16,9 +17,18 @@ from kvdistill.reporting.studies.experiment_report import DELTA, write_experimen
 
 def main() -> int:
     """Write and print the report; 2 where there is nothing to report on."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output_base", type=Path, default=Path("outputs"), help="folder of the runs (default: outputs)")
-    parser.add_argument("--delta", type=float, default=DELTA, help="smallest difference of accuracy that matters (default: 0.02)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--output_base", type=Path, default=Path("outputs"), help="folder of the runs (default: outputs)"
+    )
+    parser.add_argument(
+        "--delta",
+        type=float,
+        default=DELTA,
+        help="smallest difference of accuracy that matters (default: 0.02)",
+    )
     given = parser.parse_args()
     try:
         path = write_experiment_report(given.output_base, given.delta)

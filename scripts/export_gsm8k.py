@@ -18,11 +18,23 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def main() -> int:
     """Parse the options, and write the files."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dataset_name", default="openai/gsm8k", help="hub name, or a folder (default: openai/gsm8k)")
-    parser.add_argument("--dataset_config", help="configuration of the data set (default: main for openai/gsm8k, else its only one)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--dataset_name", default="openai/gsm8k", help="hub name, or a folder (default: openai/gsm8k)"
+    )
+    parser.add_argument(
+        "--dataset_config",
+        help="configuration of the data set (default: main for openai/gsm8k, else its only one)",
+    )
     parser.add_argument("--splits", nargs="+", default=[], help="only these splits (default: all)")
-    parser.add_argument("--output_dir", type=Path, default=ROOT / "data", help="folder for the files (default: the project's data/)")
+    parser.add_argument(
+        "--output_dir",
+        type=Path,
+        default=ROOT / "data",
+        help="folder for the files (default: the project's data/)",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace files with other content")
     known = parser.parse_args()
 

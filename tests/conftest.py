@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TypeVar
 
 # Read by the libraries when they are imported, so they are set before.
-os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_DATASETS_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
+os.environ.update(
+    HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_DATASETS_OFFLINE="1", TOKENIZERS_PARALLELISM="false"
+)
 
 import jaxtyping
 
@@ -39,7 +41,9 @@ hypothesis.settings.load_profile(chosen_repeats())
 
 
 def sampled(cases: Iterable[T], small: int = 1) -> list[T]:
-    """The first ``small`` cases of a slow test that repeats one fault, or all of them where KVDISTILL_REPEATS=large."""
+    """The first ``small`` cases of a slow test that repeats one fault, or all of them where
+    KVDISTILL_REPEATS=large.
+    """
     return list(cases)[: None if chosen_repeats() == "large" else small]
 
 
@@ -62,7 +66,9 @@ def shared_data() -> Path:
     """The folder with real data sets and tokenizers; tests that need it are skipped where it is absent."""
     folder = Path(os.environ.get("KVDISTILL_SHARED_DATA", ROOT / "../shared/data")).resolve()
     if not folder.is_dir():
-        pytest.skip(f"no real data at {folder}: name its folder in the environment variable KVDISTILL_SHARED_DATA")
+        pytest.skip(
+            f"no real data at {folder}: name its folder in the environment variable KVDISTILL_SHARED_DATA"
+        )
     return folder
 
 

@@ -1,4 +1,6 @@
-"""Tiny models of every supported architecture, built from configurations, and batches of random tokens for them."""
+"""Tiny models of every supported architecture, built from configurations, and batches of random tokens for
+them.
+"""
 
 from collections.abc import Callable
 from functools import cache
@@ -41,9 +43,18 @@ CONFIGS = {
     "gemma2": lambda: tf.Gemma2Config(**_GROUPED, head_dim=16, sliding_window=8),
     "gemma3": lambda: tf.Gemma3TextConfig(**_GROUPED, head_dim=16, sliding_window=8, layer_types=_SLIDING),
     "gpt2": lambda: tf.GPT2Config(
-        n_embd=32, n_layer=3, n_head=4, vocab_size=VOCABULARY, n_positions=128, bos_token_id=None, eos_token_id=2, pad_token_id=0
+        n_embd=32,
+        n_layer=3,
+        n_head=4,
+        vocab_size=VOCABULARY,
+        n_positions=128,
+        bos_token_id=None,
+        eos_token_id=2,
+        pad_token_id=0,
     ),
-    "opt": lambda: tf.OPTConfig(**{k: v for k, v in _SHAPE.items() if k != "intermediate_size"}, ffn_dim=48, word_embed_proj_dim=32),
+    "opt": lambda: tf.OPTConfig(
+        **{k: v for k, v in _SHAPE.items() if k != "intermediate_size"}, ffn_dim=48, word_embed_proj_dim=32
+    ),
     "gpt_neox": lambda: tf.GPTNeoXConfig(**_SHAPE, rotary_pct=0.5),
     "phi3": lambda: tf.Phi3Config(**_GROUPED),
     "olmo2": lambda: tf.Olmo2Config(**_GROUPED),
@@ -56,7 +67,12 @@ def _llama_with(rope: dict[str, object], **changes: object) -> Callable[[], tf.L
     return lambda: tf.LlamaConfig(**_GROUPED | changes, rope_parameters={"rope_theta": 10000.0, **rope})
 
 
-_LLAMA3 = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 32}
+_LLAMA3 = {
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 32,
+}
 _LONGROPE = {
     "rope_type": "longrope",
     "factor": 8.0,
@@ -69,11 +85,15 @@ CAPTURED = CONFIGS | {
     "llama_linear": _llama_with({"rope_type": "linear", "factor": 4.0}),
     "llama3": _llama_with({"rope_type": "llama3", **_LLAMA3}),
     "llama_dynamic": _llama_with({"rope_type": "dynamic", "factor": 2.0}, max_position_embeddings=16),
-    "phi3_longrope": lambda: tf.Phi3Config(**_GROUPED, rope_parameters=_LONGROPE, original_max_position_embeddings=16),
+    "phi3_longrope": lambda: tf.Phi3Config(
+        **_GROUPED, rope_parameters=_LONGROPE, original_max_position_embeddings=16
+    ),
     "smollm3": lambda: tf.SmolLM3Config(**_GROUPED, no_rope_layers=[1, 0, 1]),
     "cohere": lambda: tf.CohereConfig(**_GROUPED),
 }
-"""The same and further rotations, which capture tests try too; the last two of Llama and Phi-3 change beyond 16 tokens."""
+"""The same and further rotations, which capture tests try too; the last two of Llama and Phi-3 change beyond
+16 tokens.
+"""
 
 
 def backbone(name: str, seed: int = 0, attention: str | None = None) -> tf.PreTrainedModel:
@@ -84,10 +104,14 @@ def backbone(name: str, seed: int = 0, attention: str | None = None) -> tf.PreTr
     return from_config(CAPTURED[name](), seed, attention)
 
 
-def from_config(config: tf.PreTrainedConfig, seed: int = 0, attention: str | None = None) -> tf.PreTrainedModel:
+def from_config(
+    config: tf.PreTrainedConfig, seed: int = 0, attention: str | None = None
+) -> tf.PreTrainedModel:
     """The model that a configuration describes, with random weights as in ``backbone``."""
     torch.manual_seed(seed)
-    model = tf.AutoModelForCausalLM.from_config(config, **({"attn_implementation": attention} if attention else {}))
+    model = tf.AutoModelForCausalLM.from_config(
+        config, **({"attn_implementation": attention} if attention else {})
+    )
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim == 1:
@@ -105,7 +129,9 @@ def reasoner(name: str = "llama", seed: int = 0, **settings: object) -> LatentRe
 
 @cache
 def samples(num: int = 3, seed: int = 0) -> tuple[dict[str, tuple[int, ...]], ...]:
-    """Random token ids of unlike lengths, segment by segment; the answer ends with the end-of-sequence token 2."""
+    """Random token ids of unlike lengths, segment by segment; the answer ends with the end-of-sequence token
+    2.
+    """
     generator = torch.Generator().manual_seed(seed)
 
     def tokens(low: int, high: int) -> tuple[int, ...]:

@@ -1,4 +1,6 @@
-"""A headless browser for tests: pages in frames of a given width, measured by the page around them, and a picture of all."""
+"""A headless browser for tests: pages in frames of a given width, measured by the page around them, and a
+picture of all.
+"""
 
 import functools
 import json
@@ -37,7 +39,14 @@ addEventListener("load", () => {
 });
 </script>"""
 _FLAGS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
+    *(
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+    ),
     *("--disable-component-update", "--disable-sync", "--hide-scrollbars", "--virtual-time-budget=5000"),
 )
 
@@ -62,20 +71,35 @@ def _served(folder: Path) -> Iterator[str]:
 
 
 def look(folder: Path, pages: list[tuple[str, int]], dark: bool) -> tuple[list[dict[str, Any]], Path]:
-    """What a browser finds of each page (file in ``folder``, width in pixels), and a picture of them below each other, 1000 pixels each."""
+    """What a browser finds of each page (file in ``folder``, width in pixels), and a picture of them below
+    each other, 1000 pixels each.
+    """
     browser = shutil.which("chromium")
     if browser is None:
         pytest.skip("there is no chromium: bash scripts/install_test_packages.sh")
     frames = "".join(
-        f'<iframe style="border: 0; display: block" src="{name}" width="{width}" height="1000"></iframe>' for name, width in pages
+        f'<iframe style="border: 0; display: block" src="{name}" width="{width}" height="1000"></iframe>'
+        for name, width in pages
     )
     (folder / "harness.html").write_text(_HARNESS % {"frames": frames}, encoding="utf-8")
     picture = folder / f"{'dark' if dark else 'light'}.png"
     profile = folder / f"profile-{picture.stem}"
     with _served(folder) as address:
-        command = [browser, *_FLAGS, f"--user-data-dir={profile}", f"--window-size=1300,{1000 * len(pages)}", f"--screenshot={picture}"]
+        command = [
+            browser,
+            *_FLAGS,
+            f"--user-data-dir={profile}",
+            f"--window-size=1300,{1000 * len(pages)}",
+            f"--screenshot={picture}",
+        ]
         command += ["--force-dark-mode"] if dark else []
-        done = subprocess.run([*command, "--dump-dom", f"{address}/harness.html"], capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(
+            [*command, "--dump-dom", f"{address}/harness.html"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
     found = re.search(r'<pre id="found">(.*?)</pre>', done.stdout, flags=re.DOTALL)
     assert found is not None and found[1], done.stderr[-2000:]
     return json.loads(unescape(found[1])), picture

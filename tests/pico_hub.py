@@ -73,7 +73,11 @@ class Answer(BaseHTTPRequestHandler):
         path, query = unquote(parts.path), parse_qs(parts.query)
         if found := re.fullmatch(r"/api/(models|datasets)", path):
             owner, base = query.get("author", [""])[0], query.get("search", [""])[0]
-            names = [name for name in self.server.names(found[1]) if name.startswith(f"{owner}/" if owner else "") and base in name]
+            names = [
+                name
+                for name in self.server.names(found[1])
+                if name.startswith(f"{owner}/" if owner else "") and base in name
+            ]
             self._json([{"id": name} for name in names])
         elif found := re.fullmatch(r"/api/(models|datasets)/([^/]+/[^/]+)(?:/(.*))?", path):
             self._about(found[1], found[2], found[3] or "")
@@ -95,8 +99,20 @@ class Answer(BaseHTTPRequestHandler):
             self._json([entry(root, path) for path in sorted(below.rglob("*"))])
         else:
             files = [entry(root, path) for path in sorted(root.rglob("*")) if path.is_file()]
-            siblings = [{"rfilename": file["path"], "size": file["size"], "blobId": file["oid"]} for file in files]
-            self._json({"id": name, "sha": SHA, "siblings": siblings, "tags": [], "downloads": 0, "likes": 0, "private": False})
+            siblings = [
+                {"rfilename": file["path"], "size": file["size"], "blobId": file["oid"]} for file in files
+            ]
+            self._json(
+                {
+                    "id": name,
+                    "sha": SHA,
+                    "siblings": siblings,
+                    "tags": [],
+                    "downloads": 0,
+                    "likes": 0,
+                    "private": False,
+                }
+            )
 
     def _file(self, kind: str, name: str, path: str) -> None:
         root = self.server.folder / kind / name
@@ -104,7 +120,12 @@ class Answer(BaseHTTPRequestHandler):
         if refusal:
             self._refuse(refusal)
             return
-        self._send(200, (root / path).read_bytes(), {"ETag": f'"{entry(root, root / path)["oid"]}"', "X-Repo-Commit": SHA}, path)
+        self._send(
+            200,
+            (root / path).read_bytes(),
+            {"ETag": f'"{entry(root, root / path)["oid"]}"', "X-Repo-Commit": SHA},
+            path,
+        )
 
     def _refusal(self, root: Path, name: str, guarded: bool) -> str | None:
         if not root.is_dir():
@@ -143,11 +164,18 @@ def entry(root: Path, path: Path) -> dict[str, Any]:
     return {"type": "file", "path": name, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
 
 
-GSM8K_ROWS = [{"question": f"What is {i} + 1? ½", "answer": f"{i} + 1 = <<{i}+1={i + 1}>>{i + 1}\n#### {i + 1}"} for i in range(5)]
-AUG_ROWS = [{"question": f"What is {i} + 1?", "steps": [f"<<{i}+1={i + 1}>>"], "answer": str(i + 1)} for i in range(4)]
+GSM8K_ROWS = [
+    {"question": f"What is {i} + 1? ½", "answer": f"{i} + 1 = <<{i}+1={i + 1}>>{i + 1}\n#### {i + 1}"}
+    for i in range(5)
+]
+AUG_ROWS = [
+    {"question": f"What is {i} + 1?", "steps": [f"<<{i}+1={i + 1}>>"], "answer": str(i + 1)} for i in range(4)
+]
 
 
-def put_data(folder: Path, name: str, rows: list[dict[str, Any]], configs: list[str], splits: list[str]) -> None:
+def put_data(
+    folder: Path, name: str, rows: list[dict[str, Any]], configs: list[str], splits: list[str]
+) -> None:
     """A data set as Parquet files, a folder for each configuration; the k-th split lacks the last k rows."""
     root = folder / "datasets" / name
     card = ["---", "configs:"]
@@ -155,7 +183,9 @@ def put_data(folder: Path, name: str, rows: list[dict[str, Any]], configs: list[
         (root / config).mkdir(parents=True)
         card += [f"- config_name: {config}", "  data_files:"]
         for k, split in enumerate(splits):
-            pq.write_table(pa.Table.from_pylist(rows[: len(rows) - k]), root / config / f"{split}-00000-of-00001.parquet")
+            pq.write_table(
+                pa.Table.from_pylist(rows[: len(rows) - k]), root / config / f"{split}-00000-of-00001.parquet"
+            )
             card += [f"  - split: {split}", f"    path: {config}/{split}-*"]
     (root / "README.md").write_text("\n".join([*card, "---", ""]))
 

@@ -1,7 +1,9 @@
-"""The reference of the families' matrix: plain calls of transformers on one sample, without padding, cache or packing.
+"""The reference of the families' matrix: plain calls of transformers on one sample, without padding, cache or
+packing.
 
-Nothing of the package is used here but the student's feedback, which is its own part. What attention is given is noted by a
-function that stands in for transformers' own under its own name, so that modeling files which ask for the name see no difference.
+Nothing of the package is used here but the student's feedback, which is its own part. What attention is given
+is noted by a function that stands in for transformers' own under its own name, so that modeling files which
+ask for the name see no difference.
 """
 
 import sys
@@ -32,12 +34,16 @@ class Noted:
 
 @contextmanager
 def noting(model: nn.Module) -> Iterator[list[Noted]]:
-    """Inside this block, note what the attention functions of the model's files are given; their results stay the same."""
+    """Inside this block, note what the attention functions of the model's files are given; their results stay
+    the same.
+    """
     noted: list[Noted] = []
 
     def noted_first(inner: Callable[..., Any]) -> Callable[..., Any]:
         def attention(module: nn.Module, *states: Tensor, **settings: Any) -> Any:
-            query, keys, values, mask = states if len(states) == 4 else (*states, settings.get("attention_mask"))
+            query, keys, values, mask = (
+                states if len(states) == 4 else (*states, settings.get("attention_mask"))
+            )
             noted.append(Noted(getattr(module, "layer_idx", None), query, keys, values, mask, settings))
             return inner(module, *states, **settings)
 
@@ -50,7 +56,9 @@ def noting(model: nn.Module) -> Iterator[list[Noted]]:
         for file in files:
             eager = getattr(sys.modules[file], "eager_attention_forward", None)
             if eager is not None:
-                stack.enter_context(mock.patch.object(sys.modules[file], "eager_attention_forward", noted_first(eager)))
+                stack.enter_context(
+                    mock.patch.object(sys.modules[file], "eager_attention_forward", noted_first(eager))
+                )
         yield noted
 
 
@@ -71,7 +79,9 @@ class Plain:
         head = self.embed([*row["question"], *row["student_cue"], self.special["bot"]])
         thought = self.embed([self.special["latent"]] * slots)
         for _ in range(passes):
-            hidden = self.model(inputs_embeds=torch.cat((head, thought), 1), output_hidden_states=True).hidden_states[-1]
+            hidden = self.model(
+                inputs_embeds=torch.cat((head, thought), 1), output_hidden_states=True
+            ).hidden_states[-1]
             thought = self.feedback(hidden[:, head.shape[1] - 1 : -1])
         return torch.cat((head, thought), 1)
 
@@ -81,7 +91,8 @@ class Plain:
         return torch.cat((self.latents(row, slots, passes), self.embed(tail)), 1)
 
     def greedy(self, start: Tensor, steps: int, ends: tuple[int, ...]) -> list[int]:
-        """The likeliest token, again and again, the whole text recomputed for each; stops where two are as likely.
+        """The likeliest token, again and again, the whole text recomputed for each; stops where two are as
+        likely.
 
         ``start`` holds ids or embeddings. An end token is the last that is written.
         """
@@ -103,10 +114,13 @@ def teacher_text(row: Row) -> list[int]:
     return [*row["question"], *row["cue"], *row["cot"], *row["prompt"], *row["answer"]]
 
 
-def shifted_keys(model: PreTrainedModel, text: list[int], columns: range, logits: Tensor) -> dict[int, Tensor] | None:
+def shifted_keys(
+    model: PreTrainedModel, text: list[int], columns: range, logits: Tensor
+) -> dict[int, Tensor] | None:
     """Keys of each column as the model gives them where that column has position 0: those before a rotation.
 
-    None where the model takes no such positions, or where its logits depend on more than the distances between tokens.
+    None where the model takes no such positions, or where its logits depend on more than the distances
+    between tokens.
     """
     positions = torch.stack([torch.arange(len(text)) - column for column in columns])
     try:
@@ -121,11 +135,17 @@ def shifted_keys(model: PreTrainedModel, text: list[int], columns: range, logits
 
 
 def without_factor(model: PreTrainedModel, keys: Tensor, turned: Tensor, like: Tensor) -> Tensor:
-    """Keys with their turning channels divided by the attention factor of one of the model's rotations, the one that fits best.
+    """Keys with their turning channels divided by the attention factor of one of the model's rotations, the
+    one that fits best.
 
     ``turned`` are the same keys at the positions of the text: channels that differ are those that turn.
     """
-    names = [(module, name) for module in model.modules() for name in vars(module) if name.endswith("attention_scaling")]
+    names = [
+        (module, name)
+        for module in model.modules()
+        for name in vars(module)
+        if name.endswith("attention_scaling")
+    ]
     factors = {1.0, *(float(getattr(module, name)) for module, name in names)}
     some = ((turned - keys).abs().amax((0, 1)) > 1e-4 * keys.abs().amax()).to(keys.dtype)
     every = torch.ones_like(some)  # channels that turn too slowly for so short a text to show it
@@ -134,7 +154,9 @@ def without_factor(model: PreTrainedModel, keys: Tensor, turned: Tensor, like: T
 
 
 def importance(call: Noted, columns: range, rows: list[int]) -> Tensor:
-    """How rows of the answer spread their attention over columns, in float64: maximum over the group, softmax, mean over the rows."""
+    """How rows of the answer spread their attention over columns, in float64: maximum over the group,
+    softmax, mean over the rows.
+    """
     query, keys = call.query[0].double(), call.keys[0].double()
     keys = keys.repeat_interleave(query.shape[0] // keys.shape[0], 0)
     scaling = call.settings.get("scaling") or query.shape[-1] ** -0.5

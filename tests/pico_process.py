@@ -1,4 +1,6 @@
-"""Training runs in processes of their own: killed at any call, or several together. They are forked, so that nothing is imported again."""
+"""Training runs in processes of their own: killed at any call, or several together. They are forked, so that
+nothing is imported again.
+"""
 
 import os
 import pickle
@@ -36,7 +38,9 @@ PLACES: tuple[tuple[Any, str], ...] = (
     (kvdistill.run.train, "write_report"),
     (kvdistill.run.train, "complete"),
 )
-"""Calls before and after which a run may be killed: steps, every stage of a checkpoint, the log, the closing files."""
+"""Calls before and after which a run may be killed: steps, every stage of a checkpoint, the log, the closing
+files.
+"""
 
 
 @contextmanager
@@ -109,7 +113,9 @@ def killing(work: Callable[[], object], event: str, times: int) -> Callable[[], 
 
 
 def killed_at(work: Callable[[], object], number: int) -> int:
-    """Run ``work`` in a process that is killed at the given event; the exit code is 0 where it ends before that."""
+    """Run ``work`` in a process that is killed at the given event; the exit code is 0 where it ends before
+    that.
+    """
 
     def kill(index: int, _: str) -> None:
         if index == number:
@@ -139,6 +145,12 @@ def together(work: Callable[[], object], num: int) -> list[int]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(num), "LOCAL_WORLD_SIZE": str(num), "OMP_NUM_THREADS": "1"}
+    shared = {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+        "WORLD_SIZE": str(num),
+        "LOCAL_WORLD_SIZE": str(num),
+        "OMP_NUM_THREADS": "1",
+    }
     children = [forked(work, RANK=str(rank), LOCAL_RANK=str(rank), **shared) for rank in range(num)]
     return [wait(child) for child in children]

@@ -36,12 +36,29 @@ class Project:
     def environment(self, **settings: str) -> dict[str, str]:
         """What a script sees: these settings and little else."""
         kept = {name: os.environ[name] for name in ("HOME", "LANG", "TMPDIR") if name in os.environ}
-        return kept | {"PATH": SYSTEM, "CALLS": str(self.root / "calls.txt"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"} | settings
+        return (
+            kept
+            | {
+                "PATH": SYSTEM,
+                "CALLS": str(self.root / "calls.txt"),
+                "HF_HUB_OFFLINE": "1",
+                "OMP_NUM_THREADS": "1",
+            }
+            | settings
+        )
 
     def run(self, script: str, **settings: str) -> subprocess.CompletedProcess[str]:
         """Run a script with bash from another folder."""
         command = ["bash", str(self.root / "scripts" / script)]
-        return subprocess.run(command, cwd="/", env=self.environment(**settings), capture_output=True, text=True, check=False, timeout=300)
+        return subprocess.run(
+            command,
+            cwd="/",
+            env=self.environment(**settings),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
 
     def calls(self) -> list[list[str]]:
         """The command lines that were written down since the last time."""
@@ -82,7 +99,9 @@ with open(output, "w") as file:
     job = {{"SLURM_JOB_ID": "1", "SLURM_SUBMIT_DIR": os.getcwd()}}
     sys.exit(subprocess.run(["bash", str(spool)], env={{**os.environ, **job}}, stdout=file, stderr=file).returncode)
 """
-"""Reads the script's head as SLURM's sbatch does, runs a copy of it from a spool folder, and unlike sbatch waits for its end."""
+"""Reads the script's head as SLURM's sbatch does, runs a copy of it from a spool folder, and unlike sbatch
+waits for its end.
+"""
 
 
 def put(path: Path, text: str) -> Path:
@@ -97,7 +116,13 @@ def save_qwen(folder: Path, texts: list[str]) -> None:
     """A tiny Qwen2 with a tokenizer for these texts."""
     tokenizer = byte_bpe(texts)
     tokenizer.save_pretrained(folder)
-    shape = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size": 16}
+    shape = {
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "intermediate_size": 16,
+    }
     ids = {
         "vocab_size": len(tokenizer),
         "pad_token_id": tokenizer.pad_token_id,

@@ -1,4 +1,5 @@
-"""A Python for tests that start many scripts: one process loads the libraries, and every script is run in a fork of it.
+"""A Python for tests that start many scripts: one process loads the libraries, and every script is run in a
+fork of it.
 
 What a script does is real; only the seconds are saved in which each would import torch and transformers.
 """
@@ -33,7 +34,8 @@ sys.exit(int(link.recv(8) or 70))
 
 @contextmanager
 def quick_python(folder: Path, **environment: str) -> Iterator[Path]:
-    """The program ``folder/python``, which runs scripts in a fork and hands everything else to the real Python.
+    """The program ``folder/python``, which runs scripts in a fork and hands everything else to the real
+    Python.
 
     ``environment`` holds what libraries read when they are imported; each script gets its own on top.
     """
@@ -42,13 +44,17 @@ def quick_python(folder: Path, **environment: str) -> Iterator[Path]:
     real, name = shlex.quote(sys.executable), f"kvdistill {folder} {os.getpid()}"[-100:]
     client = f"{real} -I -S {shlex.quote(str(folder))}/client.py {shlex.quote(name)}"
     program = folder / "python"
-    program.write_text(f'#!/bin/sh\ncase $1 in\n  *.py) exec {client} "$@" ;;\n  *) exec {real} "$@" ;;\nesac\n')
+    program.write_text(
+        f'#!/bin/sh\ncase $1 in\n  *.py) exec {client} "$@" ;;\n  *) exec {real} "$@" ;;\nesac\n'
+    )
     program.chmod(0o755)
     chosen = os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"} | environment
     server = subprocess.Popen([sys.executable, __file__, name], env=chosen, stdout=subprocess.PIPE, text=True)
     try:
         assert server.stdout is not None
-        assert server.stdout.readline() == "ready\n", "the Python of the tests did not start; what it wrote stands above"
+        assert server.stdout.readline() == "ready\n", (
+            "the Python of the tests did not start; what it wrote stands above"
+        )
         yield program
     finally:
         server.kill()

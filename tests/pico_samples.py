@@ -17,20 +17,28 @@ NAMES = pico_trained.NAMES
 
 def row(number: int, please: int = 0) -> str:
     first, second = NAMES[number % 6], NAMES[number // 6 % 6]
-    return json.dumps({"question": f"{'please ' * please}{first} {second}", "steps": [second, first], "answer": first})
+    return json.dumps(
+        {"question": f"{'please ' * please}{first} {second}", "steps": [second, first], "answer": first}
+    )
 
 
 def write(path: Path, num: int = 20, bad: tuple[int, ...] = (), long: tuple[int, ...] = ()) -> Path:
     """``num`` rows; some have no answer, some are too long (numbers from 0)."""
     lines = [row(number, 60 if number in long else number % 3) for number in range(num)]
     for number in bad:
-        lines[number] = json.dumps({"question": f"Wo ist \u2028 Zeile {number}? ½ 行", "steps": []}, ensure_ascii=False)
+        lines[number] = json.dumps(
+            {"question": f"Wo ist \u2028 Zeile {number}? ½ 行", "steps": []}, ensure_ascii=False
+        )
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     return path
 
 
-def of(model: LatentReasoner, folder: Path, data: FileData | HubData | SyntheticData, **section: Any) -> Samples:
-    return Samples(DataSection(train=data, **{"max_length": 40, "max_bad_rows": 0.5} | section), model, folder / "run")
+def of(
+    model: LatentReasoner, folder: Path, data: FileData | HubData | SyntheticData, **section: Any
+) -> Samples:
+    return Samples(
+        DataSection(train=data, **{"max_length": 40, "max_bad_rows": 0.5} | section), model, folder / "run"
+    )
 
 
 def file(path: Path | str, **settings: Any) -> FileData:
@@ -39,7 +47,11 @@ def file(path: Path | str, **settings: Any) -> FileData:
 
 def kept(folder: Path, role: str = "train") -> list[dict[str, Any]]:
     """What is in quarantine."""
-    return [json.loads(line) for line in (folder / "run" / f"quarantine_{role}.jsonl").read_bytes().split(b"\n") if line]
+    return [
+        json.loads(line)
+        for line in (folder / "run" / f"quarantine_{role}.jsonl").read_bytes().split(b"\n")
+        if line
+    ]
 
 
 def windows(stream: SampleStream, size: int) -> Iterator[tuple[list[Encoded], Any]]:

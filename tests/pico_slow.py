@@ -1,4 +1,6 @@
-"""What the tests compare with: the model's own projections, and plain calls of transformers without anything of this project."""
+"""What the tests compare with: the model's own projections, and plain calls of transformers without anything
+of this project.
+"""
 
 import sys
 from dataclasses import dataclass
@@ -15,7 +17,9 @@ PROJECTIONS = ("q_proj", "k_proj", "v_proj", "q_norm", "k_norm", "qkv_proj", "qu
 
 @dataclass(frozen=True)
 class Projected:
-    """Queries, keys and values of one attention layer as its own projections and norms gave them, [B, heads, S, width]."""
+    """Queries, keys and values of one attention layer as its own projections and norms gave them, [B, heads,
+    S, width].
+    """
 
     module: nn.Module
     query: Tensor
@@ -28,30 +32,41 @@ class Projected:
         """Queries and keys turned by the model's own function."""
         if self.rotary is None:
             return self.query, self.keys
-        return sys.modules[type(self.module).__module__].apply_rotary_pos_emb(self.query, self.keys, *self.rotary)
+        return sys.modules[type(self.module).__module__].apply_rotary_pos_emb(
+            self.query, self.keys, *self.rotary
+        )
 
 
 def projected(model: PreTrainedModel, **inputs: object) -> tuple[Tensor, dict[int, Projected]]:
     """Logits of one call, and what each layer's projections gave, by hooks that are gone afterwards."""
-    attentions = {module.layer_idx: module for module in model.modules() if type(module).__name__.endswith("Attention")}
+    attentions = {
+        module.layer_idx: module for module in model.modules() if type(module).__name__.endswith("Attention")
+    }
     raw: dict[int, dict[str, object]] = {layer_id: {} for layer_id in attentions}
     hooks = []
     for layer_id, module in attentions.items():
         store = raw[layer_id]
         hooks.append(
             module.register_forward_pre_hook(
-                lambda _, args, kwargs, store=store: store.update(rotary=kwargs.get("position_embeddings")), with_kwargs=True
+                lambda _, args, kwargs, store=store: store.update(rotary=kwargs.get("position_embeddings")),
+                with_kwargs=True,
             )
         )
         for name, child in module.named_children():
             if name in PROJECTIONS:
-                hooks.append(child.register_forward_hook(lambda _, args, out, store=store, name=name: store.update({name: out})))
+                hooks.append(
+                    child.register_forward_hook(
+                        lambda _, args, out, store=store, name=name: store.update({name: out})
+                    )
+                )
     try:
         logits = model(**inputs, use_cache=False).logits
     finally:
         for hook in hooks:
             hook.remove()
-    return logits, {layer_id: _split(attentions[layer_id], raw[layer_id], model.config) for layer_id in attentions}
+    return logits, {
+        layer_id: _split(attentions[layer_id], raw[layer_id], model.config) for layer_id in attentions
+    }
 
 
 def _split(module: nn.Module, raw: dict[str, object], config: object) -> Projected:
@@ -64,15 +79,23 @@ def _split(module: nn.Module, raw: dict[str, object], config: object) -> Project
         return states if states.shape[1] in (heads, kv_heads) else states.transpose(1, 2)
 
     if "query_key_value" in raw:
-        query, keys, values = (by_head(part) for part in raw["query_key_value"].unflatten(-1, (heads, -1)).chunk(3, -1))
+        query, keys, values = (
+            by_head(part) for part in raw["query_key_value"].unflatten(-1, (heads, -1)).chunk(3, -1)
+        )
     elif "qkv_proj" in raw:
         sizes = [heads * width, kv_heads * width, kv_heads * width]
         query, keys, values = (by_head(part) for part in raw["qkv_proj"].split(sizes, -1))
     elif "c_attn" in raw:
         query, keys, values = (by_head(part) for part in raw["c_attn"].chunk(3, -1))
     else:
-        query, keys, values = by_head(raw.get("q_norm", raw["q_proj"])), by_head(raw.get("k_norm", raw["k_proj"])), by_head(raw["v_proj"])
-    return Projected(module, query, keys, values, raw["rotary"] if getattr(module, "use_rope", True) else None)
+        query, keys, values = (
+            by_head(raw.get("q_norm", raw["q_proj"])),
+            by_head(raw.get("k_norm", raw["k_proj"])),
+            by_head(raw["v_proj"]),
+        )
+    return Projected(
+        module, query, keys, values, raw["rotary"] if getattr(module, "use_rope", True) else None
+    )
 
 
 def window_of(config: object, layer_id: int) -> int | None:
@@ -105,21 +128,29 @@ def thought(model: LatentReasoner, row: dict[str, tuple[int, ...]]) -> Tensor:
 
 
 def attended(config: object, layer_id: int, layer: Projected, columns: list[int], rows: list[int]) -> Tensor:
-    """How rows of the first sample spread their attention over columns, in float64, one head and row at a time, [heads, columns].
+    """How rows of the first sample spread their attention over columns, in float64, one head and row at a
+    time, [heads, columns].
 
-    Columns are counted as positions, so the sample must not be padded between them. Rows that see none of them are left out.
+    Columns are counted as positions, so the sample must not be padded between them. Rows that see none of
+    them are left out.
     """
     query, keys = (states[0].double() for states in layer.rotated())
     scaling = getattr(config, "query_pre_attn_scalar", query.shape[-1]) ** -0.5
     cap, window = getattr(config, "attn_logit_softcapping", None), window_of(config, layer_id) or 1000
     group = query.shape[0] // keys.shape[0]
     result = torch.zeros(keys.shape[0], len(columns), dtype=torch.float64)
-    sees = {row: [place for place, column in enumerate(columns) if 0 <= row - column < window] for row in rows}
+    sees = {
+        row: [place for place, column in enumerate(columns) if 0 <= row - column < window] for row in rows
+    }
     num_rows = sum(bool(places) for places in sees.values())
     for head in range(keys.shape[0]):
         for row, places in sees.items():
             if places:
-                logits = query[head * group : (head + 1) * group, row] @ keys[head, [columns[place] for place in places]].T * scaling
+                logits = (
+                    query[head * group : (head + 1) * group, row]
+                    @ keys[head, [columns[place] for place in places]].T
+                    * scaling
+                )
                 logits = logits if cap is None else cap * torch.tanh(logits / cap)
                 result[head, places] += logits.amax(0).softmax(-1) / num_rows
     return result if num_rows else torch.full_like(result, 1 / len(columns))

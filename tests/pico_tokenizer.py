@@ -1,4 +1,6 @@
-"""Tokenizers for tests: two that are built here in a blink, and the real ones where they lie beside the project."""
+"""Tokenizers for tests: two that are built here in a blink, and the real ones where they lie beside the
+project.
+"""
 
 from collections.abc import Sequence
 from functools import cache
@@ -19,7 +21,8 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 
-# Special tokens that the bare tokenizer files do not name; BERT has no end of sequence, so its separator stands in.
+# Special tokens that the bare tokenizer files do not name; BERT has no end of sequence, so its separator
+# stands in.
 REAL = {
     "gpt2": {"eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>", "bos_token": "<|endoftext|>"},
     "gptneox": {"eos_token": "<|endoftext|>", "pad_token": "<|padding|>", "bos_token": "<|endoftext|>"},
@@ -38,19 +41,32 @@ def word_level(words: Sequence[str] = ()) -> PreTrainedTokenizerFast:
 
 
 def byte_bpe(texts: Sequence[str], vocabulary: int = 400) -> PreTrainedTokenizerFast:
-    """A byte-level BPE trained on ``texts``, with a beginning-of-sequence token that only a chat template writes."""
+    """A byte-level BPE trained on ``texts``, with a beginning-of-sequence token that only a chat template
+    writes.
+    """
     backend = Tokenizer(BPE())
     backend.pre_tokenizer = ByteLevel(add_prefix_space=False)
     backend.decoder = ByteLevelDecoder()
     special = ["<pad>", "</s>", "<s>", "<|end|>", "<|user|>", "<|assistant|>"]
-    trainer = BpeTrainer(vocab_size=vocabulary, special_tokens=special, initial_alphabet=sorted(ByteLevel.alphabet()), show_progress=False)
+    trainer = BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=special,
+        initial_alphabet=sorted(ByteLevel.alphabet()),
+        show_progress=False,
+    )
     backend.train_from_iterator(texts, trainer)
     return PreTrainedTokenizerFast(
-        tokenizer_object=backend, pad_token="<pad>", eos_token="</s>", bos_token="<s>", clean_up_tokenization_spaces=False
+        tokenizer_object=backend,
+        pad_token="<pad>",
+        eos_token="</s>",
+        bos_token="<s>",
+        clean_up_tokenization_spaces=False,
     )
 
 
 @cache
 def real(folder: Path, name: str) -> PreTrainedTokenizerFast:
     """One of the seven real tokenizers, with its special tokens named."""
-    return PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizers" / name / "tokenizer.json"), **REAL[name])
+    return PreTrainedTokenizerFast(
+        tokenizer_file=str(folder / "tokenizers" / name / "tokenizer.json"), **REAL[name]
+    )

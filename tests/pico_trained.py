@@ -1,8 +1,9 @@
-"""A tiny student that learns in seconds to answer right, and whose answers can only come out of its latent slots.
+"""A tiny student that learns in seconds to answer right, and whose answers can only come out of its latent
+slots.
 
-The question is two names, the chain of thought reads them backwards, the answer is the first of them. A window of three tokens
-keeps the answer away from the question: it sees the last latent slot, ``<eot>`` and itself. Some questions open with words that
-say nothing, so that lengths differ.
+The question is two names, the chain of thought reads them backwards, the answer is the first of them. A
+window of three tokens keeps the answer away from the question: it sees the last latent slot, ``<eot>`` and
+itself. Some questions open with words that say nothing, so that lengths differ.
 """
 
 from copy import deepcopy
@@ -35,7 +36,9 @@ def examples() -> list[Example]:
 
 
 def student(seed: int = 0, **settings: object) -> LatentReasoner:
-    """An untrained student with its tokenizer; two slots, two passes, delimiters in both modes unless ``settings`` say otherwise."""
+    """An untrained student with its tokenizer; two slots, two passes, delimiters in both modes unless
+    ``settings`` say otherwise.
+    """
     tokenizer = word_tokenizer([*NAMES, "please", "answer"])
     add_latent_tokens(tokenizer)
     with torch.random.fork_rng():
@@ -77,7 +80,13 @@ def samples(model: LatentReasoner) -> tuple[Encoded, ...]:
 
 def distillation(model: LatentReasoner, objective: Objective = OBJECTIVE) -> Distillation:
     """The step that teaches the student, with the cache at the step ends as its target."""
-    return Distillation(Target(method=StepEnd()), objective, model.config.slots, model.geometry, model.config.delimiters == "both")
+    return Distillation(
+        Target(method=StepEnd()),
+        objective,
+        model.config.slots,
+        model.geometry,
+        model.config.delimiters == "both",
+    )
 
 
 def trained() -> LatentReasoner:
@@ -90,7 +99,9 @@ def _trained() -> LatentReasoner:
     model, steps = student(), 120
     batch, step = collate(samples(model), 0), distillation(model)
     optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda index: min(1, index / 10) * (1 - index / steps))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda index: min(1, index / 10) * (1 - index / steps)
+    )
     for index in range(steps):
         optimizer.zero_grad()
         step(model, batch, index, index / steps).loss.backward()

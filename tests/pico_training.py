@@ -39,9 +39,18 @@ def make(
     num: int = 8,
     **options: object,
 ) -> LatentTrainer:
-    """A trainer on the first ``num`` samples: three optimiser steps of four samples unless ``options`` say otherwise."""
+    """A trainer on the first ``num`` samples: three optimiser steps of four samples unless ``options`` say
+    otherwise.
+    """
     model = pico_trained.student() if model is None else model
-    section = {"batch_size": 4, "gradient_accumulation_steps": 1, "max_steps": 3, "lr": 1e-3, "warmup_steps": 0, "logging_steps": 1}
+    section = {
+        "batch_size": 4,
+        "gradient_accumulation_steps": 1,
+        "max_steps": 3,
+        "lr": 1e-3,
+        "warmup_steps": 0,
+        "logging_steps": 1,
+    }
     section |= {"output_dir": str(folder), "scheduler": "constant", "tensorboard": False, "progress": False}
     told = TrainingSection(**section | options)  # pyright: ignore[reportArgumentType]
     set_seed(told.seed)
@@ -54,7 +63,9 @@ def make(
         data_collator=collated,
         callbacks=[WriteLogs(folder)],
         step=pico_trained.distillation(model) if step is None else step,
-        batches=InOrder(range(num), told.batch_size, drop_last=False) if ordered else RankBatches(lengths, told.batch_size, told.seed),
+        batches=InOrder(range(num), told.batch_size, drop_last=False)
+        if ordered
+        else RankBatches(lengths, told.batch_size, told.seed),
     )
     trainer.add_callback(EndEpoch(trainer.log_epoch))
     trainer.add_callback(SaveWhen(told.save_steps))

@@ -1,4 +1,6 @@
-"""Which configurations of the families are tried: one of each, and those in which a layer does something of its own."""
+"""Which configurations of the families are tried: one of each, and those in which a layer does something of
+its own.
+"""
 
 from typing import Any
 
@@ -13,23 +15,61 @@ HYBRID, ATTENTION_FIRST = [LINEAR, FULL, LINEAR, FULL], [FULL, FULL, LINEAR, LIN
 CONV_FIRST, CONV_LAST = [CONV, FULL, CONV, FULL], [FULL, FULL, CONV, CONV]
 PLAIN_ROPE = {"rope_type": "default", "rope_theta": 10000.0}
 YARN = {"rope_type": "yarn", "factor": 4.0, "rope_theta": 10000.0, "original_max_position_embeddings": 32}
-TEMPERATURE = YARN | {"original_max_position_embeddings": 8, "llama_4_scaling_beta": 0.5, "mscale": 1.0, "mscale_all_dim": 1.0}
-SCALED = {"embedding_multiplier": 1.5, "residual_multiplier": 0.7, "attention_multiplier": 0.4, "logits_scaling": 3.0}
+TEMPERATURE = YARN | {
+    "original_max_position_embeddings": 8,
+    "llama_4_scaling_beta": 0.5,
+    "mscale": 1.0,
+    "mscale_all_dim": 1.0,
+}
+SCALED = {
+    "embedding_multiplier": 1.5,
+    "residual_multiplier": 0.7,
+    "attention_multiplier": 0.4,
+    "logits_scaling": 3.0,
+}
 MAMBA = {"mamba_n_heads": 8, "mamba_d_head": 8}
 EYES = {"image_size": 28, "patch_size": 14, "vision_output_dim": 32}
-QSA = {"indexer_n_heads": 2, "indexer_kv_heads": 1, "indexer_head_dim": 16, "indexer_budget": 64, "indexer_compress_ratio": 4}
+QSA = {
+    "indexer_n_heads": 2,
+    "indexer_kv_heads": 1,
+    "indexer_head_dim": 16,
+    "indexer_budget": 64,
+    "indexer_compress_ratio": 4,
+}
 AXIAL = {"axial_pos_shape": [8, 16], "axial_pos_embds_dim": [16, 16]}
 CHUNKS = {"local_attn_chunk_length": 8, "lsh_attn_chunk_length": 8, "num_buckets": 2}
 PRONOUNCED = {"pronunciation_vocab_size": VOCABULARY, "pronunciation_embed_dim": 16}
 SHAPED = {"shape_vocab_size": VOCABULARY, "shape_embed_dim": 16}
 SHARED_BLOCKS = {"layers_block_type": [LINEAR, "hybrid", LINEAR, "hybrid"], "use_mamba_kernels": False}
-SWA_OF_DOTS = {"swa_num_attention_heads": 4, "swa_num_key_value_heads": 4, "swa_q_lora_rank": 8, "swa_kv_lora_rank": 8}
+SWA_OF_DOTS = {
+    "swa_num_attention_heads": 4,
+    "swa_num_key_value_heads": 4,
+    "swa_q_lora_rank": 8,
+    "swa_kv_lora_rank": 8,
+}
 SWA_OF_DOTS |= {"swa_head_dim": 16, "swa_qk_nope_head_dim": 8, "swa_v_head_dim": 12}
-DOTS = SWA_OF_DOTS | {"layer_types": ["indexed_attention", SLIDING, "indexed_attention", SLIDING], "mlp_layer_types": None}
+DOTS = SWA_OF_DOTS | {
+    "layer_types": ["indexed_attention", SLIDING, "indexed_attention", SLIDING],
+    "mlp_layer_types": None,
+}
 DOTS_SEES = {"adapter_in_dim": 32, "adapter_out_dim": 32, "mlp_layer_types": ["dense"] * 4}
-DOTS_HEARS = {"adapter_input_size": 32, "adapter_out_dim": 32, "downsample_hidden_size": 8, "num_key_value_heads": None}
-PHI_HEARS = {"ext_pw_out_channel": 32, "depthwise_separable_out_channel": 32, "nemo_conv_channels": 8, "num_blocks": 1}
-GEMMA_3N = {"layer_types": MIXED, "num_kv_shared_layers": 0, "activation_sparsity_pattern": [0.5, 0.0, 0.0, 0.0]}
+DOTS_HEARS = {
+    "adapter_input_size": 32,
+    "adapter_out_dim": 32,
+    "downsample_hidden_size": 8,
+    "num_key_value_heads": None,
+}
+PHI_HEARS = {
+    "ext_pw_out_channel": 32,
+    "depthwise_separable_out_channel": 32,
+    "nemo_conv_channels": 8,
+    "num_blocks": 1,
+}
+GEMMA_3N = {
+    "layer_types": MIXED,
+    "num_kv_shared_layers": 0,
+    "activation_sparsity_pattern": [0.5, 0.0, 0.0, 0.0],
+}
 
 FIXES: dict[str, dict[str, Any]] = {
     "bailing_hybrid": {"layer_group_size": 2},
@@ -49,7 +89,10 @@ FIXES: dict[str, dict[str, Any]] = {
     "gemma4": {"text_config": {"layer_types": MIXED, "global_head_dim": 32}},
     "gemma4_unified_text": {"layer_types": MIXED, "global_head_dim": 32},
     "gemma4_unified": {"text_config": {"layer_types": MIXED, "global_head_dim": 32}},
-    "got_ocr2": {"vision_config": EYES | {"output_channels": 8, "mlp_dim": 32, "global_attn_indexes": [1], "window_size": 2}},
+    "got_ocr2": {
+        "vision_config": EYES
+        | {"output_channels": 8, "mlp_dim": 32, "global_attn_indexes": [1], "window_size": 2}
+    },
     "gpt_neo": {"attention_types": [[["global", "local"], 2]]},
     "granitemoehybrid": MAMBA | {"layer_types": HYBRID},
     "helium": {"head_dim": 8},
@@ -61,7 +104,9 @@ FIXES: dict[str, dict[str, Any]] = {
     "qwen4_exp": {"text_config": QSA | {"layer_types": HYBRID, "hc_count": 2}},
     "qwen4_exp_text": QSA | {"layer_types": HYBRID, "hc_count": 2},
     "recurrent_gemma": {"block_types": ["recurrent", "attention"]},
-    "reformer": AXIAL | CHUNKS | {"is_decoder": True, "hash_seed": 0, "attn_layers": ["local", "lsh"] * 2, "attention_head_size": 8},
+    "reformer": AXIAL
+    | CHUNKS
+    | {"is_decoder": True, "hash_seed": 0, "attn_layers": ["local", "lsh"] * 2, "attention_head_size": 8},
     "roc_bert": PRONOUNCED | SHAPED,
     "xlnet": {"d_head": 8},
     "xmod": {"default_language": "en_XX"},
@@ -69,7 +114,9 @@ FIXES: dict[str, dict[str, Any]] = {
     "zamba2": SHARED_BLOCKS,
     "zaya": {"num_experts_per_tok": 1},
 }
-"""Family -> what its generic tiny configuration needs to be built, or to show the layout that its real models have."""
+"""Family -> what its generic tiny configuration needs to be built, or to show the layout that its real models
+have.
+"""
 
 NOT_TINY = {
     "blt": "reads bytes in patches that a second model cuts; hash tables of fixed size",
@@ -84,7 +131,8 @@ NOT_TINY = {
 """Family -> why no tiny model of it is tried."""
 
 BERTS = (
-    "bert bert-generation camembert data2vec-text electra ernie megatron-bert rembert roberta roberta-prelayernorm roc_bert roformer "
+    "bert bert-generation camembert data2vec-text electra ernie megatron-bert rembert roberta "
+    "roberta-prelayernorm roc_bert roformer "
     "xlm-roberta xlm-roberta-xl xmod big_bird"
 )
 
@@ -108,16 +156,32 @@ VARIANTS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("exaone4", "full", {"sliding_window": None, "layer_types": ONLY_FULL}),
     ("exaone4", "hybrid", {"layer_types": MIXED}),
     ("gemma2", "mixed", {"layer_types": MIXED, "query_pre_attn_scalar": 24}),
-    ("gemma3_text", "softcap", {"layer_types": MIXED, "final_logit_softcapping": 2.0, "attn_logit_softcapping": 2.0}),
+    (
+        "gemma3_text",
+        "softcap",
+        {"layer_types": MIXED, "final_logit_softcapping": 2.0, "attn_logit_softcapping": 2.0},
+    ),
     ("gemma3_text", "bidirectional", {"layer_types": MIXED, "use_bidirectional_attention": True}),
     ("gemma3n_text", "shared", {"num_kv_shared_layers": 2}),
     ("gemma4_text", "no_layer_inputs", {"hidden_size_per_layer_input": 0}),
     ("gemma4_text", "equal_widths", {"hidden_size_per_layer_input": 0, "global_head_dim": 16}),
     ("gemma4_text", "wide", {"hidden_size_per_layer_input": 0, "global_head_dim": 64}),
-    ("gemma4_text", "keys_are_values", {"hidden_size_per_layer_input": 0, "attention_k_eq_v": True, "num_global_key_value_heads": 1}),
+    (
+        "gemma4_text",
+        "keys_are_values",
+        {"hidden_size_per_layer_input": 0, "attention_k_eq_v": True, "num_global_key_value_heads": 1},
+    ),
     ("gemma4_text", "shared", {"num_kv_shared_layers": 2}),
-    ("gemma4_text", "moe", {"hidden_size_per_layer_input": 0, "enable_moe_block": True, "num_experts": 4, "top_k_experts": 2}),
-    ("gemma4", "no_layer_inputs", {"text_config": {"layer_types": MIXED, "hidden_size_per_layer_input": 0, "global_head_dim": 32}}),
+    (
+        "gemma4_text",
+        "moe",
+        {"hidden_size_per_layer_input": 0, "enable_moe_block": True, "num_experts": 4, "top_k_experts": 2},
+    ),
+    (
+        "gemma4",
+        "no_layer_inputs",
+        {"text_config": {"layer_types": MIXED, "hidden_size_per_layer_input": 0, "global_head_dim": 32}},
+    ),
     ("glm4_moe", "qk_norm", {"use_qk_norm": True}),
     ("gpt2", "by_layer", {"scale_attn_by_inverse_layer_idx": True}),
     ("gpt2", "upcast", {"reorder_and_upcast_attn": True}),
@@ -161,7 +225,11 @@ VARIANTS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("opt", "projected", {"word_embed_proj_dim": 16}),
     ("persimmon", "no_norm", {"qk_layernorm": False}),
     ("phi", "qk_norm", {"qk_layernorm": True}),
-    ("phi3", "partial", {"sliding_window": None, "rope_parameters": PLAIN_ROPE | {"partial_rotary_factor": 0.5}}),
+    (
+        "phi3",
+        "partial",
+        {"sliding_window": None, "rope_parameters": PLAIN_ROPE | {"partial_rotary_factor": 0.5}},
+    ),
     ("qwen2", "sliding", {"use_sliding_window": True, "max_window_layers": 2}),
     ("qwen2_moe", "sliding", {"use_sliding_window": True, "max_window_layers": 2}),
     ("qwen3", "sliding", {"use_sliding_window": True, "max_window_layers": 2, "attention_bias": True}),
@@ -194,7 +262,11 @@ LONG: tuple[tuple[str, str, dict[str, Any]], ...] = (
 """The same of configurations that read a text as the tests' in another way than a short one."""
 
 CASES = (
-    *(Case(family, "default", FIXES.get(family, {})) for family in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES if family not in NOT_TINY),
+    *(
+        Case(family, "default", FIXES.get(family, {}))
+        for family in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+        if family not in NOT_TINY
+    ),
     *(Case(family, name, FIXES.get(family, {}) | changes) for family, name, changes in VARIANTS),
     *(Case(family, name, FIXES.get(family, {}) | changes, long=True) for family, name, changes in LONG),
 )

@@ -53,7 +53,9 @@ class Part:
         if found.shape != expected.shape:
             error = math.inf
         else:
-            error = float((found.double() - expected.double()).norm() / expected.double().norm().clamp_min(1e-9))
+            error = float(
+                (found.double() - expected.double()).norm() / expected.double().norm().clamp_min(1e-9)
+            )
         error = math.inf if math.isnan(error) else error
         self.errors[name] = max(self.errors.get(name, 0.0), error)
 
@@ -62,7 +64,9 @@ class Part:
         if self.verdict == "right" and self.errors and max(self.errors.values()) > TOLERANCE:
             worst = sorted(self.errors, key=self.errors.__getitem__, reverse=True)
             self.verdict = "wrong"
-            self.reason = ", ".join(f"{name} {self.errors[name]:.1e}" for name in worst if self.errors[name] > TOLERANCE)
+            self.reason = ", ".join(
+                f"{name} {self.errors[name]:.1e}" for name in worst if self.errors[name] > TOLERANCE
+            )
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,8 @@ class Verdict:
 
 @contextmanager
 def caught(part: Part, stage: str, may_refuse: bool) -> Iterator[None]:
-    """Turn an exception into a verdict: refused where the library itself says no in a sentence, before any text is read.
+    """Turn an exception into a verdict: refused where the library itself says no in a sentence, before any
+    text is read.
 
     The first verdict stays: what follows a failure tells nothing.
     """
@@ -96,7 +101,10 @@ def caught(part: Part, stage: str, may_refuse: bool) -> Iterator[None]:
             part.verdict, part.reason = "refused late", f"{stage}: {text}"
         else:
             place = "/".join(Path(last.filename).parts[-2:])
-            part.verdict, part.reason = "crashed", f"{stage}: {type(error).__name__}: {text[:160]} ({place}:{last.lineno})"
+            part.verdict, part.reason = (
+                "crashed",
+                f"{stage}: {type(error).__name__}: {text[:160]} ({place}:{last.lineno})",
+            )
 
 
 def judge(case: pico_families.Case) -> Verdict:
@@ -149,7 +157,9 @@ def cut(cache: ModelKV, sample: int) -> list[tuple[int, Tensor, Tensor, Tensor]]
     return found
 
 
-def compare_cache(part: Part, model: tf.PreTrainedModel, row: Row, caches: list[list[tuple[int, Tensor, Tensor, Tensor]]]) -> None:
+def compare_cache(
+    part: Part, model: tf.PreTrainedModel, row: Row, caches: list[list[tuple[int, Tensor, Tensor, Tensor]]]
+) -> None:
     """Hold the cache over a chain of thought against what the plain model's attention is given."""
     text = teacher_text(row)
     first = len(row["question"]) + len(row["cue"])
@@ -166,7 +176,11 @@ def compare_cache(part: Part, model: tf.PreTrainedModel, row: Row, caches: list[
             part.measure("values", values, call.values[0][:, columns])
             part.measure("importance", own_importance, importance(call, columns, rows))
             if keys is not None:
-                part.measure("keys", own_keys, without_factor(model, keys[layer_id], call.keys[0][:, columns], own_keys))
+                part.measure(
+                    "keys",
+                    own_keys,
+                    without_factor(model, keys[layer_id], call.keys[0][:, columns], own_keys),
+                )
 
 
 def judge_student(model: tf.PreTrainedModel, case: pico_families.Case) -> Part:
@@ -209,10 +223,16 @@ def compare_modes(part: Part, plain: Plain, passes: int, modes: tuple[ModelOutpu
         first = len(row["question"]) + len(row["student_cue"]) + 1
         calls = {call.layer_id: call for call in noted}
         for layer_id, layer in zip(student.kv.layer_ids, student.kv.layers, strict=True):
-            part.measure(f"latent values T={passes}", layer.values[sample], calls[layer_id].values[0][:, first : first + SLOTS])
+            part.measure(
+                f"latent values T={passes}",
+                layer.values[sample],
+                calls[layer_id].values[0][:, first : first + SLOTS],
+            )
 
 
-def compare_logits(part: Part, name: str, found: tuple[ModelOutput, int], logits: Tensor, labels: list[int]) -> None:
+def compare_logits(
+    part: Part, name: str, found: tuple[ModelOutput, int], logits: Tensor, labels: list[int]
+) -> None:
     """Logits of one sample's labels, and their mean cross entropy."""
     mode, sample = found
     own = mode.rows.logits[mode.rows.sample == sample]

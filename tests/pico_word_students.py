@@ -9,7 +9,9 @@ from kvdistill.latent.reasoner import LatentReasoner
 from pico_tokenizer import word_level
 
 WORDS = [f"w{number}" for number in range(57)]
-"""With three special tokens the tokenizer has 60, the latent tokens are 60 to 62, and a backbone of 60 rows has to grow."""
+"""With three special tokens the tokenizer has 60, the latent tokens are 60 to 62, and a backbone of 60 rows
+has to grow.
+"""
 NEW = [60, 61, 62]
 LORA = {"r": 2, "lora_alpha": 8, "target_modules": "all-linear"}
 
@@ -27,7 +29,9 @@ def lora_for(name: str) -> dict[str, object]:
 
 def student(backbone: tf.PreTrainedModel, **settings: object) -> LatentReasoner:
     """A student whose trained weights have moved from where they started."""
-    model = LatentReasoner.build(backbone, word_level(WORDS), LatentConfig(slots=4, passes=2, **settings)).eval()
+    model = LatentReasoner.build(
+        backbone, word_level(WORDS), LatentConfig(slots=4, passes=2, **settings)
+    ).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.requires_grad:

@@ -35,7 +35,14 @@ def run_folder(session_tmp: Path) -> Path:
     """A run made from the command line, with TensorBoard and a progress bar."""
     folder = session_tmp / "cli"
     folder.mkdir()
-    words = ["--training.output_dir", str(folder / "run"), "--training.tensorboard", "true", "--training.progress", "true"]
+    words = [
+        "--training.output_dir",
+        str(folder / "run"),
+        "--training.tensorboard",
+        "true",
+        "--training.progress",
+        "true",
+    ]
     assert main(["train", "--config", str(pico_runs.toml(folder)), *words, "--training.epochs=1"]) == 0
     return folder / "run"
 
@@ -51,11 +58,24 @@ def test_train_writes_the_whole_folder(run_folder: Path) -> None:
     assert str(RunRecord.read(run_folder / "run.json").command).startswith("kvdistill train --config ")
 
 
-def test_train_says_what_came_out_and_shows_its_progress(tiny: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    words = ["--training.output_dir", str(tmp_path / "run"), "--training.epochs", "1", "--training.progress", "true"]
+def test_train_says_what_came_out_and_shows_its_progress(
+    tiny: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = [
+        "--training.output_dir",
+        str(tmp_path / "run"),
+        "--training.epochs",
+        "1",
+        "--training.progress",
+        "true",
+    ]
     assert main(["train", "--config", tiny, *words]) == 0
     out, err = capfd.readouterr()
-    assert [line.split(" on test: ")[0].strip() for line in out.splitlines() if " on test: " in line] == ["latent", "cot", "direct"]
+    assert [line.split(" on test: ")[0].strip() for line in out.splitlines() if " on test: " in line] == [
+        "latent",
+        "cot",
+        "direct",
+    ]
     assert f"Everything is in {tmp_path / 'run'}; open {tmp_path / 'run' / 'report.html'}" in out
     assert "step 3/3  epoch 1.00  loss" in out, "the lines of the log"
     assert "\r" not in out + err and "\x1b" not in out + err, "no bar where nobody watches"
@@ -71,44 +91,105 @@ def test_lora_trains_on_a_named_model(tiny: str, tmp_path: Path, task: str) -> N
     student.backbone.save_pretrained(tmp_path / "base")
     assert student.tokenizer is not None
     student.tokenizer.save_pretrained(tmp_path / "base")
-    model = ["--model.config", "null", "--model.name", str(tmp_path / "base"), "--model.tuning.kind", "lora", "--model.tuning.r", "2"]
+    model = [
+        "--model.config",
+        "null",
+        "--model.name",
+        str(tmp_path / "base"),
+        "--model.tuning.kind",
+        "lora",
+        "--model.tuning.r",
+        "2",
+    ]
     run = ["--training.output_dir", str(tmp_path / "run"), "--training.task", task, "--training.epochs", "1"]
     assert main(["train", "--config", tiny, *model, *run]) == 0
     checkpoint = tmp_path / "run" / "checkpoint-ep1" / "model.safetensors"
     assert checkpoint.stat().st_size < (tmp_path / "base" / "model.safetensors").stat().st_size
-    assert main(["evaluate", "--checkpoint", str(checkpoint.parent), "--data", tiny, "--modes", "direct", "--max-new-tokens", "3"]) == 0
+    assert (
+        main(
+            [
+                "evaluate",
+                "--checkpoint",
+                str(checkpoint.parent),
+                "--data",
+                tiny,
+                "--modes",
+                "direct",
+                "--max-new-tokens",
+                "3",
+            ]
+        )
+        == 0
+    )
 
 
 # evaluate
 
 
-def test_evaluate_prints_and_saves_every_mode_with_probes(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["--checkpoint", str(run_folder / "checkpoint-ep1"), "--data", str(run_folder / "run.json"), "--output", str(tmp_path / "out")]
-    assert main(["evaluate", *words, "--probes", "--num", "3", "--batch-size", "2", "--max-new-tokens", "4"]) == 0
+def test_evaluate_prints_and_saves_every_mode_with_probes(
+    run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [
+        "--checkpoint",
+        str(run_folder / "checkpoint-ep1"),
+        "--data",
+        str(run_folder / "run.json"),
+        "--output",
+        str(tmp_path / "out"),
+    ]
+    assert (
+        main(["evaluate", *words, "--probes", "--num", "3", "--batch-size", "2", "--max-new-tokens", "4"])
+        == 0
+    )
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 5
     assert lines[3].startswith("probes: 3 questions, 4 times over")
     for line, mode in zip(lines, ("latent", "cot", "direct"), strict=False):
         record = EvaluationRecord.read(tmp_path / "out" / f"evaluation_run_{mode}.json")
         assert record.num == 3
-        expected = f"{mode} on run: {100 * record.accuracy:.1f} % right of 3 (95 %: {100 * record.low:.1f}-{100 * record.high:.1f}), "
+        expected = (
+            f"{mode} on run: {100 * record.accuracy:.1f} % right of 3 (95 %: "
+            f"{100 * record.low:.1f}-{100 * record.high:.1f}), "
+        )
         assert line.strip().startswith(expected)
-        assert f"{record.sequential_passes_mean:.1f} passes, {record.tokens_mean:.0f} tokens a question, " in line
+        assert (
+            f"{record.sequential_passes_mean:.1f} passes, {record.tokens_mean:.0f} tokens a question, "
+            in line
+        )
     assert set(ProbesRecord.read(tmp_path / "out" / "probes.json").fewer) == {0, 1}
 
 
 def test_evaluate_reads_data_files_and_the_checkpoints_own_run(run_folder: Path, tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
-    rows.write_text('{"question": "Ann to Bob . Bob to Ann . start Ann 1 hands ?", "answer": "Ann hands to Bob\\n#### Bob"}\n' * 2)
+    rows.write_text(
+        '{"question": "Ann to Bob . Bob to Ann . start Ann 1 hands ?", "answer": "Ann hands to Bob\\n#### '
+        'Bob"}\n' * 2
+    )
     checkpoint = str(run_folder / "checkpoint-ep1")
-    words = ["--checkpoint", checkpoint, "--data", str(rows), "--modes", "latent,direct", "--max-new-tokens", "2"]
+    words = [
+        "--checkpoint",
+        checkpoint,
+        "--data",
+        str(rows),
+        "--modes",
+        "latent,direct",
+        "--max-new-tokens",
+        "2",
+    ]
     assert main(["evaluate", *words, "--output", str(tmp_path), "--format", "gsm8k"]) == 0
     assert EvaluationRecord.read(tmp_path / "evaluation_rows_latent.json").num == 2
     assert not (tmp_path / "evaluation_rows_cot.json").exists()
 
 
 def test_evaluate_repeats_what_the_run_found(run_folder: Path, tmp_path: Path) -> None:
-    words = ["--checkpoint", str(run_folder / "checkpoint-ep1"), "--data", str(run_folder / "run.json"), "--output", str(tmp_path)]
+    words = [
+        "--checkpoint",
+        str(run_folder / "checkpoint-ep1"),
+        "--data",
+        str(run_folder / "run.json"),
+        "--output",
+        str(tmp_path),
+    ]
     assert main(["evaluate", *words, "--modes", "cot", "--max-new-tokens", "6", "--batch-size", "4"]) == 0
     again, before = (
         EvaluationRecord.read(tmp_path / "evaluation_run_cot.json"),
@@ -135,28 +216,62 @@ def test_walk_with_and_without_a_configuration(tiny: str, capsys: pytest.Capture
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["train", "--config", "nowhere.toml"], "kvdistill train: There is no configuration file nowhere.toml."),
-        (["train", "--config", "{tiny}", "--training.lrr", "1"], "there is no option training.lrr. Did you mean 'lr'?"),
-        (["train", "--config", "{tiny}", "--target.method.kind", "rvk"], "target.method has no kind 'rvk'. Did you mean 'rkv'?"),
-        (["train", "--config", "{tiny}", "--training.output_dir", "{run}"], "run already holds a finished run: choose another"),
-        (["train", "--config", "{tiny}", "--model.config.model_type", "bloom"], "model.config: bloom has no setting"),
-        (["walk", "--training.task", "explicit"], "kvdistill walk: training.task is 'explicit', so there is no latent walk"),
+        (
+            ["train", "--config", "nowhere.toml"],
+            "kvdistill train: There is no configuration file nowhere.toml.",
+        ),
+        (
+            ["train", "--config", "{tiny}", "--training.lrr", "1"],
+            "there is no option training.lrr. Did you mean 'lr'?",
+        ),
+        (
+            ["train", "--config", "{tiny}", "--target.method.kind", "rvk"],
+            "target.method has no kind 'rvk'. Did you mean 'rkv'?",
+        ),
+        (
+            ["train", "--config", "{tiny}", "--training.output_dir", "{run}"],
+            "run already holds a finished run: choose another",
+        ),
+        (
+            ["train", "--config", "{tiny}", "--model.config.model_type", "bloom"],
+            "model.config: bloom has no setting",
+        ),
+        (
+            ["walk", "--training.task", "explicit"],
+            "kvdistill walk: training.task is 'explicit', so there is no latent walk",
+        ),
         (["walk", "--config", "{tiny}", "--latent.slots"], "--latent.slots has no value"),
-        (["evaluate", "--checkpoint", "{run}", "--data", "{tiny}"], "holds no config.json: give a folder that kvdistill train wrote"),
+        (
+            ["evaluate", "--checkpoint", "{run}", "--data", "{tiny}"],
+            "holds no config.json: give a folder that kvdistill train wrote",
+        ),
         (
             ["evaluate", "--checkpoint", "{checkpoint}", "--data", "{tiny}", "--modes", "latnt"],
             "--modes: there is no mode 'latnt'; choose from",
         ),
-        (["evaluate", "--checkpoint", "{checkpoint}", "--data", "nowhere.jsonl"], "nowhere.jsonl: there is no such file"),
+        (
+            ["evaluate", "--checkpoint", "{checkpoint}", "--data", "nowhere.jsonl"],
+            "nowhere.jsonl: there is no such file",
+        ),
         (["evaluate", "--checkpoint", "{checkpoint}", "--data", "{base}"], "names no data.test."),
     ],
 )
 def test_errors_are_sentences(
-    words: list[str], sentence: str, tiny: str, run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    words: list[str],
+    sentence: str,
+    tiny: str,
+    run_folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     base = tmp_path / "base.toml"
     base.write_text('[model]\nname = "x"\n[data.train]\nkind = "synthetic"\n')
-    places = {"tiny": tiny, "run": str(run_folder), "checkpoint": str(run_folder / "checkpoint-ep1"), "base": str(base)}
+    places = {
+        "tiny": tiny,
+        "run": str(run_folder),
+        "checkpoint": str(run_folder / "checkpoint-ep1"),
+        "base": str(base),
+    }
     assert main([word.format(**places) for word in words]) == 2
     out, err = capsys.readouterr()
     assert sentence in err
@@ -172,19 +287,26 @@ def test_errors_are_sentences(
             ["evaluate", "--checkpoint", "x", "--data", "y", "--nmu", "3"],
             "there is no option --nmu; `kvdistill evaluate --help` lists them",
         ),
-        (["demo", "--training.lr", "3"], "there is no option --training.lr; `kvdistill demo --help` lists them"),
+        (
+            ["demo", "--training.lr", "3"],
+            "there is no option --training.lr; `kvdistill demo --help` lists them",
+        ),
         (["train"], "the following arguments are required: --config"),
         (["tarin"], "invalid choice: 'tarin'"),
     ],
 )
-def test_wrong_usage_ends_with_exit_code_2(words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_usage_ends_with_exit_code_2(
+    words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(words)
     assert stopped.value.code == 2
     assert sentence in capsys.readouterr().err
 
 
-def test_a_full_disk_is_said_in_words(run_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_full_disk_is_said_in_words(
+    run_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def full(*args: object) -> None:
         raise OSError(28, "No space left on device", "outputs/report.html")
 
@@ -202,7 +324,15 @@ def test_errors_of_the_program_are_not_hidden(run_folder: Path, monkeypatch: pyt
 
     monkeypatch.setattr(Evaluator, "evaluate", broken)
     with pytest.raises(RuntimeError, match="broken"):
-        main(["evaluate", "--checkpoint", str(run_folder / "checkpoint-ep1"), "--data", str(run_folder / "run.json")])
+        main(
+            [
+                "evaluate",
+                "--checkpoint",
+                str(run_folder / "checkpoint-ep1"),
+                "--data",
+                str(run_folder / "run.json"),
+            ]
+        )
 
 
 # Help, and quiet.
@@ -222,10 +352,21 @@ def test_each_command_shows_its_options_and_an_example(name: str, capsys: pytest
         main([name, "--help"])
     assert stopped.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
-    options = {"walk": ["--config"], "train": ["--config"], "demo": ["--output", "--seed"], "report": ["folder"], "doctor": ["--help"]}
-    for option in options.get(name, ["--checkpoint", "--data", "--format", "--modes", "--num", "--batch-size", "--probes", "--output"]):
+    options = {
+        "walk": ["--config"],
+        "train": ["--config"],
+        "demo": ["--output", "--seed"],
+        "report": ["folder"],
+        "doctor": ["--help"],
+    }
+    for option in options.get(
+        name,
+        ["--checkpoint", "--data", "--format", "--modes", "--num", "--batch-size", "--probes", "--output"],
+    ):
         assert option in text
-    assert f"kvdistill {name} " in text.partition("options:")[2] or name == "doctor", "an example stands at the end"
+    assert f"kvdistill {name} " in text.partition("options:")[2] or name == "doctor", (
+        "an example stands at the end"
+    )
     assert ("--section.option value" in text) == (name in ("walk", "train"))
 
 
@@ -239,15 +380,23 @@ def test_transformers_is_quiet_once_a_command_runs(capsys: pytest.CaptureFixture
 
 
 def test_help_comes_before_torch_is_loaded() -> None:
-    code = "import sys; from kvdistill.cli import main; main([]); sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    code = (
+        "import sys; from kvdistill.cli import main; main([]); sys.exit('torch' in sys.modules or "
+        "'transformers' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
     assert done.returncode == 0
 
 
-def test_what_is_no_checkpoint_or_not_printable_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_no_checkpoint_or_not_printable_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = tmp_path / "model.safetensors"
     file.write_bytes(b"")
-    for checkpoint, sentence in ((file, "is a file; name the folder that holds it"), (tmp_path / "none", "does not exist: check the path")):
+    for checkpoint, sentence in (
+        (file, "is a file; name the folder that holds it"),
+        (tmp_path / "none", "does not exist: check the path"),
+    ):
         assert main(["evaluate", "--checkpoint", str(checkpoint), "--data", "x.jsonl"]) == 2
         assert f"--checkpoint: {checkpoint} {sentence}, such as" in capsys.readouterr().err
     config = tmp_path / "run.json"
@@ -259,6 +408,9 @@ def test_what_is_no_checkpoint_or_not_printable_is_named(tmp_path: Path, capsys:
     with pytest.raises(SystemExit):
         main(["evaluate", "--checkpoint", "x", "--data", "y", "--max-new-tokens", "99999999"])
     assert "99999999 is more than 131072" in capsys.readouterr().err
-    assert main(["train", "--config", str(pico_runs.toml(tmp_path)), "--training.output_dir", "/dev/null/x"]) == 2
+    assert (
+        main(["train", "--config", str(pico_runs.toml(tmp_path)), "--training.output_dir", "/dev/null/x"])
+        == 2
+    )
     told = capsys.readouterr().err
     assert "/dev/null/x: a part of this path is a file, not a folder" in told

@@ -14,14 +14,59 @@ FOLDER = Path(__file__).resolve().parents[1] / "experiments" / "configs"
 PATHS = sorted(FOLDER.glob("*.toml"))
 NAMES = {path.stem for path in PATHS}
 
-# model, data: CODI weight, KV weight, distance, layer std, lambda, projection, learning rate, weight decay, epochs (table 6 of the paper).
+# model, data: CODI weight, KV weight, distance, layer std, lambda, projection, learning rate, weight decay,
+# epochs (table 6 of the paper).
 TABLE = {
     "kava_qwen2.5_0.5b_aug": ("Qwen/Qwen2.5-0.5B-Instruct", 10, 1, "mse", False, 0.1, "mlp", 5e-4, 0.01, 10),
     "kava_qwen2.5_0.5b_aug_nl": ("Qwen/Qwen2.5-0.5B-Instruct", 10, 1, "mse", True, 0.1, "mlp", 8e-4, 0.1, 10),
-    "kava_llama_3.2_1b_aug": ("meta-llama/Llama-3.2-1B-Instruct", 10, 1, "smooth_l1", True, 0.1, "mlp", 8e-4, 0.1, 10),
-    "kava_llama_3.2_1b_aug_nl": ("meta-llama/Llama-3.2-1B-Instruct", 10, 1, "mse", True, 0.1, "mlp", 8e-4, 0.1, 10),
-    "kava_llama_3.2_3b_aug": ("meta-llama/Llama-3.2-3B-Instruct", 20, 2, "smooth_l1", False, 0.1, "mlp", 2e-4, 0.1, 5),
-    "kava_llama_3.2_3b_aug_nl": ("meta-llama/Llama-3.2-3B-Instruct", 20, 2, "smooth_l1", False, 0.0, "none", 2e-4, 0.1, 5),
+    "kava_llama_3.2_1b_aug": (
+        "meta-llama/Llama-3.2-1B-Instruct",
+        10,
+        1,
+        "smooth_l1",
+        True,
+        0.1,
+        "mlp",
+        8e-4,
+        0.1,
+        10,
+    ),
+    "kava_llama_3.2_1b_aug_nl": (
+        "meta-llama/Llama-3.2-1B-Instruct",
+        10,
+        1,
+        "mse",
+        True,
+        0.1,
+        "mlp",
+        8e-4,
+        0.1,
+        10,
+    ),
+    "kava_llama_3.2_3b_aug": (
+        "meta-llama/Llama-3.2-3B-Instruct",
+        20,
+        2,
+        "smooth_l1",
+        False,
+        0.1,
+        "mlp",
+        2e-4,
+        0.1,
+        5,
+    ),
+    "kava_llama_3.2_3b_aug_nl": (
+        "meta-llama/Llama-3.2-3B-Instruct",
+        20,
+        2,
+        "smooth_l1",
+        False,
+        0.0,
+        "none",
+        2e-4,
+        0.1,
+        5,
+    ),
 }
 FIVE = {
     "e1_baseline": (RKV(), NoControl(), 0.0),
@@ -78,7 +123,10 @@ def test_the_recipes_say_how_to_get_the_data() -> None:
         hub = options[-1] if options else "openai/gsm8k"
         assert (FOLDER.parents[1] / script).is_file()
         assert options in ([], ["--dataset_name", hub])
-        assert getattr(shipped(name).data.train, "path") == f"data/{hub.partition('/')[2].replace('-', '_')}_train.jsonl"  # noqa: B009
+        assert (
+            getattr(shipped(name).data.train, "path")
+            == f"data/{hub.partition('/')[2].replace('-', '_')}_train.jsonl"
+        )  # noqa: B009
         assert ("gated" in text) == ("llama" in name)
 
 
@@ -113,11 +161,17 @@ def test_the_embedded_task_is_large_enough_and_fits_the_positions(name: str) -> 
         example = task.make(1, data.split, 0)[0]
         words = f"{example.question} {example.cue} {' '.join(example.steps)} answer {example.answer}".split()
         assert len(words) + 4 <= 128
-    assert {data.split for data in (config.data.train, config.data.validation, config.data.test)} == {"train", "validation", "test"}  # pyright: ignore
+    assert {data.split for data in (config.data.train, config.data.validation, config.data.test)} == {
+        "train",
+        "validation",
+        "test",
+    }  # pyright: ignore
 
 
 def test_commands_in_the_comments_name_files_that_are_there() -> None:
-    commands = [line for path in PATHS for line in re.findall(r"kvdistill train .*", path.read_text(encoding="utf-8"))]
+    commands = [
+        line for path in PATHS for line in re.findall(r"kvdistill train .*", path.read_text(encoding="utf-8"))
+    ]
     assert len(commands) >= 8
     for command in commands:
         words = shlex.split(command.split(". Then")[0])

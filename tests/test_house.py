@@ -1,4 +1,6 @@
-"""The house checks itself: where files stand, how large they are, what they say, and what is promised as built."""
+"""The house checks itself: where files stand, how large they are, what they say, and what is promised as
+built.
+"""
 
 import ast
 import re
@@ -14,11 +16,30 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE, TESTS = ROOT / "src" / "kvdistill", ROOT / "tests"
 CODE_FOLDERS = ("src", "tests", "scripts", "experiments", "benchmarks")
-TESTS_WITHOUT_SOURCE = {"test_house.py", "test_manifest.py", "test_configs.py", "test_setup_scripts.py", "test_matrix.py"}
+TESTS_WITHOUT_SOURCE = {
+    "test_house.py",
+    "test_manifest.py",
+    "test_configs.py",
+    "test_setup_scripts.py",
+    "test_matrix.py",
+}
 TESTS_WITHOUT_SOURCE |= {"capture/test_families.py"}
-MANIFEST_DOCUMENTS = {"QUICKSTART.md", "HPC_SETUP.md", "QWEN3_LARGE_SCALE.md", "MULTI_TEACHER_KV_PLAN.md", "MULTI_TEACHER_README.md"}
+MANIFEST_DOCUMENTS = {
+    "QUICKSTART.md",
+    "HPC_SETUP.md",
+    "QWEN3_LARGE_SCALE.md",
+    "MULTI_TEACHER_KV_PLAN.md",
+    "MULTI_TEACHER_README.md",
+}
 ROOT_ENTRIES = MANIFEST_DOCUMENTS | {
-    *("README.md", "README.zh-CN.md", "QUICKSTART.zh-CN.md", "FILE_MANIFEST.md", "CONTRIBUTING.md", "LICENSE"),
+    *(
+        "README.md",
+        "README.zh-CN.md",
+        "QUICKSTART.zh-CN.md",
+        "FILE_MANIFEST.md",
+        "CONTRIBUTING.md",
+        "LICENSE",
+    ),
     *("Makefile", "pyproject.toml", "requirements.txt", "setup.sh"),
     *("src", "experiments", "scripts", "data", "tests", "benchmarks", "docs", "logs"),
 }
@@ -37,7 +58,9 @@ def text_files() -> list[Path]:
     nested = [path for folder in folders for path in (ROOT / folder).rglob("*")]
     known = {".py", ".sh", ".md", ".toml", ".yaml", ".txt", ""}
     paths = [
-        path for path in [*nested, *ROOT.iterdir()] if path.is_file() and path.suffix in known and path.name not in (".git", ".coverage")
+        path
+        for path in [*nested, *ROOT.iterdir()]
+        if path.is_file() and path.suffix in known and path.name not in (".git", ".coverage")
     ]
     return [path for path in paths if "__pycache__" not in path.parts and ".egg-info" not in str(path)]
 
@@ -48,7 +71,10 @@ def nodes(*kinds: type[ast.AST], folders: tuple[Path, ...] = (SOURCE,)) -> Itera
         for path in sorted(folder.rglob("*.py")):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 if isinstance(node, kinds):
-                    yield f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 1)} {getattr(node, 'name', '')}".strip(), node
+                    yield (
+                        f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 1)} {getattr(node, 'name', '')}".strip(),
+                        node,
+                    )
 
 
 def everywhere() -> tuple[Path, ...]:
@@ -69,14 +95,22 @@ def is_frozen_dataclass(node: ast.ClassDef) -> bool:
 def kind_of(node: ast.ClassDef) -> str | None:
     """The name a method goes by in the unions; None where the class is no method."""
     for field in node.body:
-        if isinstance(field, ast.AnnAssign) and ast.unparse(field.target) == "kind" and isinstance(field.value, ast.Constant):
+        if (
+            isinstance(field, ast.AnnAssign)
+            and ast.unparse(field.target) == "kind"
+            and isinstance(field.value, ast.Constant)
+        ):
             return field.value.value
     return None
 
 
 def methods(*folders: str) -> list[tuple[str, ast.ClassDef, str]]:
     found = nodes(ast.ClassDef, folders=tuple(SOURCE / folder for folder in folders))
-    return [(place, node, kind) for place, node in found if is_frozen_dataclass(node) and (kind := kind_of(node)) is not None]
+    return [
+        (place, node, kind)
+        for place, node in found
+        if is_frozen_dataclass(node) and (kind := kind_of(node)) is not None
+    ]
 
 
 # Where files stand.
@@ -84,7 +118,9 @@ def methods(*folders: str) -> list[tuple[str, ast.ClassDef, str]]:
 
 def test_every_source_file_has_its_mirror_test() -> None:
     sources = [path for path in SOURCE.rglob("*.py") if path.name != "__init__.py"]
-    mirrors = [TESTS / path.relative_to(SOURCE).with_name(f"test_{path.stem.strip('_')}.py") for path in sources]
+    mirrors = [
+        TESTS / path.relative_to(SOURCE).with_name(f"test_{path.stem.strip('_')}.py") for path in sources
+    ]
     missing = [str(path.relative_to(ROOT)) for path in mirrors if not path.exists()]
     assert sources
     assert not missing, f"write these tests: {sorted(missing)}"
@@ -105,14 +141,26 @@ def test_every_test_file_has_its_source() -> None:
 
 def test_helpers_of_tests_are_few() -> None:
     others = [path.relative_to(TESTS) for path in TESTS.rglob("*.py") if not path.name.startswith("test_")]
-    strangers = [str(path) for path in others if path.name != "conftest.py" and not re.fullmatch(r"pico\w*\.py", str(path))]
+    strangers = [
+        str(path)
+        for path in others
+        if path.name != "conftest.py" and not re.fullmatch(r"pico\w*\.py", str(path))
+    ]
     assert not strangers, f"helpers of tests are conftest.py or tests/pico*.py: {strangers}"
 
 
 def test_root_is_short_and_as_agreed() -> None:
-    listing = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=False)
+    listing = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if listing.returncode != 0:
-        pytest.skip("not a git checkout: what belongs to the project cannot be told from what a user put beside it")
+        pytest.skip(
+            "not a git checkout: what belongs to the project cannot be told from what a user put beside it"
+        )
     entries = {line.split("/")[0] for line in listing.stdout.splitlines()}
     visible = {name for name in entries if not name.startswith(".")}
     assert visible <= ROOT_ENTRIES, f"move these out of the root: {sorted(visible - ROOT_ENTRIES)}"
@@ -123,13 +171,18 @@ def test_root_is_short_and_as_agreed() -> None:
 
 
 def test_files_stay_short() -> None:
-    lengths = {path.relative_to(ROOT): len(path.read_text(encoding="utf-8").splitlines()) for path in code_files(".py") + code_files(".sh")}
+    lengths = {
+        path.relative_to(ROOT): len(path.read_text(encoding="utf-8").splitlines())
+        for path in code_files(".py") + code_files(".sh")
+    }
     assert not {str(path): length for path, length in lengths.items() if length > 300}
 
 
 def test_functions_and_classes_stay_short() -> None:
     limits = {ast.FunctionDef: 50, ast.AsyncFunctionDef: 50, ast.ClassDef: 150}
-    found = [(place, num_lines(node), limits[type(node)]) for place, node in nodes(*limits, folders=everywhere())]
+    found = [
+        (place, num_lines(node), limits[type(node)]) for place, node in nodes(*limits, folders=everywhere())
+    ]
     assert len(found) > 100
     assert not [f"{place}: {length} lines" for place, length, limit in found if length > limit]
 
@@ -137,7 +190,9 @@ def test_functions_and_classes_stay_short() -> None:
 def test_functions_take_at_most_six_parameters() -> None:
     long = []
     for place, node in nodes(ast.FunctionDef, ast.AsyncFunctionDef, folders=everywhere()):
-        names = [argument.arg for argument in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+        names = [
+            argument.arg for argument in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
+        ]
         first_line = (ROOT / place.split(":")[0]).read_text(encoding="utf-8").splitlines()[node.lineno - 1]
         # A signature that another library dictates says so in the words that ruff knows.
         if len(names) - (names[:1] in (["self"], ["cls"])) > 6 and "noqa: PLR0913" not in first_line:
@@ -149,14 +204,24 @@ def test_no_exception_is_swallowed() -> None:
     for place, handler in nodes(ast.ExceptHandler, folders=everywhere()):
         assert handler.type is not None, f"{place}: name the exception"
         broad = ast.unparse(handler.type) in ("Exception", "BaseException")
-        assert not (broad and all(isinstance(line, ast.Pass) for line in handler.body)), f"{place}: this hides every error"
+        assert not (broad and all(isinstance(line, ast.Pass) for line in handler.body)), (
+            f"{place}: this hides every error"
+        )
 
 
 def test_public_methods_say_what_they_do() -> None:
     silent = []
     for place, node in nodes(ast.ClassDef):
-        public = [f for f in node.body if isinstance(f, ast.FunctionDef) and not f.name.startswith("_") and f.name not in VERBS]
-        silent += [f"{place}.{f.name}" for f in public if ast.get_docstring(f) is None and not node.name.startswith("_")]
+        public = [
+            f
+            for f in node.body
+            if isinstance(f, ast.FunctionDef) and not f.name.startswith("_") and f.name not in VERBS
+        ]
+        silent += [
+            f"{place}.{f.name}"
+            for f in public
+            if ast.get_docstring(f) is None and not node.name.startswith("_")
+        ]
     assert not silent
 
 
@@ -170,8 +235,12 @@ def test_every_method_stands_in_the_readme() -> None:
     readme = ROOT / "README.md"
     if not readme.exists() or "|---" not in readme.read_text(encoding="utf-8").replace(" ", ""):
         pytest.skip("README.md has no table of methods")
-    table = "\n".join(line for line in readme.read_text(encoding="utf-8").splitlines() if line.startswith("|"))
-    assert not [kind for _, _, kind in methods("align", "fuse", "compress", "losses") if f"`{kind}`" not in table]
+    table = "\n".join(
+        line for line in readme.read_text(encoding="utf-8").splitlines() if line.startswith("|")
+    )
+    assert not [
+        kind for _, _, kind in methods("align", "fuse", "compress", "losses") if f"`{kind}`" not in table
+    ]
 
 
 def test_old_pythons_can_parse_what_they_have_to_leave() -> None:
@@ -192,24 +261,42 @@ def test_the_project_speaks_only_of_itself() -> None:
     for path in paths:
         text = path.read_text(encoding="utf-8")
         strangers = set(re.findall(r"[\w.-]+\.md\b", text)) - ours
-        assert not strangers, f"{path.relative_to(ROOT)} names documents that the project does not have: {strangers}"
+        assert not strangers, (
+            f"{path.relative_to(ROOT)} names documents that the project does not have: {strangers}"
+        )
         if path != Path(__file__):
             assert not machine.search(text), f"{path.relative_to(ROOT)} names a folder of one machine"
-            assert not re.search(r"\.\./shared(?!/data)", text), f"{path.relative_to(ROOT)} reaches outside the project"
+            assert not re.search(r"\.\./shared(?!/data)", text), (
+                f"{path.relative_to(ROOT)} reaches outside the project"
+            )
 
 
 def test_walls_are_complete() -> None:
-    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"]
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ]
     doors = next(contract for contract in contracts if contract["id"] == "doors")
-    built = {name for name in ("align", "fuse", "compress", "losses") if (SOURCE / name / "__init__.py").exists()}
-    assert {f"kvdistill.{name}" for name in built} <= set(doors["source_modules"]), "name the package without stars, its __init__ counts"
+    built = {
+        name for name in ("align", "fuse", "compress", "losses") if (SOURCE / name / "__init__.py").exists()
+    }
+    assert {f"kvdistill.{name}" for name in built} <= set(doors["source_modules"]), (
+        "name the package without stars, its __init__ counts"
+    )
 
 
 def test_pins_lie_in_the_ranges() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    ranges = [Requirement(line) for line in [*project["dependencies"], *project["optional-dependencies"]["test"]]]
-    lines = [line for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
-    pins = {pin.name.replace("_", "-"): str(pin.specifier).removeprefix("==") for pin in map(Requirement, lines)}
+    ranges = [
+        Requirement(line) for line in [*project["dependencies"], *project["optional-dependencies"]["test"]]
+    ]
+    lines = [
+        line
+        for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+        if line and not line.startswith("#")
+    ]
+    pins = {
+        pin.name.replace("_", "-"): str(pin.specifier).removeprefix("==") for pin in map(Requirement, lines)
+    }
     assert {need.name for need in ranges} | {"setuptools"} == set(pins)
     assert not [str(need) for need in ranges if pins[need.name] not in need.specifier]
 
@@ -226,7 +313,11 @@ def manifest_lines() -> list[str]:
 
 def manifest_rows() -> list[list[str]]:
     text = (ROOT / "FILE_MANIFEST.md").read_text(encoding="utf-8")
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in text.splitlines()
+        if line.startswith("|")
+    ]
     return [row for row in rows if row[3] in ("built", "in part", "not built yet")]
 
 
@@ -242,7 +333,9 @@ def test_rows_tell_the_truth(row: list[str]) -> None:
     assert english
     assert paths
     if state == "not built yet":
-        assert not any(path.exists() for path in paths), f"{places} is there: say that it is built, and which test runs it"
+        assert not any(path.exists() for path in paths), (
+            f"{places} is there: say that it is built, and which test runs it"
+        )
         return
     proofs = [ROOT / name for name in re.findall(r"`([^`]+)`", test)]
     assert all(path.exists() for path in paths), f"{places} is said to be built"

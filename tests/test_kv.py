@@ -39,7 +39,10 @@ def test_a_model_is_detached_and_mapped_layer_by_layer() -> None:
 def test_rotated_keys_are_refused_by_station_layer_and_model() -> None:
     rope = Rope(torch.ones(2))
     require_unrotated(ModelKV((layer(), layer()), (0, 3), "pico"), "compress/rkv")
-    with pytest.raises(ValueError, match=r"^compress/rkv: keys of layer 3 of pico are rotated. Un-rotate them first: capture does"):
+    with pytest.raises(
+        ValueError,
+        match=r"^compress/rkv: keys of layer 3 of pico are rotated. Un-rotate them first: capture does",
+    ):
         require_unrotated(ModelKV((layer(), layer(rope)), (0, 3), "pico"), "compress/rkv")
 
 
@@ -47,7 +50,9 @@ def test_the_projected_cache_takes_the_students_place() -> None:
     model, kv = pico.reasoner("llama", slots=2, passes=1), ModelKV((layer(),), (0,), "lifted")
     two: TwoModes = model(pico.batch(pico.samples(1)))
     with pytest.raises(
-        ValueError, match=r"A separate teacher needs a projector on the student: set model\.projector before the first batch\."
+        ValueError,
+        match=r"A separate teacher needs a projector on the student: set model\.projector before the first "
+        r"batch\.",
     ):
         two.lifted()
     lifted = replace(two, projected=kv).lifted()

@@ -4,7 +4,9 @@ import sys
 import pytest
 
 
-def test_the_module_is_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_module_is_the_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(sys, "argv", ["kvdistill", "--help"])
     with pytest.raises(SystemExit) as stopped:
         runpy.run_module("kvdistill", run_name="__main__")

@@ -1,6 +1,8 @@
-"""The manifest's commands for one teacher, typed as they stand there, in a copy of the project called ``quickly check``.
+"""The manifest's commands for one teacher, typed as they stand there, in a copy of the project called
+``quickly check``.
 
-Stood in for are the network (a hub on this machine with a tiny Qwen and a few rows), pip, hf, sbatch, and the size of the work.
+Stood in for are the network (a hub on this machine with a tiny Qwen and a few rows), pip, hf, sbatch, and the
+size of the work.
 """
 
 import os
@@ -21,7 +23,10 @@ from pico_python import quick_python
 
 ROOT = Path(__file__).resolve().parents[1]
 LEFT_OUT = (".git", ".venv", "outputs", "__pycache__", ".*cache", ".hypothesis", ".coverage*", "*.egg-info")
-ROWS = [{"question": f"What is {i} + 1?", "answer": f"{i} + 1 = <<{i}+1={i + 1}>>{i + 1}\n#### {i + 1}"} for i in range(40)]
+ROWS = [
+    {"question": f"What is {i} + 1?", "answer": f"{i} + 1 = <<{i}+1={i + 1}>>{i + 1}\n#### {i + 1}"}
+    for i in range(40)
+]
 SIZES = {
     **{
         "SEEDS": "0",
@@ -50,7 +55,10 @@ def copy(tmp_path: Path) -> Path:
     """The project, with an environment whose pip installs nothing."""
     root = tmp_path / "quickly check"
     shutil.copytree(ROOT, root, ignore=shutil.ignore_patterns(*LEFT_OUT))
-    put(root / ".venv/bin/python", f'#!/bin/sh\n[ "$1 $2" != "-m pip" ] || exec echo "$@"\nexec "{tmp_path}/quick/python" "$@"\n')
+    put(
+        root / ".venv/bin/python",
+        f'#!/bin/sh\n[ "$1 $2" != "-m pip" ] || exec echo "$@"\nexec "{tmp_path}/quick/python" "$@"\n',
+    )
     put(root / ".venv/bin/pip", f"#!{root}/.venv/bin/python\n")
     return root
 
@@ -58,7 +66,10 @@ def copy(tmp_path: Path) -> Path:
 @pytest.fixture
 def tools(tmp_path: Path) -> Path:
     """The programs that a login node has: a Python without packages, hf, sbatch."""
-    put(tmp_path / "tools" / "python", f'#!/bin/sh\nexec "{getattr(sys, "_base_executable", sys.executable)}" "$@"\n')
+    put(
+        tmp_path / "tools" / "python",
+        f'#!/bin/sh\nexec "{getattr(sys, "_base_executable", sys.executable)}" "$@"\n',
+    )
     put(tmp_path / "tools" / "hf", '#!/bin/sh\necho "$*" >>logs/hf.txt\n')
     put(tmp_path / "tools" / "sbatch", SBATCH)
     return tmp_path / "tools"
@@ -66,7 +77,9 @@ def tools(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def network(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """What sends the hub's libraries to a hub that holds the manifest's data set and the models of its size and of the scripts'."""
+    """What sends the hub's libraries to a hub that holds the manifest's data set and the models of its size
+    and of the scripts'.
+    """
     save_qwen(tmp_path / "qwen", [f"{row['question']} {row['answer']}" for row in ROWS])
     files = {path.name: path.read_bytes() for path in (tmp_path / "qwen").iterdir()}
     for name in ("Qwen/Qwen2.5-7B-Instruct", "Qwen/Qwen2.5-0.5B-Instruct"):
@@ -84,9 +97,17 @@ def test_the_section_holds_every_step() -> None:
 
 def test_every_command_does_what_it_promises(copy: Path, tools: Path, network: dict[str, str]) -> None:
     script = commands().replace("/path/to/quickly\\ check", str(copy).replace(" ", "\\ "))
-    environment = {"PATH": f"{tools}:{SYSTEM}", "HOME": str(tools), "LANG": os.environ.get("LANG", "C.UTF-8"), **SIZES, **network}
+    environment = {
+        "PATH": f"{tools}:{SYSTEM}",
+        "HOME": str(tools),
+        "LANG": os.environ.get("LANG", "C.UTF-8"),
+        **SIZES,
+        **network,
+    }
     with quick_python(tools.parent / "quick", **network):
-        done = subprocess.run(["bash", "-ec", script], env=environment, cwd="/", capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["bash", "-ec", script], env=environment, cwd="/", capture_output=True, text=True, check=False
+        )
     logs = [path.read_text(encoding="utf-8") for path in sorted((copy / "logs").glob("kvdistill*.out"))]
     assert done.returncode == 0, "".join([done.stdout, done.stderr, *logs])
     assert re.search(r"^kvdistill itself \.\.\. +ok", done.stdout, flags=re.MULTILINE)
@@ -104,11 +125,16 @@ def test_every_command_does_what_it_promises(copy: Path, tools: Path, network: d
 
 
 def require_run(folder: Path) -> None:
-    """The folder holds what the manifest says that each experiment leaves, of the model and data that the scripts name."""
+    """The folder holds what the manifest says that each experiment leaves, of the model and data that the
+    scripts name.
+    """
     assert (folder / "checkpoint-ep1" / "model.safetensors").is_file() or (
         folder / "checkpoint-ep1" / "adapter_model.safetensors"
     ).is_file()
     assert (folder / "training_log.txt").stat().st_size > 0
     assert (folder / "TRAINING_COMPLETED.txt").read_text(encoding="utf-8").startswith("Training completed.\n")
     config = RunRecord.read(folder / "run.json").config
-    assert (config["model"]["name"], config["data"]["train"]["name"]) == ("Qwen/Qwen2.5-0.5B-Instruct", "openai/gsm8k")
+    assert (config["model"]["name"], config["data"]["train"]["name"]) == (
+        "Qwen/Qwen2.5-0.5B-Instruct",
+        "openai/gsm8k",
+    )

@@ -14,7 +14,9 @@ from kvdistill.kv import Rope
 from kvdistill.ops import masked_mean, masked_std, rope_angles, rotate, to_float32
 
 CONVENTIONS = pytest.mark.parametrize("convention", ["half_split", "interleaved"])
-shapes = st.tuples(st.integers(1, 3), st.integers(1, 2), st.integers(1, 5), st.integers(1, 4), st.integers(0, 9999))
+shapes = st.tuples(
+    st.integers(1, 3), st.integers(1, 2), st.integers(1, 5), st.integers(1, 4), st.integers(0, 9999)
+)
 
 
 def random(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -62,13 +64,17 @@ def test_the_gradient_of_a_std_of_zero_is_no_number() -> None:
 
 
 def test_a_quarter_turn_by_hand() -> None:
-    """Frequency pi / 2 at position 1 turns (a, b) to (-b, a); a factor of 2 doubles it; the other channels pass."""
+    """Frequency pi / 2 at position 1 turns (a, b) to (-b, a); a factor of 2 doubles it; the other channels
+    pass.
+    """
     keys = torch.tensor([1.0, 2.0, 3.0, 4.0]).reshape(1, 1, 1, 4)
     at = torch.ones(1, 1, 1, dtype=torch.long)
     quarter = torch.tensor([math.pi / 2])
     middle = rotate(keys, at, Rope(quarter, start=1))
     assert middle.flatten().tolist() == pytest.approx([1.0, -3.0, 2.0, 4.0], abs=1e-6)
-    assert rotate(keys, at, Rope(quarter, factor=2.0)).flatten().tolist() == pytest.approx([-4.0, 2.0, 3.0, 4.0], abs=1e-6)
+    assert rotate(keys, at, Rope(quarter, factor=2.0)).flatten().tolist() == pytest.approx(
+        [-4.0, 2.0, 3.0, 4.0], abs=1e-6
+    )
     both = torch.tensor([math.pi / 2, math.pi])
     assert rotate(keys, at, Rope(both)).flatten().tolist() == pytest.approx([-3.0, -2.0, 1.0, -4.0], abs=1e-6)
     pairs = rotate(keys, at, Rope(both, convention="interleaved"))
@@ -99,7 +105,9 @@ def test_the_inverse_undoes_a_rotation(frequencies, start, after, factor, seed, 
 
 @CONVENTIONS
 @given(p=st.integers(0, 200), q=st.integers(0, 200), seed=st.integers(0, 99))
-def test_keys_moved_from_p_to_q_stand_as_if_they_had_always_been_there(p: int, q: int, seed: int, convention) -> None:
+def test_keys_moved_from_p_to_q_stand_as_if_they_had_always_been_there(
+    p: int, q: int, seed: int, convention
+) -> None:
     rope = Rope(10000.0 ** -torch.arange(0, 1, 0.25), convention=convention, factor=1.25)
     keys = random(1, 2, 1, 8, seed=seed)
     at_p, at_q = (torch.full((1, 1, 1), place) for place in (p, q))
@@ -115,7 +123,9 @@ def test_the_conventions_are_those_of_transformers() -> None:
     halves = llama_rotation(keys, keys, angles.cos(), angles.sin())[1]
     assert torch.allclose(rotate(keys, positions, Rope(frequency)), halves, atol=1e-6)
     neighbours = glm_rotation(keys, keys, angles.cos(), angles.sin())[1]
-    assert torch.allclose(rotate(keys, positions, Rope(frequency, convention="interleaved")), neighbours, atol=1e-6)
+    assert torch.allclose(
+        rotate(keys, positions, Rope(frequency, convention="interleaved")), neighbours, atol=1e-6
+    )
 
 
 def test_each_sample_may_have_its_own_frequencies_and_each_head_its_own_positions() -> None:

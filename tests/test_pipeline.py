@@ -1,4 +1,6 @@
-"""The step as a whole: the sum of its losses, every compressor under every control in every frame, and what it carries."""
+"""The step as a whole: the sum of its losses, every compressor under every control in every frame, and what
+it carries.
+"""
 
 from dataclasses import replace
 from typing import Any, get_args
@@ -26,8 +28,15 @@ CONTROLS = [kind() for kind in get_args(Control)]
 
 def test_the_loss_is_the_sum_of_its_terms() -> None:
     model, batch = student(), pico.batch(rows())
-    objective = Objective(ce_student_weight=0.5, codi_weight=7.0, kv_weight=3.0, kv=KVLoss(distance="smooth_l1", layer_std=False))
-    output = Distillation(Target(method=RKV(importance_weight=0.3)), objective, SLOTS, model.geometry)(model, batch, 0, 0.0)
+    objective = Objective(
+        ce_student_weight=0.5,
+        codi_weight=7.0,
+        kv_weight=3.0,
+        kv=KVLoss(distance="smooth_l1", layer_std=False),
+    )
+    output = Distillation(Target(method=RKV(importance_weight=0.3)), objective, SLOTS, model.geometry)(
+        model, batch, 0, 0.0
+    )
     two = model(batch)
     target = RKV(importance_weight=0.3).compress(two.teacher.kv, SLOTS)
     terms = {
@@ -47,7 +56,9 @@ def test_the_loss_is_the_sum_of_its_terms() -> None:
 def test_without_kv_and_attention_no_target_is_built() -> None:
     """E1: even a compressor that could not work is not asked."""
     model, batch = student(), pico.batch(rows())
-    output = distillation(model, StepEnd(), kv_weight=0.0)(model, replace(batch, step_end=torch.zeros_like(batch.step_end)), 0, 0.0)
+    output = distillation(model, StepEnd(), kv_weight=0.0)(
+        model, replace(batch, step_end=torch.zeros_like(batch.step_end)), 0, 0.0
+    )
     assert set(output.metrics) == {"ce_student", "ce_teacher", "codi"}
 
 
@@ -65,11 +76,16 @@ def test_every_compressor_under_every_control_in_every_frame(shared_student, met
     if isinstance(method, Full) and frame == "as_cached":
         with pytest.raises(ValueError, match="rotated keys cannot be interpolated"):
             distillation(model, method, control=control, kv=KVLoss(frame=frame))
-        pytest.skip("full reads between slots, and what is between two rotated keys is no key: refused in words")
+        pytest.skip(
+            "full reads between slots, and what is between two rotated keys is no key: refused in words"
+        )
     if isinstance(method, Full) and isinstance(control, MeanTarget):
         with pytest.raises(ValueError, match="Compress to a fixed number of slots"):
             rehearse(Target(method=method, control=control), SLOTS, 4)
-        pytest.skip("full keeps as many slots as there are tokens, so there is no mean of a slot over batches: refused in words")
+        pytest.skip(
+            "full keeps as many slots as there are tokens, so there is no mean of a slot over batches: "
+            "refused in words"
+        )
     step = distillation(model, method, control=control, kv=KVLoss(frame=frame))
     output = step(seen, batch, 0, 0.0)
     assert torch.isfinite(output.loss)
@@ -95,7 +111,9 @@ def test_the_cached_frame_is_where_the_keys_stand_in_the_caches(name: str, delim
     model, batch = student(name, delimiters=delimiters), pico.batch(rows())
     two, frame = model(batch), distillation(model, kv=KVLoss(frame="as_cached")).frame(batch)
     both = delimiters == "both"
-    pieces = question_pieces(batch, model.special, 2) + teacher_pieces(batch, model.special[:2] if both else None)
+    pieces = question_pieces(batch, model.special, 2) + teacher_pieces(
+        batch, model.special[:2] if both else None
+    )
     packed = run(model, Sequence(pieces, offset=torch.zeros(3, dtype=torch.long)), None, None)
     start, stop = packed.sequence.span("cot", "teacher")
     thought = think(model, batch).prefix
@@ -122,7 +140,9 @@ def test_auto_is_found_once_and_makes_methods_pull_equally() -> None:
     seen = Seen(model, batch)
     pulls = []
     for method in (RKV(), RightCrop(), Full()):
-        step = distillation(model, method, kv_weight="auto", ce_student_weight=0.0, ce_teacher_weight=0.0, codi_weight=0.0)
+        step = distillation(
+            model, method, kv_weight="auto", ce_student_weight=0.0, ce_teacher_weight=0.0, codi_weight=0.0
+        )
         output = step(seen, batch, 0, 0.0)
         pulls.append(gradient_norm(output.loss, seen.two.student.kv))
         assert step.objective.kv_weight == "auto", "what was configured stays"
@@ -164,7 +184,10 @@ def test_the_mean_target_is_carried_from_batch_to_batch() -> None:
 def test_a_control_draws_other_partners_each_step() -> None:
     model, batch, target = student(), pico.batch(rows(4)), Target(method=Uniform(), control=OtherSample())
     kept = Uniform().compress(model(batch).teacher.kv, SLOTS)
-    drawn = [build_target(model(batch).teacher.kv, target, SLOTS, batch.chain, draw).kv.layers[0].keys for draw in range(8)]
+    drawn = [
+        build_target(model(batch).teacher.kv, target, SLOTS, batch.chain, draw).kv.layers[0].keys
+        for draw in range(8)
+    ]
     assert any(not torch.equal(drawn[0], other) for other in drawn[1:])
     for keys in drawn:
         assert not any(torch.equal(keys[i], kept.layers[0].keys[i]) for i in range(4))
@@ -197,7 +220,9 @@ def test_rkv_gets_over_a_batch_without_chains_of_thought() -> None:
     output = distillation(model)(model, batch, 0, 0.0)
     assert float(output.metrics["kv"]) == 0.0
     output.loss.backward()
-    assert all(parameter.grad is None or torch.isfinite(parameter.grad).all() for parameter in model.parameters())
+    assert all(
+        parameter.grad is None or torch.isfinite(parameter.grad).all() for parameter in model.parameters()
+    )
 
 
 def test_the_explicit_step_is_teacher_modes_cross_entropy() -> None:
@@ -238,7 +263,9 @@ def test_the_target_is_the_separate_teachers_cache_and_the_student_is_lifted_to_
     assert step.outside is not None
     two, projector = model(batch), step.outside.projector
     target = RKV().compress(step.outside.teacher.read(batch), SLOTS)
-    by_hand = KVLoss().compare(projector.select(target), projector.move(two.student.kv), None, projector.weights())
+    by_hand = KVLoss().compare(
+        projector.select(target), projector.move(two.student.kv), None, projector.weights()
+    )
     assert torch.allclose(step(model, batch, 0, 0.0).loss, by_hand.loss)
     with pytest.raises(ValueError, match="A separate teacher needs a projector on the student"):
         model.projector = None
@@ -247,18 +274,28 @@ def test_the_target_is_the_separate_teachers_cache_and_the_student_is_lifted_to_
 
 def test_with_a_separate_teacher_auto_pulls_as_hard_and_annealing_begins_below() -> None:
     model, batch = student(), pico.batch(rows())
-    step = replace(distillation(model, kv_weight="auto", anneal_layers=0.5, **ONLY_KV), outside=outside_of(model))
+    step = replace(
+        distillation(model, kv_weight="auto", anneal_layers=0.5, **ONLY_KV), outside=outside_of(model)
+    )
     seen = Seen(model, batch)
     pulls = kv_gradients(step(seen, batch, 0, 0.1).loss, seen.two.student.kv)
     assert [pull > 0 for pull in pulls] == [True, False, False]
     whole = step(seen, batch, 0, 0.6).loss
-    assert gradient_norm(whole, seen.two.student.kv) == pytest.approx(reference_norm(seen.two.student.kv), rel=1e-5)
+    assert gradient_norm(whole, seen.two.student.kv) == pytest.approx(
+        reference_norm(seen.two.student.kv), rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("first", [1, 2, 3])
-@pytest.mark.parametrize("settings", [{"kv_weight": "auto"}, {"control": MeanTarget()}], ids=["auto", "mean_target"])
-def test_what_is_measured_over_a_batch_is_measured_over_all_processes(first: int, settings: dict[str, Any]) -> None:
-    """Two processes with a share of each batch, against one with the whole; what a process sums does not depend on the sum."""
+@pytest.mark.parametrize(
+    "settings", [{"kv_weight": "auto"}, {"control": MeanTarget()}], ids=["auto", "mean_target"]
+)
+def test_what_is_measured_over_a_batch_is_measured_over_all_processes(
+    first: int, settings: dict[str, Any]
+) -> None:
+    """Two processes with a share of each batch, against one with the whole; what a process sums does not
+    depend on the sum.
+    """
     model = student()
     whole, *halves = (distillation(model, Uniform(), **settings) for _ in range(3))
     for number in range(2):
@@ -266,7 +303,9 @@ def test_what_is_measured_over_a_batch_is_measured_over_all_processes(first: int
         whole(model, pico.batch(samples), number, 0.0)
         parts, sent = (samples[:first], samples[first:]), ([], [])
         for part, values in zip(parts, sent, strict=True):
-            replace(halves[0], total=lambda value, values=values: values.append(value) or value)(model, pico.batch(part), number, 0.0)
+            replace(halves[0], total=lambda value, values=values: values.append(value) or value)(
+                model, pico.batch(part), number, 0.0
+            )
         for half, part, others in zip(halves, parts, reversed(sent), strict=True):
             half.total = lambda value, others=others: value + others.pop(0)
             half(model, pico.batch(part), number, 0.0)

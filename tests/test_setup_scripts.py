@@ -1,4 +1,6 @@
-"""Set-up and re-execution, run for real in a folder whose name holds a space; only pip and the machine's programs are stood in for."""
+"""Set-up and re-execution, run for real in a folder whose name holds a space; only pip and the machine's
+programs are stood in for.
+"""
 
 import fcntl
 import os
@@ -14,7 +16,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 SYSTEM = "/usr/bin:/bin"
-PREAMBLE = 'import runpy\nfrom pathlib import Path\n\nrunpy.run_path(str(Path(__file__).resolve().parents[1] / "scripts" / "_reexec.py"))\n'
+PREAMBLE = (
+    "import runpy\nfrom pathlib import "
+    'Path\n\nrunpy.run_path(str(Path(__file__).resolve().parents[1] / "scripts" / "_reexec.py"))\n'
+)
 
 STAND_IN = """#!/usr/bin/env bash
 # Makes environments that hold this same program, writes down what pip is asked for, and leaves the rest to a real Python.
@@ -40,10 +45,24 @@ class Clone:
 
     def setup(self, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run setup.sh from another folder."""
-        clean = {key: value for key, value in os.environ.items() if not key.startswith(("KVDISTILL_", "PIP_", "HF_"))}
-        settings = {"PATH": f"{self.tools}:{SYSTEM}", "CALLS": str(self.calls_file), "HOME": str(self.tools)} | environment
+        clean = {
+            key: value
+            for key, value in os.environ.items()
+            if not key.startswith(("KVDISTILL_", "PIP_", "HF_"))
+        }
+        settings = {
+            "PATH": f"{self.tools}:{SYSTEM}",
+            "CALLS": str(self.calls_file),
+            "HOME": str(self.tools),
+        } | environment
         return subprocess.run(
-            ["bash", str(self.root / "setup.sh")], cwd="/", env=clean | settings, capture_output=True, text=True, check=False, timeout=60
+            ["bash", str(self.root / "setup.sh")],
+            cwd="/",
+            env=clean | settings,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
         )
 
     @property
@@ -68,8 +87,12 @@ class Clone:
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Clone:
-    if Path("/proc/driver/nvidia/version").exists() or any(shutil.which(name, path=SYSTEM) for name in ("nvidia-smi", "sbatch")):
-        pytest.skip("this machine has an NVIDIA driver or SLURM: what set-up chooses without them cannot be seen here")
+    if Path("/proc/driver/nvidia/version").exists() or any(
+        shutil.which(name, path=SYSTEM) for name in ("nvidia-smi", "sbatch")
+    ):
+        pytest.skip(
+            "this machine has an NVIDIA driver or SLURM: what set-up chooses without them cannot be seen here"
+        )
     made = Clone(tmp_path / "my clone", tmp_path / "tools")
     made.root.mkdir()
     made.tools.mkdir()
@@ -114,7 +137,10 @@ def test_an_environment_behind_a_link_is_not_emptied(clone: Clone) -> None:
     (clone.root / ".venv").symlink_to(elsewhere)
     run = clone.setup()
     assert run.returncode == 1
-    assert f".venv is a link to {elsewhere}, and what lies there was not made for {clone.root}; setting up would delete it." in run.stderr
+    assert (
+        f".venv is a link to {elsewhere}, and what lies there was not made for {clone.root}; setting up "
+        "would delete it." in run.stderr
+    )
     assert (elsewhere / "bin" / "pip").is_file()
     shutil.rmtree(elsewhere / "bin")
     assert clone.setup().returncode == 0, "an empty folder may be filled"
@@ -145,12 +171,22 @@ def test_a_failure_names_the_log_and_is_never_taken_for_whole(clone: Clone) -> N
 
 
 def test_without_a_cpu_build_the_pytorch_index_and_then_the_standard_build_are_tried(clone: Clone) -> None:
-    index = "install --progress-bar off --retries 1 --index-url https://download.pytorch.org/whl/cpu torch==2.13.0"
+    index = (
+        "install --progress-bar off --retries 1 --index-url https://download.pytorch.org/whl/cpu "
+        "torch==2.13.0"
+    )
     assert clone.setup(FAIL_ON="+cpu").returncode == 0
     assert clone.calls() == ["venv", CPU_TORCH, index, PACKAGES, ITSELF]
     shutil.rmtree(clone.root / ".venv")
     assert clone.setup(FAIL_ON="--retries").returncode == 0
-    assert clone.calls() == ["venv", CPU_TORCH, index, "install --progress-bar off torch==2.13.0", PACKAGES, ITSELF]
+    assert clone.calls() == [
+        "venv",
+        CPU_TORCH,
+        index,
+        "install --progress-bar off torch==2.13.0",
+        PACKAGES,
+        ITSELF,
+    ]
 
 
 @pytest.mark.parametrize("program", ["nvidia-smi", "sbatch"])
@@ -212,7 +248,9 @@ def test_scripts_parse_and_can_be_executed(script: str) -> None:
 def test_this_installation_passes_its_check() -> None:
     if not (ROOT / ".venv" / "kvdistill.stamp").exists():
         pytest.skip("this checkout was not set up by setup.sh: run bash setup.sh")
-    run = subprocess.run(["bash", "scripts/test_setup.sh"], cwd=ROOT, capture_output=True, text=True, check=False, timeout=180)
+    run = subprocess.run(
+        ["bash", "scripts/test_setup.sh"], cwd=ROOT, capture_output=True, text=True, check=False, timeout=180
+    )
     assert run.returncode == 0, run.stdout
     assert run.stdout.count("ok    ") == 11
     assert run.stdout.endswith("This installation works.\n")
@@ -221,7 +259,13 @@ def test_this_installation_passes_its_check() -> None:
 def test_the_check_fails_line_by_line_where_nothing_is_installed(clone: Clone) -> None:
     (clone.root / "scripts").mkdir()
     shutil.copy(ROOT / "scripts" / "test_setup.sh", clone.root / "scripts")
-    run = subprocess.run(["bash", str(clone.root / "scripts" / "test_setup.sh")], capture_output=True, text=True, check=False, timeout=60)
+    run = subprocess.run(
+        ["bash", str(clone.root / "scripts" / "test_setup.sh")],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
     assert run.returncode == 1
     assert run.stdout.count("FAIL  ") == 9, "all but the two folders that can be written"
     assert run.stdout.count("bash setup.sh") >= 8
@@ -239,7 +283,8 @@ def tree(tmp_path: Path) -> Path:
         (root / folder).mkdir(parents=True)
     shutil.copy(ROOT / "scripts" / "_reexec.py", root / "scripts")
     (root / "experiments" / "say.py").write_text(
-        f"{PREAMBLE}import os, sys\nimport kvdistill\nprint(sys.argv[1:], os.environ.get('KVDISTILL_REEXECUTED'))\n"
+        f"{PREAMBLE}import os, sys\nimport kvdistill\nprint(sys.argv[1:], "
+        "os.environ.get('KVDISTILL_REEXECUTED'))\n"
     )
     python = root / ".venv" / "bin" / "python"
     python.write_text(f'#!/bin/sh\nPYTHONPATH="{ROOT / "src"}" exec "{sys.executable}" "$@"\n')
@@ -250,10 +295,17 @@ def tree(tmp_path: Path) -> Path:
 def run_bare(root: Path) -> subprocess.CompletedProcess[str]:
     """Run the script with a Python that has no packages, from another folder."""
     bare = getattr(sys, "_base_executable", sys.executable)
-    if subprocess.run([bare, "-c", "import torch"], capture_output=True, env={"PATH": SYSTEM}, check=False).returncode == 0:
+    if (
+        subprocess.run(
+            [bare, "-c", "import torch"], capture_output=True, env={"PATH": SYSTEM}, check=False
+        ).returncode
+        == 0
+    ):
         pytest.skip(f"{bare} has torch: there is no Python here that a script would have to leave")
     command = [bare, str(root / "experiments" / "say.py"), "two words", "--flag=1"]
-    return subprocess.run(command, cwd="/", env={"PATH": SYSTEM}, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(
+        command, cwd="/", env={"PATH": SYSTEM}, capture_output=True, text=True, check=False, timeout=60
+    )
 
 
 def test_a_bare_python_starts_over_in_the_environment(tree: Path) -> None:
@@ -266,14 +318,20 @@ def test_without_an_environment_the_message_says_what_to_do(tree: Path) -> None:
     shutil.rmtree(tree / ".venv")
     run = run_bare(tree)
     assert run.returncode == 1
-    assert run.stderr.endswith(f"lacks kvdistill and torch, and there is no {tree}/.venv/bin/python. Run: bash '{tree}/setup.sh'\n")
+    assert run.stderr.endswith(
+        f"lacks kvdistill and torch, and there is no {tree}/.venv/bin/python. Run: bash '{tree}/setup.sh'\n"
+    )
 
 
 def test_an_environment_without_the_package_is_named_once(tree: Path) -> None:
-    (tree / ".venv" / "bin" / "python").write_text(f'#!/bin/sh\nexec "{getattr(sys, "_base_executable", sys.executable)}" "$@"\n')
+    (tree / ".venv" / "bin" / "python").write_text(
+        f'#!/bin/sh\nexec "{getattr(sys, "_base_executable", sys.executable)}" "$@"\n'
+    )
     run = run_bare(tree)
     assert run.returncode == 1
-    assert run.stderr == f"The environment {tree}/.venv lacks kvdistill and torch. Run: bash '{tree}/setup.sh'\n"
+    assert (
+        run.stderr == f"The environment {tree}/.venv lacks kvdistill and torch. Run: bash '{tree}/setup.sh'\n"
+    )
 
 
 def test_a_python_that_has_the_package_stays(tree: Path) -> None:
@@ -281,6 +339,11 @@ def test_a_python_that_has_the_package_stays(tree: Path) -> None:
     shutil.rmtree(tree / ".venv")
     environment = {"PATH": SYSTEM, "PYTHONPATH": str(ROOT / "src")}
     run = subprocess.run(
-        [sys.executable, str(tree / "experiments" / "say.py")], env=environment, capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, str(tree / "experiments" / "say.py")],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
     )
     assert run.stdout == "[] None\n", run.stderr

@@ -9,9 +9,13 @@ from kvdistill.text import Padded
 
 
 def test_lengths_count_tokens_and_not_padding() -> None:
-    part = Padded(torch.tensor([[5, 6, 0], [7, 0, 0]]), torch.tensor([[True, True, False], [True, False, False]]))
+    part = Padded(
+        torch.tensor([[5, 6, 0], [7, 0, 0]]), torch.tensor([[True, True, False], [True, False, False]])
+    )
     assert part.lengths.tolist() == [2, 1]
-    assert Padded(torch.zeros(2, 0, dtype=torch.long), torch.zeros(2, 0, dtype=torch.bool)).lengths.tolist() == [0, 0]
+    assert Padded(
+        torch.zeros(2, 0, dtype=torch.long), torch.zeros(2, 0, dtype=torch.bool)
+    ).lengths.tolist() == [0, 0]
 
 
 def test_a_batch_moves_with_every_tensor_and_keeps_its_names() -> None:

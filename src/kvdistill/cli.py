@@ -22,7 +22,9 @@ class Command(NamedTuple):
     more: str
     """The end of its help: an example."""
     run: Callable[[argparse.Namespace, list[str], str], int | None]
-    """Takes the parsed options, the overrides of the configuration, and the line as typed; gives the exit code, where not 0."""
+    """Takes the parsed options, the overrides of the configuration, and the line as typed; gives the exit
+    code, where not 0.
+    """
     resume: str = "Nothing is resumed: the same command begins again."
     """How it is taken up after an interruption."""
 
@@ -47,7 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def train_from_flags(program: str, description: str) -> int:
-    """What the training scripts do: the configuration from short flags, then the run; an error is one sentence and exit code 2."""
+    """What the training scripts do: the configuration from short flags, then the run; an error is one
+    sentence and exit code 2.
+    """
     words = sys.argv[1:]
 
     def work() -> None:
@@ -60,7 +64,9 @@ def train_from_flags(program: str, description: str) -> int:
 
 
 def _quiet() -> None:
-    """Leave out transformers' warnings about what is done on purpose here and its bars for loading and saving; in a log, all bars."""
+    """Leave out transformers' warnings about what is done on purpose here and its bars for loading and
+    saving; in a log, all bars.
+    """
     if not sys.stderr.isatty():
         for library in ("HF_HUB", "HF_DATASETS"):
             os.environ.setdefault(f"{library}_DISABLE_PROGRESS_BARS", "1")
@@ -73,7 +79,13 @@ def _quiet() -> None:
 class _TrainHelp(argparse.Action):
     """``train --help`` with every option of the configuration, which is only imported for it."""
 
-    def __call__(self, parser: argparse.ArgumentParser, namespace: object, values: object, option_string: str | None = None) -> None:
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: object,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
         from kvdistill.config.options import describe_options
 
         print(f"{parser.format_help()}\n{describe_options()}")
@@ -89,9 +101,13 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for name, command in COMMANDS.items():
         takes_config = name in ("walk", "train")
-        sub = commands.add_parser(name, help=command.does, description=command.does, epilog=command.more, add_help=not takes_config)
+        sub = commands.add_parser(
+            name, help=command.does, description=command.does, epilog=command.more, add_help=not takes_config
+        )
         if takes_config:
-            sub.add_argument("-h", "--help", action=_TrainHelp, nargs=0, help="show this help and every option, and exit")
+            sub.add_argument(
+                "-h", "--help", action=_TrainHelp, nargs=0, help="show this help and every option, and exit"
+            )
         _options(name, sub)
     return parser
 
@@ -102,21 +118,55 @@ def _options(name: str, command: argparse.ArgumentParser) -> None:
         shipped = "a TOML file (shipped ones: experiments/configs), or the run.json of a run"
         add("--config", type=path_argument, help=shipped, required=name == "train")
     if name == "demo":
-        add("--output", type=path_argument, default="outputs/demo", help=f"folder for models, figures and report ({DEFAULT})")
+        add(
+            "--output",
+            type=path_argument,
+            default="outputs/demo",
+            help=f"folder for models, figures and report ({DEFAULT})",
+        )
         add("--seed", type=int, default=0, help=f"seed of data, weights and order ({DEFAULT})")
-        add("--share", type=float, default=1.0, help=f"share of the training steps, to try the machinery ({DEFAULT})")
+        add(
+            "--share",
+            type=float,
+            default=1.0,
+            help=f"share of the training steps, to try the machinery ({DEFAULT})",
+        )
     if name == "report":
-        add("folder", type=path_argument, help="a folder that kvdistill wrote, such as outputs/run or outputs")
+        add(
+            "folder", type=path_argument, help="a folder that kvdistill wrote, such as outputs/run or outputs"
+        )
     if name == "evaluate":
-        add("--checkpoint", type=path_argument, required=True, help="folder of a trained student, such as outputs/run/checkpoint-ep1")
-        add("--data", type=path_argument, required=True, help="a data file, or a configuration (.toml, run.json) whose data.test is meant")
+        add(
+            "--checkpoint",
+            type=path_argument,
+            required=True,
+            help="folder of a trained student, such as outputs/run/checkpoint-ep1",
+        )
+        add(
+            "--data",
+            type=path_argument,
+            required=True,
+            help="a data file, or a configuration (.toml, run.json) whose data.test is meant",
+        )
         add("--format", default="auto", help=f"form of the data file; auto recognises it ({DEFAULT})")
         add("--modes", default="latent,cot,direct", help=f"ways to reason, with commas ({DEFAULT})")
         add("--num", type=_count, default=None, help="only the first so many questions (default: all)")
         add("--batch-size", type=_count, default=32, help=f"questions side by side ({DEFAULT})")
-        add("--max-new-tokens", type=_new_tokens, default=256, help=f"longest answer, chain of thought included ({DEFAULT})")
-        add("--probes", action="store_true", help="also ask whether the latents are used, and what they decode to (slots + 2 more rounds)")
-        where = "folder for evaluation_DATA_MODE.json; records of other data there are never overwritten (default: the checkpoint's)"
+        add(
+            "--max-new-tokens",
+            type=_new_tokens,
+            default=256,
+            help=f"longest answer, chain of thought included ({DEFAULT})",
+        )
+        add(
+            "--probes",
+            action="store_true",
+            help="also ask whether the latents are used, and what they decode to (slots + 2 more rounds)",
+        )
+        where = (
+            "folder for evaluation_DATA_MODE.json; records of other data there are never overwritten "
+            "(default: the checkpoint's)"
+        )
         add("--output", type=path_argument, default=None, help=where)
 
 
@@ -133,7 +183,9 @@ def _new_tokens(text: str) -> int:
     from kvdistill.config.sections import MOST_NEW_TOKENS
 
     if _count(text) > MOST_NEW_TOKENS:
-        raise argparse.ArgumentTypeError(f"{text} is more than {MOST_NEW_TOKENS}, the longest answer that any model writes")
+        raise argparse.ArgumentTypeError(
+            f"{text} is more than {MOST_NEW_TOKENS}, the longest answer that any model writes"
+        )
     return int(text)
 
 
@@ -190,9 +242,15 @@ OVERRIDES = """Every option of the configuration can be given as --section.optio
 %(prog)s --config run.toml --training.lr 1e-4 --target.method.kind rkv --target.method.importance_weight 0.2"""
 
 COMMANDS = {
-    "walk": Command("walk one batch from text to loss, a line a station", f"Without --config, pico models are walked. {OVERRIDES}", _walk),
+    "walk": Command(
+        "walk one batch from text to loss, a line a station",
+        f"Without --config, pico models are walked. {OVERRIDES}",
+        _walk,
+    ),
     "demo": Command(
-        "teach and evaluate a small student on the embedded task, with a report", "Example: %(prog)s --output outputs/demo", _demo
+        "teach and evaluate a small student on the embedded task, with a report",
+        "Example: %(prog)s --output outputs/demo",
+        _demo,
     ),
     "train": Command("train as a configuration says, and evaluate what came out", OVERRIDES, _train, RESUME),
     "evaluate": Command(
@@ -201,10 +259,14 @@ COMMANDS = {
         _evaluate,
     ),
     "report": Command(
-        "write the report of a run, a demo, or a folder of experiments again", "Examples: %(prog)s outputs/run; %(prog)s outputs", _report
+        "write the report of a run, a demo, or a folder of experiments again",
+        "Examples: %(prog)s outputs/run; %(prog)s outputs",
+        _report,
     ),
     "doctor": Command(
-        "say what this machine has, what would not work here, and why", "Exit code 1 where something has to be mended.", _doctor
+        "say what this machine has, what would not work here, and why",
+        "Exit code 1 where something has to be mended.",
+        _doctor,
     ),
 }
 

@@ -1,7 +1,8 @@
 """The types that cross folders: read this page first.
 
-Letters in shapes: ``B`` batch, ``L`` layers, ``H`` key/value heads, ``T`` slots (tokens of a text, or latents), ``K`` key width,
-``V`` value width, ``D`` hidden width, ``R`` label rows, ``C`` vocabulary, ``F`` rotation frequencies, ``A`` answer rows.
+Letters in shapes: ``B`` batch, ``L`` layers, ``H`` key/value heads, ``T`` slots (tokens of a text, or
+latents), ``K`` key width, ``V`` value width, ``D`` hidden width, ``R`` label rows, ``C`` vocabulary, ``F``
+rotation frequencies, ``A`` answer rows.
 
 Masks say True where something is there.
 """
@@ -22,7 +23,8 @@ class Rope:
     """
 
     inv_freq: Float[Tensor, "*b F"]
-    """Radians per position of each channel pair; one row a sample where the frequencies depend on its length."""
+    """Radians per position of each channel pair; one row a sample where the frequencies depend on its length.
+    """
     start: int = 0
     """First rotated channel; the rotation covers ``2 F`` channels from here, the others pass."""
     convention: Literal["half_split", "interleaved"] = "half_split"
@@ -42,7 +44,9 @@ class LayerKV:
     positions: Int[Tensor, "B H T"]
     """Index of the token that the slot came from, counted from the first token of the cached text."""
     rope: Rope | None = None
-    """The rotation that the keys carry now; None on the road, where keys are un-rotated (provenance stands in Geometry)."""
+    """The rotation that the keys carry now; None on the road, where keys are un-rotated (provenance stands in
+    Geometry).
+    """
     importance: Float[Tensor, "B H T"] | None = None
     """How much the answer attended to the slot; measured once, at capture."""
     step_end: Bool[Tensor, "B H T"] | None = None
@@ -86,7 +90,9 @@ class LayerGeometry:
     rope: Rope | None
     """The layer's rotation; None where keys do not turn (learned positions, NoPE, ALiBi)."""
     positional: Literal["rotary", "learned", "none"]
-    """``learned``: positions are baked into keys and values through the residual stream and cannot be stripped."""
+    """``learned``: positions are baked into keys and values through the residual stream and cannot be
+    stripped.
+    """
     key_norm: Float[Tensor, "*h K"] | None = None
     """Gain of the key norm, one row a head where it spans all heads; None without one."""
     window: int | None = None
@@ -127,12 +133,16 @@ class ModelOutput:
     """What one mode of a model gives to the losses."""
 
     kv: ModelKV
-    """Teacher mode: the cache over the chain of thought. Student mode: the cache of the latent slots. Un-rotated."""
+    """Teacher mode: the cache over the chain of thought. Student mode: the cache of the latent slots.
+    Un-rotated.
+    """
     rows: LabelRows
     hidden: Float[Tensor, "B L D"]
     """Hidden states at the distillation token (the last of the answer prompt), embedding layer first."""
     attention: tuple[Float[Tensor, "B H T"], ...] | None = None
-    """Per layer, how the answer's attention is spread over ``kv``'s slots (sums to 1); None where nobody asked."""
+    """Per layer, how the answer's attention is spread over ``kv``'s slots (sums to 1); None where nobody
+    asked.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +161,10 @@ class TwoModes:
             ValueError: if the student has no projector.
         """
         if self.projected is None:
-            raise ValueError("A separate teacher needs a projector on the student: set model.projector before the first batch.")
+            raise ValueError(
+                "A separate teacher needs a projector on the student: set model.projector before the first "
+                "batch."
+            )
         return replace(self, student=replace(self.student, kv=self.projected))
 
 
@@ -172,7 +185,8 @@ def require_unrotated(kv: ModelKV, station: str) -> None:
     for layer_id, layer in zip(kv.layer_ids, kv.layers, strict=True):
         if layer.rope is not None:
             raise ValueError(
-                f"{station}: keys of layer {layer_id} of {kv.source} are rotated. Un-rotate them first: capture does, "
+                f"{station}: keys of layer {layer_id} of {kv.source} are rotated. Un-rotate them first: "
+                "capture does, "
                 "kvdistill.ops.rotate(..., inverse=True) does it by hand."
             )
 

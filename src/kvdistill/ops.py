@@ -9,7 +9,9 @@ from kvdistill.kv import Rope
 EPSILON = 1e-6
 
 
-def masked_mean(values: Float[Tensor, "*s"], mask: Bool[Tensor, "*s"], dims: tuple[int, ...]) -> Float[Tensor, "*r"]:
+def masked_mean(
+    values: Float[Tensor, "*s"], mask: Bool[Tensor, "*s"], dims: tuple[int, ...]
+) -> Float[Tensor, "*r"]:
     """Mean of ``values`` over ``dims`` where ``mask`` is True; 0 where nothing is."""
     weight = mask.to(values.dtype)
     return torch.where(mask, values, 0.0).sum(dims) / weight.sum(dims).clamp_min(1.0)
@@ -26,7 +28,9 @@ def masked_std(values: Float[Tensor, "B H T W"], mask: Bool[Tensor, "B H T"]) ->
     return square.sqrt().clamp_min(EPSILON)
 
 
-def rope_angles(rope: Rope, positions: Int[Tensor, "*p"]) -> tuple[Float[Tensor, "*p F"], Float[Tensor, "*p F"]]:
+def rope_angles(
+    rope: Rope, positions: Int[Tensor, "*p"]
+) -> tuple[Float[Tensor, "*p F"], Float[Tensor, "*p F"]]:
     """Cosine and sine of every channel pair at every position, in float32, without the attention factor."""
     freq = rope.inv_freq.to(device=positions.device, dtype=torch.float32)
     if freq.ndim == 2:
@@ -35,11 +39,13 @@ def rope_angles(rope: Rope, positions: Int[Tensor, "*p"]) -> tuple[Float[Tensor,
     return angles.cos(), angles.sin()
 
 
-def rotate(keys: Float[Tensor, "B H T K"], positions: Int[Tensor, "B #H T"], rope: Rope, inverse: bool = False) -> Float[Tensor, "B H T K"]:
+def rotate(
+    keys: Float[Tensor, "B H T K"], positions: Int[Tensor, "B #H T"], rope: Rope, inverse: bool = False
+) -> Float[Tensor, "B H T K"]:
     """Turn keys to their positions as ``rope`` does, or (``inverse``) take a rotation off.
 
-    The attention factor ``a`` is multiplied in; since cosine and sine both carry it, taking the rotation off divides by ``a``
-    once (the transposed rotation with the same cosine and sine would leave ``a`` squared).
+    The attention factor ``a`` is multiplied in; since cosine and sine both carry it, taking the rotation off
+    divides by ``a`` once (the transposed rotation with the same cosine and sine would leave ``a`` squared).
     """
     cos, sin = rope_angles(rope, positions)
     if inverse:
@@ -61,5 +67,7 @@ def rotate(keys: Float[Tensor, "B H T K"], positions: Int[Tensor, "B #H T"], rop
 
 
 def to_float32(values: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
-    """The same numbers in float32, or in float64 where they are float64: sums over a cache overflow half precision."""
+    """The same numbers in float32, or in float64 where they are float64: sums over a cache overflow half
+    precision.
+    """
     return values.to(torch.promote_types(values.dtype, torch.float32))

@@ -1,6 +1,7 @@
 """The whole walk on one page: from both modes of a student to one loss.
 
-In self-distillation the target is compressed from teacher mode's own cache; nothing has to be aligned or fused.
+In self-distillation the target is compressed from teacher mode's own cache; nothing has to be aligned or
+fused.
 """
 
 import math
@@ -24,7 +25,9 @@ from kvdistill.teacher.causal_lm import FrozenTeacher
 from kvdistill.text import Batch
 
 Step = Callable[[nn.Module, Batch, int, float], LossOutput]
-"""What training asks for: (model, batch, step, progress 0..1) -> loss; losses and targets are not its business."""
+"""What training asks for: (model, batch, step, progress 0..1) -> loss; losses and targets are not its
+business.
+"""
 
 
 @runtime_checkable
@@ -79,8 +82,9 @@ def build_target(  # noqa: PLR0913  (the walk's one joint)
 ) -> Built:
     """Teacher mode's cache, compressed to ``slots`` slots, or what a control puts in its place.
 
-    ``chain`` marks equal chains of thought and ``draw`` seeds the partners of a control, who are of the same process; ``mean`` is the
-    data-set mean of the batches before, for the control that needs it, and ``total`` sums what goes into it over all processes.
+    ``chain`` marks equal chains of thought and ``draw`` seeds the partners of a control, who are of the same
+    process; ``mean`` is the data-set mean of the batches before, for the control that needs it, and ``total``
+    sums what goes into it over all processes.
 
     Raises:
         ValueError: as the compressor and the control do.
@@ -92,7 +96,8 @@ def build_target(  # noqa: PLR0913  (the walk's one joint)
 
 
 def rehearse(target: Target, slots: int, batch_size: int) -> None:
-    """Build targets from two made-up batches, so that settings that contradict each other are refused before anything is loaded.
+    """Build targets from two made-up batches, so that settings that contradict each other are refused before
+    anything is loaded.
 
     Raises:
         ValueError: as ``build_target`` does.
@@ -103,7 +108,9 @@ def rehearse(target: Target, slots: int, batch_size: int) -> None:
         mask = full_mask(keys)
         positions = torch.arange(length).expand(mask.shape)
         layer = LayerKV(keys, keys, mask, positions, importance=keys[..., 0], step_end=mask)
-        mean = build_target(ModelKV((layer,), (0,), "the rehearsal"), target, slots, torch.arange(len(keys)), 0, mean).mean
+        mean = build_target(
+            ModelKV((layer,), (0,), "the rehearsal"), target, slots, torch.arange(len(keys)), 0, mean
+        ).mean
 
 
 @dataclass(frozen=True)
@@ -126,7 +133,8 @@ class Matched:
 
 @dataclass
 class Distillation:
-    """KaVa's step: both modes, the target, the losses. Carries what outlives a batch: the data-set mean and ``auto``'s weight.
+    """KaVa's step: both modes, the target, the losses. Carries what outlives a batch: the data-set mean and
+    ``auto``'s weight.
 
     Source: KaVa, https://arxiv.org/abs/2510.02312, section 3.
     """
@@ -137,15 +145,19 @@ class Distillation:
     geometry: Callable[[], Geometry]
     both_delimiters: bool = False
     outside: OutsideTeacher | None = None
-    """A separate teacher whose cache is the target; None where the student's own teacher mode is the teacher."""
+    """A separate teacher whose cache is the target; None where the student's own teacher mode is the teacher.
+    """
     total: Callable[[Tensor], Tensor] = lambda values: values
-    """The sum over the processes of a distributed run: what is measured over a batch is measured over all of it."""
+    """The sum over the processes of a distributed run: what is measured over a batch is measured over all of
+    it.
+    """
     mean: TargetMean | None = None
     weight: float | None = None
     """What ``kv_weight = "auto"`` came to on the first batches."""
 
     def __post_init__(self) -> None:
-        """Match the loss geometry to the compressor: ``full`` keeps its tokens, so the student is read at them.
+        """Match the loss geometry to the compressor: ``full`` keeps its tokens, so the student is read at
+        them.
 
         Raises:
             ValueError: if the objective has a setting that does not go with that geometry.
@@ -153,10 +165,14 @@ class Distillation:
         full = isinstance(self.target.method, Full)
         if self.objective.kv.geometry == "tokens" and not full:
             raise ValueError(
-                f"loss.kv.geometry 'tokens' reads the student at every token of the target, but target.method {self.target.method.kind} "
-                "keeps no more tokens than there are slots. Leave loss.kv.geometry out, or choose target.method full."
+                "loss.kv.geometry 'tokens' reads the student at every token of the target, but "
+                f"target.method {self.target.method.kind} "
+                "keeps no more tokens than there are slots. Leave loss.kv.geometry out, or choose "
+                "target.method full."
             )
-        self.objective = replace(self.objective, kv=replace(self.objective.kv, geometry="tokens" if full else "slots"))
+        self.objective = replace(
+            self.objective, kv=replace(self.objective.kv, geometry="tokens" if full else "slots")
+        )
 
     def __call__(self, model: nn.Module, batch: Batch, step: int, progress: float) -> LossOutput:
         """Loss of one batch, with every term among the metrics."""
@@ -164,7 +180,10 @@ class Distillation:
         two: TwoModes = model(batch=batch)
         if not (self.objective.kv_weight or self.objective.attention_weight):
             return self.objective.compare(two, None)
-        matched, weights = self._match(two, batch, step), self._layer_weights(len(two.student.kv.layers), progress)
+        matched, weights = (
+            self._match(two, batch, step),
+            self._layer_weights(len(two.student.kv.layers), progress),
+        )
         objective, metrics = self.objective, matched.ranges
         if objective.kv_weight == "auto":
             assert self.weight is not None
@@ -174,10 +193,11 @@ class Distillation:
         return LossOutput(loss.loss, loss.metrics | metrics)
 
     def prepare(self, model: nn.Module, batches: Sequence[Batch]) -> None:
-        """Find the weight that ``auto`` stands for, once: from the first batches of all processes together, with all layers counted.
+        """Find the weight that ``auto`` stands for, once: from the first batches of all processes together,
+        with all layers counted.
 
-        It is the same however the samples are shared out over processes and small batches. Nothing else changes, the state of the
-        random numbers included.
+        It is the same however the samples are shared out over processes and small batches. Nothing else
+        changes, the state of the random numbers included.
         """
         if self.objective.kv_weight != "auto" or self.weight is not None:
             return
@@ -189,15 +209,20 @@ class Distillation:
         self.weight = auto_weight(math.sqrt(squares) / whole, references[0] / math.sqrt(whole))
 
     def _pull(self, model: nn.Module, batch: Batch) -> tuple[Float[Tensor, "2"], float]:
-        """How many samples the batch has and the sum of their squared gradient norms, and the reference norm of one sample.
+        """How many samples the batch has and the sum of their squared gradient norms, and the reference norm
+        of one sample.
 
         The gradient of a batch is that of its mean; samples pull independently, so their squares add up.
         """
         two: TwoModes = model(batch=batch)
         matched, own, size = self._match(two, batch, step=0), two.student.kv, len(batch)
         every_layer = self._layer_weights(len(own.layers), progress=1.0)
-        loss = self.objective.kv.compare(matched.target, matched.two.student.kv, matched.frame, every_layer).loss
-        counts = torch.tensor([size, (size * gradient_norm(loss, own)) ** 2], dtype=torch.float64, device=batch.chain.device)
+        loss = self.objective.kv.compare(
+            matched.target, matched.two.student.kv, matched.frame, every_layer
+        ).loss
+        counts = torch.tensor(
+            [size, (size * gradient_norm(loss, own)) ** 2], dtype=torch.float64, device=batch.chain.device
+        )
         return counts, reference_norm(own) * math.sqrt(size)
 
     def _match(self, two: TwoModes, batch: Batch, step: int) -> Matched:
@@ -208,12 +233,21 @@ class Distillation:
         if self.outside is not None:
             target, two = self.outside.projector.select(target), two.lifted()
         frame = self.frame(batch) if self.objective.kv.frame == "as_cached" else None
-        return Matched(two, target, frame, self.target.method.ranges(teacher) if isinstance(self.target.method, RKV) else {})
+        return Matched(
+            two,
+            target,
+            frame,
+            self.target.method.ranges(teacher) if isinstance(self.target.method, RKV) else {},
+        )
 
     def state(self) -> dict[str, Tensor]:
         """What belongs into a checkpoint: ``auto``'s weight, the data-set mean, the projector."""
         state = {} if self.weight is None else {"weight": torch.tensor(self.weight, dtype=torch.float64)}
-        state |= {} if self.mean is None else {f"mean/{name}": value for name, value in self.mean.tensors().items()}
+        state |= (
+            {}
+            if self.mean is None
+            else {f"mean/{name}": value for name, value in self.mean.tensors().items()}
+        )
         lifts = {} if self.outside is None else self.outside.projector.state_dict()
         return state | {f"projector/{name}": value for name, value in lifts.items()}
 
@@ -221,7 +255,9 @@ class Distillation:
         """Go on from what ``state`` gave."""
 
         def part(owner: str) -> dict[str, Tensor]:
-            return {name.removeprefix(owner): value for name, value in state.items() if name.startswith(owner)}
+            return {
+                name.removeprefix(owner): value for name, value in state.items() if name.startswith(owner)
+            }
 
         self.weight = float(state["weight"]) if "weight" in state else None
         self.mean = TargetMean.of(part("mean/")) if part("mean/") else None
@@ -244,7 +280,9 @@ class Distillation:
 
 
 def explicit_step(model: nn.Module, batch: Batch, step: int, progress: float) -> LossOutput:
-    """Plain supervised fine-tuning of teacher mode: explicit chains of thought, or direct answers where they are empty."""
+    """Plain supervised fine-tuning of teacher mode: explicit chains of thought, or direct answers where they
+    are empty.
+    """
     rows = model(batch=batch, mode="teacher").rows
     loss = cross_entropy(rows, len(batch))
     return LossOutput(loss, {"ce_teacher": loss.detach()})

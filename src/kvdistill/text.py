@@ -93,7 +93,10 @@ class Batch:
 
         def move(value: object) -> object:
             if isinstance(value, Padded):
-                return Padded(value.ids.to(device, non_blocking=non_blocking), value.mask.to(device, non_blocking=non_blocking))
+                return Padded(
+                    value.ids.to(device, non_blocking=non_blocking),
+                    value.mask.to(device, non_blocking=non_blocking),
+                )
             return value.to(device, non_blocking=non_blocking) if isinstance(value, Tensor) else value
 
         return replace(self, **{f.name: move(getattr(self, f.name)) for f in fields(self)})

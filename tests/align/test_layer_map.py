@@ -31,7 +31,14 @@ def test_between_two_layers_by_hand() -> None:
 def test_unlike_shares_by_hand() -> None:
     """Layers 1 and 2 of 4 stand at 1 * 4 / 3 = 1 1/3 and 2 2/3 of 5."""
     found = pairs(Ratio().pair(plain(4), plain(5)))
-    assert [(student, teacher) for student, teacher, _ in found] == [(0, 0), (1, 1), (1, 2), (2, 2), (2, 3), (3, 4)]
+    assert [(student, teacher) for student, teacher, _ in found] == [
+        (0, 0),
+        (1, 1),
+        (1, 2),
+        (2, 2),
+        (2, 3),
+        (3, 4),
+    ]
     assert [weight for *_, weight in found] == pytest.approx([1, 2 / 3, 1 / 3, 1 / 3, 2 / 3, 1])
 
 
@@ -65,18 +72,28 @@ def test_windows_of_unlike_length_are_of_one_kind() -> None:
 
 def test_a_map_prints_as_a_table() -> None:
     found = LayerMap((LayerPair(0, 0, 1.0), LayerPair(1, 1, 0.25), LayerPair(1, 2, 0.75)))
-    assert str(found).splitlines() == ["student layer: teacher layers (weight)", "0: 0 (1.00)", "1: 1 (0.25), 2 (0.75)"]
+    assert str(found).splitlines() == [
+        "student layer: teacher layers (weight)",
+        "0: 0 (1.00)",
+        "1: 1 (0.25), 2 (0.75)",
+    ]
 
 
 @given(st.integers(1, 40), st.integers(1, 80), st.integers(0, 2**80 - 1))
 def test_any_two_models(num_ours: int, num_theirs: int, windows: int) -> None:
-    """Shares sum to 1 over layers of one kind, whose mean depth is the ratio; beside another kind it is at most half a layer off."""
-    teacher = Geometry(tuple(layer(window=8 if windows >> place & 1 else None) for place in range(num_theirs)))
+    """Shares sum to 1 over layers of one kind, whose mean depth is the ratio; beside another kind it is at
+    most half a layer off.
+    """
+    teacher = Geometry(
+        tuple(layer(window=8 if windows >> place & 1 else None) for place in range(num_theirs))
+    )
     found = Ratio().pair(plain(num_ours), teacher).pairs
     assert [pair.student for pair in found] == sorted(pair.student for pair in found)
     for student in range(num_ours):
         own = [pair for pair in found if pair.student == student]
-        depth = Fraction(student * (num_theirs - 1), num_ours - 1) if num_ours > 1 else Fraction(num_theirs - 1)
+        depth = (
+            Fraction(student * (num_theirs - 1), num_ours - 1) if num_ours > 1 else Fraction(num_theirs - 1)
+        )
         around = {teacher.layers[math.floor(depth)].window, teacher.layers[math.ceil(depth)].window}
         assert sum(pair.weight for pair in own) == pytest.approx(1)
         assert all(pair.weight > 0 for pair in own)

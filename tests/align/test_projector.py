@@ -11,15 +11,26 @@ from kvdistill.losses import KVLoss
 
 
 def geometry(num_layers: int, heads: int, key_width: int, value_width: int) -> Geometry:
-    return Geometry((LayerGeometry(heads, key_width, value_width, rope=None, positional="rotary"),) * num_layers)
+    return Geometry(
+        (LayerGeometry(heads, key_width, value_width, rope=None, positional="rotary"),) * num_layers
+    )
 
 
 def cache(shape: Geometry, slots: int = 5, learns: bool = False) -> ModelKV:
     layers = []
     for layer in shape.layers:
-        keys, values = (torch.randn(2, layer.heads, slots, width) for width in (layer.key_width, layer.value_width))
+        keys, values = (
+            torch.randn(2, layer.heads, slots, width) for width in (layer.key_width, layer.value_width)
+        )
         mask = full_mask(keys)
-        layers.append(LayerKV(keys.requires_grad_(learns), values.requires_grad_(learns), mask, torch.arange(slots).expand(mask.shape)))
+        layers.append(
+            LayerKV(
+                keys.requires_grad_(learns),
+                values.requires_grad_(learns),
+                mask,
+                torch.arange(slots).expand(mask.shape),
+            )
+        )
     return ModelKV(tuple(layers), tuple(range(len(layers))), "a cache")
 
 
@@ -34,7 +45,11 @@ def test_by_hand() -> None:
         projector.keys[0].weight.copy_(torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
         projector.values[0].weight.copy_(torch.tensor([[1.0, -1.0]]))
     states = torch.tensor([[[[1.0], [2.0]], [[10.0], [20.0]]]])
-    moved = projector.move(ModelKV((LayerKV(states, states, full_mask(states), torch.tensor([[[0, 1]] * 2])),), (0,), "two heads"))
+    moved = projector.move(
+        ModelKV(
+            (LayerKV(states, states, full_mask(states), torch.tensor([[[0, 1]] * 2])),), (0,), "two heads"
+        )
+    )
     assert moved.layers[0].keys.tolist() == [[[[21.0, 43.0], [42.0, 86.0]]]]
     assert moved.layers[0].values.tolist() == [[[[-9.0], [-18.0]]]]
     assert moved.layers[0].positions.tolist() == [[[0, 1]]]
@@ -46,9 +61,15 @@ def test_entries_and_weights_by_hand() -> None:
     moved, target = projector.move(cache(STUDENT)), cache(TEACHER)
     chosen = projector.select(target)
     assert moved.layer_ids == chosen.layer_ids == (0, 2, 3)
-    assert [layer.keys is target.layers[index].keys for layer, index in zip(chosen.layers, (0, 2, 3), strict=True)] == [True] * 3
+    assert [
+        layer.keys is target.layers[index].keys for layer, index in zip(chosen.layers, (0, 2, 3), strict=True)
+    ] == [True] * 3
     for ours, theirs in zip(moved.layers, chosen.layers, strict=True):
-        assert (ours.keys.shape, ours.values.shape) == (theirs.keys.shape, theirs.values.shape) == ((2, 3, 5, 8), (2, 3, 5, 5))
+        assert (
+            (ours.keys.shape, ours.values.shape)
+            == (theirs.keys.shape, theirs.values.shape)
+            == ((2, 3, 5, 8), (2, 3, 5, 5))
+        )
         assert ours.mask.shape == ours.positions.shape == (2, 3, 5)
     assert projector.weights().tolist() == [1.0, 0.25, 0.75]
     assert projector.weights(torch.tensor([1.0, 0.0])).tolist() == [1.0, 0.0, 0.0]
@@ -75,7 +96,9 @@ def test_equal_geometry_starts_at_the_identity() -> None:
 
 @pytest.mark.parametrize("teacher", [TEACHER, geometry(4, 1, 3, 7), geometry(4, 4, 2, 3)])
 def test_unlike_geometry_starts_orthogonal_and_keeps_the_mean_square(teacher: Geometry) -> None:
-    """Also where heads x width agrees and the heads do not (4 x 2 against 2 x 4): nothing says which head answers to which."""
+    """Also where heads x width agrees and the heads do not (4 x 2 against 2 x 4): nothing says which head
+    answers to which.
+    """
     projector = Projector(STUDENT, teacher, MAP)
     for linear in (*projector.keys, *projector.values):
         rows, columns = linear.weight.shape
@@ -122,15 +145,25 @@ def test_gradients_in_float64() -> None:
         moved = torch.func.functional_call(Moving(projector), swapped, (read,))
         return KVLoss().compare(projector.select(target), moved, layer_weights=projector.weights()).loss
 
-    inputs = (student.layers[1].keys, student.layers[1].values, projector.keys[1].weight, projector.values[2].weight)
+    inputs = (
+        student.layers[1].keys,
+        student.layers[1].values,
+        projector.keys[1].weight,
+        projector.values[2].weight,
+    )
     projector.double()
     assert torch.autograd.gradcheck(loss, [states.detach().double().requires_grad_() for states in inputs])
 
 
 def test_gradients_reach_projector_and_student_and_not_the_target() -> None:
     projector, student, target = Projector(STUDENT, TEACHER, MAP), cache(STUDENT, learns=True), cache(TEACHER)
-    KVLoss().compare(projector.select(target), projector.move(student), layer_weights=projector.weights()).loss.backward()
-    for learns in (*projector.parameters(), *(x for layer in student.layers for x in (layer.keys, layer.values))):
+    KVLoss().compare(
+        projector.select(target), projector.move(student), layer_weights=projector.weights()
+    ).loss.backward()
+    for learns in (
+        *projector.parameters(),
+        *(x for layer in student.layers for x in (layer.keys, layer.values)),
+    ):
         assert learns.grad is not None
         assert learns.grad.norm() > 0
     assert all(x.grad is None for layer in target.layers for x in (layer.keys, layer.values))
@@ -142,9 +175,13 @@ def test_padding_is_read_as_nothing() -> None:
     clean = [layer.keys[:, :, :4] for layer in projector.move(student).layers]
     for layer in student.layers:
         layer.keys[:, :, 4], layer.values[:, :, 4] = torch.nan, torch.nan
-    masked = student.map(tuple(layer.replace(mask=torch.arange(5).expand(layer.mask.shape) < 4) for layer in student.layers))
+    masked = student.map(
+        tuple(layer.replace(mask=torch.arange(5).expand(layer.mask.shape) < 4) for layer in student.layers)
+    )
     moved = projector.move(masked)
-    assert all(torch.equal(layer.keys[:, :, :4], keys) for layer, keys in zip(moved.layers, clean, strict=True))
+    assert all(
+        torch.equal(layer.keys[:, :, :4], keys) for layer, keys in zip(moved.layers, clean, strict=True)
+    )
     assert not moved.layers[0].mask[..., 4].any()
     KVLoss().compare(projector.select(target), moved).loss.backward()
     assert all(weight.grad.isfinite().all() for weight in projector.parameters())
@@ -152,7 +189,12 @@ def test_padding_is_read_as_nothing() -> None:
 
 def test_half_precision_is_projected_in_the_projectors_own() -> None:
     student = cache(STUDENT)
-    half = student.map(tuple(layer.replace(keys=layer.keys.bfloat16(), values=layer.values.bfloat16()) for layer in student.layers))
+    half = student.map(
+        tuple(
+            layer.replace(keys=layer.keys.bfloat16(), values=layer.values.bfloat16())
+            for layer in student.layers
+        )
+    )
     assert Projector(STUDENT, TEACHER, MAP).move(half).layers[0].keys.dtype == torch.float32
 
 
@@ -163,7 +205,9 @@ def test_heads_that_keep_unlike_tokens_are_refused(field: str) -> None:
     other = getattr(layer, field).clone()
     other[1, 1, 2] = 0
     unlike = student.map((student.layers[0], layer.replace(**{field: other})))
-    with pytest.raises(ValueError, match=r"the heads of layer 1 of a cache keep unlike tokens.*selection 'shared'\)\."):
+    with pytest.raises(
+        ValueError, match=r"the heads of layer 1 of a cache keep unlike tokens.*selection 'shared'\)\."
+    ):
         Projector(STUDENT, TEACHER, MAP).move(unlike)
 
 

@@ -15,7 +15,11 @@ from _bad_cases import Case, cases  # noqa: E402
 
 def test_a_sample_is_refused_or_accepted_as_meant() -> None:
     done = subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks" / "bad_inputs.py"), "24", "5"], capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, str(ROOT / "benchmarks" / "bad_inputs.py"), "24", "5"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     counts = json.loads(done.stdout.splitlines()[-1])

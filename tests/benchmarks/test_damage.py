@@ -10,7 +10,11 @@ BENCHMARK = Path(__file__).resolve().parents[2] / "benchmarks" / "damage.py"
 
 def test_every_damage_of_the_scheduler_and_the_notes_is_refused_or_harmless() -> None:
     done = subprocess.run(
-        [sys.executable, str(BENCHMARK), "--only", "scheduler.pt", "--flips", "1"], capture_output=True, text=True, check=False, timeout=500
+        [sys.executable, str(BENCHMARK), "--only", "scheduler.pt", "--flips", "1"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=500,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     counts = json.loads(done.stdout.splitlines()[-1])
@@ -38,5 +42,11 @@ for work in (
 
 
 def test_outcomes_are_told_apart() -> None:
-    done = subprocess.run([sys.executable, "-c", JUDGED, str(BENCHMARK.parent)], capture_output=True, text=True, check=False, timeout=200)
+    done = subprocess.run(
+        [sys.executable, "-c", JUDGED, str(BENCHMARK.parent)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=200,
+    )
     assert done.stdout.split() == ["harmless", "silent", "refused", "tracebacks", "tracebacks"], done.stderr

@@ -1,4 +1,6 @@
-"""Models whose captured calls are not their own are refused before anything is trained; what is cheap is supported."""
+"""Models whose captured calls are not their own are refused before anything is trained; what is cheap is
+supported.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,11 +16,28 @@ from kvdistill.latent.config import LatentConfig
 from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.teacher import FrozenTeacher
 
-SHAPE: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 48, "vocab_size": 64}
+SHAPE: dict[str, Any] = {
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+    "vocab_size": 64,
+}
 SHAPE |= {"max_position_embeddings": 128, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 GROUPED = SHAPE | {"num_key_value_heads": 2}
-LATENT_ATTENTION = SHAPE | {"num_key_value_heads": 4, "q_lora_rank": 16, "kv_lora_rank": 8, "qk_nope_head_dim": 8}
-LATENT_ATTENTION |= {"qk_rope_head_dim": 8, "v_head_dim": 8, "n_routed_experts": 4, "num_experts_per_tok": 2, "n_group": 1}
+LATENT_ATTENTION = SHAPE | {
+    "num_key_value_heads": 4,
+    "q_lora_rank": 16,
+    "kv_lora_rank": 8,
+    "qk_nope_head_dim": 8,
+}
+LATENT_ATTENTION |= {
+    "qk_rope_head_dim": 8,
+    "v_head_dim": 8,
+    "n_routed_experts": 4,
+    "num_experts_per_tok": 2,
+    "n_group": 1,
+}
 LATENT_ATTENTION |= {"topk_group": 1, "moe_intermediate_size": 16, "first_k_dense_replace": 1}
 REFUSED: dict[str, tuple[Callable[[], tf.PreTrainedConfig], str]] = {
     "two attentions a layer": (lambda: tf.DiffLlamaConfig(**GROUPED), "attention of layer 0 more than once"),
@@ -30,12 +49,18 @@ REFUSED: dict[str, tuple[Callable[[], tf.PreTrainedConfig], str]] = {
     "both directions": (lambda: tf.BertConfig(**SHAPE), "hidden states differ when texts are packed"),
 }
 TEACHERS: dict[str, tuple[Callable[[], tf.PreTrainedConfig], str]] = {
-    "a head of several layers": (lambda: tf.BertConfig(**SHAPE, is_decoder=True), "changes its logits around its output embeddings"),
+    "a head of several layers": (
+        lambda: tf.BertConfig(**SHAPE, is_decoder=True),
+        "changes its logits around its output embeddings",
+    ),
     "a prediction head": (
         lambda: tf.ModernBertDecoderConfig(**SHAPE, local_attention=8, cls_token_id=1, sep_token_id=2),
         "changes its logits around its output embeddings",
     ),
-    "positions from 2": (lambda: tf.RobertaConfig(**SHAPE | {"pad_token_id": 1}, is_decoder=True), "counts its positions from 2"),
+    "positions from 2": (
+        lambda: tf.RobertaConfig(**SHAPE | {"pad_token_id": 1}, is_decoder=True),
+        "counts its positions from 2",
+    ),
 }
 
 
@@ -64,7 +89,9 @@ def test_some_can_teach_but_are_no_backbone(what: str) -> None:
 
 
 def test_a_teacher_that_counts_positions_from_its_padding_reads_as_it_does_alone() -> None:
-    """RoBERTa's first position is padding_idx + 1: the first sample's values equal those of the model called by itself."""
+    """RoBERTa's first position is padding_idx + 1: the first sample's values equal those of the model called
+    by itself.
+    """
     model = pico.from_config(TEACHERS["positions from 2"][0]())
     row = pico.samples(2)[0]
     teacher = FrozenTeacher(model, "roberta")
@@ -73,7 +100,9 @@ def test_a_teacher_that_counts_positions_from_its_padding_reads_as_it_does_alone
     text = torch.tensor([[*row["question"], *row["cot"], *row["prompt"], *row["answer"]]])
     seen: dict[int, torch.Tensor] = {}
     for number, layer in enumerate(model.roberta.encoder.layer):  # pyright: ignore
-        layer.attention.self.value.register_forward_hook(lambda _, __, out, number=number: seen.update({number: out}))  # pyright: ignore
+        layer.attention.self.value.register_forward_hook(
+            lambda _, __, out, number=number: seen.update({number: out})
+        )  # pyright: ignore
     with torch.no_grad():
         model(input_ids=text)
     start, stop = len(row["question"]), len(row["question"]) + len(row["cot"])
@@ -96,7 +125,10 @@ def test_errors_of_the_model_become_a_refusal(monkeypatch: pytest.MonkeyPatch) -
         raise AttributeError("'NoneType' object has no attribute 'reshape'\nmore")
 
     monkeypatch.setattr(model.model.layers[1], "forward", broken)  # pyright: ignore
-    with pytest.raises(CaptureError, match=r"fails in its own code with AttributeError \('NoneType' object has no .*'reshape'\)\. Choose"):
+    with pytest.raises(
+        CaptureError,
+        match=r"fails in its own code with AttributeError \('NoneType' object has no .*'reshape'\)\. Choose",
+    ):
         examine(model)
 
 

@@ -14,8 +14,12 @@ POSITIONS = (MASK.long().cumsum(-1) - 1).clamp_min(0)
 PADDED = {"input_ids": IDS, "attention_mask": MASK.long(), "position_ids": POSITIONS, "use_cache": False}
 OWN_ATTENTION = {
     "bloom": lambda: tf.BloomConfig(hidden_size=32, n_layer=1, n_head=4, vocab_size=64),
-    "falcon": lambda: tf.FalconConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=4, vocab_size=64),
-    "gptj": lambda: tf.GPTJConfig(n_embd=32, n_layer=1, n_head=4, rotary_dim=4, vocab_size=64, n_positions=32),
+    "falcon": lambda: tf.FalconConfig(
+        hidden_size=32, num_hidden_layers=1, num_attention_heads=4, vocab_size=64
+    ),
+    "gptj": lambda: tf.GPTJConfig(
+        n_embd=32, n_layer=1, n_head=4, rotary_dim=4, vocab_size=64, n_positions=32
+    ),
     "mpt": lambda: tf.MptConfig(d_model=32, n_layers=1, n_heads=4, vocab_size=64),
 }
 
@@ -29,7 +33,10 @@ def backbone(name: str, backend: str) -> tf.PreTrainedModel:
 def belongings(model: nn.Module) -> list[tuple[str, list[str], int]]:
     """Name, attributes and number of hooks of every module."""
     hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    return [(name, sorted(vars(module)), sum(len(getattr(module, kind)) for kind in hooks)) for name, module in model.named_modules()]
+    return [
+        (name, sorted(vars(module)), sum(len(getattr(module, kind)) for kind in hooks))
+        for name, module in model.named_modules()
+    ]
 
 
 @pytest.mark.parametrize("backend", ["sdpa", "eager"])
@@ -38,7 +45,10 @@ def test_capture_changes_no_bit_and_leaves_nothing_behind(name: str, backend: st
     model = backbone(name, backend)
     with torch.no_grad():
         before = model(**PADDED).logits
-        owned, forwards = belongings(model), {type(module): type(module).forward for module in model.modules()}
+        owned, forwards = (
+            belongings(model),
+            {type(module): type(module).forward for module in model.modules()},
+        )
         with capturing(model) as call:
             assert model.config._attn_implementation == PREFIX + backend
             inside = model(**PADDED, kv_call=call).logits
@@ -88,14 +98,19 @@ def test_a_replay_after_the_end_notes_nothing() -> None:
 @pytest.mark.parametrize("backend", ["sdpa", "eager"])
 @pytest.mark.parametrize("name", list(pico.CONFIGS))
 def test_a_prefix_stands_for_the_tokens_before(name: str, backend: str) -> None:
-    """The last six tokens on top of the noted keys and values of the first fourteen, sliding windows included."""
+    """The last six tokens on top of the noted keys and values of the first fourteen, sliding windows
+    included.
+    """
     model = backbone(name, backend)
     positions = torch.arange(20).expand(3, -1)
     with torch.no_grad():
         whole = model(input_ids=IDS, position_ids=positions, use_cache=False).logits
         with capturing(model) as call:
             model(input_ids=IDS, position_ids=positions, use_cache=False, kv_call=call)
-        prefix = {i: ([seen.keys[:, :, :5], seen.keys[:, :, 5:14]], [seen.values[:, :, :14]]) for i, seen in call.seen.items()}
+        prefix = {
+            i: ([seen.keys[:, :, :5], seen.keys[:, :, 5:14]], [seen.values[:, :, :14]])
+            for i, seen in call.seen.items()
+        }
         visible = (torch.arange(14, 20)[:, None] >= torch.arange(20)).expand(3, 1, -1, -1)
         with capturing(model):
             second = AttentionCall(visible, positions[:, 14:], positions, prefix)
@@ -127,16 +142,26 @@ def test_mask_by_hand() -> None:
 @pytest.mark.parametrize("name", list(OWN_ATTENTION))
 def test_models_with_an_attention_of_their_own_are_refused(name: str) -> None:
     model = tf.AutoModelForCausalLM.from_config(OWN_ATTENTION[name]())
-    with pytest.raises(ValueError, match=r"ForCausalLM computes its attention by itself .* Choose another architecture \(Llama, Qwen"):
+    with pytest.raises(
+        ValueError,
+        match=r"ForCausalLM computes its attention by itself .* Choose another architecture \(Llama, Qwen",
+    ):
         wrapped(model)
 
 
 def test_packing_needs_a_causal_model_whose_backend_takes_a_mask() -> None:
     assert packable(pico.backbone("llama")) == wrapped(pico.backbone("llama"))
-    with pytest.raises(ValueError, match=r"flex_attention attention takes no mask .* attn_implementation='sdpa' or 'eager'\."):
+    with pytest.raises(
+        ValueError, match=r"flex_attention attention takes no mask .* attn_implementation='sdpa' or 'eager'\."
+    ):
         packable(pico.backbone("llama", attention="flex_attention"))
-    t5 = tf.T5ForConditionalGeneration(tf.T5Config(d_model=16, d_kv=4, d_ff=16, num_layers=1, num_heads=2, vocab_size=64))
-    with pytest.raises(ValueError, match="T5ForConditionalGeneration is an encoder-decoder: student and teacher have to be causal"):
+    t5 = tf.T5ForConditionalGeneration(
+        tf.T5Config(d_model=16, d_kv=4, d_ff=16, num_layers=1, num_heads=2, vocab_size=64)
+    )
+    with pytest.raises(
+        ValueError,
+        match="T5ForConditionalGeneration is an encoder-decoder: student and teacher have to be causal",
+    ):
         packable(t5)
 
 
@@ -152,5 +177,7 @@ def test_a_layer_without_an_eager_function_is_refused() -> None:
     model = pico.backbone("llama", attention="eager")
     function = tf.AttentionInterface()[wrapped(model)]
     states = torch.zeros(1, 1, 1, 4)
-    with pytest.raises(ValueError, match=r"Linear has no eager attention function of its own: load the model with .*'sdpa'\."):
+    with pytest.raises(
+        ValueError, match=r"Linear has no eager attention function of its own: load the model with .*'sdpa'\."
+    ):
         function(nn.Linear(1, 1), states, states, states, None)

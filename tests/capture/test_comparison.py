@@ -23,7 +23,9 @@ def test_captured_calls_equal_plain_ones(name: str) -> None:
 
 
 def test_a_leak_along_the_row_is_noticed() -> None:
-    """A layer that adds a little of the column before: right for one text alone, wrong across padding and segments."""
+    """A layer that adds a little of the column before: right for one text alone, wrong across padding and
+    segments.
+    """
 
     class Leak(nn.Module):
         def __init__(self, inner: nn.Module) -> None:
@@ -39,7 +41,9 @@ def test_a_leak_along_the_row_is_noticed() -> None:
     model.model.layers[0].mlp = Leak(model.model.layers[0].mlp)  # pyright: ignore
     with torch.no_grad():
         check = Comparison(model, packed_texts(model), embedded=True)
-        with pytest.raises(CaptureError, match=r"hidden states differ when texts are packed and padded \(relative difference"):
+        with pytest.raises(
+            CaptureError, match=r"hidden states differ when texts are packed and padded \(relative difference"
+        ):
             check.packed_call(0)
 
 

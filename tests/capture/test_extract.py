@@ -28,7 +28,9 @@ def texts(pad: int = 5, shift: int = 0) -> dict[str, Tensor]:
 
 
 def captured(model: tf.PreTrainedModel, inputs: dict[str, Tensor], start: int, stop: int) -> ModelKV:
-    """The cache over columns [start, stop) of one call, with the rows of the last three columns as the answer's."""
+    """The cache over columns [start, stop) of one call, with the rows of the last three columns as the
+    answer's.
+    """
     measured = measure(model)
     mask = inputs["attention_mask"].bool()
     columns = torch.arange(WIDTH - 3, WIDTH).expand(2, -1)
@@ -78,7 +80,9 @@ def test_long_texts_change_the_frequencies(name: str) -> None:
     with torch.no_grad():
         _, layers = pico_slow.projected(model, **inputs)
         kv = captured(model, inputs, 0, WIDTH)
-        wrong = rotate(layers[0].rotated()[1], inputs["position_ids"][:, None], short.layers[0].rope, inverse=True)
+        wrong = rotate(
+            layers[0].rotated()[1], inputs["position_ids"][:, None], short.layers[0].rope, inverse=True
+        )
     assert (wrong - layers[0].keys).abs().max() > 0.01
     torch.testing.assert_close(kv.layers[0].keys[0], layers[0].keys[0], rtol=1e-4, atol=1e-5)
 
@@ -123,7 +127,9 @@ def test_padding_changes_nothing(name: str) -> None:
     kv = extract(call, geometry(measured), text, rows, "alone")
     for one, many in zip(kv.layers, together.layers, strict=True):
         for field in ("keys", "values", "importance"):
-            torch.testing.assert_close(getattr(many, field)[1, :, 5:], getattr(one, field)[1], rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(
+                getattr(many, field)[1, :, 5:], getattr(one, field)[1], rtol=1e-4, atol=1e-5
+            )
         assert torch.equal(many.positions[1, :, 5:], one.positions[1])
         assert not many.importance[1, :, :5].any()
 

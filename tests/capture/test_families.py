@@ -1,4 +1,6 @@
-"""Every causal language model of transformers is right or refused: the matrix of families, and the judge itself."""
+"""Every causal language model of transformers is right or refused: the matrix of families, and the judge
+itself.
+"""
 
 from dataclasses import replace
 from pathlib import Path
@@ -17,11 +19,27 @@ from pico_verdicts import judge
 
 TABLE: Path = ROOT / "benchmarks" / "results" / "families.md"
 SAMPLE = (
-    *("llama/yarn", "gemma2/mixed", "gpt_oss/default", "cohere/qk_norm", "granite/scaled", "gemma4_text/wide", "deepseek_v3/default"),
-    *("modernbert-decoder/default", "roberta/decoder", "lfm2/default", "granitemoehybrid/attention_first", "zaya/default"),
+    *(
+        "llama/yarn",
+        "gemma2/mixed",
+        "gpt_oss/default",
+        "cohere/qk_norm",
+        "granite/scaled",
+        "gemma4_text/wide",
+        "deepseek_v3/default",
+    ),
+    *(
+        "modernbert-decoder/default",
+        "roberta/decoder",
+        "lfm2/default",
+        "granitemoehybrid/attention_first",
+        "zaya/default",
+    ),
     *("doge/default", "diffllama/default", "phimoe/default", "llama4_text/chunks"),
 )
-"""One configuration for each thing that a family does of its own; the others are tried where KVDISTILL_REPEATS=large."""
+"""One configuration for each thing that a family does of its own; the others are tried where
+KVDISTILL_REPEATS=large.
+"""
 BY_NAME = {str(case): case for case in CASES}
 CHOSEN = list(CASES) if chosen_repeats() == "large" else [BY_NAME[name] for name in SAMPLE]
 LLAMA = Case("llama")
@@ -29,7 +47,11 @@ LLAMA = Case("llama")
 
 def table() -> dict[str, str]:
     """Configuration -> verdict, as committed."""
-    rows = [line.strip("| ").split(" | ") for line in TABLE.read_text(encoding="utf-8").splitlines() if line.startswith("| ")][1:]
+    rows = [
+        line.strip("| ").split(" | ")
+        for line in TABLE.read_text(encoding="utf-8").splitlines()
+        if line.startswith("| ")
+    ][1:]
     return {f"{family}/{name}": verdict for family, name, verdict, *_ in rows}
 
 
@@ -55,7 +77,12 @@ def test_the_judge_sees_a_wrong_student(monkeypatch: pytest.MonkeyPatch) -> None
 
     def louder(self: LatentReasoner, batch: Batch) -> TwoModes:
         two = forward(self, batch)
-        return replace(two, teacher=replace(two.teacher, rows=replace(two.teacher.rows, logits=two.teacher.rows.logits * 1.001)))
+        return replace(
+            two,
+            teacher=replace(
+                two.teacher, rows=replace(two.teacher.rows, logits=two.teacher.rows.logits * 1.001)
+            ),
+        )
 
     monkeypatch.setattr(LatentReasoner, "forward", louder)
     verdict = judge(LLAMA)

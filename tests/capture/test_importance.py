@@ -18,7 +18,9 @@ from kvdistill.capture.rotation import geometry, measure
 
 COT = slice(6, 18)
 ROWS = slice(19, 23)
-"""Columns of 24: question 0-5, chain of thought 6-17, prompt 18-19, answer 20-23; the rows are those that predict the answer."""
+"""Columns of 24: question 0-5, chain of thought 6-17, prompt 18-19, answer 20-23; the rows are those that
+predict the answer.
+"""
 PADS = torch.tensor([0, 4, 9])
 IDS = torch.randint(3, 60, (3, 24), generator=torch.Generator().manual_seed(2))
 MASK = torch.arange(24)[None] >= PADS[:, None]
@@ -39,10 +41,14 @@ def measured_importance(model: tf.PreTrainedModel) -> list[Tensor]:
 
 
 def slow_importance(model: tf.PreTrainedModel, layer_id: int, layer: pico_slow.Projected) -> Tensor:
-    """In float64 from the model's own projections, for each sample with its padding between question and answer as it is."""
+    """In float64 from the model's own projections, for each sample with its padding between question and
+    answer as it is.
+    """
     slow = torch.zeros(3, layer.keys.shape[1], COT.stop - COT.start, dtype=torch.float64)
     for sample in range(3):
-        rotary = None if layer.rotary is None else tuple(part[sample % len(part)][None] for part in layer.rotary)
+        rotary = (
+            None if layer.rotary is None else tuple(part[sample % len(part)][None] for part in layer.rotary)
+        )
         own = [states[sample : sample + 1] for states in (layer.query, layer.keys, layer.values)]
         columns = [column for column in range(COT.start, COT.stop) if MASK[sample, column]]
         rows = [row for place, row in enumerate(range(ROWS.start, ROWS.stop)) if ANSWER[sample, place]]
@@ -57,7 +63,9 @@ def test_importance_equals_float64_from_the_projections(name: str) -> None:
     with torch.no_grad():
         _, layers = pico_slow.projected(model, **INPUTS)
     for layer_id, importance in enumerate(measured_importance(model)):
-        torch.testing.assert_close(importance.double(), slow_importance(model, layer_id, layers[layer_id]), rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(
+            importance.double(), slow_importance(model, layer_id, layers[layer_id]), rtol=1e-4, atol=1e-6
+        )
         torch.testing.assert_close(importance.sum(-1), torch.ones(importance.shape[:2]))
         assert not importance.masked_select(~MASK[:, None, COT]).any()
 
@@ -70,7 +78,9 @@ def test_with_one_query_a_head_it_is_the_eager_weights_again_normalised(name: st
     for weights, importance in zip(attentions, measured_importance(model), strict=True):
         seen = weights[:, :, ROWS, COT].double()
         rows = seen / seen.sum(-1, keepdim=True) * ANSWER[:, None, :, None]
-        torch.testing.assert_close(importance.double(), rows.sum(2) / ANSWER.sum(-1)[:, None, None], rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(
+            importance.double(), rows.sum(2) / ANSWER.sum(-1)[:, None, None], rtol=1e-4, atol=1e-6
+        )
 
 
 def mistral(window: int) -> tf.PreTrainedModel:
@@ -99,11 +109,15 @@ def seen_with(query: Tensor, scaling: float = 1.0, softcap: float | None = None)
 
 
 def test_by_hand() -> None:
-    """Two queries share a head; logits (0, ln 3) and (ln 2, 0) have maxima (ln 2, ln 3), so weights 2/5 and 3/5."""
+    """Two queries share a head; logits (0, ln 3) and (ln 2, 0) have maxima (ln 2, ln 3), so weights 2/5 and
+    3/5.
+    """
     query = torch.tensor([[[[0.0, math.log(3)]], [[math.log(2), 0.0]]]])
     keys = torch.eye(2).view(1, 1, 2, 2)
     visible = torch.ones(1, 1, 2, dtype=torch.bool)
-    assert answer_attention(seen_with(query), query, keys, visible).flatten().tolist() == pytest.approx([0.4, 0.6])
+    assert answer_attention(seen_with(query), query, keys, visible).flatten().tolist() == pytest.approx(
+        [0.4, 0.6]
+    )
 
 
 def test_soft_cap_and_scaling_by_hand() -> None:

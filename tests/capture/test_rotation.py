@@ -1,4 +1,6 @@
-"""What was measured on each architecture against what its code is known to do, and measurements that must fail."""
+"""What was measured on each architecture against what its code is known to do, and measurements that must
+fail.
+"""
 
 import math
 import sys
@@ -69,7 +71,9 @@ def test_frequencies_by_hand() -> None:
 def test_attention_factors_by_hand() -> None:
     """YaRN: 0.1 ln 4 + 1. Longrope: the root of 1 + ln 8 / ln 16."""
     assert layers(pico.backbone("llama_yarn"))[0].rope.factor == pytest.approx(1.138629, abs=1e-6)
-    assert layers(pico.backbone("phi3_longrope"))[0].rope.factor == pytest.approx(math.sqrt(1 + math.log(8) / math.log(16)))
+    assert layers(pico.backbone("phi3_longrope"))[0].rope.factor == pytest.approx(
+        math.sqrt(1 + math.log(8) / math.log(16))
+    )
     assert layers(pico.backbone("llama"))[0].rope.factor == 1.0
 
 
@@ -82,7 +86,9 @@ def test_layers_may_turn_unlike() -> None:
 
 
 def test_frequencies_are_read_as_they_are_now() -> None:
-    """Dynamic: 24 tokens where 16 were trained, factor 2, so the base grows by 2 (24 - 16 / 2) / 16 to the 8/6."""
+    """Dynamic: 24 tokens where 16 were trained, factor 2, so the base grows by 2 (24 - 16 / 2) / 16 to the
+    8/6.
+    """
     model = pico.backbone("llama_dynamic")
     measured = measure(model)
     before = geometry(measured).layers[0].rope.inv_freq
@@ -96,7 +102,13 @@ def test_frequencies_are_read_as_they_are_now() -> None:
 
 def test_a_rotation_in_the_last_channels_is_found() -> None:
     """DeepSeek turns the last four of each head's twelve channels, and its values are narrower than its keys."""
-    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 4, "vocab_size": 64}
+    shape = {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+        "vocab_size": 64,
+    }
     ranks = {
         "q_lora_rank": 16,
         "kv_lora_rank": 16,
@@ -130,12 +142,16 @@ def test_a_rotation_that_nothing_explains_is_refused(monkeypatch: pytest.MonkeyP
     usual = module.apply_rotary_pos_emb
     order = torch.tensor([0, 2, 1, 3, 4, 5, 6, 7])
 
-    def odd(q: torch.Tensor, k: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def odd(
+        q: torch.Tensor, k: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
+    ) -> tuple[torch.Tensor, ...]:
         return tuple(states[..., order] for states in usual(q, k, cos, sin))
 
     monkeypatch.setattr(module, "apply_rotary_pos_emb", odd)
     with pytest.raises(
-        ValueError, match=r"Layer 0 \(LlamaAttention\) moves its keys .* neither the half-split nor the interleaved .* captured"
+        ValueError,
+        match=r"Layer 0 \(LlamaAttention\) moves its keys .* neither the half-split nor the interleaved .* "
+        r"captured",
     ):
         measure(model)
 
@@ -161,7 +177,9 @@ def test_a_model_that_swallows_the_call_is_refused() -> None:
     model = pico.backbone("llama")
     original = model.model.forward
     model.model.forward = lambda kv_call, **kwargs: original(**kwargs)
-    with pytest.raises(ValueError, match="LlamaForCausalLM does not hand its call's arguments down to its attention layers"):
+    with pytest.raises(
+        ValueError, match="LlamaForCausalLM does not hand its call's arguments down to its attention layers"
+    ):
         measure(model)
 
 
@@ -175,11 +193,18 @@ def test_measuring_leaves_the_model_as_it_was() -> None:
 
 
 def test_learned_positions_move_the_values() -> None:
-    """What ``learned`` claims: one token's values differ between positions, in every layer, and not in a rotary model."""
+    """What ``learned`` claims: one token's values differ between positions, in every layer, and not in a
+    rotary model.
+    """
     for name, moves in (("gpt2", True), ("llama", False)):
         model = pico.backbone(name)
         with torch.no_grad(), capturing(model) as call:
-            model(input_ids=torch.tensor([[5], [5]]), position_ids=torch.tensor([[0], [9]]), use_cache=False, kv_call=call)
+            model(
+                input_ids=torch.tensor([[5], [5]]),
+                position_ids=torch.tensor([[0], [9]]),
+                use_cache=False,
+                kv_call=call,
+            )
         for seen in call.seen.values():
             assert ((seen.values[0] - seen.values[1]).abs().max() > 1e-3) == moves
 
@@ -190,4 +215,9 @@ def test_a_rotation_reads_its_factor_beside_its_frequencies() -> None:
     assert Rotation(holder, "local_inv_freq", 0, "half_split").rope().factor == 1.0
     holder.local_attention_scaling = 1.5
     rope = Rotation(holder, "local_inv_freq", 4, "interleaved").rope()
-    assert (rope.inv_freq.tolist(), rope.start, rope.convention, rope.factor) == ([2.0], 4, "interleaved", 1.5)
+    assert (rope.inv_freq.tolist(), rope.start, rope.convention, rope.factor) == (
+        [2.0],
+        4,
+        "interleaved",
+        1.5,
+    )

@@ -18,15 +18,24 @@ ROWS = (
 
 
 def packed(batch: Batch, placeholders: int = 1, delimiters: bool = False) -> Sequence:
-    pieces = question_pieces(batch, SPECIAL, placeholders) + teacher_pieces(batch, SPECIAL[:2] if delimiters else None)
+    pieces = question_pieces(batch, SPECIAL, placeholders) + teacher_pieces(
+        batch, SPECIAL[:2] if delimiters else None
+    )
     return Sequence(pieces, offset=torch.zeros(len(batch), dtype=torch.long))
 
 
 def test_columns_by_hand() -> None:
-    """Question 0-1, bot 2, placeholder 3, chain of thought 4-5, prompt 6, answer 7-8; sample 1 is padded in 1, 5 and 8."""
+    """Question 0-1, bot 2, placeholder 3, chain of thought 4-5, prompt 6, answer 7-8; sample 1 is padded in
+    1, 5 and 8.
+    """
     sequence = packed(pico.batch(ROWS))
     assert sequence.ids.tolist() == [[10, 11, 61, 63, 20, 21, 30, 40, 2], [12, 0, 61, 63, 22, 0, 30, 2, 0]]
-    assert [sequence.span(name, "teacher") for name in ("cue", "cot", "prompt", "answer")] == [(4, 4), (4, 6), (6, 7), (7, 9)]
+    assert [sequence.span(name, "teacher") for name in ("cue", "cot", "prompt", "answer")] == [
+        (4, 4),
+        (4, 6),
+        (6, 7),
+        (7, 9),
+    ]
     assert sequence.columns("student").tolist() == [0, 1, 2, 3]
     assert sequence.columns("teacher").tolist() == [0, 1, 4, 5, 6, 7, 8]
     with pytest.raises(KeyError, match="no piece answer of student"):
@@ -41,8 +50,13 @@ def test_positions_by_hand() -> None:
 
 
 def test_visible_by_hand() -> None:
-    """Sample 1: neither reader sees the other's columns or padding; padding sees itself, so that no row is empty."""
-    rows = ["".join("x" if seen else "." for seen in row) for row in packed(pico.batch(ROWS)).visible()[1].tolist()]
+    """Sample 1: neither reader sees the other's columns or padding; padding sees itself, so that no row is
+    empty.
+    """
+    rows = [
+        "".join("x" if seen else "." for seen in row)
+        for row in packed(pico.batch(ROWS)).visible()[1].tolist()
+    ]
     assert rows == [
         "x........",
         "xx.......",
@@ -77,7 +91,9 @@ def test_answer_rows_by_hand(side: str) -> None:
 
 
 def test_delimiters_by_hand() -> None:
-    """With delimiters teacher mode reads bot and eot round its chain of thought and learns to write eot; bot is given."""
+    """With delimiters teacher mode reads bot and eot round its chain of thought and learns to write eot; bot
+    is given.
+    """
     sequence = packed(pico.batch(ROWS[:1]), delimiters=True)
     assert sequence.ids[0].tolist() == [10, 11, 61, 63, 61, 20, 21, 62, 30, 40, 2]
     assert sequence.targets("teacher").label.tolist() == [20, 21, 62, 30, 40, 2]
@@ -100,11 +116,20 @@ def test_a_constant_piece_by_hand() -> None:
 
 tokens = st.lists(st.integers(3, 60), max_size=4).map(tuple)
 some = st.lists(st.integers(3, 60), min_size=1, max_size=4).map(tuple)
-row = st.fixed_dictionaries({"question": some, "cue": tokens, "student_cue": tokens, "cot": tokens, "prompt": some, "answer": some})
+row = st.fixed_dictionaries(
+    {"question": some, "cue": tokens, "student_cue": tokens, "cot": tokens, "prompt": some, "answer": some}
+)
 
 
-@given(st.lists(row, min_size=1, max_size=3), st.sampled_from(["left", "right"]), st.integers(0, 3), st.booleans())
-def test_each_reader_reads_its_own_text(rows: list[dict[str, tuple[int, ...]]], side: str, placeholders: int, both: bool) -> None:
+@given(
+    st.lists(row, min_size=1, max_size=3),
+    st.sampled_from(["left", "right"]),
+    st.integers(0, 3),
+    st.booleans(),
+)
+def test_each_reader_reads_its_own_text(
+    rows: list[dict[str, tuple[int, ...]]], side: str, placeholders: int, both: bool
+) -> None:
     """Any lengths, either side: ids, positions, what a row sees, and what it predicts, against plain lists."""
     sequence = packed(pico.batch(tuple(rows), side), placeholders, both)
     visible, positions = sequence.visible(), sequence.positions()
@@ -112,10 +137,20 @@ def test_each_reader_reads_its_own_text(rows: list[dict[str, tuple[int, ...]]], 
         bot, eot = ((61,), (62,)) if both else ((), ())
         texts = {
             "student": (*one["question"], *one["student_cue"], 61, *(63,) * placeholders),
-            "teacher": (*one["question"], *one["cue"], *bot, *one["cot"], *eot, *one["prompt"], *one["answer"]),
+            "teacher": (
+                *one["question"],
+                *one["cue"],
+                *bot,
+                *one["cot"],
+                *eot,
+                *one["prompt"],
+                *one["answer"],
+            ),
         }
         for reader, text in texts.items():
-            columns = [column for column in sequence.columns(reader).tolist() if sequence.mask[sample, column]]
+            columns = [
+                column for column in sequence.columns(reader).tolist() if sequence.mask[sample, column]
+            ]
             assert sequence.ids[sample, columns].tolist() == list(text)
             assert positions[sample, columns].tolist() == list(range(len(text)))
             for place, column in enumerate(columns):
@@ -124,5 +159,7 @@ def test_each_reader_reads_its_own_text(rows: list[dict[str, tuple[int, ...]]], 
         own = targets.sample == sample
         labelled = len(texts["teacher"]) - len(one["question"]) - len(one["cue"]) - len(bot)
         assert targets.label[own].tolist() == list(texts["teacher"][-labelled:])
-        assert sequence.ids[sample, targets.column[own]].tolist() == list(texts["teacher"][-labelled - 1 : -1])
+        assert sequence.ids[sample, targets.column[own]].tolist() == list(
+            texts["teacher"][-labelled - 1 : -1]
+        )
         assert targets.is_answer[own].sum() == len(one["answer"])

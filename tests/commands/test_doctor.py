@@ -11,7 +11,16 @@ import torch
 from huggingface_hub import constants
 
 from kvdistill.commands import doctor as doctor_module
-from kvdistill.commands.doctor import CHECKS, GIB, SLURM_VARIABLES, TORCHRUN_VARIABLES, Check, Finding, diagnose, doctor
+from kvdistill.commands.doctor import (
+    CHECKS,
+    GIB,
+    SLURM_VARIABLES,
+    TORCHRUN_VARIABLES,
+    Check,
+    Finding,
+    diagnose,
+    doctor,
+)
 
 Patch = pytest.MonkeyPatch
 
@@ -54,7 +63,10 @@ def test_packages_outside_their_ranges_are_named_with_both_versions(monkeypatch:
 
     assert look("packages").state == "ok"
     monkeypatch.setattr(doctor_module, "version", version)
-    assert seen("packages") == ("problem", "peft is not installed, wanted >=0.18; torch is 2.3.0+cpu, wanted >=2.11")
+    assert seen("packages") == (
+        "problem",
+        "peft is not installed, wanted >=0.18; torch is 2.3.0+cpu, wanted >=2.11",
+    )
 
 
 def test_a_package_that_breaks_at_import_is_a_problem(monkeypatch: Patch) -> None:
@@ -102,7 +114,9 @@ def test_cards_are_named_with_their_memory(cards: Callable[..., None]) -> None:
         (False, "12.8", "note", "none visible", "node with a GPU"),
     ],
 )
-def test_no_card_has_three_reasons(cards: Callable[..., None], driver: bool, cuda: str | None, state: str, found: str, advice: str) -> None:
+def test_no_card_has_three_reasons(
+    cards: Callable[..., None], driver: bool, cuda: str | None, state: str, found: str, advice: str
+) -> None:
     cards(0, driver, cuda)
     finding = look("GPU")
     assert (finding.state, found in finding.found, advice in finding.advice) == (state, True, True)
@@ -110,7 +124,9 @@ def test_no_card_has_three_reasons(cards: Callable[..., None], driver: bool, cud
     assert look("several GPUs").lost == "training on several GPUs: fewer than two are visible to torch."
 
 
-def test_hidden_cards_are_a_note_and_an_apple_gpu_counts(cards: Callable[..., None], monkeypatch: Patch) -> None:
+def test_hidden_cards_are_a_note_and_an_apple_gpu_counts(
+    cards: Callable[..., None], monkeypatch: Patch
+) -> None:
     cards(0)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert look("GPU").state == "note"
@@ -135,7 +151,9 @@ def memory(monkeypatch: Patch, tmp_path: Path) -> Callable[..., None]:
     """Pretends so many GiB of memory, in a control group."""
 
     def pretend(total: int, free: int, line: str = "0::/", files: dict[str, str] | None = None) -> None:
-        (tmp_path / "meminfo").write_text(f"MemTotal: {total * 2**20} kB\nMemFree: 1 kB\nMemAvailable: {free * 2**20} kB\nHugePages: 0\n")
+        (tmp_path / "meminfo").write_text(
+            f"MemTotal: {total * 2**20} kB\nMemFree: 1 kB\nMemAvailable: {free * 2**20} kB\nHugePages: 0\n"
+        )
         (tmp_path / "own").write_text(f"3:cpu,cpuacct:/elsewhere\n{line}\n")
         for name, text in (files or {}).items():
             (tmp_path / "groups" / name).parent.mkdir(parents=True, exist_ok=True)
@@ -157,12 +175,23 @@ def test_memory_is_measured_against_a_7b_model(memory: Callable[..., None]) -> N
 @pytest.mark.parametrize(
     ("line", "files"),
     [
-        ("0::/job/step", {"job/step/memory.max": "max", "job/memory.max": str(16 * GIB), "memory.max": str(32 * GIB)}),
-        ("9:memory:/job", {"memory/job/memory.limit_in_bytes": str(16 * GIB), "memory/memory.limit_in_bytes": str(2**63 - 4096)}),
+        (
+            "0::/job/step",
+            {"job/step/memory.max": "max", "job/memory.max": str(16 * GIB), "memory.max": str(32 * GIB)},
+        ),
+        (
+            "9:memory:/job",
+            {
+                "memory/job/memory.limit_in_bytes": str(16 * GIB),
+                "memory/memory.limit_in_bytes": str(2**63 - 4096),
+            },
+        ),
     ],
     ids=["v2", "v1"],
 )
-def test_the_tightest_limit_around_the_job_counts(memory: Callable[..., None], line: str, files: dict[str, str]) -> None:
+def test_the_tightest_limit_around_the_job_counts(
+    memory: Callable[..., None], line: str, files: dict[str, str]
+) -> None:
     memory(64, 60, line, files)
     assert seen("memory") == ("note", "64.0 GiB, 60.0 GiB free, this job may use 16.0 GiB")
 
@@ -205,7 +234,9 @@ def test_a_folder_that_cannot_be_written_is_a_problem(monkeypatch: Patch) -> Non
 # The hub.
 
 
-def test_login_and_offline_mode_are_looked_up_without_asking_the_hub(monkeypatch: Patch, tmp_path: Path) -> None:
+def test_login_and_offline_mode_are_looked_up_without_asking_the_hub(
+    monkeypatch: Patch, tmp_path: Path
+) -> None:
     for offline, state in ((True, "note"), (False, "ok")):
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
         assert look("hub").state == state
@@ -226,7 +257,10 @@ def test_the_cache_wants_room_for_a_7b_model(monkeypatch: Patch, tmp_path: Path)
     assert seen("hub cache") == ("note", f"{tmp_path}/not/there: 100.0 GiB free, cannot be written")
     monkeypatch.setattr(os, "access", lambda *_: True)
     with_space(monkeypatch, 10 * GIB)
-    assert look("hub cache").lost == "the download of a 7B model: it wants 14.2 GiB in a folder that can be written."
+    assert (
+        look("hub cache").lost
+        == "the download of a 7B model: it wants 14.2 GiB in a folder that can be written."
+    )
 
 
 # Attention, SLURM, processes.
@@ -280,7 +314,8 @@ def test_the_table_and_what_would_not_work(monkeypatch: Patch, capsys: pytest.Ca
         "ok       fine               1\n"
         "note     known              2\n"
         "                            -> do this\n"
-        "note     odd                could not be checked (ZeroDivisionError: integer division or modulo by zero)\n"
+        "note     odd                could not be checked (ZeroDivisionError: integer division or modulo by "
+        "zero)\n"
         "\nWhat would not work here, and why:\n  - something: it lacks 2.\n\nNo problem found.\n"
     )
     checks["bad"] = Check(lambda what: Finding(what, "problem", "3", "repair it"))

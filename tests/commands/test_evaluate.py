@@ -16,32 +16,49 @@ from kvdistill.records.schema import EvaluationRecord, ProbesRecord
 def run(session_tmp: Path) -> Path:
     folder = session_tmp / "evaluated"
     folder.mkdir()
-    words = ["--training.output_dir", str(folder / "run"), "--training.epochs", "1", "--evaluation.modes", '["latent"]']
+    words = [
+        "--training.output_dir",
+        str(folder / "run"),
+        "--training.epochs",
+        "1",
+        "--evaluation.modes",
+        '["latent"]',
+    ]
     assert main(["train", "--config", str(pico_runs.toml(folder)), *words]) == 0
     return folder / "run"
 
 
 def rows(path: Path, num: int) -> str:
-    row = {"question": "Ann to Bob . Bob to Ann . start Ann 1 hands ?", "answer": "Ann hands to Bob\n#### Bob"}
+    row = {
+        "question": "Ann to Bob . Bob to Ann . start Ann 1 hands ?",
+        "answer": "Ann hands to Bob\n#### Bob",
+    }
     path.parent.mkdir(exist_ok=True)
     path.write_text(f"{json.dumps(row)}\n" * num)
     return str(path)
 
 
 def asked(run: Path, data: str, **options: object) -> Question:
-    question = Question(checkpoint=str(run / "checkpoint-ep1"), data=data, modes="latent", max_new_tokens=2, output=str(run))
+    question = Question(
+        checkpoint=str(run / "checkpoint-ep1"), data=data, modes="latent", max_new_tokens=2, output=str(run)
+    )
     return replace(question, **options)  # pyright: ignore
 
 
 def test_the_runs_own_record_is_not_overwritten(run: Path, tmp_path: Path) -> None:
     """A file called test has the name of the run's test set."""
     before = (run / "evaluation_test_latent.json").read_bytes()
-    with pytest.raises(ValueError, match=r"evaluation_test_latent\.json holds results on other data \(the run's own test set\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"evaluation_test_latent\.json holds results on other data \(the run's own test set\)",
+    ):
         evaluate(asked(run, rows(tmp_path / "test.jsonl", 2)))
     assert (run / "evaluation_test_latent.json").read_bytes() == before
 
 
-def test_a_record_keeps_the_path_of_its_data_and_gives_way_to_the_same_data_only(run: Path, tmp_path: Path) -> None:
+def test_a_record_keeps_the_path_of_its_data_and_gives_way_to_the_same_data_only(
+    run: Path, tmp_path: Path
+) -> None:
     one, other = rows(tmp_path / "a" / "rows.jsonl", 2), rows(tmp_path / "b" / "rows.jsonl", 3)
     evaluate(asked(run, one, modes="latent,direct,latent", probes=True))
     record = EvaluationRecord.read(run / "evaluation_rows_latent.json")
@@ -49,14 +66,21 @@ def test_a_record_keeps_the_path_of_its_data_and_gives_way_to_the_same_data_only
     assert ProbesRecord.read(run / "probes.json").source == one
     evaluate(asked(run, one, num=1))
     assert EvaluationRecord.read(run / "evaluation_rows_latent.json").num == 1
-    with pytest.raises(ValueError, match=r"rows_direct\.json holds results on other data \(.*a/rows\.jsonl\), .* give another --output"):
+    with pytest.raises(
+        ValueError,
+        match=r"rows_direct\.json holds results on other data \(.*a/rows\.jsonl\), .* give another --output",
+    ):
         evaluate(asked(run, other, modes="direct"))
     with pytest.raises(ValueError, match=r"probes\.json holds results on other data"):
         evaluate(asked(run, rows(tmp_path / "third.jsonl", 2), probes=True))
 
 
-def test_a_mode_that_is_named_twice_is_evaluated_once(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    evaluate(asked(run, rows(tmp_path / "twice.jsonl", 2), modes="direct,direct", output=str(tmp_path / "out")))
+def test_a_mode_that_is_named_twice_is_evaluated_once(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluate(
+        asked(run, rows(tmp_path / "twice.jsonl", 2), modes="direct,direct", output=str(tmp_path / "out"))
+    )
     assert capsys.readouterr().out.count(" on twice: ") == 1
 
 

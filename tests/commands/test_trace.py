@@ -67,8 +67,13 @@ def test_the_walk_prints_a_line_a_station_in_order(capsys: pytest.CaptureFixture
     assert f"{float(loss.loss.detach()):.4f} = ce_student" in found["loss"]
 
 
-def test_overrides_change_the_pico_walk_and_the_run_is_the_same_each_time(capsys: pytest.CaptureFixture[str]) -> None:
-    one, other = (walk(None, ["--latent.slots", "3", "--training.batch_size=2", "--training.seed", "5"]) for _ in range(2))
+def test_overrides_change_the_pico_walk_and_the_run_is_the_same_each_time(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    one, other = (
+        walk(None, ["--latent.slots", "3", "--training.batch_size=2", "--training.seed", "5"])
+        for _ in range(2)
+    )
     assert torch.equal(one.loss, other.loss)
     found = stations(capsys.readouterr().out)
     assert "2 examples" in found["text"]
@@ -110,19 +115,28 @@ def test_every_compressor_can_be_walked(capsys: pytest.CaptureFixture[str], kind
 @pytest.mark.parametrize("task", ["explicit", "direct"])
 def test_there_is_no_walk_without_latents(toml: str, task: str) -> None:
     with pytest.raises(
-        ValueError, match=rf"training\.task is '{task}', so there is no latent walk to show\. Set --training\.task latent\."
+        ValueError,
+        match=rf"training\.task is '{task}', so there is no latent walk to show\. Set --training\.task "
+        r"latent\.",
     ):
         walk(toml, ["--training.task", task])
 
 
 def test_a_separate_teacher_has_its_stations(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     save_base(
-        tmp_path / "big", Chain(trace="verbose").words(), hidden_size=40, num_hidden_layers=3, num_attention_heads=5, num_key_value_heads=5
+        tmp_path / "big",
+        Chain(trace="verbose").words(),
+        hidden_size=40,
+        num_hidden_layers=3,
+        num_attention_heads=5,
+        num_key_value_heads=5,
     )
     walk(None, ["--teacher.name", str(tmp_path / "big"), "--training.output_dir", str(tmp_path / "run")])
     found = stations(capsys.readouterr().out)
     assert list(found) == [*STATIONS[:5], "teacher", *STATIONS[5:]]
-    assert re.search(r"^teacher    .*big: 3 layers of keys \[8, 5, 16, 8\], .* slots filled +[\d.]+ ms$", found["teacher"])
+    assert re.search(
+        r"^teacher    .*big: 3 layers of keys \[8, 5, 16, 8\], .* slots filled +[\d.]+ ms$", found["teacher"]
+    )
     assert "the latent slots lifted to 2 layers of keys [8, 5, 4, 8]" in found["align"]
     assert "rkv, control none -> 3 layers of keys [8, 5, 4, 8]" in found["compress"]
     assert re.search(r"gradients in (\d+) of \1 trained tensors", found["backward"])
@@ -131,16 +145,37 @@ def test_a_separate_teacher_has_its_stations(capsys: pytest.CaptureFixture[str],
     assert list(stations(capsys.readouterr().out)) == STATIONS, "without a KV loss no teacher is asked for"
 
 
-def test_what_a_run_keeps_in_its_folder_is_not_touched(capsys: pytest.CaptureFixture[str], toml: str, tmp_path: Path) -> None:
-    rows = [f'{{"question": "{"please " * (9 if n == 1 else 0)}Ann to Bob", "answer": "to Bob\\n#### Bob"}}' for n in range(3)]
+def test_what_a_run_keeps_in_its_folder_is_not_touched(
+    capsys: pytest.CaptureFixture[str], toml: str, tmp_path: Path
+) -> None:
+    rows = [
+        f'{{"question": "{"please " * (9 if n == 1 else 0)}Ann to Bob", "answer": "to Bob\\n#### Bob"}}'
+        for n in range(3)
+    ]
     (tmp_path / "rows.jsonl").write_text("\n".join([*rows, '{"question": "?"}']))
     quarantine = tmp_path / "run" / "quarantine_train.jsonl"
     quarantine.parent.mkdir()
     quarantine.write_text("of a run")
-    words = ["--data.train.kind", "file", "--data.train.path", str(tmp_path / "rows.jsonl"), "--data.max_length", "17"]
+    words = [
+        "--data.train.kind",
+        "file",
+        "--data.train.path",
+        str(tmp_path / "rows.jsonl"),
+        "--data.max_length",
+        "17",
+    ]
     tokenizer = word_tokenizer(["Ann", "to", "Bob", "please"])
     tokenizer.save_pretrained(tmp_path / "words")
-    walk(toml, [*words, "--model.tokenizer", str(tmp_path / "words"), "--training.output_dir", str(quarantine.parent)])
+    walk(
+        toml,
+        [
+            *words,
+            "--model.tokenizer",
+            str(tmp_path / "words"),
+            "--training.output_dir",
+            str(quarantine.parent),
+        ],
+    )
     said = capsys.readouterr()
     assert "3 examples" in stations(said.out)["text"]
     assert "2 samples" in stations(said.out)["data"]

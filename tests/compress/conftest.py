@@ -9,8 +9,12 @@ from torch import Tensor
 from kvdistill.kv import LayerKV, ModelKV
 
 
-def layer_of(mask: Tensor, seed: int = 0, dtype: torch.dtype = torch.float64, key_width: int = 4, value_width: int = 3) -> LayerKV:
-    """Random keys and values; importance that sums to 1 over the valid slots; positions counted over the slots."""
+def layer_of(
+    mask: Tensor, seed: int = 0, dtype: torch.dtype = torch.float64, key_width: int = 4, value_width: int = 3
+) -> LayerKV:
+    """Random keys and values; importance that sums to 1 over the valid slots; positions counted over the
+    slots.
+    """
     batch, heads, slots = mask.shape
     generator = torch.Generator().manual_seed(seed)
 

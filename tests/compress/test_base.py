@@ -24,7 +24,9 @@ class ByImportance(ScoreCompressor):
 
 def scored(make_layer, rows: list[list[float]]) -> LayerKV:
     scores = torch.tensor([rows])
-    return make_layer(torch.ones(scores.shape, dtype=torch.bool), dtype=torch.float32).replace(importance=scores)
+    return make_layer(torch.ones(scores.shape, dtype=torch.bool), dtype=torch.float32).replace(
+        importance=scores
+    )
 
 
 def test_the_best_in_time_order_by_hand(make_layer, kept) -> None:
@@ -58,23 +60,31 @@ def test_shared_never_keeps_what_one_head_bars(make_layer, kept) -> None:
     layer = scored(make_layer, [[0.9, 0.1, 0.2], [-torch.inf, 0.1, 0.2]])
     assert kept(ByImportance(selection="shared"), layer, 2) == [1, 2]
     layer = scored(make_layer, [[torch.inf, 0.1], [-torch.inf, 0.1]])
-    assert kept(ByImportance(selection="shared"), layer, 1) == [1], "an infinite pair has no mean, and is barred"
+    assert kept(ByImportance(selection="shared"), layer, 1) == [1], (
+        "an infinite pair has no mean, and is barred"
+    )
 
 
 def test_everything_of_a_token_moves_along(make_layer, make_kv) -> None:
     layer = make_layer(torch.ones(2, 2, 6, dtype=torch.bool), seed=3)
     out = ByImportance().compress(make_kv(layer), 3).layers[0]
-    for sample, head, slot in torch.cartesian_prod(torch.arange(2), torch.arange(2), torch.arange(3)).tolist():
+    for sample, head, slot in torch.cartesian_prod(
+        torch.arange(2), torch.arange(2), torch.arange(3)
+    ).tolist():
         token = out.positions[sample, head, slot].item()
         for name in ("keys", "values", "importance", "step_end"):
-            assert torch.equal(getattr(out, name)[sample, head, slot], getattr(layer, name)[sample, head, token])
+            assert torch.equal(
+                getattr(out, name)[sample, head, slot], getattr(layer, name)[sample, head, token]
+            )
 
 
 def test_a_short_cache_is_filled_up(make_layer) -> None:
     layer = make_layer(torch.ones(1, 1, 2, dtype=torch.bool))
     padded = pad_slots(layer, 4)
     assert padded.mask.tolist() == [[[True, True, False, False]]]
-    assert {getattr(padded, name).shape[2] for name in ("keys", "values", "positions", "importance", "step_end")} == {4}
+    assert {
+        getattr(padded, name).shape[2] for name in ("keys", "values", "positions", "importance", "step_end")
+    } == {4}
     assert pad_slots(layer, 2) is layer
 
 
@@ -93,33 +103,49 @@ def test_gather_keeps_absent_fields_absent(make_layer) -> None:
     assert out.importance is None and out.step_end is None and out.positions.tolist() == [[[0, 2]]]
 
 
-@given(st.lists(st.sampled_from([-torch.inf, 0.0, 1.0, 2.0, 3.5, torch.inf]), min_size=1, max_size=12), st.integers(1, 14))
+@given(
+    st.lists(st.sampled_from([-torch.inf, 0.0, 1.0, 2.0, 3.5, torch.inf]), min_size=1, max_size=12),
+    st.integers(1, 14),
+)
 def test_keep_best_is_a_stable_sort(values, slots) -> None:
     keep = keep_best(torch.tensor([[values]]), slots)[0, 0]
-    best = sorted((i for i, value in enumerate(values) if value > -torch.inf), key=lambda i: -values[i])[:slots]
+    best = sorted((i for i, value in enumerate(values) if value > -torch.inf), key=lambda i: -values[i])[
+        :slots
+    ]
     assert keep.nonzero()[:, 0].tolist() == sorted(best)
 
 
 def test_rotated_keys_are_refused(make_layer, make_kv) -> None:
     layer = make_layer(torch.ones(1, 1, 3, dtype=torch.bool)).replace(rope=Rope(inv_freq=torch.ones(2)))
-    with pytest.raises(ValueError, match=r"ByImportance: keys of layer 0 of a tiny model are rotated. Un-rotate them first"):
+    with pytest.raises(
+        ValueError, match=r"ByImportance: keys of layer 0 of a tiny model are rotated. Un-rotate them first"
+    ):
         ByImportance().compress(make_kv(layer), 2)
 
 
 @pytest.mark.parametrize("slots", [0, -3])
 def test_too_few_slots_are_refused(make_layer, make_kv, slots) -> None:
-    with pytest.raises(ValueError, match=f"ByImportance: the cache cannot be compressed to slots={slots}. Give the student at least one"):
+    with pytest.raises(
+        ValueError,
+        match=f"ByImportance: the cache cannot be compressed to slots={slots}. Give the student at least one",
+    ):
         ByImportance().compress(make_kv(make_layer(torch.ones(1, 1, 3, dtype=torch.bool))), slots)
 
 
 def test_a_score_that_is_no_number_is_refused(make_layer, make_kv) -> None:
     layer = scored(make_layer, [[0.1, torch.nan, 0.3]])
-    with pytest.raises(ValueError, match=r"ByImportance: a score is not a number, .* the cache of a tiny model is not finite"):
+    with pytest.raises(
+        ValueError, match=r"ByImportance: a score is not a number, .* the cache of a tiny model is not finite"
+    ):
         ByImportance().compress(make_kv(layer), 2)
     hidden = layer.replace(mask=torch.tensor([[[True, False, True]]]))
-    assert ByImportance().compress(make_kv(hidden), 2).layers[0].positions.tolist() == [[[0, 2]]], "padding may hold anything"
+    assert ByImportance().compress(make_kv(hidden), 2).layers[0].positions.tolist() == [[[0, 2]]], (
+        "padding may hold anything"
+    )
 
 
 def test_an_unknown_selection_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"ByImportance: selection is 'each'. Set it to 'per_head' or 'shared'."):
+    with pytest.raises(
+        ValueError, match=r"ByImportance: selection is 'each'. Set it to 'per_head' or 'shared'."
+    ):
         ByImportance(selection="each")  # pyright: ignore[reportArgumentType]

@@ -10,7 +10,8 @@ from kvdistill.compress.rkv import RKV
 def test_by_hand(make_layer, kept) -> None:
     layer = make_layer(torch.ones(1, 1, 4, dtype=torch.bool), key_width=2, dtype=torch.float32)
     layer = layer.replace(keys=torch.tensor([[[[1.0, 0.0], [3.0, 0.0], [0.0, 2.0], [-1.0, 0.0]]]]))
-    # sums of cosines: 1 - 1 = 0, 0, 0, -2; the opposite key is the most distinct, then the earliest of three equals
+    # sums of cosines: 1 - 1 = 0, 0, 0, -2; the opposite key is the most distinct, then the earliest of three
+    # equals
     assert kept(Cosine(), layer, 1) == [3]
     assert kept(Cosine(), layer, 2) == [0, 3]
 

@@ -40,7 +40,9 @@ def test_importance_sums_to_one_by_hand(make_layer, make_kv) -> None:
 
 
 def test_one_slot_reads_the_first_token(make_layer, make_kv) -> None:
-    assert resampled(make_kv, ramp(make_layer, [0, 1, 1], [9.0, 4.0, 5.0]), 1).keys.flatten().tolist() == [4.0]
+    assert resampled(make_kv, ramp(make_layer, [0, 1, 1], [9.0, 4.0, 5.0]), 1).keys.flatten().tolist() == [
+        4.0
+    ]
 
 
 def test_only_valid_tokens_are_read(make_layer, make_kv) -> None:
@@ -65,7 +67,9 @@ def test_a_cache_without_any_slot_gives_empty_slots(make_layer, make_kv) -> None
 def test_a_straight_line_stays_straight(make_layer, make_kv, number, slots) -> None:
     layer = ramp(make_layer, [1] * number, [float(i) for i in range(number)])
     wanted = [j * (number - 1) / max(slots - 1, 1) for j in range(slots)]
-    assert resampled(make_kv, layer, slots).keys.flatten().tolist() == pytest.approx(wanted, rel=1e-5, abs=1e-5)
+    assert resampled(make_kv, layer, slots).keys.flatten().tolist() == pytest.approx(
+        wanted, rel=1e-5, abs=1e-5
+    )
 
 
 def test_refuses_what_no_compressor_takes(make_layer, make_kv) -> None:

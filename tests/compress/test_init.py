@@ -19,7 +19,11 @@ CLASSES = get_args(CompressorMethod)
 def every_method() -> list:
     """All methods, in both selections where there are two; a window that leaves room in a few slots."""
     plain = [kind(window=1) if kind is RKVDecode else kind() for kind in CLASSES]
-    shared = [replace(method, selection="shared") for method in plain if isinstance(method, ScoreCompressor) and method.kind != "step_end"]
+    shared = [
+        replace(method, selection="shared")
+        for method in plain
+        if isinstance(method, ScoreCompressor) and method.kind != "step_end"
+    ]
     return plain + shared
 
 
@@ -36,7 +40,12 @@ def random_mask(shape: tuple[int, ...], share: float, seed: int) -> Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed)) <= share
 
 
-masks = st.builds(random_mask, st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(0, 9)), st.floats(0, 1), st.integers(0, 999))
+masks = st.builds(
+    random_mask,
+    st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(0, 9)),
+    st.floats(0, 1),
+    st.integers(0, 999),
+)
 
 
 def contiguous(lengths: list[int], slots: int, side: str) -> Tensor:
@@ -83,12 +92,27 @@ def test_the_kinds_tell_the_methods_apart() -> None:
 def test_any_mask(make_layer, make_kv, method, mask, slots) -> None:
     skip_full(method)
     layer = make_layer(mask)
-    spoilt = layer.replace(keys=layer.keys.masked_fill(~mask[..., None], torch.nan), positions=layer.positions.masked_fill(~mask, -1))
+    spoilt = layer.replace(
+        keys=layer.keys.masked_fill(~mask[..., None], torch.nan),
+        positions=layer.positions.masked_fill(~mask, -1),
+    )
     out = run(method, make_kv, spoilt, slots)
-    assert out.keys.shape[:3] == out.values.shape[:3] == out.mask.shape == out.positions.shape == (*mask.shape[:2], slots)
+    assert (
+        out.keys.shape[:3]
+        == out.values.shape[:3]
+        == out.mask.shape
+        == out.positions.shape
+        == (*mask.shape[:2], slots)
+    )
     assert out.keys.isfinite().all(), "padding is never kept"
-    assert not out.keys[~out.mask].any() and not out.values[~out.mask].any() and not out.positions[~out.mask].any()
-    later = out.positions.diff(dim=-1) if isinstance(method, FullResampled) else out.positions.diff(dim=-1) - 1
+    assert (
+        not out.keys[~out.mask].any()
+        and not out.values[~out.mask].any()
+        and not out.positions[~out.mask].any()
+    )
+    later = (
+        out.positions.diff(dim=-1) if isinstance(method, FullResampled) else out.positions.diff(dim=-1) - 1
+    )
     assert (later[out.mask[..., 1:]] >= 0).all(), "in time order"
     assert not (out.mask[..., 1:] & ~out.mask[..., :-1]).any(), "spare slots come last"
 
@@ -135,7 +159,10 @@ def test_a_sample_alone_is_the_sample_in_a_batch(make_layer, make_kv, method, le
 @given(st.permutations(range(4)), st.integers(0, 999), st.integers(2, 6))
 def test_samples_may_change_places(make_layer, make_kv, method, order, seed, slots) -> None:
     layer = make_layer(random_mask((4, 2, 9), 0.8, seed), seed=seed)
-    assert same(run(method, make_kv, samples_of(layer, list(order)), slots), samples_of(run(method, make_kv, layer, slots), list(order)))
+    assert same(
+        run(method, make_kv, samples_of(layer, list(order)), slots),
+        samples_of(run(method, make_kv, layer, slots), list(order)),
+    )
 
 
 @METHODS
@@ -159,7 +186,10 @@ def test_padding_changes_nothing(make_layer, make_kv, method) -> None:
     skip_full(method, "full keeps the padding")
     layer = make_layer(contiguous([7], 12, "right"), seed=4)
     unpadded = layer.replace(
-        **{name: getattr(layer, name)[:, :, :7] for name in ("keys", "values", "mask", "positions", "importance", "step_end")}
+        **{
+            name: getattr(layer, name)[:, :, :7]
+            for name in ("keys", "values", "mask", "positions", "importance", "step_end")
+        }
     )
     assert same(run(method, make_kv, layer, 3), run(method, make_kv, unpadded, 3))
 
@@ -168,7 +198,12 @@ def test_padding_changes_nothing(make_layer, make_kv, method) -> None:
 def test_a_sample_without_tokens_gives_empty_slots(make_layer, make_kv, method) -> None:
     skip_full(method, "full keeps the empty sample as long as its batch")
     out = run(method, make_kv, make_layer(contiguous([0, 6], 6, "right")), 3)
-    assert not out.mask[0].any() and not out.keys[0].any() and not out.values[0].any() and not out.positions[0].any()
+    assert (
+        not out.mask[0].any()
+        and not out.keys[0].any()
+        and not out.values[0].any()
+        and not out.positions[0].any()
+    )
     assert out.mask[1].any()
 
 
@@ -202,9 +237,13 @@ def test_heads_agree_when_shared(make_layer, make_kv, method) -> None:
 @METHODS
 def test_rotation_and_no_slots_are_refused(make_layer, make_kv, method) -> None:
     layer = make_layer(torch.ones(1, 1, 4, dtype=torch.bool))
-    with pytest.raises(ValueError, match=f"{type(method).__name__}: keys of layer 0 of a tiny model are rotated"):
+    with pytest.raises(
+        ValueError, match=f"{type(method).__name__}: keys of layer 0 of a tiny model are rotated"
+    ):
         run(method, make_kv, layer.replace(rope=Rope(inv_freq=torch.ones(2))), 2)
-    with pytest.raises(ValueError, match=f"{type(method).__name__}: the cache cannot be compressed to slots=0"):
+    with pytest.raises(
+        ValueError, match=f"{type(method).__name__}: the cache cannot be compressed to slots=0"
+    ):
         run(method, make_kv, layer, 0)
 
 

@@ -14,4 +14,6 @@ def test_by_hand(make_layer, kept) -> None:
 
 def test_a_text_of_many_tokens_is_cropped_exactly(make_layer, kept) -> None:
     layer = make_layer(torch.ones(1, 1, 70_000, dtype=torch.bool))
-    assert kept(RightCrop(), layer, 3) == [69_997, 69_998, 69_999], "slot indices stay exact beyond half precision"
+    assert kept(RightCrop(), layer, 3) == [69_997, 69_998, 69_999], (
+        "slot indices stay exact beyond half precision"
+    )

@@ -44,14 +44,22 @@ def test_by_hand(make_layer, kept) -> None:
 def test_ranges_by_hand(make_layer) -> None:
     layer = three_keys(make_layer).replace(mask=torch.tensor([[[True, True, False]]]))
     other = layer.replace(importance=torch.tensor([[[0.4, 0.6, 0.0]]]))
-    ranges = {name: value.item() for name, value in RKV().ranges(ModelKV((layer, other), (0, 1), "two layers")).items()}
+    ranges = {
+        name: value.item()
+        for name, value in RKV().ranges(ModelKV((layer, other), (0, 1), "two layers")).items()
+    }
     wanted = {"importance_min": 0.3, "importance_max": 0.65, "distinctness_min": 0.5, "distinctness_max": 0.5}
     assert ranges == pytest.approx(wanted), "padding has no part in it, and two like keys share R evenly"
     nothing = layer.replace(mask=torch.zeros_like(layer.mask))
     assert RKV().ranges(ModelKV((nothing,), (0,), "nothing")) == {}
 
 
-@given(st.integers(0, 10_000), st.integers(1, 60), st.floats(0.0, 1.0), st.sampled_from([torch.float32, torch.bfloat16]))
+@given(
+    st.integers(0, 10_000),
+    st.integers(1, 60),
+    st.floats(0.0, 1.0),
+    st.sampled_from([torch.float32, torch.bfloat16]),
+)
 def test_the_linear_mean_is_the_quadratic_one(make_layer, seed, slots, share, dtype) -> None:
     mask = torch.rand(2, 3, slots, generator=torch.Generator().manual_seed(seed)) <= share
     layer = make_layer(mask, seed=seed, dtype=dtype, key_width=16)
@@ -59,7 +67,9 @@ def test_the_linear_mean_is_the_quadratic_one(make_layer, seed, slots, share, dt
 
 
 def test_over_several_blocks_with_a_common_direction(make_layer) -> None:
-    """Keys of real models share a direction, so the sum grows with the text: the worst case for summing in float32."""
+    """Keys of real models share a direction, so the sum grows with the text: the worst case for summing in
+    float32.
+    """
     layer = make_layer(torch.ones(1, 2, 2 * BLOCK + 7, dtype=torch.bool), dtype=torch.float32, key_width=32)
     layer = layer.replace(keys=layer.keys + 4.0)
     wanted = mean_cosine_by_definition(layer)
@@ -86,10 +96,14 @@ def test_choosing_leaves_nothing_for_the_backward_pass(make_layer, make_kv) -> N
     layer = make_layer(torch.ones(1, 1, 6, dtype=torch.bool))
     layer = layer.replace(keys=layer.keys.clone().requires_grad_())
     kept_for_backward: list[Tensor] = []
-    with torch.autograd.graph.saved_tensors_hooks(lambda saved: kept_for_backward.append(saved) or saved, lambda saved: saved):
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda saved: kept_for_backward.append(saved) or saved, lambda saved: saved
+    ):
         assert RKV().compress(make_kv(layer), 2).layers[0].keys.requires_grad
     floats = {saved.data_ptr() for saved in kept_for_backward if saved.is_floating_point()}
-    assert floats == {layer.keys.data_ptr()}, "the keys themselves and which slots were kept, nothing of the score"
+    assert floats == {layer.keys.data_ptr()}, (
+        "the keys themselves and which slots were kept, nothing of the score"
+    )
 
 
 @pytest.mark.parametrize("weight", [-0.1, 1.5])
@@ -101,6 +115,8 @@ def test_lambda_is_a_share(weight) -> None:
 def test_without_importance_it_says_what_to_do(make_layer, make_kv) -> None:
     layer = make_layer(torch.ones(1, 1, 4, dtype=torch.bool)).replace(importance=None)
     with pytest.raises(
-        ValueError, match="RKV needs to know how much the answer attended to each token, and this cache carries no importance"
+        ValueError,
+        match="RKV needs to know how much the answer attended to each token, and this cache carries no "
+        "importance",
     ):
         RKV().compress(make_kv(layer), 2)

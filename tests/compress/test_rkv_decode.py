@@ -11,7 +11,9 @@ from kvdistill.kv import LayerKV
 
 
 def selection_by_rows(keys: Tensor, attention: Tensor, budget: int, method: RKVDecode) -> list[int]:
-    """One head: the whole table of cosines, token by token. ``attention`` covers the tokens before the window."""
+    """One head: the whole table of cosines, token by token. ``attention`` covers the tokens before the
+    window.
+    """
     number, old = len(keys), len(keys) - method.window
     if number <= budget:
         return list(range(number))
@@ -25,11 +27,15 @@ def selection_by_rows(keys: Tensor, attention: Tensor, budget: int, method: RKVD
     reach = method.pool // 2
     pooled = torch.stack([attention[max(0, i - reach) : i + reach + 1].max() for i in range(old)])
     score = method.importance_weight * pooled - (1.0 - method.importance_weight) * redundancy[:old]
-    return sorted(score.argsort(descending=True, stable=True)[: budget - method.window].tolist()) + list(range(old, number))
+    return sorted(score.argsort(descending=True, stable=True)[: budget - method.window].tolist()) + list(
+        range(old, number)
+    )
 
 
 def window_attention(queries: Tensor, layer: LayerKV, window: int) -> Tensor:
-    """What the last queries attend to before the window, the largest of a group of query heads taken before the softmax."""
+    """What the last queries attend to before the window, the largest of a group of query heads taken before
+    the softmax.
+    """
     heads, slots, width = layer.keys.shape[1:]
     grouped = queries.unflatten(1, (heads, -1))
     logits = (grouped @ layer.keys[:, :, None].mT / width**0.5).amax(dim=2)[..., : slots - window]
@@ -43,17 +49,25 @@ def five_keys(make_layer, importance: list[float]) -> LayerKV:
 
 
 def test_by_hand(make_layer, kept) -> None:
-    """Tokens 0, 1 and 4 are alike: struck out are (0, 4), (1, 4) and (4, 1), so the columns sum to 2, 1, 0, 0, 0."""
+    """Tokens 0, 1 and 4 are alike: struck out are (0, 4), (1, 4) and (4, 1), so the columns sum to 2, 1, 0,
+    0, 0.
+    """
     method = RKVDecode(window=1, pool=1)
     layer = five_keys(make_layer, [0.0, 0.0, 0.0, 0.0, 1.0])
-    assert method.redundancy(layer)[0, 0].tolist() == pytest.approx([0.261118, 0.213785, 0.175033, 0.175033, 0.175033], abs=1e-6)
+    assert method.redundancy(layer)[0, 0].tolist() == pytest.approx(
+        [0.261118, 0.213785, 0.175033, 0.175033, 0.175033], abs=1e-6
+    )
     assert kept(method, layer, 3) == [2, 3, 4]
-    assert kept(method, five_keys(make_layer, [0.0, 0.5, 0.0, 0.0, 0.5]), 3) == [1, 2, 4], "0.05 lifts token 1 from -0.1924 to -0.1424"
+    assert kept(method, five_keys(make_layer, [0.0, 0.5, 0.0, 0.0, 0.5]), 3) == [1, 2, 4], (
+        "0.05 lifts token 1 from -0.1924 to -0.1424"
+    )
 
 
 def test_the_window_lifts_no_neighbour_by_hand(make_layer, kept) -> None:
     layer = five_keys(make_layer, [0.0, 0.0, 0.0, 0.0, 1.0])
-    assert kept(RKVDecode(window=1, pool=3), layer, 2) == [2, 4], "token 3 stays level with token 2, though its neighbour has all"
+    assert kept(RKVDecode(window=1, pool=3), layer, 2) == [2, 4], (
+        "token 3 stays level with token 2, though its neighbour has all"
+    )
 
 
 def test_padding_changes_no_score(make_layer) -> None:
@@ -69,7 +83,9 @@ def test_padding_changes_no_score(make_layer) -> None:
 def test_pooling_by_hand() -> None:
     values = torch.tensor([[[5.0, 1.0, 9.0, 7.0, 3.0, 0.0]]])
     where = torch.tensor([[[True, True, False, True, True, True]]])
-    assert pool_neighbours(values, where, 3).tolist() == [[[5.0, 7.0, 0.0, 7.0, 7.0, 3.0]]], "the gap closes, its 9 is nobody's neighbour"
+    assert pool_neighbours(values, where, 3).tolist() == [[[5.0, 7.0, 0.0, 7.0, 7.0, 3.0]]], (
+        "the gap closes, its 9 is nobody's neighbour"
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -79,11 +95,15 @@ def test_equals_the_published_selection(make_layer, kept, slots, spread, dtype) 
     method = RKVDecode()
     layer = make_layer(torch.ones(2, 2, slots, dtype=torch.bool), seed=slots, dtype=dtype, key_width=8)
     layer = layer.replace(keys=layer.keys + spread)
-    queries = torch.randn(2, 4, method.window, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(dtype)
+    queries = torch.randn(
+        2, 4, method.window, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64
+    ).to(dtype)
     attention = window_attention(queries, layer, method.window)
     layer = layer.replace(importance=torch.nn.functional.pad(attention, (0, method.window)))
     for sample, head in ((0, 0), (0, 1), (1, 0), (1, 1)):
-        wanted = selection_by_rows(layer.keys[sample, head].double(), attention[sample, head].double(), 16, method)
+        wanted = selection_by_rows(
+            layer.keys[sample, head].double(), attention[sample, head].double(), 16, method
+        )
         assert kept(method, layer, 16, sample, head) == wanted
 
 
@@ -109,13 +129,18 @@ def test_equals_it_between_padding(make_layer, kept, method, seed, slots, budget
 
 def test_lambda_and_threshold_change_the_choice(make_layer, kept) -> None:
     layer = make_layer(torch.ones(1, 1, 60, dtype=torch.bool), seed=5)
-    choices = [kept(RKVDecode(window=2, **change), layer, 12) for change in ({}, {"importance_weight": 1.0}, {"threshold": 0.99})]
+    choices = [
+        kept(RKVDecode(window=2, **change), layer, 12)
+        for change in ({}, {"importance_weight": 1.0}, {"threshold": 0.99})
+    ]
     assert len(set(map(tuple, choices))) == 3
 
 
 def test_no_room_beside_the_window_is_refused(make_layer, make_kv) -> None:
     kv = make_kv(make_layer(torch.ones(1, 1, 20, dtype=torch.bool)))
-    with pytest.raises(ValueError, match=r"RKVDecode: a window of 8 fills slots=8. Set window below the number of slots."):
+    with pytest.raises(
+        ValueError, match=r"RKVDecode: a window of 8 fills slots=8. Set window below the number of slots."
+    ):
         RKVDecode().compress(kv, 8)
     with pytest.raises(ValueError, match="RKVDecode: the cache cannot be compressed to slots=0"):
         RKVDecode().compress(kv, 0)

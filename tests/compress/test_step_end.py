@@ -25,10 +25,16 @@ def test_padding_ends_no_step(make_layer, kept) -> None:
 
 def test_data_without_steps_is_refused(make_layer, make_kv) -> None:
     layer = make_layer(torch.ones(1, 1, 4, dtype=torch.bool)).replace(step_end=None)
-    with pytest.raises(ValueError, match=r"StepEnd: the data has no steps, so no token ends one. Use a data set whose chain of thought"):
+    with pytest.raises(
+        ValueError,
+        match=r"StepEnd: the data has no steps, so no token ends one. Use a data set whose chain of thought",
+    ):
         StepEnd().compress(make_kv(layer), 2)
 
 
 def test_selection_is_fixed() -> None:
-    with pytest.raises(ValueError, match=r"StepEnd: selection is 'per_head'. Steps are the same for all heads: leave it at 'shared'."):
+    with pytest.raises(
+        ValueError,
+        match=r"StepEnd: selection is 'per_head'. Steps are the same for all heads: leave it at 'shared'.",
+    ):
         StepEnd(selection="per_head")

@@ -22,7 +22,11 @@ def test_by_hand(make_layer, kept) -> None:
 @given(st.integers(1, 40), st.integers(1, 40))
 def test_is_its_definition(number, slots) -> None:
     chosen = spread(torch.ones(1, 1, number, dtype=torch.bool), slots)[0, 0].nonzero()[:, 0].tolist()
-    wanted = [math.ceil((j + 1) * number / slots) - 1 for j in range(slots)] if number >= slots else list(range(number))
+    wanted = (
+        [math.ceil((j + 1) * number / slots) - 1 for j in range(slots)]
+        if number >= slots
+        else list(range(number))
+    )
     assert chosen == wanted
     assert len(set(chosen)) == min(number, slots) and chosen[-1] == number - 1
 

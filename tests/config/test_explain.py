@@ -12,9 +12,15 @@ from kvdistill.losses import KVLoss
 
 BASE = ["--model.config.model_type", "llama", "--data.train.kind", "synthetic"]
 WRONG = {
-    "misspelt section": (["--trainig.lr", "1"], r"there is no option trainig\.lr\. Did you mean 'training'\?"),
+    "misspelt section": (
+        ["--trainig.lr", "1"],
+        r"there is no option trainig\.lr\. Did you mean 'training'\?",
+    ),
     "misspelt option": (["--training.lrr", "1"], r"there is no option training\.lrr\. Did you mean 'lr'\?"),
-    "misspelt option of a dataclass": (["--loss.kv.distnce", "mse"], r"there is no option loss\.kv\.distnce\. Did you mean 'distance'\?"),
+    "misspelt option of a dataclass": (
+        ["--loss.kv.distnce", "mse"],
+        r"there is no option loss\.kv\.distnce\. Did you mean 'distance'\?",
+    ),
     "misspelt option of a method": (
         ["--target.method.kind", "rkv", "--target.method.importance_wight", "0.2"],
         r"there is no option target\.method\.importance_wight\. Did you mean 'importance_weight'\?",
@@ -23,15 +29,31 @@ WRONG = {
         ["--data.train.task.nmes", "3"],
         r"there is no option data\.train\.task\.nmes\. Did you mean 'names'\?",
     ),
-    "option without its section": (["--epochs", "3"], r"there is no option epochs\. Did you mean training\.epochs\?"),
-    "nothing near": (["--latent.qqq", "3"], r"there is no option latent\.qqq\. Known here: delimiters, feedback, passes, slots\."),
+    "option without its section": (
+        ["--epochs", "3"],
+        r"there is no option epochs\. Did you mean training\.epochs\?",
+    ),
+    "nothing near": (
+        ["--latent.qqq", "3"],
+        r"there is no option latent\.qqq\. Known here: delimiters, feedback, passes, slots\.",
+    ),
     "misspelt method": (
         ["--target.method.kind", "rvk"],
-        r"target\.method has no kind 'rvk'\. Did you mean 'rkv'\? Choose one of right_crop, left_crop, rkv, rkv_decode, ",
+        r"target\.method has no kind 'rvk'\. Did you mean 'rkv'\? Choose one of right_crop, left_crop, rkv, "
+        r"rkv_decode, ",
     ),
-    "misspelt control": (["--target.control.kind", "shufled"], r"target\.control has no kind 'shufled'\. Did you mean 'shuffled'\?"),
-    "misspelt kind of data": (["--data.test.kind", "fil"], r"data\.test has no kind 'fil'\. Did you mean 'file'\?"),
-    "a kind that is not said": (["--data.test.path", "x"], r"data\.test does not say which kind it is: add --data\.test\.kind"),
+    "misspelt control": (
+        ["--target.control.kind", "shufled"],
+        r"target\.control has no kind 'shufled'\. Did you mean 'shuffled'\?",
+    ),
+    "misspelt kind of data": (
+        ["--data.test.kind", "fil"],
+        r"data\.test has no kind 'fil'\. Did you mean 'file'\?",
+    ),
+    "a kind that is not said": (
+        ["--data.test.path", "x"],
+        r"data\.test does not say which kind it is: add --data\.test\.kind",
+    ),
     "misspelt choice": (
         ["--loss.kv.distance", "mze"],
         r"loss\.kv\.distance: should be 'mse', 'l1' or 'smooth_l1' or 'cosine' \(given: 'mze'\)",
@@ -40,18 +62,36 @@ WRONG = {
         ["--loss.kv_weight", "abc"],
         r"loss\.kv_weight: should be a number or 'auto' \(given: 'abc'\)",
     ),
-    "wrong choice in a list": (["--evaluation.modes", '["latent", "cto"]'], r"evaluation\.modes\.1: .*'cot'.*\(given: 'cto'\)"),
+    "wrong choice in a list": (
+        ["--evaluation.modes", '["latent", "cto"]'],
+        r"evaluation\.modes\.1: .*'cot'.*\(given: 'cto'\)",
+    ),
     "wrong type": (["--training.lr", "fast"], r"training\.lr: should be a number \(given: 'fast'\)"),
     "out of range": (["--training.lr", "-1"], r"training\.lr: should be above 0 \(given: -1\)"),
-    "a method's own range": (["--target.method.importance_weight", "1.5"], r"target\.method: RKV: importance_weight \(λ\) is 1\.5"),
-    "a task's own range": (["--data.train.task.steps", "30"], r"data\.train\.task: Chain\.steps is 30 with 8 names\. Choose"),
-    "a loss's own range": (["--loss.kv.lambda_k", "-1"], r"loss\.kv: KVLoss: lambda_k, lambda_v and cosine_weight must not be negative"),
+    "a method's own range": (
+        ["--target.method.importance_weight", "1.5"],
+        r"target\.method: RKV: importance_weight \(λ\) is 1\.5",
+    ),
+    "a task's own range": (
+        ["--data.train.task.steps", "30"],
+        r"data\.train\.task: Chain\.steps is 30 with 8 names\. Choose",
+    ),
+    "a loss's own range": (
+        ["--loss.kv.lambda_k", "-1"],
+        r"loss\.kv: KVLoss: lambda_k, lambda_v and cosine_weight must not be negative",
+    ),
     "more passes than slots": (
         ["--latent.slots", "4", "--latent.passes", "5"],
         r"latent\.passes is 5 with 4 slots: .*Choose latent\.passes <= 4",
     ),
-    "no slots": (["--latent.slots", "0", "--latent.passes", "0"], r"latent\.slots is 0; a latent student needs at least 1 slot"),
-    "passes below zero": (["--latent.passes", "-1"], r"latent\.passes is -1; choose 0 \(pause tokens\) up to latent\.slots = 24"),
+    "no slots": (
+        ["--latent.slots", "0", "--latent.passes", "0"],
+        r"latent\.slots is 0; a latent student needs at least 1 slot",
+    ),
+    "passes below zero": (
+        ["--latent.passes", "-1"],
+        r"latent\.passes is -1; choose 0 \(pause tokens\) up to latent\.slots = 24",
+    ),
     "name and config": (["--model.name", "gpt2"], r"model: give either model\.name .* or model\.config"),
     "a section that is a value": (["--latent", "3"], r"latent: .*\(given: 3\)"),
     "a window as wide as the slots": (
@@ -70,9 +110,18 @@ WRONG = {
         ["--target.control.kind", "shuffled", "--latent.slots", "1", "--latent.passes", "1"],
         r"'shuffled' needs at least two slots",
     ),
-    "full and rotated keys": (["--target.method.kind", "full", "--loss.kv.frame", "as_cached"], r"rotated keys cannot be interpolated"),
-    "full and attention": (["--target.method.kind", "full", "--loss.attention_weight", "1"], r"attention to slots has no counterpart"),
-    "tokens without full": (["--loss.kv.geometry", "tokens"], r"loss\.kv\.geometry 'tokens' reads .* Leave loss\.kv\.geometry out"),
+    "full and rotated keys": (
+        ["--target.method.kind", "full", "--loss.kv.frame", "as_cached"],
+        r"rotated keys cannot be interpolated",
+    ),
+    "full and attention": (
+        ["--target.method.kind", "full", "--loss.attention_weight", "1"],
+        r"attention to slots has no counterpart",
+    ),
+    "tokens without full": (
+        ["--loss.kv.geometry", "tokens"],
+        r"loss\.kv\.geometry 'tokens' reads .* Leave loss\.kv\.geometry out",
+    ),
 }
 
 
@@ -104,7 +153,10 @@ def test_wrong_options_are_named_with_the_nearest_name(words: list[str], sentenc
         ("--training.epochs 1e18", "training.epochs: should be 1000000 or less (given: 1e+18)"),
         ("--latent.slots 100000", "latent.slots: should be 4096 or less (given: 100000)"),
         ("--evaluation.max_new_tokens 99999999", "evaluation.max_new_tokens: should be 131072 or less"),
-        ("--data.validation.kind file --data.validation.path x --data.validation.limit 1e22", "data.validation.limit: should be"),
+        (
+            "--data.validation.kind file --data.validation.path x --data.validation.limit 1e22",
+            "data.validation.limit: should be",
+        ),
         ("--a.b.c 1", "there is no option a.b.c."),
         ("--training.lr.x 3", "training.lr: should be a number"),
     ],
@@ -118,7 +170,10 @@ def test_values_that_are_no_sensible_number_are_refused(words: str, sentence: st
 
 
 def test_missing_options_are_named_one_a_line() -> None:
-    with pytest.raises(ValueError, match=r"model is missing: add it to the file, or give it .* as --model\.\n.*: data is missing: "):
+    with pytest.raises(
+        ValueError,
+        match=r"model is missing: add it to the file, or give it .* as --model\.\n.*: data is missing: ",
+    ):
         load(None)
     with pytest.raises(ValueError, match=r"data\.train is missing"):
         load(None, ["--model.name", "x", "--data.max_length", "64"])
@@ -127,7 +182,9 @@ def test_missing_options_are_named_one_a_line() -> None:
 
 
 def test_the_file_is_named() -> None:
-    with pytest.raises(ValueError, match=re.escape("runs/e4.toml: there is no option modle. Did you mean 'model'?")):
+    with pytest.raises(
+        ValueError, match=re.escape("runs/e4.toml: there is no option modle. Did you mean 'model'?")
+    ):
         parse({"modle": {}}, "runs/e4.toml")
 
 

@@ -104,7 +104,11 @@ def toml(tmp_path: Path) -> str:
 def test_every_flag_reaches_its_option(flag: Flag) -> None:
     text, value = VALUES[flag.name]
     more = ["--subset_size", "100"] if flag.name == "streaming" else []
-    for words in (["--" + flag.name, text], [f"--{flag.name}={text}"], ["--" + flag.name] if flag.switch else []):
+    for words in (
+        ["--" + flag.name, text],
+        [f"--{flag.name}={text}"],
+        ["--" + flag.name] if flag.switch else [],
+    ):
         if words:
             assert option(told(*words, *more), flag.option) == value
 
@@ -120,7 +124,11 @@ def test_without_a_word_the_recipe_is_run() -> None:
     config = told()
     assert config.model.name == RECIPE["model"]["name"] == "Qwen/Qwen2.5-0.5B-Instruct"
     assert isinstance(config.data.train, HubData)
-    assert (config.data.train.name, config.data.train.config, config.data.train.split) == ("openai/gsm8k", "main", "train")
+    assert (config.data.train.name, config.data.train.config, config.data.train.split) == (
+        "openai/gsm8k",
+        "main",
+        "train",
+    )
     assert isinstance(config.data.test, HubData)
     assert config.data.test.split == "test"
     assert config.training.seed == 0
@@ -138,7 +146,17 @@ def test_other_data_take_the_place_of_the_recipes() -> None:
 
 
 def test_a_file_is_changed_by_flags_and_those_by_the_options_themselves(toml: str) -> None:
-    config = told("--config", toml, "--lr", "1e-3", "--train_file", "other.jsonl", "--training.lr", "2e-3", "--latent.feedback=none")
+    config = told(
+        "--config",
+        toml,
+        "--lr",
+        "1e-3",
+        "--train_file",
+        "other.jsonl",
+        "--training.lr",
+        "2e-3",
+        "--latent.feedback=none",
+    )
     assert config.training.lr == 2e-3
     assert config.data.train == FileData(path="other.jsonl", format="gsm8k")
     assert config.latent.feedback == "none"
@@ -150,14 +168,21 @@ def test_a_file_is_changed_by_flags_and_those_by_the_options_themselves(toml: st
 def test_adapters_are_chosen_by_their_rank(toml: str) -> None:
     assert isinstance(told("--lora_r", "0").model.tuning, FullTuning)
     assert told("--lora_r", "4").model.tuning == Lora(r=4)
-    assert told("--config", toml, "--lora_r", "4", "--model.tuning.alpha", "8").model.tuning == Lora(r=4, alpha=8)
+    assert told("--config", toml, "--lora_r", "4", "--model.tuning.alpha", "8").model.tuning == Lora(
+        r=4, alpha=8
+    )
     assert refused("--lora_r", "-1") == "the command line: --lora_r: should be 1 or more (given: -1)"
 
 
 def test_switches_can_be_put_off(toml: str) -> None:
     assert told("--config", toml).target.control == Shuffled()
     assert told("--config", toml, "--shuffle_kv", "false").target.control == NoControl()
-    assert told("--config", toml, "--target.control.kind", "mean_target", "--shuffle_kv", "false").target.control.kind == "mean_target"
+    assert (
+        told(
+            "--config", toml, "--target.control.kind", "mean_target", "--shuffle_kv", "false"
+        ).target.control.kind
+        == "mean_target"
+    )
     for words, precision in (
         (["--bf16", "false"], "float32"),
         (["--fp16", "false"], "bf16"),
@@ -185,7 +210,8 @@ def test_names_that_look_like_numbers_stay_as_they_are_typed() -> None:
     [
         (
             "--kv_los l1",
-            "There is no option --kv_los. Did you mean --kv_loss? --help lists all; every other option is --section.option value.",
+            "There is no option --kv_los. Did you mean --kv_loss? --help lists all; every other option is "
+            "--section.option value.",
         ),
         ("--batch-size 4", "There is no option --batch-size. Did you mean --batch_size?"),
         ("--traning.lr 3", "there is no option traning.lr. Did you mean 'training'?"),
@@ -198,20 +224,41 @@ def test_names_that_look_like_numbers_stay_as_they_are_typed() -> None:
         ("--lr fast", "--lr: should be a number (given: 'fast')"),
         ("--training.lr fast", "--lr: should be a number"),
         ("--training.lr", "--lr has no value: write --lr value."),
-        ("--training.weight_decay", "--training.weight_decay has no value: write --training.weight_decay value."),
+        (
+            "--training.weight_decay",
+            "--training.weight_decay has no value: write --training.weight_decay value.",
+        ),
         ("--bf16 perhaps", "--bf16: invalid choice: 'perhaps' (choose from"),
         ("--fp16 --bf16", "--fp16 and --bf16 both say how precisely to compute: give one of them."),
-        ("--train_file a --dataset_name b", "--train_file and --dataset_name both say what to train on: give one of them."),
-        ("--train_file a --dataset_split b", "--dataset_split does not go with data.train of the kind 'file': leave it out, or choose"),
+        (
+            "--train_file a --dataset_name b",
+            "--train_file and --dataset_name both say what to train on: give one of them.",
+        ),
+        (
+            "--train_file a --dataset_split b",
+            "--dataset_split does not go with data.train of the kind 'file': leave it out, or choose",
+        ),
         ("rows.jsonl", "'rows.jsonl' stands where an option should"),
         ("--target_len 0", "latent: --target_len is 0; a latent student needs at least 1 slot"),
-        ("--target_len 2 --num_iterations 5", "latent: --num_iterations is 5 with 2 slots: after 2 passes every slot is"),
+        (
+            "--target_len 2 --num_iterations 5",
+            "latent: --num_iterations is 5 with 2 slots: after 2 passes every slot is",
+        ),
         ("--max_length 3", "--max_length: should be 8 or more (given: 3)"),
         ("--subset_size 0", "--subset_size: should be 1 or more (given: 0)"),
-        ("--streaming", "--streaming: nobody knows the length of a stream; give --max_steps, or --subset_size"),
+        (
+            "--streaming",
+            "--streaming: nobody knows the length of a stream; give --max_steps, or --subset_size",
+        ),
         ("--shuffle_kv --batch_size 1", "controls: a batch of one has no other sample"),
-        ("--teacher_name big --loss.attention_weight 1", "teacher: a separate teacher's attention has other heads than the student's"),
-        ("--config nowhere.toml", "There is no configuration file nowhere.toml. Shipped ones are in experiments/configs."),
+        (
+            "--teacher_name big --loss.attention_weight 1",
+            "teacher: a separate teacher's attention has other heads than the student's",
+        ),
+        (
+            "--config nowhere.toml",
+            "There is no configuration file nowhere.toml. Shipped ones are in experiments/configs.",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_in_the_words_that_were_typed(words: str, sentence: str) -> None:
@@ -221,7 +268,9 @@ def test_what_is_wrong_is_said_in_the_words_that_were_typed(words: str, sentence
 
 def test_the_file_is_named_in_which_something_is_wrong(toml: str) -> None:
     Path(toml).write_text(TOML.replace("gradient_checkpointing", "gradient_checkpoint"))
-    wanted = f"{toml}: there is no option training.gradient_checkpoint. Did you mean 'gradient_checkpointing'?"
+    wanted = (
+        f"{toml}: there is no option training.gradient_checkpoint. Did you mean 'gradient_checkpointing'?"
+    )
     assert refused("--config", toml) == wanted
 
 
@@ -233,8 +282,16 @@ def test_help_lists_every_flag_with_choices_and_defaults(capsys: pytest.CaptureF
     for flag in FLAGS:
         assert f" --{flag.name} " in text
         assert flag.help in text
-    for words in ("(default: 0.0005)", "float16; default: float32)", "(mse, l1, smooth_l1, cosine; default: mse)", "auto (default: 1.0)"):
+    for words in (
+        "(default: 0.0005)",
+        "float16; default: float32)",
+        "(mse, l1, smooth_l1, cosine; default: mse)",
+        "auto (default: 1.0)",
+    ):
         assert words in text
     assert f"({', '.join(str(tag_of(kind)) for kind in members(CompressorMethod))}; default: rkv)" in text
-    assert text.count("(default: none)") > 3 and "--bf16 [{true,false}] mixed precision in bfloat16 (default: false)" in text
+    assert (
+        text.count("(default: none)") > 3
+        and "--bf16 [{true,false}] mixed precision in bfloat16 (default: false)" in text
+    )
     assert "Every option of the configuration can also be given as --section.option value" in text

@@ -28,7 +28,10 @@ def test_numbers_as_people_write_them_are_kept() -> None:
     [
         ({"training": {"lr": "0.1"}}, "training.lr: should be a number (given: '0.1')"),
         ({"training": {"progress": 1}}, "training.progress: should be true or false (given: 1)"),
-        ({"model": {"tuning": {"kind": "lora", "r": True}}}, "model.tuning.r: should be a whole number (given: True)"),
+        (
+            {"model": {"tuning": {"kind": "lora", "r": True}}},
+            "model.tuning.r: should be a whole number (given: True)",
+        ),
         ({"model": {"tuning": {"r": True}}}, "model.tuning.r: should be a whole number (given: True)"),
         ({"loss": {"kv": {"lambda_k": "1"}}}, "loss.kv.lambda_k: should be a number (given: '1')"),
     ],

@@ -30,7 +30,10 @@ def test_every_option_has_a_meaning() -> None:
 
 
 def test_every_option_of_a_configuration_is_listed() -> None:
-    config = load("experiments/configs/chain.toml", ["--model.tuning.kind", "lora", "--target.method.kind", "rkv_decode"])
+    config = load(
+        "experiments/configs/chain.toml",
+        ["--model.tuning.kind", "lora", "--target.method.kind", "rkv_decode"],
+    )
     text = describe_options()
     apart = ("data.validation.", "data.test.", "model.config", "loss.kind", "teacher")
     wanted = [name for name in leaves(config.model_dump(mode="json")) if not name.startswith(apart)]

@@ -45,7 +45,9 @@ def test_a_file_is_read_and_every_default_filled_in(toml: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["--training.lr", "3e-4", "--latent.slots", "6"], ["--training.lr=3e-4", "--latent.slots=6"]], ids=["apart", "with ="]
+    "words",
+    [["--training.lr", "3e-4", "--latent.slots", "6"], ["--training.lr=3e-4", "--latent.slots=6"]],
+    ids=["apart", "with ="],
 )
 def test_overrides_come_in_both_forms(toml: Path, words: list[str]) -> None:
     config = load(str(toml), words)
@@ -87,18 +89,36 @@ def test_a_method_is_chosen_and_set_from_the_command_line(toml: Path) -> None:
 def test_another_kind_drops_the_options_of_the_one_before(toml: Path) -> None:
     assert load(toml).target.method == RightCrop(selection="shared")
     assert load(toml, ["--target.method.kind", "right_crop"]).target.method == RightCrop(selection="shared")
-    assert load(toml, ["--target.method.kind", "rkv_decode", "--target.method.window", "4"]).target.method == RKVDecode(window=4)
-    words = ["--data.train.task.steps", "2", "--data.train.task.kind", "arith", "--data.train.kind", "synthetic"]
+    assert load(
+        toml, ["--target.method.kind", "rkv_decode", "--target.method.window", "4"]
+    ).target.method == RKVDecode(window=4)
+    words = [
+        "--data.train.task.steps",
+        "2",
+        "--data.train.task.kind",
+        "arith",
+        "--data.train.kind",
+        "synthetic",
+    ]
     assert load(toml, words).data.train == SyntheticData(task=Arith(steps=2))
     assert load(toml, ["--model.tuning.kind", "full"]).model.tuning == FullTuning()
 
 
 def test_an_option_without_its_kind_is_meant_for_the_default(toml: Path) -> None:
-    config = load(toml, ["--model.tuning.r", "8", "--data.test", '{"kind": "synthetic", "task": {"names": 5}}'])
+    config = load(
+        toml, ["--model.tuning.r", "8", "--data.test", '{"kind": "synthetic", "task": {"names": 5}}']
+    )
     assert config.model.tuning == Lora(r=8)
     assert config.data.test == SyntheticData(task=Chain(names=5))
     assert (
-        parse({"model": {"name": "x"}, "data": {"train": {"kind": "file", "path": "y"}}, "target": {"method": {}}}, "").target.method
+        parse(
+            {
+                "model": {"name": "x"},
+                "data": {"train": {"kind": "file", "path": "y"}},
+                "target": {"method": {}},
+            },
+            "",
+        ).target.method
         == RKV()
     )
 
@@ -107,7 +127,11 @@ def test_an_option_without_its_kind_is_meant_for_the_default(toml: Path) -> None
     ("words", "sentence"),
     [
         (["--training.lr"], "--training.lr has no value: write --training.lr value."),
-        (["training.lr", "3"], "'training.lr' stands where an option should: write --section.option value, such as --training.lr 1e-4."),
+        (
+            ["training.lr", "3"],
+            "'training.lr' stands where an option should: write --section.option value, such as "
+            "--training.lr 1e-4.",
+        ),
         (["--model.name.foo", "3"], "--model.name.foo: name holds a value, not a section."),
     ],
 )
@@ -124,7 +148,17 @@ def test_overrides_leave_the_tree_alone() -> None:
 
 
 def test_a_resolved_configuration_is_read_back_the_same(toml: Path, tmp_path: Path) -> None:
-    config = load(toml, ["--target.control.kind", "shuffled", "--data.validation.kind", "synthetic", "--loss.kv_weight", "auto"])
+    config = load(
+        toml,
+        [
+            "--target.control.kind",
+            "shuffled",
+            "--data.validation.kind",
+            "synthetic",
+            "--loss.kv_weight",
+            "auto",
+        ],
+    )
     tree = json.loads(json.dumps(resolved(config)))
     assert parse(tree, "") == config
     plain, record = tmp_path / "config.json", tmp_path / "run.json"
@@ -169,7 +203,10 @@ def test_broken_files_are_named(tmp_path: Path, name: str, text: str, sentence: 
 
 
 def test_a_missing_or_binary_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"There is no configuration file .*nowhere\.toml\. Shipped ones are in experiments/configs\."):
+    with pytest.raises(
+        ValueError,
+        match=r"There is no configuration file .*nowhere\.toml\. Shipped ones are in experiments/configs\.",
+    ):
         load(tmp_path / "nowhere.toml")
     (tmp_path / "run.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(ValueError, match=r"run\.toml is not (TOML|UTF-8 text)"):
@@ -178,14 +215,23 @@ def test_a_missing_or_binary_file_is_named(tmp_path: Path) -> None:
 
 def test_deep_values_are_refused_wherever_they_come_from(tmp_path: Path) -> None:
     deep = "[" * 5000 + "]" * 5000
-    with pytest.raises(ValueError, match="--model.config.x: the value cannot be read, since it is nested more than 100 levels deep"):
+    with pytest.raises(
+        ValueError,
+        match="--model.config.x: the value cannot be read, since it is nested more than 100 levels deep",
+    ):
         load(None, ["--model.config.x", deep])
     with pytest.raises(ValueError, match="there is no option --model.config.a.*it is nested too deep"):
         load(None, [f"--model.config{'.a' * 5000}", "1"])
-    for name, text in {"a.json": f'{{"model": {deep}}}', "b.toml": f"model = {deep}", "c.toml": f"{'a.' * 5000}a = 1"}.items():
+    for name, text in {
+        "a.json": f'{{"model": {deep}}}',
+        "b.toml": f"model = {deep}",
+        "c.toml": f"{'a.' * 5000}a = 1",
+    }.items():
         path = tmp_path / name
         path.write_text(text)
-        with pytest.raises(ValueError, match=f"{name} is not .*(nested more than 100 levels deep|nested too deep)") as caught:
+        with pytest.raises(
+            ValueError, match=f"{name} is not .*(nested more than 100 levels deep|nested too deep)"
+        ) as caught:
             load(path)
         assert len(str(caught.value)) < 300
 
@@ -202,7 +248,10 @@ def test_a_byte_order_mark_and_a_pipe_are_read(tmp_path: Path) -> None:
     assert load(pipe) == marked
     writer.join()
     json_path = tmp_path / "run.json"
-    json_path.write_text(json.dumps({"config": {"model": {"name": "x"}, "data": {"train": {"kind": "synthetic"}}}}), encoding="utf-8-sig")
+    json_path.write_text(
+        json.dumps({"config": {"model": {"name": "x"}, "data": {"train": {"kind": "synthetic"}}}}),
+        encoding="utf-8-sig",
+    )
     assert load(json_path).model.name == "x"
 
 

@@ -16,7 +16,10 @@ from kvdistill.data import Arith, Chain, Chat, Plain
 from kvdistill.kv import Geometry
 from kvdistill.target import Control
 
-TREE: dict[str, Any] = {"model": {"config": {"model_type": "llama"}}, "data": {"train": {"kind": "synthetic"}}}
+TREE: dict[str, Any] = {
+    "model": {"config": {"model_type": "llama"}},
+    "data": {"train": {"kind": "synthetic"}},
+}
 
 
 def every_class(kind: Any, seen: set[Any] | None = None) -> Iterator[Any]:
@@ -28,14 +31,27 @@ def every_class(kind: Any, seen: set[Any] | None = None) -> Iterator[Any]:
             continue
         seen.add(member)
         yield member
-        below = [f.annotation for f in member.model_fields.values()] if section else [f.type for f in fields(member)]
+        below = (
+            [f.annotation for f in member.model_fields.values()]
+            if section
+            else [f.type for f in fields(member)]
+        )
         for each in below:
             yield from every_class(each, seen)
 
 
 def test_the_unions_are_closed_and_told_apart_by_kind() -> None:
     found = set(every_class(RunConfig))
-    assert found >= {*get_args(CompressorMethod), *get_args(Control), Lora, FullTuning, Chain, Arith, Plain, Chat}
+    assert found >= {
+        *get_args(CompressorMethod),
+        *get_args(Control),
+        Lora,
+        FullTuning,
+        Chain,
+        Arith,
+        Plain,
+        Chat,
+    }
     for union in (CompressorMethod, Control, Chain | Arith, Plain | Chat, Lora | FullTuning):
         tags = [tag_of(kind) for kind in get_args(union)]
         assert None not in tags
@@ -43,7 +59,9 @@ def test_the_unions_are_closed_and_told_apart_by_kind() -> None:
 
 
 def test_every_section_is_frozen_and_refuses_strangers() -> None:
-    sections = [kind for kind in every_class(RunConfig) if isinstance(kind, type) and issubclass(kind, BaseModel)]
+    sections = [
+        kind for kind in every_class(RunConfig) if isinstance(kind, type) and issubclass(kind, BaseModel)
+    ]
     assert len(sections) >= 10
     for section in sections:
         assert section.model_config.get("frozen"), section
@@ -59,7 +77,14 @@ def test_every_option_without_a_default_is_one_that_nobody_can_guess() -> None:
         for name, field in kind.model_fields.items()
         if field.is_required()
     }
-    assert required == {"RunConfig.model", "RunConfig.data", "DataSection.train", "FileData.path", "HubData.name", "TeacherSection.name"}
+    assert required == {
+        "RunConfig.model",
+        "RunConfig.data",
+        "DataSection.train",
+        "FileData.path",
+        "HubData.name",
+        "TeacherSection.name",
+    }
 
 
 @pytest.mark.parametrize("kind", get_args(CompressorMethod), ids=tag_of)
@@ -109,7 +134,9 @@ def test_sections_do_not_change() -> None:
 
 def test_reading_a_configuration_draws_no_random_number() -> None:
     before = torch.get_rng_state()
-    RunConfig.model_validate(TREE | {"target": {"method": {"kind": "random"}, "control": {"kind": "other_sample"}}})
+    RunConfig.model_validate(
+        TREE | {"target": {"method": {"kind": "random"}, "control": {"kind": "other_sample"}}}
+    )
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -124,7 +151,10 @@ FILE: dict[str, Any] = {"kind": "file", "path": "rows.jsonl"}
             TEACHER | {"loss": {"attention_weight": 0.1}},
             r"a separate teacher's attention has other heads .*; set loss\.attention_weight to 0",
         ),
-        (TEACHER | {"loss": {"kv": {"frame": "as_cached"}}}, r"turns its keys in its own way; set loss\.kv\.frame to 'pre_rope'"),
+        (
+            TEACHER | {"loss": {"kv": {"frame": "as_cached"}}},
+            r"turns its keys in its own way; set loss\.kv\.frame to 'pre_rope'",
+        ),
         (
             {"data": {"train": FILE | {"streaming": True}}},
             r"nobody knows the length of a stream; give training\.max_steps, or data\.train\.lim",
@@ -133,7 +163,10 @@ FILE: dict[str, Any] = {"kind": "file", "path": "rows.jsonl"}
             {"data": {"train": FILE, "test": FILE | {"streaming": True}}},
             r"data\.test\.streaming: only training is streamed; data\.test\.limit",
         ),
-        ({"data": {"train": FILE, "validation": FILE | {"streaming": True}}}, r"data\.validation\.streaming: only training is streamed"),
+        (
+            {"data": {"train": FILE, "validation": FILE | {"streaming": True}}},
+            r"data\.validation\.streaming: only training is streamed",
+        ),
         ({"data": {"train": FILE | {"limit": 0}}}, "greater than or equal to 1"),
         ({"data": {"train": FILE, "max_bad_rows": 1.5}}, "less than or equal to 1"),
         ({"data": {"train": FILE, "on_long": "cut"}}, "should be 'drop' or 'error'"),
@@ -143,7 +176,10 @@ FILE: dict[str, Any] = {"kind": "file", "path": "rows.jsonl"}
         ({"training": {"max_steps": 0}}, "give 1 or more, or -1 to leave it to epochs"),
         ({"training": {"seed": -1}}, "greater than or equal to 0"),
         ({"training": {"output_dir": ""}}, "at least 1 character"),
-        ({"training": {"stop_at_accuracy": 0.9}}, r"there is no validation set to measure it on; give data\.validation"),
+        (
+            {"training": {"stop_at_accuracy": 0.9}},
+            r"there is no validation set to measure it on; give data\.validation",
+        ),
         (
             {"target": {"control": {"kind": "shuffled"}}, "loss": {"kv_weight": 0}},
             r"target\.control changes the KV target, and loss\.kv_weight is 0",
@@ -160,7 +196,10 @@ def test_what_goes_together_is_taken() -> None:
         TEACHER | {"loss": {"kv_weight": 0}},
         TEACHER | {"target": {"method": {"kind": "full"}, "control": {"kind": "other_sample"}}},
         {"data": {"train": FILE | {"streaming": True, "limit": 5}}},
-        {"data": {"train": {"kind": "hub", "name": "owner/set", "config": 2, "streaming": True}}, "training": {"max_steps": 3}},
+        {
+            "data": {"train": {"kind": "hub", "name": "owner/set", "config": 2, "streaming": True}},
+            "training": {"max_steps": 3},
+        },
         {"model": {"name": "base", "device_map": {"": 0}}},
     ):
         RunConfig.model_validate(TREE | sections)
@@ -171,8 +210,11 @@ def test_what_goes_together_is_taken() -> None:
 
 
 @pytest.mark.parametrize(
-    ("control", "task", "paired"), [("shuffled", "latent", True), ("mean_target", "latent", False), ("shuffled", "direct", False)]
+    ("control", "task", "paired"),
+    [("shuffled", "latent", True), ("mean_target", "latent", False), ("shuffled", "direct", False)],
 )
 def test_samples_are_paired_where_a_control_asks_for_it(control: str, task: str, paired: bool) -> None:
-    config = RunConfig.model_validate(TREE | {"target": {"control": {"kind": control}}, "training": {"task": task}})
+    config = RunConfig.model_validate(
+        TREE | {"target": {"control": {"kind": control}}, "training": {"task": task}}
+    )
     assert config.paired == paired

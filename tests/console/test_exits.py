@@ -32,14 +32,28 @@ def ending(error: BaseException, capsys: pytest.CaptureFixture[str]) -> tuple[in
     ("error", "code", "sentence"),
     [
         (ValueError("--lr is wrong."), 2, "program: --lr is wrong.\n"),
-        (OSError(28, "No space left", "a/b"), 2, "program: there is no room on the disk for a/b. Free some, then run the same command"),
-        (torch.OutOfMemoryError("CUDA out of memory"), 2, "program: out of memory: lower --training.batch_size"),
+        (
+            OSError(28, "No space left", "a/b"),
+            2,
+            "program: there is no room on the disk for a/b. Free some, then run the same command",
+        ),
+        (
+            torch.OutOfMemoryError("CUDA out of memory"),
+            2,
+            "program: out of memory: lower --training.batch_size",
+        ),
         (KeyboardInterrupt(), 130, "program: interrupted by Ctrl-C. Type it again.\n"),
-        (Interrupted(15, "step 3 is saved"), 143, "program: interrupted by SIGTERM; step 3 is saved. Type it again.\n"),
+        (
+            Interrupted(15, "step 3 is saved"),
+            143,
+            "program: interrupted by SIGTERM; step 3 is saved. Type it again.\n",
+        ),
         (Interrupted(1), 129, "program: interrupted by SIGHUP. Type it again.\n"),
     ],
 )
-def test_what_ends_a_command_is_a_sentence(error: BaseException, code: int, sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_ends_a_command_is_a_sentence(
+    error: BaseException, code: int, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     found, text = ending(error, capsys)
     assert found == code
     assert text.startswith(sentence)
@@ -65,7 +79,9 @@ def test_other_errors_keep_their_traceback(capsys: pytest.CaptureFixture[str]) -
         ending(RuntimeError("broken"), capsys)
 
 
-def test_a_process_that_has_gone_is_one_sentence_of_the_others(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_process_that_has_gone_is_one_sentence_of_the_others(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     gone = RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:1\nmore")
     with pytest.raises(RuntimeError):
         ending(gone, capsys)
@@ -83,7 +99,13 @@ def test_a_process_that_has_gone_is_one_sentence_of_the_others(monkeypatch: pyte
 
 def started(*words: str, stderr: int = subprocess.PIPE) -> subprocess.Popen[str]:
     one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([sys.executable, "-m", "kvdistill", *words], stderr=stderr, stdout=subprocess.PIPE, text=True, env=one_thread)
+    return subprocess.Popen(
+        [sys.executable, "-m", "kvdistill", *words],
+        stderr=stderr,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=one_thread,
+    )
 
 
 def finished(*words: str) -> tuple[str, str]:
@@ -96,7 +118,16 @@ def finished(*words: str) -> tuple[str, str]:
 
 def options(folder: Path, name: str) -> list[str]:
     toml = str(pico_runs.toml(folder))
-    more = ["--training.epochs", "20", "--evaluation.modes", "[]", "--training.save_steps", "1000", "--training.resume", "true"]
+    more = [
+        "--training.epochs",
+        "20",
+        "--evaluation.modes",
+        "[]",
+        "--training.save_steps",
+        "1000",
+        "--training.resume",
+        "true",
+    ]
     return ["train", "--config", toml, *more, "--training.output_dir", str(folder / name)]
 
 
@@ -112,22 +143,34 @@ def after_steps(run: subprocess.Popen[str], folder: Path, signum: int) -> None:
 
 
 @pytest.mark.parametrize("signum", sampled([signal.SIGUSR1, signal.SIGTERM, signal.SIGHUP]))
-def test_a_signal_in_training_leaves_a_checkpoint_from_which_the_run_is_the_same(tmp_path: Path, signum: int) -> None:
+def test_a_signal_in_training_leaves_a_checkpoint_from_which_the_run_is_the_same(
+    tmp_path: Path, signum: int
+) -> None:
     assert main(options(tmp_path, "plain")) == 0
     run = started(*options(tmp_path, "run"))
     after_steps(run, tmp_path / "run", signum)
     _, error = run.communicate(timeout=120)
     assert run.returncode == 128 + signum, error
     name = signal.Signals(signum).name
-    said = re.fullmatch(rf"kvdistill train: interrupted by {name}; a checkpoint of step (\d+) has been written\. The same .*\n", error)
+    said = re.fullmatch(
+        rf"kvdistill train: interrupted by {name}; a checkpoint of step (\d+) has been written\. The same "
+        r".*\n",
+        error,
+    )
     assert said is not None, error
     step = int(said[1])
-    assert list((tmp_path / "run").glob(f"checkpoint-ep*-step{step}")) or step % 3 == 0, "inside an epoch, or at its end"
+    assert list((tmp_path / "run").glob(f"checkpoint-ep*-step{step}")) or step % 3 == 0, (
+        "inside an epoch, or at its end"
+    )
     assert main(options(tmp_path, "run")) == 0
     for file in ("model.safetensors", "optimizer.pt", "scheduler.pt", "carried.safetensors"):
-        one, other = ((tmp_path / folder / "checkpoint-ep20" / file).read_bytes() for folder in ("plain", "run"))
+        one, other = (
+            (tmp_path / folder / "checkpoint-ep20" / file).read_bytes() for folder in ("plain", "run")
+        )
         assert one == other, file
-    logs = [(tmp_path / folder / "training_log.txt").read_text().splitlines()[1:-1] for folder in ("plain", "run")]
+    logs = [
+        (tmp_path / folder / "training_log.txt").read_text().splitlines()[1:-1] for folder in ("plain", "run")
+    ]
     assert logs[0] == logs[1], "but for the command, and the run time in the last line"
 
 
@@ -146,7 +189,11 @@ def test_ctrl_c_beside_a_bar_is_a_sentence_on_a_line_of_its_own(tmp_path: Path) 
     assert run.returncode == 130
     *_, bar, sentence = shown.decode().splitlines()
     assert "/60 [" in bar
-    assert sentence == "kvdistill train: interrupted by Ctrl-C. The same command with --resume (--training.resume true) resumes the run."
+    assert (
+        sentence
+        == "kvdistill train: interrupted by Ctrl-C. The same command with --resume (--training.resume true) "
+        "resumes the run."
+    )
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])

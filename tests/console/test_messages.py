@@ -48,4 +48,7 @@ def test_errors_of_the_system_are_sentences(tmp_path: Path) -> None:
         assert told.startswith(str(path)[:200])
         assert "Errno" not in told
     assert explain_os_error(OSError("the model has no config.json")) == "the model has no config.json"
-    assert explain_os_error(OSError(999_999, "Strange Thing")) == "A file: strange thing. Check the path, or choose another."
+    assert (
+        explain_os_error(OSError(999_999, "Strange Thing"))
+        == "A file: strange thing. Check the path, or choose another."
+    )

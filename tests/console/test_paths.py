@@ -10,7 +10,10 @@ from kvdistill.cli import main
 from kvdistill.config import load
 from kvdistill.console.paths import expanded, path_argument, require_folder
 
-NOBODY = "there is no user 'nobody-here', so ~nobody-here is no home folder. For a file of that name write ./~nobody-here/x."
+NOBODY = (
+    "there is no user 'nobody-here', so ~nobody-here is no home folder. For a file of that name write "
+    "./~nobody-here/x."
+)
 
 
 @pytest.fixture
@@ -24,7 +27,12 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_only_a_tilde_in_front_is_expanded(home: Path) -> None:
     assert expanded("~/runs/a") == f"{home}/runs/a"
-    assert [expanded(path) for path in ("outputs/run", "a~b", "./~x", "owner/model")] == ["outputs/run", "a~b", "./~x", "owner/model"]
+    assert [expanded(path) for path in ("outputs/run", "a~b", "./~x", "owner/model")] == [
+        "outputs/run",
+        "a~b",
+        "./~x",
+        "owner/model",
+    ]
     with pytest.raises(ValueError, match=NOBODY):
         expanded("~nobody-here/x")
     with pytest.raises(argparse.ArgumentTypeError, match=NOBODY):
@@ -33,8 +41,20 @@ def test_only_a_tilde_in_front_is_expanded(home: Path) -> None:
 
 def test_every_path_of_a_configuration_is_expanded(home: Path) -> None:
     toml = pico_runs.toml(home)
-    file = ["--data.test.kind", "file", "--data.test.path", "~/rows.jsonl", "--model.config", "null", "--model.name", "~/base"]
-    config = load("~/tiny.toml", [*file, "--training.output_dir=~/runs/a", "--model.tokenizer", "~/t", "--teacher.name", "~/big"])
+    file = [
+        "--data.test.kind",
+        "file",
+        "--data.test.path",
+        "~/rows.jsonl",
+        "--model.config",
+        "null",
+        "--model.name",
+        "~/base",
+    ]
+    config = load(
+        "~/tiny.toml",
+        [*file, "--training.output_dir=~/runs/a", "--model.tokenizer", "~/t", "--teacher.name", "~/big"],
+    )
     assert toml.is_file() and config.teacher is not None
     assert (config.training.output_dir, config.model.name, config.model.tokenizer, config.teacher.name) == (
         f"{home}/runs/a",
@@ -47,11 +67,27 @@ def test_every_path_of_a_configuration_is_expanded(home: Path) -> None:
         load("~/tiny.toml", ["--training.output_dir", "~nobody-here/x"])
 
 
-def test_a_run_at_home_is_in_one_folder_and_not_overwritten(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_at_home_is_in_one_folder_and_not_overwritten(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     pico_runs.toml(home)
-    words = ["train", "--config", "~/tiny.toml", "--training.epochs", "1", "--evaluation.modes", "[]", "--training.output_dir=~/runs/a"]
+    words = [
+        "train",
+        "--config",
+        "~/tiny.toml",
+        "--training.epochs",
+        "1",
+        "--evaluation.modes",
+        "[]",
+        "--training.output_dir=~/runs/a",
+    ]
     assert main(words) == 0
-    assert {path.name for path in (home / "runs" / "a").iterdir()} >= {"run.json", "checkpoint-ep1", "TRAINING_COMPLETED.txt", ".lock"}
+    assert {path.name for path in (home / "runs" / "a").iterdir()} >= {
+        "run.json",
+        "checkpoint-ep1",
+        "TRAINING_COMPLETED.txt",
+        ".lock",
+    }
     assert not list(home.parent.glob("~*"))
     before = (home / "runs" / "a" / "checkpoint-ep1" / "model.safetensors").read_bytes()
     assert main([*words, "--training.seed", "5"]) == 2
@@ -60,7 +96,9 @@ def test_a_run_at_home_is_in_one_folder_and_not_overwritten(home: Path, capsys: 
 
 
 @pytest.mark.parametrize("place", ["file", "file/below"])
-def test_a_file_is_no_folder_for_results(tmp_path: Path, place: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_is_no_folder_for_results(
+    tmp_path: Path, place: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "file").write_text("")
     require_folder("--output", tmp_path / "new" / "folder")
     with pytest.raises(ValueError, match=r"--output: .*file is a file; give a folder for the results\."):

@@ -15,7 +15,9 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_a_log_gets_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_log_gets_a_line_now_and_then(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     with Progress(40, "latent", "question") as shown:
         shown.advance(10)
         assert capsys.readouterr().err == ""
@@ -37,8 +39,12 @@ def test_a_terminal_gets_a_bar_that_leaves_nothing(monkeypatch: pytest.MonkeyPat
     assert terminal.getvalue().endswith("\r")
 
 
-@pytest.mark.parametrize(("n", "elapsed", "estimates"), [(1, 60.0, False), (30, 2.0, False), (1, 2.0, False), (30, 60.0, True)])
-def test_no_estimate_at_the_beginning(monkeypatch: pytest.MonkeyPatch, n: int, elapsed: float, estimates: bool) -> None:
+@pytest.mark.parametrize(
+    ("n", "elapsed", "estimates"), [(1, 60.0, False), (30, 2.0, False), (1, 2.0, False), (30, 60.0, True)]
+)
+def test_no_estimate_at_the_beginning(
+    monkeypatch: pytest.MonkeyPatch, n: int, elapsed: float, estimates: bool
+) -> None:
     bar = Bar(total=100, file=io.StringIO(), ncols=80)
     bar.n = n
     bar.start_t = bar._time() - elapsed

@@ -27,7 +27,9 @@ def problem(example: Example) -> str:
 
 
 def accuracy(guesses: Sequence[int], examples: Sequence[Example]) -> float:
-    return sum(str(guess) == example.answer for guess, example in zip(guesses, examples, strict=True)) / len(examples)
+    return sum(str(guess) == example.answer for guess, example in zip(guesses, examples, strict=True)) / len(
+        examples
+    )
 
 
 def test_steps_are_true_and_lead_to_the_answer() -> None:
@@ -42,17 +44,33 @@ def test_steps_are_true_and_lead_to_the_answer() -> None:
 
 
 def test_words_say_the_operations() -> None:
-    signs = {"more.": "+", "given": "+", "buys": "+", "finds": "+", "gives": "-", "loses": "-", "sells": "-", "Then": "*"}
+    signs = {
+        "more.": "+",
+        "given": "+",
+        "buys": "+",
+        "finds": "+",
+        "gives": "-",
+        "loses": "-",
+        "sells": "-",
+        "Then": "*",
+    }
     for example in Arith().make(100, "train", 1):
         _, *told, _ = re.split(r"(?<=\.) ", example.question)
-        assert [next(sign for word, sign in signs.items() if word in sentence) for sentence in told] == [s for _, s, _, _ in sums(example)]
+        assert [next(sign for word, sign in signs.items() if word in sentence) for sentence in told] == [
+            s for _, s, _, _ in sums(example)
+        ]
 
 
 def test_terse_and_verbose_are_twins() -> None:
     terse, verbose = Arith().make(20, "train", 2), replace(Arith(), trace="verbose").make(20, "train", 2)
     for one, other in zip(terse, verbose, strict=True):
         assert (one.question, one.answer, one.sample_id) == (other.question, other.answer, other.sample_id)
-        assert (one.cue, other.cue, one.student_cue, other.student_cue) == ("briefly", "fully", "briefly", "briefly")
+        assert (one.cue, other.cue, one.student_cue, other.student_cue) == (
+            "briefly",
+            "fully",
+            "briefly",
+            "briefly",
+        )
         (start, sign, n, total), step = sums(one)[0], one.steps[0]
         assert step == f"<<{start}{sign}{n}={total}>>"
         assert f"has {start}{sign}{n} = {step}{total} " in other.steps[0]
@@ -75,7 +93,10 @@ def test_no_shortcut_beats_chance(steps: int) -> None:
     guesses = {f"number {i}": [row[i] for row in asked] for i in range(steps + 1)}
     guesses |= {f"total {i}": [sums(e)[i][3] for e in examples] for i in range(steps - 1)}
     guesses |= {"sum of all": [sum(row) for row in asked], "largest": [max(row) for row in asked]}
-    guesses |= {"first plus last": [row[0] + row[-1] for row in asked], "first minus last": [row[0] - row[-1] for row in asked]}
+    guesses |= {
+        "first plus last": [row[0] + row[-1] for row in asked],
+        "first minus last": [row[0] - row[-1] for row in asked],
+    }
     guesses |= {"most frequent answer": [int(common)] * len(examples), "middle": [15] * len(examples)}
     measured = {name: accuracy(guess, examples) for name, guess in guesses.items()}
     assert {name: share for name, share in measured.items() if share > 1.2 / 30} == {}
@@ -89,14 +110,20 @@ def test_answers_are_spread_evenly() -> None:
 
 
 def test_an_exhausted_split_is_refused_in_words() -> None:
-    with pytest.raises(ValueError, match=r"Arith found \d+ different test problems with 1 steps up to 8, then no new one in 2000 draws"):
+    with pytest.raises(
+        ValueError,
+        match=r"Arith found \d+ different test problems with 1 steps up to 8, then no new one in 2000 draws",
+    ):
         Arith(steps=1, largest=8).make(500, "test", 0)
 
 
 def test_wrong_settings_are_refused_in_words() -> None:
     with pytest.raises(ValueError, match=r"Arith.steps is 0. Choose 1 or more"):
         Arith(steps=0)
-    with pytest.raises(ValueError, match=r"Arith.largest is 10, too small for 3 steps over different totals. Choose 16 or more"):
+    with pytest.raises(
+        ValueError,
+        match=r"Arith.largest is 10, too small for 3 steps over different totals. Choose 16 or more",
+    ):
         Arith(largest=10)
     with pytest.raises(ValueError, match=r"Arith has no word list.*Name a tokenizer that splits words"):
         Arith().words()

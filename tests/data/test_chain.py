@@ -41,8 +41,14 @@ def shortcuts(examples: Sequence[Example], steps: int, common: str) -> dict[str,
     """Accuracy of everything that can be answered without following the chain to its end."""
     split = [example.question.split() for example in examples]
     orders = [problem(example) for example in examples]
-    guesses = {f"word {i}": [words[i] for words in split] for i in range(len(split[0])) if split[0][i] in NAMES}
-    guesses |= {f"{hops} hand-overs": [order[hops] for order in orders] for hops in range(len(orders[0])) if hops != steps}
+    guesses = {
+        f"word {i}": [words[i] for words in split] for i in range(len(split[0])) if split[0][i] in NAMES
+    }
+    guesses |= {
+        f"{hops} hand-overs": [order[hops] for order in orders]
+        for hops in range(len(orders[0]))
+        if hops != steps
+    }
     guesses["most frequent answer"] = [common] * len(examples)
     guesses["alphabetically first after the start"] = [min(order[1:]) for order in orders]
     answers = [example.answer for example in examples]
@@ -50,9 +56,16 @@ def shortcuts(examples: Sequence[Example], steps: int, common: str) -> dict[str,
 
 
 def test_a_problem_by_hand() -> None:
-    """Three names have 6 orders, of which the last is for testing: 5 times the stride 5, modulo 6, is rank 1: digits 1, 0, 0."""
+    """Three names have 6 orders, of which the last is for testing: 5 times the stride 5, modulo 6, is rank 1:
+    digits 1, 0, 0.
+    """
     (example,) = Chain(names=3, steps=2).make(1, "test", 0)
-    assert sorted(example.question.split(" . ")) == ["Ann to Cid", "Bob to Ann", "Cid to Bob", "start Bob 2 hands ?"]
+    assert sorted(example.question.split(" . ")) == [
+        "Ann to Cid",
+        "Bob to Ann",
+        "Cid to Bob",
+        "start Bob 2 hands ?",
+    ]
     assert example.steps == ("Ann", "Cid")
     assert (example.answer, example.cue, example.student_cue) == ("Cid", "briefly", "briefly")
 
@@ -95,9 +108,14 @@ def test_the_hand_overs_are_one_cycle() -> None:
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_no_shortcut_beats_chance(names: int, steps: int, split: Split) -> None:
     chain = Chain(names=names, steps=steps)
-    common = Counter(e.answer for e in chain.make(min(4000, chain.capacity("train")), "train", 5)).most_common(1)[0][0]
-    # A set smaller than this cannot tell 1.2 times chance from noise; five names hold only 120 problems, so all their splits serve.
-    sets = [chain.make(min(4000, chain.capacity(part)), part, 2) for part in (SPLITS if names == 5 else (split,))]
+    common = Counter(
+        e.answer for e in chain.make(min(4000, chain.capacity("train")), "train", 5)
+    ).most_common(1)[0][0]
+    # A set smaller than this cannot tell 1.2 times chance from noise; five names hold only 120 problems, so
+    # all their splits serve.
+    sets = [
+        chain.make(min(4000, chain.capacity(part)), part, 2) for part in (SPLITS if names == 5 else (split,))
+    ]
     measured = shortcuts([e for examples in sets for e in examples], steps, common)
     allowed = 1.2 / (names - 1)
     assert {name: accuracy for name, accuracy in measured.items() if accuracy > allowed} == {}
@@ -127,7 +145,12 @@ def test_seed_and_split_decide_the_order() -> None:
 
 def test_words_cover_every_text() -> None:
     chain = Chain(names=6, steps=3, trace="mixed")
-    words = {word for e in chain.make(60, "train", 0) for text in (e.question, e.cue, *e.steps, e.answer) for word in text.split()}
+    words = {
+        word
+        for e in chain.make(60, "train", 0)
+        for text in (e.question, e.cue, *e.steps, e.answer)
+        for word in text.split()
+    }
     assert words <= set(chain.words())
     assert {"5", "The", "answer", "is:"} <= set(chain.words())
 
@@ -137,5 +160,8 @@ def test_wrong_settings_are_refused_in_words() -> None:
         Chain(names=2, steps=1)
     with pytest.raises(ValueError, match=r"Chain.steps is 8 with 8 names. Choose a number from 1 to 7"):
         Chain(steps=8)
-    with pytest.raises(ValueError, match=r"Chain has 4032 different test problems with 8 names, fewer than the 4033 asked for"):
+    with pytest.raises(
+        ValueError,
+        match=r"Chain has 4032 different test problems with 8 names, fewer than the 4033 asked for",
+    ):
         Chain().make(4033, "test", 0)

@@ -54,8 +54,14 @@ def test_a_sample_alone_is_the_sample_in_a_batch(side: Side) -> None:
     for place, sample in enumerate(encoded):
         alone = collate([sample], 0, side)
         for part in PARTS:
-            assert unpadded(getattr(together, part))[place] == unpadded(getattr(alone, part))[0] == list(getattr(sample, part).ids)
-        assert together.step_end[place][together.cot.mask[place]].nonzero()[:, 0].tolist() == list(sample.step_ends)
+            assert (
+                unpadded(getattr(together, part))[place]
+                == unpadded(getattr(alone, part))[0]
+                == list(getattr(sample, part).ids)
+            )
+        assert together.step_end[place][together.cot.mask[place]].nonzero()[:, 0].tolist() == list(
+            sample.step_ends
+        )
         assert together.chain[place] == alone.chain[0]
 
 
@@ -74,10 +80,13 @@ def test_the_chain_number_depends_on_chain_of_thought_and_answer_alone() -> None
     assert batch.chain.dtype == torch.long
     assert batch.chain[0] == batch.chain[1]
     assert len(set(batch.chain.tolist())) == 3
-    # Pinned: blake2b with 8 bytes of "Bob\n\0 Bob", big-endian, halved. A stored number must mean the same on every machine.
+    # Pinned: blake2b with 8 bytes of "Bob\n\0 Bob", big-endian, halved. A stored number must mean the same on
+    # every machine.
     assert chain_number(one) == 0xDEFE3799CBBBCA16 >> 1
 
 
 def test_an_empty_batch_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"A batch needs at least one sample. Check that the data set is not empty"):
+    with pytest.raises(
+        ValueError, match=r"A batch needs at least one sample. Check that the data set is not empty"
+    ):
         collate([], 0)

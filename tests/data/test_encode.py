@@ -12,7 +12,15 @@ from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 import pico_tokenizer
 from kvdistill.data import segments
 from kvdistill.data.chain import Chain
-from kvdistill.data.encode import CHARACTERS_PER_TOKEN, LARGEST, encode, encode_all, encode_questions, num_tokens, step_ends
+from kvdistill.data.encode import (
+    CHARACTERS_PER_TOKEN,
+    LARGEST,
+    encode,
+    encode_all,
+    encode_questions,
+    num_tokens,
+    step_ends,
+)
 from kvdistill.data.sources import load
 from kvdistill.data.template import Chat, Plain
 from kvdistill.text import Encoded, Example, Segment
@@ -23,7 +31,10 @@ CUED = replace(EXAMPLE, cue="fully", student_cue="briefly")
 
 def words_of(encoded: Encoded) -> dict[str, str]:
     tokenizer = pico_tokenizer.word_level()
-    return {name: tokenizer.decode(getattr(encoded, name).ids) for name in ("question", "cue", "student_cue", "cot", "prompt", "answer")}
+    return {
+        name: tokenizer.decode(getattr(encoded, name).ids)
+        for name in ("question", "cue", "student_cue", "cot", "prompt", "answer")
+    }
 
 
 def overlap(span: tuple[int, int], start: int, end: int) -> bool:
@@ -34,8 +45,12 @@ def slow_step_ends(cot: Segment, steps: tuple[str, ...]) -> tuple[int, ...]:
     """Every token goes to the first step that it overlaps; the last token of each step that got one."""
     starts = [0, *itertools.accumulate(len(step) + 1 for step in steps)]
     bounds = [(start, start + len(step)) for start, step in zip(starts, steps, strict=False)]
-    owners = [next((s for s, bound in enumerate(bounds) if overlap(span, *bound)), None) for span in cot.spans]
-    return tuple(max(t for t, owner in enumerate(owners) if owner == s) for s in range(len(steps)) if s in owners)
+    owners = [
+        next((s for s, bound in enumerate(bounds) if overlap(span, *bound)), None) for span in cot.spans
+    ]
+    return tuple(
+        max(t for t, owner in enumerate(owners) if owner == s) for s in range(len(steps)) if s in owners
+    )
 
 
 def test_words_by_hand() -> None:
@@ -48,7 +63,11 @@ def test_words_by_hand() -> None:
         "prompt": "The answer is:",
         "answer": "Bob </s>",
     }
-    assert (encoded.question.text, encoded.cot.text, encoded.answer.text) == (f"{EXAMPLE.question}\n", "Ann hands Bob .\nBob\n", " Bob")
+    assert (encoded.question.text, encoded.cot.text, encoded.answer.text) == (
+        f"{EXAMPLE.question}\n",
+        "Ann hands Bob .\nBob\n",
+        " Bob",
+    )
     assert encoded.step_ends == (3, 4)
     assert encoded.cot.spans == ((0, 3), (4, 9), (10, 13), (14, 15), (16, 19))
     assert encoded.answer.spans == ((1, 4), (4, 4))
@@ -73,7 +92,10 @@ def test_a_chat_template_closes_the_turn_after_the_cue() -> None:
     assert tokenizer.decode(encoded.answer.ids) == " Bob<|end|>"
     cued = encode(CUED, tokenizer)
     assert cued.question.text == f"<|user|>{EXAMPLE.question}"
-    assert (cued.cue.text, cued.student_cue.text) == (" fully<|end|>\n<|assistant|>", " briefly<|end|>\n<|assistant|>")
+    assert (cued.cue.text, cued.student_cue.text) == (
+        " fully<|end|>\n<|assistant|>",
+        " briefly<|end|>\n<|assistant|>",
+    )
 
 
 def test_the_last_step_can_be_left_out() -> None:
@@ -87,7 +109,9 @@ def test_the_last_step_can_be_left_out() -> None:
 def test_spans_of_a_byte_level_tokenizer_spell_the_text() -> None:
     tokenizer = pico_tokenizer.byte_bpe(["12+3=15 apples"])
     encoded = encode(Example("How many?", ("<<12+3=15>>", "15 apples"), "15", "x"), tokenizer, Plain())
-    assert "".join(encoded.cot.text[start:end] for start, end in encoded.cot.spans) == "<<12+3=15>>\n15 apples\n"
+    assert (
+        "".join(encoded.cot.text[start:end] for start, end in encoded.cot.spans) == "<<12+3=15>>\n15 apples\n"
+    )
     first, second = encoded.step_ends
     assert encoded.cot.spans[first][1] == len("<<12+3=15>>")
     assert encoded.cot.spans[second][1] == len("<<12+3=15>>\n15 apples")
@@ -131,12 +155,19 @@ def test_real_tokenizers_on_real_texts(shared_data: Path, name: str) -> None:
         assert len(sample.step_ends) == len(sample.example.steps)
         assert sample.answer.ids[-1] == tokenizer.eos_token_id
         ids = [*tokenizer(sample.question.text, add_special_tokens=False)["input_ids"]]
-        assert list(sample.question.ids) == ([tokenizer.bos_token_id, *ids] if name in pico_tokenizer.ADD_BOS else ids)
+        assert list(sample.question.ids) == (
+            [tokenizer.bos_token_id, *ids] if name in pico_tokenizer.ADD_BOS else ids
+        )
 
 
 def test_one_example_is_encoded_as_in_a_set() -> None:
-    tokenizer, examples = pico_tokenizer.word_level(), Chain(names=4, steps=2, trace="mixed").make(8, "train", 0)
-    assert [encode(example, tokenizer) for example in examples] == list(encode_all(examples, tokenizer).samples)
+    tokenizer, examples = (
+        pico_tokenizer.word_level(),
+        Chain(names=4, steps=2, trace="mixed").make(8, "train", 0),
+    )
+    assert [encode(example, tokenizer) for example in examples] == list(
+        encode_all(examples, tokenizer).samples
+    )
     assert encode_all([], tokenizer).samples == ()
 
 
@@ -145,9 +176,14 @@ def test_long_examples_are_left_out_and_counted_never_cut() -> None:
     long = replace(EXAMPLE, question="Ann to Bob . " * 5 + EXAMPLE.question, sample_id="long")
     encoded = encode_all([EXAMPLE, long, EXAMPLE], tokenizer, max_length=19)
     assert [sample.sample_id for sample in encoded.samples] == ["x", "x"]
-    assert encoded.dropped == (("long", "39 tokens (question 29, chain of thought 5), more than max_length 19"),)
+    assert encoded.dropped == (
+        ("long", "39 tokens (question 29, chain of thought 5), more than max_length 19"),
+    )
     assert encode_all([EXAMPLE], tokenizer, max_length=18).samples == ()
-    with pytest.raises(ValueError, match=r"Sample long has 39 tokens .*more than max_length 19. Raise max_length, remove the sample"):
+    with pytest.raises(
+        ValueError,
+        match=r"Sample long has 39 tokens .*more than max_length 19. Raise max_length, remove the sample",
+    ):
         encode_all([EXAMPLE, long], tokenizer, max_length=19, on_long="error")
 
 
@@ -184,7 +220,11 @@ def test_an_example_of_far_too_many_characters_is_never_tokenized(
 
 def test_questions_alone_are_read_as_the_student_was_taught() -> None:
     tokenizer = pico_tokenizer.word_level()
-    batch = encode_questions(["Ann to Bob . start Ann 1 hands ?", "Bob ?"], tokenizer, {"kind": "plain", "prompt": "The answer is:"})
+    batch = encode_questions(
+        ["Ann to Bob . start Ann 1 hands ?", "Bob ?"],
+        tokenizer,
+        {"kind": "plain", "prompt": "The answer is:"},
+    )
     taught = encode(EXAMPLE, tokenizer)
     assert batch.question.ids[0].tolist() == list(taught.question.ids)
     assert batch.question.ids[1, -2:].tolist() == tokenizer("Bob ?")["input_ids"]
@@ -192,17 +232,24 @@ def test_questions_alone_are_read_as_the_student_was_taught() -> None:
     assert batch.prompt.ids.tolist() == [list(taught.prompt.ids)] * 2
     assert batch.answer.ids.tolist() == [[1], [1]]
     assert batch.cot.ids.shape == batch.step_end.shape == torch.Size([2, 0])
-    assert torch.equal(encode_questions(["Bob ?"], tokenizer, Plain()).question.ids, encode_questions(["Bob ?"], tokenizer).question.ids)
+    assert torch.equal(
+        encode_questions(["Bob ?"], tokenizer, Plain()).question.ids,
+        encode_questions(["Bob ?"], tokenizer).question.ids,
+    )
 
 
 def test_what_a_tokenizer_lacks_is_said_in_words() -> None:
     tokenizer = pico_tokenizer.word_level()
-    with pytest.raises(ValueError, match=r"makes no token of the answer prompt ' '. Choose a prompt with words in it"):
+    with pytest.raises(
+        ValueError, match=r"makes no token of the answer prompt ' '. Choose a prompt with words in it"
+    ):
         encode(EXAMPLE, tokenizer, Plain(prompt=" "))
     with pytest.raises(ValueError, match="has no chat template"):
         encode(EXAMPLE, tokenizer, Chat())
     tokenizer.pad_token = None
-    with pytest.raises(ValueError, match=r"has no padding token. Set tokenizer.pad_token = tokenizer.eos_token"):
+    with pytest.raises(
+        ValueError, match=r"has no padding token. Set tokenizer.pad_token = tokenizer.eos_token"
+    ):
         encode(EXAMPLE, tokenizer)
     with pytest.raises(ValueError, match=r"ByT5Tokenizer gives no character offsets. Load its fast version"):
         encode(EXAMPLE, ByT5Tokenizer())

@@ -46,7 +46,10 @@ def test_lines_of_text_are_rows_with_one_field(tmp_path: Path) -> None:
         (b"", "the file is empty. Write one JSON object a line"),
         (b"\xef\xbb\xbf \n\n", "the file is empty"),
         (b"[]", "the list is empty. Write one JSON object an item"),
-        (b'[{"a": 1},\n{"a": }]', "begins like a JSON list, but the text is not JSON (Expecting value at line 2, column 7)"),
+        (
+            b'[{"a": 1},\n{"a": }]',
+            "begins like a JSON list, but the text is not JSON (Expecting value at line 2, column 7)",
+        ),
         (b'[{"a": "\xff"}]', "begins like a JSON list, but byte 9 is not UTF-8"),
         ('{"a": 1}'.encode("utf-16"), "this is UTF-16 text, not UTF-8 text. Unpack or save it as JSON lines"),
         (b"\x1f\x8b\x08\x00", "this is a gzip archive"),
@@ -70,7 +73,8 @@ def test_a_bad_line_leaves_the_others(tmp_path: Path) -> None:
     assert byte.text == '{"a": "\\xff"}'
     assert nul.reason.startswith("byte 9 is NUL, as after a crash while writing. Write the row again")
     assert torn.reason.startswith(
-        "the text is not JSON (Unterminated string starting at column 7). Repair or remove it. The file ends here"
+        "the text is not JSON (Unterminated string starting at column 7). Repair or remove it. The file "
+        "ends here"
     )
     assert torn.where == f"{path}, line 5"
 
@@ -79,7 +83,11 @@ def test_patterns_name_files_in_order(tmp_path: Path) -> None:
     for name in ("part-2.jsonl", "part-10.jsonl", "part-1.jsonl", "other.jsonl"):
         written(tmp_path, "{}", name)
     (tmp_path / "part-9.jsonl").mkdir()
-    assert [path.name for path in paths_of(f"{tmp_path}/part-*.jsonl")] == ["part-1.jsonl", "part-10.jsonl", "part-2.jsonl"]
+    assert [path.name for path in paths_of(f"{tmp_path}/part-*.jsonl")] == [
+        "part-1.jsonl",
+        "part-10.jsonl",
+        "part-2.jsonl",
+    ]
     literal = written(tmp_path, "{}", "odd[1].jsonl")
     assert paths_of(literal) == [literal], "a file's own name comes first"
 
@@ -99,7 +107,9 @@ def test_missing_files_are_named(tmp_path: Path, name: str, says: str) -> None:
 
 
 @given(
-    st.lists(st.sampled_from(["", " ", '{"a": "é\u2028"}', "3", "\ufeff", '\ufeff{"a": 1}', "{"]), min_size=1),
+    st.lists(
+        st.sampled_from(["", " ", '{"a": "é\u2028"}', "3", "\ufeff", '\ufeff{"a": 1}', "{"]), min_size=1
+    ),
     st.sampled_from(["\n", "\r\n"]),
 )
 def test_reading_goes_on_after_any_row(session_tmp: Path, lines: list[str], end: str) -> None:

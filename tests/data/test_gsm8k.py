@@ -44,8 +44,14 @@ def test_the_last_mark_counts() -> None:
         ({"answer": "#### 2"}, "the row has no text under 'question' (the row has answer)"),
         ({"question": "1+1?"}, "the row has no text under 'answer' (the row has question)"),
         ({"question": "1+1?", "answer": 2}, "the row has no text under 'answer' (it is a number)"),
-        ({"question": "1+1?", "answer": "it is 2"}, "there is no '####' in the answer. Close the answer with '#### 72'"),
-        ({"question": "1+1?", "answer": "it is 2\n#### "}, "nothing stands after '####' in the answer. Close the answer with '#### 72'"),
+        (
+            {"question": "1+1?", "answer": "it is 2"},
+            "there is no '####' in the answer. Close the answer with '#### 72'",
+        ),
+        (
+            {"question": "1+1?", "answer": "it is 2\n#### "},
+            "nothing stands after '####' in the answer. Close the answer with '#### 72'",
+        ),
     ],
 )
 def test_malformed_rows_are_refused(fields: dict[str, object], says: str) -> None:
@@ -57,7 +63,8 @@ def test_malformed_rows_are_refused(fields: dict[str, object], says: str) -> Non
 def test_no_real_annotation_survives_stripping(shared_data: Path) -> None:
     path = shared_data / "math/gsm8k/test.jsonl"
     kept, stripped = (
-        "".join(step for e in load(path, reader).examples for step in e.steps) for reader in (Gsm8k(), Gsm8k(annotations="strip"))
+        "".join(step for e in load(path, reader).examples for step in e.steps)
+        for reader in (Gsm8k(), Gsm8k(annotations="strip"))
     )
     assert kept.count("<<") > 4000
     assert "<<" not in stripped

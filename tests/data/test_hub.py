@@ -30,8 +30,12 @@ def folder(session_tmp: Path) -> Path:
     rows = [{"question": f"q{i}?", "answer": f"so\n#### {i:,}"} for i in range(5)]
     rows[3]["answer"] = "3"
     for split in ("train", "test"):
-        (root / f"main/{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    (root / "other/train.jsonl").write_text('{"question": "q", "steps": ["a"], "answer": "1"}\n', encoding="utf-8")
+        (root / f"main/{split}.jsonl").write_text(
+            "".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8"
+        )
+    (root / "other/train.jsonl").write_text(
+        '{"question": "q", "steps": ["a"], "answer": "1"}\n', encoding="utf-8"
+    )
     return root
 
 
@@ -42,7 +46,9 @@ def cache(monkeypatch: pytest.MonkeyPatch, session_tmp: Path) -> None:
 
 def test_rows_by_name_configuration_and_split(folder: Path) -> None:
     loaded = read_hub(Hub(name=str(folder), config="main"))
-    assert [(e.sample_id, e.answer) for e in loaded.examples] == [(f"gsm-mini-train:{i + 1}", str(i)) for i in (0, 1, 2, 4)]
+    assert [(e.sample_id, e.answer) for e in loaded.examples] == [
+        (f"gsm-mini-train:{i + 1}", str(i)) for i in (0, 1, 2, 4)
+    ]
     (bad,) = loaded.bad
     assert bad.where == f"{folder} (main, train), row 4"
     assert bad.text == '{"question": "q3?", "answer": "3"}'
@@ -54,13 +60,17 @@ def test_rows_by_name_configuration_and_split(folder: Path) -> None:
 def test_streamed_rows_are_the_same_and_go_on_anywhere(folder: Path) -> None:
     hub = Hub(name=str(folder), config="main")
     whole = list(hub.rows())
-    assert [row.where for row, _ in whole] == [f"{folder} (main, train), row {number}" for number in range(1, 6)]
+    assert [row.where for row, _ in whole] == [
+        f"{folder} (main, train), row {number}" for number in range(1, 6)
+    ]
     assert all(isinstance(row, Row) for row, _ in whole)
     for done, (_, state) in enumerate(whole, start=1):
         kept = json.loads(json.dumps(state))
         assert [row for row, _ in hub.rows(kept)] == [row for row, _ in whole[done:]]
     with pytest.raises(
-        DataError, match=r"\(other, train\): the reading to be continued was of .*\(main, train\). Name that data set again"
+        DataError,
+        match=r"\(other, train\): the reading to be continued was of .*\(main, train\). Name that data set "
+        r"again",
     ):
         next(Hub(name=str(folder), config="other").rows(whole[0][1]))
 
@@ -69,23 +79,45 @@ def test_streamed_rows_are_the_same_and_go_on_anywhere(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "config", "split", "says"),
     [
-        ("", None, "train", "the data set has several configurations. Choose 'main', 'other' as its config (--dataset_config)."),
-        ("", "man", "train", "there is no configuration 'man'. Choose 'main', 'other' as its config (--dataset_config)."),
+        (
+            "",
+            None,
+            "train",
+            "the data set has several configurations. Choose 'main', 'other' as its config "
+            "(--dataset_config).",
+        ),
+        (
+            "",
+            "man",
+            "train",
+            "there is no configuration 'man'. Choose 'main', 'other' as its config (--dataset_config).",
+        ),
         ("", "main", "trian", "there is no split 'trian'"),
-        ("/nothing", "main", "train", "there is no such data set here. Check the name, or the path of the folder."),
+        (
+            "/nothing",
+            "main",
+            "train",
+            "there is no such data set here. Check the name, or the path of the folder.",
+        ),
     ],
 )
-def test_what_is_not_there_is_listed(folder: Path, name: str, config: str | None, split: str, says: str, streaming: bool) -> None:
+def test_what_is_not_there_is_listed(
+    folder: Path, name: str, config: str | None, split: str, says: str, streaming: bool
+) -> None:
     hub = Hub(name=f"{folder}{name}", config=config, split=split)
     with pytest.raises(DataError) as error:
         hub.open(streaming)
     assert str(error.value).startswith(f"{folder}{name} ({f'{config}, ' if config else ''}{split}): {says}")
-    assert "trian" not in split or "Choose 'train', 'test' as its split (--dataset_split)." in str(error.value)
+    assert "trian" not in split or "Choose 'train', 'test' as its split (--dataset_split)." in str(
+        error.value
+    )
 
 
 def test_a_data_set_that_is_not_here_cannot_be_had_offline() -> None:
     with pytest.raises(
-        DataError, match=r"^openai/gsm8k \(main, train\): the hub cannot be reached .*unset HF_HUB_OFFLINE, or name a folder"
+        DataError,
+        match=r"^openai/gsm8k \(main, train\): the hub cannot be reached .*unset HF_HUB_OFFLINE, or name a "
+        r"folder",
     ):
         read_hub(Hub(name="openai/gsm8k", config="main"))
 
@@ -94,16 +126,27 @@ def test_a_data_set_that_is_not_here_cannot_be_had_offline() -> None:
     ("error", "says"),
     [
         (httpx.ConnectError("no route"), "the hub cannot be reached (no route). Connect to the network"),
-        (DatasetNotFoundError("Dataset 'a/b' is a gated dataset on the Hub. You must be authenticated"), "log in with `hf auth login`."),
+        (
+            DatasetNotFoundError("Dataset 'a/b' is a gated dataset on the Hub. You must be authenticated"),
+            "log in with `hf auth login`.",
+        ),
         (
             DatasetNotFoundError("Dataset 'a/b' doesn't exist on the Hub or cannot be accessed."),
             "there is no such data set, or it is private.",
         ),
-        (RuntimeError("Dataset scripts are no longer supported, but found b.py"), "needs code of its own to be read, which is never run."),
-        (DatasetGenerationError("An error occurred"), "the data set cannot be read (An error occurred). Check its files"),
+        (
+            RuntimeError("Dataset scripts are no longer supported, but found b.py"),
+            "needs code of its own to be read, which is never run.",
+        ),
+        (
+            DatasetGenerationError("An error occurred"),
+            "the data set cannot be read (An error occurred). Check its files",
+        ),
     ],
 )
-def test_what_goes_wrong_is_said_in_words(monkeypatch: pytest.MonkeyPatch, error: Exception, says: str) -> None:
+def test_what_goes_wrong_is_said_in_words(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, says: str
+) -> None:
     def fail(*arguments: Any, **settings: Any) -> None:
         assert arguments == ("a/b", None)
         assert settings == {"split": "train", "streaming": True}

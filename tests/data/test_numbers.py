@@ -47,16 +47,92 @@ from kvdistill.data.numbers import leading_number, number_text
         ("10:30", None),
         ("1e5", None),
         ("12x3", None),
-        *((text, None) for text in ("1 1/2", "3 3/4 cups", "3 / 4", "1⁄2", "1 ½", "12½", "4 : 5", r"1\frac{4}{5}", r"2 \sqrt{5}")),
-        *((text, None) for text in ("1e-3", "1E-05", "1.5e+3", "1e−3", "7.5 × 10^6", "7.5 * 10", r"7.5 \times 10", "2^3", "2^{10}", "2³")),
-        *((text, None) for text in ("148 (dollars); 296 (dollars)", "31; 21", "31 and 21", "72, and 5 more", "$5; $6", "5 (dollars), 6")),
         *(
             (text, None)
-            for text in ("5 apples, 6 pears", "5 feet 3 inches", "2 lb. 4 oz", "5 hours and 30 minutes", "5 to 6", "5% or 6%", "1 & 2")
+            for text in (
+                "1 1/2",
+                "3 3/4 cups",
+                "3 / 4",
+                "1⁄2",
+                "1 ½",
+                "12½",
+                "4 : 5",
+                r"1\frac{4}{5}",
+                r"2 \sqrt{5}",
+            )
         ),
-        *((text, None) for text in ("5-6", "5 – 6", "50%-60%", "$5-$6", "5 - 3 = 2", "18+2\\pi", "6 - 5i", "5x - 7y", "2k+2", r"1 \pm 2")),
-        *((text, None) for text in (r"3\pi", r"288 \pi", "3π", "2√5", r"10,\!080", r"1\,000", "4210_{5}", "5_000")),
-        *((text, None) for text in ("3,5", "1, 2", "1,-2", "1,0000", "1,00,000", "1.234,56", "1 000", "1\u202f000", "1'000", "5.5.5")),
+        *(
+            (text, None)
+            for text in (
+                "1e-3",
+                "1E-05",
+                "1.5e+3",
+                "1e−3",
+                "7.5 × 10^6",
+                "7.5 * 10",
+                r"7.5 \times 10",
+                "2^3",
+                "2^{10}",
+                "2³",
+            )
+        ),
+        *(
+            (text, None)
+            for text in (
+                "148 (dollars); 296 (dollars)",
+                "31; 21",
+                "31 and 21",
+                "72, and 5 more",
+                "$5; $6",
+                "5 (dollars), 6",
+            )
+        ),
+        *(
+            (text, None)
+            for text in (
+                "5 apples, 6 pears",
+                "5 feet 3 inches",
+                "2 lb. 4 oz",
+                "5 hours and 30 minutes",
+                "5 to 6",
+                "5% or 6%",
+                "1 & 2",
+            )
+        ),
+        *(
+            (text, None)
+            for text in (
+                "5-6",
+                "5 – 6",
+                "50%-60%",
+                "$5-$6",
+                "5 - 3 = 2",
+                "18+2\\pi",
+                "6 - 5i",
+                "5x - 7y",
+                "2k+2",
+                r"1 \pm 2",
+            )
+        ),
+        *(
+            (text, None)
+            for text in (r"3\pi", r"288 \pi", "3π", "2√5", r"10,\!080", r"1\,000", "4210_{5}", "5_000")
+        ),
+        *(
+            (text, None)
+            for text in (
+                "3,5",
+                "1, 2",
+                "1,-2",
+                "1,0000",
+                "1,00,000",
+                "1.234,56",
+                "1 000",
+                "1\u202f000",
+                "1'000",
+                "5.5.5",
+            )
+        ),
     ],
 )
 def test_by_hand(text: str, number: str | None) -> None:

@@ -10,10 +10,17 @@ def row(**fields: object) -> Row:
 
 def test_one_field_by_hand() -> None:
     example = Questions().example(row(input="13 cats, 3 sold?", target=-9867630.0))
-    assert (example.question, example.steps, example.answer, example.sample_id) == ("13 cats, 3 sold?", (), "-9867630", "set:1")
+    assert (example.question, example.steps, example.answer, example.sample_id) == (
+        "13 cats, 3 sold?",
+        (),
+        "-9867630",
+        "set:1",
+    )
 
 
-@pytest.mark.parametrize(("body", "joined"), [("Dan had 3", "Dan had 3. How many?"), ("Dan had 3.", "Dan had 3. How many?")])
+@pytest.mark.parametrize(
+    ("body", "joined"), [("Dan had 3", "Dan had 3. How many?"), ("Dan had 3.", "Dan had 3. How many?")]
+)
 def test_fields_are_joined_as_sentences(body: str, joined: str) -> None:
     reader = Questions(question=("Body", "Question"), answer="Answer")
     example = reader.example(row(Body=body, Question="How many?", Answer=1.0))

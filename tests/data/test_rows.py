@@ -12,13 +12,23 @@ def row(text: str) -> Row:
 
 
 def test_values_of_a_row() -> None:
-    found = row('{"q": " x ", "n": 51.0, "t": "51", "none": null, "yes": true, "nan": NaN, "blank": " ", "list": []}')
+    found = row(
+        '{"q": " x ", "n": 51.0, "t": "51", "none": null, "yes": true, "nan": NaN, "blank": " ", "list": []}'
+    )
     assert found.text("q") == "x"
     assert found.answer("n") == "51"
     assert found.answer("t") == "51"
-    kinds = {"none": "it is null", "yes": "it is true or false", "blank": "it is empty", "list": "it is a list"}
+    kinds = {
+        "none": "it is null",
+        "yes": "it is true or false",
+        "blank": "it is empty",
+        "list": "it is a list",
+    }
     for key, why in {**kinds, "absent": "the row has q, n, t, none, yes, nan, blank, list"}.items():
-        with pytest.raises(RowError, match=f"^the row has no text under '{key}' \\({why}\\). Add it, remove the row, or choose"):
+        with pytest.raises(
+            RowError,
+            match=f"^the row has no text under '{key}' \\({why}\\). Add it, remove the row, or choose",
+        ):
             found.answer(key)
     with pytest.raises(RowError, match="the answer nan is not a finite number. Write the number"):
         found.answer("nan")
@@ -26,7 +36,10 @@ def test_values_of_a_row() -> None:
 
 @pytest.mark.parametrize(("escape", "shown"), [("\\u0000", r"'\\x00'"), ("\\ud83d", r"'\\ud83d'")])
 def test_characters_that_are_no_text_are_refused(escape: str, shown: str) -> None:
-    with pytest.raises(RowError, match=f"the text under 'q' holds {shown} at character 3, which is no text. Repair or remove it."):
+    with pytest.raises(
+        RowError,
+        match=f"the text under 'q' holds {shown} at character 3, which is no text. Repair or remove it.",
+    ):
         row(f'{{"q": "ab{escape}"}}').text("q")
     assert row('{"q": "\\ud83d\\ude00"}').text("q") == "\N{GRINNING FACE}", "a whole pair is a character"
 
@@ -41,7 +54,10 @@ def test_a_bad_row_keeps_its_text() -> None:
     assert item.bad("no.").text == '{"q": "é"}'
 
 
-@pytest.mark.parametrize(("value", "kind"), [([1], "a list"), (3, "a number"), (None, "null"), ("x", "text"), (True, "true or false")])
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [([1], "a list"), (3, "a number"), (None, "null"), ("x", "text"), (True, "true or false")],
+)
 def test_what_is_no_object_is_no_row(value: object, kind: str) -> None:
     bad = FILE.row(4, value)
     assert isinstance(bad, BadRow)
@@ -63,7 +79,10 @@ def test_a_key_that_stands_twice_makes_the_row_useless() -> None:
     [
         ('{"a": "x', r"not JSON \(Unterminated string starting at column 7\). Repair"),
         ('[\n{"a" 1}]', r"not JSON \(Expecting ':' delimiter at line 2, column 6\)"),
-        ('{"a": ' + "9" * 5000 + "}", r"the JSON cannot be read \(it holds a number of thousands of digits\)"),
+        (
+            '{"a": ' + "9" * 5000 + "}",
+            r"the JSON cannot be read \(it holds a number of thousands of digits\)",
+        ),
         ("[" * 100_000, r"the JSON cannot be read \(it is nested more than 100 levels deep\)"),
         ("[" * 101 + "]" * 101, r"the JSON cannot be read \(it is nested more than 100 levels deep\)"),
     ],

@@ -28,23 +28,34 @@ def sentence_piece(scheme: str) -> PreTrainedTokenizerFast:
     alphabet = sorted(set("".join(TEXTS) + "0123456789.-?\n▁") - {" "})
     # Pieces do not cross words, as SentencePiece trains them; runs of spaces are pieces.
     words = [f" {word}" for text in TEXTS for word in text.split()]
-    trainer = trainers.BpeTrainer(vocab_size=200, special_tokens=["<pad>", "</s>", "<unk>"], initial_alphabet=alphabet, show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=200,
+        special_tokens=["<pad>", "</s>", "<unk>"],
+        initial_alphabet=alphabet,
+        show_progress=False,
+    )
     if scheme == "legacy":
         backend.train_from_iterator([word.strip() for word in words], trainer)
     else:
         backend.train_from_iterator(words, trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="<pad>", eos_token="</s>", unk_token="<unk>")
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
+    )
 
 
 def written_after_the_prompt(tokenizer: PreTrainedTokenizerFast, prompt: str, answers: Sequence[str]) -> None:
-    """The answer's tokens are the end of those of prompt and answer in one text, and its spans those of the characters there."""
+    """The answer's tokens are the end of those of prompt and answer in one text, and its spans those of the
+    characters there.
+    """
     for answer in answers:
         encoded = encode(Example("Who?", ("Eve",), answer, "x"), tokenizer, Plain(prompt=prompt))
         whole = tokenizer(f"a {prompt} {answer}", add_special_tokens=False, return_offsets_mapping=True)
         num = len(encoded.answer.ids) - 1
         assert list(encoded.answer.ids[:-1]) == whole["input_ids"][-num:]
         shift = len(f"a {prompt}")
-        assert encoded.answer.spans[:-1] == tuple((start - shift, end - shift) for start, end in whole["offset_mapping"][-num:])
+        assert encoded.answer.spans[:-1] == tuple(
+            (start - shift, end - shift) for start, end in whole["offset_mapping"][-num:]
+        )
         covered = {place for start, end in encoded.answer.spans for place in range(start, end)}
         assert covered >= {place for place, letter in enumerate(encoded.answer.text) if letter != " "}
 
@@ -74,7 +85,10 @@ def test_every_segment_behind_the_question_has_its_space_once() -> None:
         first, second = tokenizer.convert_ids_to_tokens(segment.ids[:2])
         assert first.startswith("▁") and first != "▁", (first, second)
         assert segment.spans[0][0] == 0
-    assert [encoded.cot.spans[end][1] for end in encoded.step_ends] == [len(" Ann hands Eve"), len(" Ann hands Eve\nBob")]
+    assert [encoded.cot.spans[end][1] for end in encoded.step_ends] == [
+        len(" Ann hands Eve"),
+        len(" Ann hands Eve\nBob"),
+    ]
 
 
 @pytest.mark.parametrize("name", pico_tokenizer.REAL)

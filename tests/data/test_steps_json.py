@@ -10,7 +10,12 @@ def row(**fields: object) -> Row:
 
 def test_rows_by_hand() -> None:
     first = StepsJson().example(row(question="q ", steps=["<<48/2=24>>", " ", " so "], answer="1,080"))
-    assert (first.question, first.steps, first.answer, first.sample_id) == ("q", ("<<48/2=24>>", "so"), "1,080", "steps:1")
+    assert (first.question, first.steps, first.answer, first.sample_id) == (
+        "q",
+        ("<<48/2=24>>", "so"),
+        "1,080",
+        "steps:1",
+    )
     second = StepsJson().example(row(question="q", steps=[], answer=2))
     assert (second.steps, second.answer) == ((), "2")
 

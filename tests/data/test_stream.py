@@ -38,18 +38,28 @@ def examples(items: list[tuple[Example | BadRow, dict[str, object]]]) -> list[st
     return [item.sample_id for item, _ in items if isinstance(item, Example)]
 
 
-@given(st.lists(st.lists(st.sampled_from(LINES), min_size=1), min_size=1, max_size=3), st.sampled_from(["\n", "\r\n"]), st.integers(1, 9))
-def test_a_reading_goes_on_after_any_item(session_tmp: Path, parts: list[list[str]], end: str, limit: int) -> None:
+@given(
+    st.lists(st.lists(st.sampled_from(LINES), min_size=1), min_size=1, max_size=3),
+    st.sampled_from(["\n", "\r\n"]),
+    st.integers(1, 9),
+)
+def test_a_reading_goes_on_after_any_item(
+    session_tmp: Path, parts: list[list[str]], end: str, limit: int
+) -> None:
     folder = session_tmp / f"parts-{os.getpid()}"
     folder.mkdir(exist_ok=True)
     for number in range(3):
-        written(folder / f"part-{number}.jsonl", [LINES[0], *(parts[number] if number < len(parts) else [])], end)
+        written(
+            folder / f"part-{number}.jsonl", [LINES[0], *(parts[number] if number < len(parts) else [])], end
+        )
     for most in (None, limit):
         source = RowStream(f"{folder}/part-*.jsonl", limit=most)
         whole = list(source.read())
         for done, (_, cursor) in enumerate(whole, start=1):
             assert list(source.read(json.loads(json.dumps(cursor)))) == whole[done:]
-        assert most is None or len(examples(whole)) == min(most, len(examples(list(RowStream(source=f"{folder}/part-*.jsonl").read()))))
+        assert most is None or len(examples(whole)) == min(
+            most, len(examples(list(RowStream(source=f"{folder}/part-*.jsonl").read())))
+        )
 
 
 def test_a_stream_gives_what_load_gives(tmp_path: Path) -> None:
@@ -122,7 +132,8 @@ def test_the_kind_of_answer_is_decided_on_the_first_rows(tmp_path: Path) -> None
     [
         (
             '[{"question": "q", "answer": "#### 1"}]',
-            "the file is one JSON list, which is only read as a whole. Write one JSON object a line, or read it without streaming. "
+            "the file is one JSON list, which is only read as a whole. Write one JSON object a line, or "
+            "read it without streaming. "
             "If its lines are text, name the format (--data.train.format text).",
         ),
         ("a\nb", "none of its 2 rows can be used"),
@@ -144,15 +155,22 @@ def test_a_cursor_of_other_files_is_refused(tmp_path: Path) -> None:
 
     def refused(says: str) -> None:
         for reader in (source, RowStream(f"{tmp_path}/part-*.jsonl")):
-            with pytest.raises(DataError, match=f"^part-1.jsonl, line 3: {says}. Put the same files back, or start anew.$"):
+            with pytest.raises(
+                DataError, match=f"^part-1.jsonl, line 3: {says}. Put the same files back, or start anew.$"
+            ):
                 next(reader.read(cursor))
 
     for num in (2, 4):
         written(path, rows(num))
-        refused(f".* part-1.jsonl of {path.stat().st_size} bytes stands where it had part-1.jsonl of {size} bytes")
+        refused(
+            f".* part-1.jsonl of {path.stat().st_size} bytes stands where it had part-1.jsonl of {size} bytes"
+        )
     written(path, rows(3))
     assert list(source.read(cursor)) == []
-    for name, says in ("part-2", "part-2.jsonl of .* where it had no file"), ("part-0", f"part-0.jsonl of .* part-1.jsonl of {size} bytes"):
+    for name, says in (
+        ("part-2", "part-2.jsonl of .* where it had no file"),
+        ("part-0", f"part-0.jsonl of .* part-1.jsonl of {size} bytes"),
+    ):
         written(tmp_path / f"{name}.jsonl", rows(1))
         source = RowStream(f"{tmp_path}/part-*.jsonl")
         refused(f".* {says}")

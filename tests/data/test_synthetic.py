@@ -12,7 +12,11 @@ from kvdistill.text import Example
 
 ROOT = Path(__file__).resolve().parents[2]
 
-line = st.text(st.characters(exclude_characters="\n#", exclude_categories=["Cs", "Cc"]), min_size=1).map(str.strip).filter(bool)
+line = (
+    st.text(st.characters(exclude_characters="\n#", exclude_categories=["Cs", "Cc"]), min_size=1)
+    .map(str.strip)
+    .filter(bool)
+)
 
 
 def test_the_sample_file_is_what_its_page_makes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -20,7 +24,10 @@ def test_the_sample_file_is_what_its_page_makes(tmp_path: Path, monkeypatch: pyt
     (recipe,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     monkeypatch.chdir(tmp_path)
     exec(recipe, {})
-    made, shipped = (tmp_path / "data/sample_train.jsonl").read_bytes(), (ROOT / "data/sample_train.jsonl").read_bytes()
+    made, shipped = (
+        (tmp_path / "data/sample_train.jsonl").read_bytes(),
+        (ROOT / "data/sample_train.jsonl").read_bytes(),
+    )
     assert made == shipped
     assert hashlib.sha256(shipped).hexdigest() in page
     assert shipped.count(b"\n") == 64
@@ -29,13 +36,24 @@ def test_the_sample_file_is_what_its_page_makes(tmp_path: Path, monkeypatch: pyt
 def test_a_row_by_hand(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "rows.jsonl"
     write_jsonl([Example("Who?", ("Bob", "Eve"), "Eve", "x", cue="briefly", student_cue="briefly")], path)
-    assert path.read_text(encoding="utf-8") == '{"question": "Who? briefly", "answer": "Bob\\nEve\\n#### Eve"}\n'
+    assert (
+        path.read_text(encoding="utf-8") == '{"question": "Who? briefly", "answer": "Bob\\nEve\\n#### Eve"}\n'
+    )
 
 
-@given(rows=st.lists(st.tuples(line, st.lists(line, max_size=3), st.integers(-999, 999).map(str)), min_size=1, max_size=5))
-def test_what_is_written_is_read_again(tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, list[str], str]]) -> None:
+@given(
+    rows=st.lists(
+        st.tuples(line, st.lists(line, max_size=3), st.integers(-999, 999).map(str)), min_size=1, max_size=5
+    )
+)
+def test_what_is_written_is_read_again(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, list[str], str]]
+) -> None:
     path = tmp_path_factory.mktemp("rows") / "rows.jsonl"
-    examples = [Example(question, tuple(steps), answer, f"rows:{i}") for i, (question, steps, answer) in enumerate(rows, start=1)]
+    examples = [
+        Example(question, tuple(steps), answer, f"rows:{i}")
+        for i, (question, steps, answer) in enumerate(rows, start=1)
+    ]
     write_jsonl(examples, path)
     assert load(path, "gsm8k").examples == examples
 
@@ -45,7 +63,10 @@ def test_what_the_form_cannot_carry_is_refused_and_leaves_the_old_file(tmp_path:
     path = tmp_path / "rows.jsonl"
     write_jsonl(Chain().make(2, "train", 0), path)
     before = path.read_bytes()
-    with pytest.raises(ValueError, match=r"Sample x: .* holds a line break or '####', which a GSM8K row cannot carry. Split the step"):
+    with pytest.raises(
+        ValueError,
+        match=r"Sample x: .* holds a line break or '####', which a GSM8K row cannot carry. Split the step",
+    ):
         write_jsonl([Example("q", (step,), "1", "x")], path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]

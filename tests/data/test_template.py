@@ -22,7 +22,12 @@ def test_plain_by_hand() -> None:
 def test_chat_by_hand() -> None:
     """The template writes ``<s>`` (id 2) and closes turns with ``<|end|>`` (id 3)."""
     frame = Chat().frame(chatty())
-    assert (frame.before, frame.after, frame.begin, frame.end) == ("<|user|>", "<|end|>\n<|assistant|>", (2,), 3)
+    assert (frame.before, frame.after, frame.begin, frame.end) == (
+        "<|user|>",
+        "<|end|>\n<|assistant|>",
+        (2,),
+        3,
+    )
 
 
 def test_a_turn_without_closing_token_ends_with_end_of_sequence() -> None:
@@ -50,13 +55,20 @@ def test_unknown_settings_are_refused(settings: dict[str, str]) -> None:
 
 def test_what_a_tokenizer_lacks_is_said_in_words() -> None:
     bare = pico_tokenizer.byte_bpe(TEXTS)
-    with pytest.raises(ValueError, match=r"The tokenizer \w+ has no chat template. Choose the template 'plain', or set tokenizer"):
+    with pytest.raises(
+        ValueError,
+        match=r"The tokenizer \w+ has no chat template. Choose the template 'plain', or set tokenizer",
+    ):
         Chat().frame(bare)
     bare.chat_template = "{% for turn in messages %}{{ turn.role }}{% endfor %}"
-    with pytest.raises(ValueError, match=r"has a chat template that drops the user's words. Choose the template 'plain'"):
+    with pytest.raises(
+        ValueError, match=r"has a chat template that drops the user's words. Choose the template 'plain'"
+    ):
         Chat().frame(bare)
     bare.eos_token = None
-    with pytest.raises(ValueError, match=r"has no end-of-sequence token, so answers would never end. Set tokenizer.eos_token"):
+    with pytest.raises(
+        ValueError, match=r"has no end-of-sequence token, so answers would never end. Set tokenizer.eos_token"
+    ):
         Plain().frame(bare)
 
 

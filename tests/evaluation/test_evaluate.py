@@ -31,21 +31,35 @@ def with_answer(sample: Encoded, answer: str) -> Encoded:
 
 
 @pytest.mark.parametrize("reasoning", ["latent", "cot"])
-def test_accuracy_and_interval_equal_counts_by_hand(model: LatentReasoner, samples: tuple[Encoded, ...], reasoning: str) -> None:
+def test_accuracy_and_interval_equal_counts_by_hand(
+    model: LatentReasoner, samples: tuple[Encoded, ...], reasoning: str
+) -> None:
     said = ASK.answers(model, samples, reasoning)  # pyright: ignore[reportArgumentType]
     names = [(sample.example.answer, sample.example.steps[0]) for sample in samples]
-    assert said == [f"{second} {first} answer {first}" if reasoning == "cot" else first for first, second in names]
+    assert said == [
+        f"{second} {first} answer {first}" if reasoning == "cot" else first for first, second in names
+    ]
     asked = [with_answer(sample, "Nobody") if index < 9 else sample for index, sample in enumerate(samples)]
     record, again = ASK.evaluate(model, asked, reasoning, "pairs")  # pyright: ignore[reportArgumentType]
     assert again == said
-    assert (record.data_set, record.mode, record.num, record.correct, record.accuracy) == ("pairs", reasoning, 36, 27, 0.75)
-    # z² = 3.841459, n = 36: centre (0.75 + z²/72) / (1 + z²/36) = 0.725895, half z / (1 + z²/36) · sqrt(0.1875/36 + z²/5184) = 0.136600
+    assert (record.data_set, record.mode, record.num, record.correct, record.accuracy) == (
+        "pairs",
+        reasoning,
+        36,
+        27,
+        0.75,
+    )
+    # z² = 3.841459, n = 36: centre (0.75 + z²/72) / (1 + z²/36) = 0.725895, half z / (1 + z²/36) ·
+    # sqrt(0.1875/36 + z²/5184) = 0.136600
     assert (record.low, record.high) == pytest.approx((0.589295, 0.862495), abs=1e-5)
     assert ASK.accuracy(model, asked, reasoning) == 0.75  # pyright: ignore[reportArgumentType]
 
 
 def test_all_right_and_all_wrong_are_shares_too(model: LatentReasoner, samples: tuple[Encoded, ...]) -> None:
-    right, wrong = (ASK.accuracy(model, some, "latent") for some in (samples, [with_answer(sample, "Nobody") for sample in samples]))
+    right, wrong = (
+        ASK.accuracy(model, some, "latent")
+        for some in (samples, [with_answer(sample, "Nobody") for sample in samples])
+    )
     assert [right, wrong] == [1.0, 0.0]
     assert isinstance(right, float)
     assert isinstance(wrong, float)
@@ -64,8 +78,11 @@ def test_what_is_right(samples: tuple[Encoded, ...]) -> None:
 # What it costs.
 
 
-def test_passes_and_tokens_of_the_three_modes_by_hand(model: LatentReasoner, samples: tuple[Encoded, ...]) -> None:
-    # Questions of 2, 3 and 4 words, 3 on average; an answer is a name and the end, of which the end is never read.
+def test_passes_and_tokens_of_the_three_modes_by_hand(
+    model: LatentReasoner, samples: tuple[Encoded, ...]
+) -> None:
+    # Questions of 2, 3 and 4 words, 3 on average; an answer is a name and the end, of which the end is never
+    # read.
     asked = replace(ASK, timed=3)
     latent, _ = asked.evaluate(model, samples, "latent", "pairs")
     # One packed pass, two over the slots, one for <eot> and the prompt, one for the name.
@@ -73,7 +90,8 @@ def test_passes_and_tokens_of_the_three_modes_by_hand(model: LatentReasoner, sam
     # Question and <bot>; a slot a pass; <eot> and the prompt; the name.
     assert latent.tokens_mean == (3 + 1) + 2 * 1 + 2 + 1
     cot, _ = asked.evaluate(model, samples, "cot", "pairs")
-    # Two names, <eot>, the prompt, a name, the end: a pass for each; all but the end are read, behind question and <bot>.
+    # Two names, <eot>, the prompt, a name, the end: a pass for each; all but the end are read, behind
+    # question and <bot>.
     assert cot.sequential_passes_mean == 6
     assert cot.tokens_mean == (3 + 1) + 5
     direct, _ = asked.evaluate(model, samples, "direct", "pairs")
@@ -87,14 +105,17 @@ def answer_length(model: LatentReasoner, sample: Encoded, reasoning: str) -> int
     return generate_ids(model, left_padded(model, [sample]), reasoning, 8).shape[1]  # pyright: ignore[reportArgumentType]
 
 
-@pytest.mark.parametrize(("slots", "passes", "packed", "width"), [(4, 1, 3, 4), (3, 3, 0, 1), (3, 0, 3, 0), (4, 2, 2, 3)])
+@pytest.mark.parametrize(
+    ("slots", "passes", "packed", "width"), [(4, 1, 3, 4), (3, 3, 0, 1), (3, 0, 3, 0), (4, 2, 2, 3)]
+)
 def test_passes_and_tokens_follow_the_slots(slots: int, passes: int, packed: int, width: int) -> None:
     model = pico_trained.student(slots=slots, passes=passes)
     sample = pico_trained.samples(model)[0]
     record, _ = replace(ASK, timed=1).evaluate(model, [sample], "latent", "pairs")
     generated = answer_length(model, sample, "latent")
     assert record.sequential_passes_mean == 1 + passes + generated
-    # The packed pass holds question, <bot> and the placeholders; every other pass all slots that can still change.
+    # The packed pass holds question, <bot> and the placeholders; every other pass all slots that can still
+    # change.
     assert record.tokens_mean == (2 + 1 + packed) + passes * width + 2 + generated - 1
 
 
@@ -115,7 +136,9 @@ def test_calls_are_counted_inside_the_block_only(model: LatentReasoner) -> None:
         model.body(input_ids=ids)
         model.body(inputs_embeds=model.embed(ids[:, :2]))
         model.body(ids[:, :1])
-        with pytest.raises(TypeError, match="without inputs_embeds or input_ids, so its tokens cannot be counted"):
+        with pytest.raises(
+            TypeError, match="without inputs_embeds or input_ids, so its tokens cannot be counted"
+        ):
             model.body()
     model.body(input_ids=ids)
     assert calls == [3, 2, 1]
@@ -182,7 +205,11 @@ def test_a_label_names_another_kind_of_chain(model: LatentReasoner, samples: tup
 
 
 def test_an_empty_data_set_is_refused_in_words(model: LatentReasoner) -> None:
-    with pytest.raises(ValueError, match=r"gsm\.jsonl holds no question: nothing to evaluate\. Check the file, the split and max_length\."):
+    with pytest.raises(
+        ValueError,
+        match=r"gsm\.jsonl holds no question: nothing to evaluate\. Check the file, the split and "
+        r"max_length\.",
+    ):
         ASK.evaluate(model, [], "latent", "gsm.jsonl")
     with pytest.raises(ValueError, match="The data set holds no question"):
         ASK.accuracy(model, [], "latent")
@@ -192,5 +219,7 @@ def test_a_student_without_its_tokenizer_is_refused_in_words(samples: tuple[Enco
     model = pico_trained.student()
     model.tokenizer = None
     for ask in (lambda: ASK.accuracy(model, samples, "latent"), lambda: decode(model, torch.tensor([[3]]))):
-        with pytest.raises(ValueError, match=r"no tokenizer: load it from a folder that holds one, or set model\.tokenizer"):
+        with pytest.raises(
+            ValueError, match=r"no tokenizer: load it from a folder that holds one, or set model\.tokenizer"
+        ):
             ask()

@@ -12,7 +12,9 @@ from kvdistill.evaluation.example import RULE, answer_of, chosen, example_of
 def test_the_first_of_the_longest_chains_is_chosen() -> None:
     samples = list(pico_trained.samples(pico_trained.wild())[:4])
     for place in (1, 3):
-        samples[place] = replace(samples[place], example=replace(samples[place].example, steps=("a", "b", "c")))
+        samples[place] = replace(
+            samples[place], example=replace(samples[place].example, steps=("a", "b", "c"))
+        )
     assert chosen(samples) == 1
     with pytest.raises(ValueError, match="no question to show"):
         chosen([])
@@ -23,9 +25,15 @@ def test_a_student_that_reasons_in_its_slots_says_so() -> None:
     sample = pico_trained.samples(model)[1]
     record = example_of(model, sample, "Say the first.", "test")
     assert [slot.words[0] for slot in record.slots] == list(sample.example.steps) == record.results
-    assert record.matches == [True, True] and record.rule == RULE and record.question == sample.example.question
+    assert (
+        record.matches == [True, True] and record.rule == RULE and record.question == sample.example.question
+    )
     for slot in record.slots:
-        assert len(slot.words) == 3 and slot.probabilities == sorted(slot.probabilities, reverse=True) and sum(slot.probabilities) <= 1.0001
+        assert (
+            len(slot.words) == 3
+            and slot.probabilities == sorted(slot.probabilities, reverse=True)
+            and sum(slot.probabilities) <= 1.0001
+        )
     answer = answer_of(model, sample, "latent", Evaluator(batch_size=1, max_new_tokens=4, timed=0), "rkv")
     assert (answer.method, answer.answer, answer.right) == ("rkv", sample.example.answer, True)
 

@@ -44,10 +44,13 @@ def thought(model: LatentReasoner, samples: list[Encoded]) -> Past:
 # Zeroed.
 
 
-def test_a_student_that_reasons_in_its_slots_is_destroyed_without_them(model: LatentReasoner, samples: tuple[Encoded, ...]) -> None:
+def test_a_student_that_reasons_in_its_slots_is_destroyed_without_them(
+    model: LatentReasoner, samples: tuple[Encoded, ...]
+) -> None:
     assert ASK.accuracy(model, samples, "latent") == 1.0
     said = ASK.answers(model, samples, "latent", partial(zeroed, slots=2))
-    # Nothing of the question is left, so that every question gets the same answer, which is right for one name of six.
+    # Nothing of the question is left, so that every question gets the same answer, which is right for one
+    # name of six.
     assert len(set(said)) == 1
     assert ASK.accuracy(model, samples, "latent", partial(zeroed, slots=2)) == 1 / 6
 
@@ -56,7 +59,9 @@ def test_zeroed_touches_the_slots_alone(model: LatentReasoner, samples: tuple[En
     past = thought(model, list(samples[:3]))
     without = zeroed(past, 2)
     for layer_id in past.prefix:
-        for before, after in zip(pieces(past.prefix, layer_id), pieces(without.prefix, layer_id), strict=True):
+        for before, after in zip(
+            pieces(past.prefix, layer_id), pieces(without.prefix, layer_id), strict=True
+        ):
             assert torch.equal(before[:, :, :-2], after[:, :, :-2])
             assert before[:, :, -2:].any()
             assert not after[:, :, -2:].any()
@@ -66,7 +71,9 @@ def test_zeroed_touches_the_slots_alone(model: LatentReasoner, samples: tuple[En
 # Swapped.
 
 
-def test_swapped_slots_answer_the_question_before(model: LatentReasoner, samples: tuple[Encoded, ...]) -> None:
+def test_swapped_slots_answer_the_question_before(
+    model: LatentReasoner, samples: tuple[Encoded, ...]
+) -> None:
     said = ASK.answers(model, samples, "latent", partial(swapped, slots=2, geometry=model.geometry()))
     own = [sample.example.answer for sample in samples]
     assert said == own[-1:] + own[:-1]
@@ -86,7 +93,8 @@ def test_a_swap_between_two_copies_of_a_question_changes_nothing(name: str) -> N
 
 @pytest.mark.parametrize("name", ["llama", "llama_yarn", "qwen3", "gpt_neox", "glm", "phi3"])
 def test_moved_keys_equal_keys_computed_at_the_new_positions(name: str) -> None:
-    # Without passes, the first layer reads the same <latent> embeddings for every question: only the positions tell its keys apart.
+    # Without passes, the first layer reads the same <latent> embeddings for every question: only the
+    # positions tell its keys apart.
     model = pico.reasoner(name, slots=3, passes=0)
     with torch.no_grad():
         past = think(model, pico.batch(pico.samples(4), "left"))
@@ -97,7 +105,9 @@ def test_moved_keys_equal_keys_computed_at_the_new_positions(name: str) -> None:
     assert (own[:, :, -3:].roll(1, 0) - own[:, :, -3:]).abs().max() > 1e-2
 
 
-def test_every_layer_and_only_the_slots_move_to_the_next_question(model: LatentReasoner, samples: tuple[Encoded, ...]) -> None:
+def test_every_layer_and_only_the_slots_move_to_the_next_question(
+    model: LatentReasoner, samples: tuple[Encoded, ...]
+) -> None:
     past = thought(model, [samples[0], samples[3], samples[6]])  # equally long, so that nothing has to turn
     other = swapped(past, 2, model.geometry())
     for layer_id in past.prefix:
@@ -107,8 +117,11 @@ def test_every_layer_and_only_the_slots_move_to_the_next_question(model: LatentR
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 4, 7, 36])
-def test_no_question_is_swapped_with_itself(model: LatentReasoner, samples: tuple[Encoded, ...], batch_size: int) -> None:
-    # One question for each name, so that no neighbour has the same answer; of 5 questions, batches of 2 and 4 would leave one alone.
+def test_no_question_is_swapped_with_itself(
+    model: LatentReasoner, samples: tuple[Encoded, ...], batch_size: int
+) -> None:
+    # One question for each name, so that no neighbour has the same answer; of 5 questions, batches of 2 and 4
+    # would leave one alone.
     asked = [sample for sample in samples if sample.example.answer == sample.example.steps[0]][:5]
     assert len({sample.example.answer for sample in asked}) == 5
     record = probe(model, asked, replace(ASK, batch_size=batch_size))
@@ -118,7 +131,9 @@ def test_no_question_is_swapped_with_itself(model: LatentReasoner, samples: tupl
 # Cut.
 
 
-def test_cutting_nothing_changes_nothing_and_cutting_all_destroys(model: LatentReasoner, samples: tuple[Encoded, ...]) -> None:
+def test_cutting_nothing_changes_nothing_and_cutting_all_destroys(
+    model: LatentReasoner, samples: tuple[Encoded, ...]
+) -> None:
     past = thought(model, list(samples[:3]))
     assert torch.equal(cut(past, 2, 2).mask, past.mask)
     assert cut(past, 2, 1).mask[:, -2:].tolist() == [[True, False]] * 3
@@ -145,7 +160,9 @@ def test_a_cut_sequential_student_is_the_student_with_fewer_slots(keep: int) -> 
 
 
 def slow_words(model: LatentReasoner, sample: Encoded) -> list[str]:
-    """What each slot of a sequential student is made of, as a word, by plain calls of transformers' model from the first token on."""
+    """What each slot of a sequential student is made of, as a word, by plain calls of transformers' model
+    from the first token on.
+    """
     embeds = model.embed(torch.tensor([[*sample.question.ids, model.special.bot]]))
     words = []
     for _ in range(model.config.slots):
@@ -166,19 +183,28 @@ def test_top_words_and_step_match_equal_a_slow_decode() -> None:
         steps = tuple(f"Nobody hands {word} ." for word in said[: 1 if index < 2 else 2])
         asked[index] = replace(asked[index], example=replace(asked[index].example, steps=steps))
     for index in range(5, 10):
-        asked[index] = replace(asked[index], example=replace(asked[index].example, steps=("Nobody", "Nobody", "Nobody")))
+        asked[index] = replace(
+            asked[index], example=replace(asked[index].example, steps=("Nobody", "Nobody", "Nobody"))
+        )
     record = probe(model, asked, replace(ASK, batch_size=3), words=2)
     for slot, top in enumerate(record.top_words):
         counts = Counter(said[slot] for said in words)
         assert top == sorted(counts, key=lambda word, counts=counts: (-counts[word], word))[:2]
-    # Slot 1: up to 5 of 10. Slot 2: up to 3 of the 8 questions that have a second step. Punctuation is no result.
-    hits = [sum(result_of(f"Nobody hands {said[slot]} .") == said[slot] for said in words[first:5]) for slot, first in ((0, 0), (1, 2))]
+    # Slot 1: up to 5 of 10. Slot 2: up to 3 of the 8 questions that have a second step. Punctuation is no
+    # result.
+    hits = [
+        sum(result_of(f"Nobody hands {said[slot]} .") == said[slot] for said in words[first:5])
+        for slot, first in ((0, 0), (1, 2))
+    ]
     assert min(hits) > 0
     assert record.step_match == [hits[0] / 10, hits[1] / 8]
 
 
 def test_slots_without_a_step_are_left_out(model: LatentReasoner, samples: tuple[Encoded, ...]) -> None:
-    asked = [replace(sample, example=replace(sample.example, steps=sample.example.steps[:1])) for sample in samples[:4]]
+    asked = [
+        replace(sample, example=replace(sample.example, steps=sample.example.steps[:1]))
+        for sample in samples[:4]
+    ]
     record = probe(model, asked, ASK)
     assert len(record.step_match) == 1
     assert len(record.top_words) == 2
@@ -186,7 +212,15 @@ def test_slots_without_a_step_are_left_out(model: LatentReasoner, samples: tuple
 
 @pytest.mark.parametrize(
     ("step", "result"),
-    [("Bob", "Bob"), ("Ann hands Bob .", "Bob"), ("<<3*4=12>>", "12"), ("3 + 4 = 7.", "7"), ("so x is 1.5", "1.5"), ("...", ""), ("", "")],
+    [
+        ("Bob", "Bob"),
+        ("Ann hands Bob .", "Bob"),
+        ("<<3*4=12>>", "12"),
+        ("3 + 4 = 7.", "7"),
+        ("so x is 1.5", "1.5"),
+        ("...", ""),
+        ("", ""),
+    ],
 )
 def test_the_result_of_a_step_by_hand(step: str, result: str) -> None:
     assert result_of(step) == result
@@ -200,7 +234,9 @@ def test_the_record_holds_every_probe(model: LatentReasoner, samples: tuple[Enco
     assert record == ProbesRecord(
         zeroed=1 / 6,
         swapped=30 / 36,
-        fewer={keep: ASK.accuracy(model, samples, "latent", partial(cut, slots=2, keep=keep)) for keep in (0, 1)},
+        fewer={
+            keep: ASK.accuracy(model, samples, "latent", partial(cut, slots=2, keep=keep)) for keep in (0, 1)
+        },
         top_words=record.top_words,
         step_match=record.step_match,
     )
@@ -210,7 +246,9 @@ def test_the_record_holds_every_probe(model: LatentReasoner, samples: tuple[Enco
 
 
 def test_a_single_question_is_refused_in_words(model: LatentReasoner, samples: tuple[Encoded, ...]) -> None:
-    with pytest.raises(ValueError, match=r"Swapping latents between questions needs at least two questions\."):
+    with pytest.raises(
+        ValueError, match=r"Swapping latents between questions needs at least two questions\."
+    ):
         probe(model, samples[:1], ASK)
 
 

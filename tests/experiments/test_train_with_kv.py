@@ -36,7 +36,13 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("given files")
     tokenizer = word_tokenizer([*TASK.words(), "The", "answer", "is:"])
     add_latent_tokens(tokenizer)
-    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48, "max_position_embeddings": 128}
+    shape = {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 48,
+        "max_position_embeddings": 128,
+    }
     own = {"vocab_size": len(tokenizer), "pad_token_id": 0, "eos_token_id": 1, "bos_token_id": None}
     torch.manual_seed(0)
     tf.AutoModelForCausalLM.from_config(tf.LlamaConfig(**shape, **own)).save_pretrained(folder / "base")
@@ -51,7 +57,18 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def flags(given: dict[str, str], output: Path, *more: str) -> list[str]:
     """A short run: 30 samples, batches of 2, two to a step, logs that span checkpoints."""
     words = [word for name, value in given.items() for word in (f"--{name}", value)]
-    words += ["--output_dir", str(output), "--epochs", "2", "--batch_size", "2", "--gradient_accumulation_steps", "2", "--lr", "1e-3"]
+    words += [
+        "--output_dir",
+        str(output),
+        "--epochs",
+        "2",
+        "--batch_size",
+        "2",
+        "--gradient_accumulation_steps",
+        "2",
+        "--lr",
+        "1e-3",
+    ]
     words += [
         "--target_len",
         "2",
@@ -66,7 +83,14 @@ def flags(given: dict[str, str], output: Path, *more: str) -> list[str]:
         "--lora_r",
         "0",
     ]
-    words += ["--training.progress", "false", "--training.tensorboard", "false", "--evaluation.max_new_tokens", "4"]
+    words += [
+        "--training.progress",
+        "false",
+        "--training.tensorboard",
+        "false",
+        "--evaluation.max_new_tokens",
+        "4",
+    ]
     return [*words, "--evaluation.modes", '["latent"]', *more]
 
 
@@ -85,7 +109,9 @@ VARIANTS = {
 
 
 def curves(folder: Path) -> dict[str, dict[int, float]]:
-    return {name: row for name, row in Metrics(folder / "metrics.jsonl").series().items() if name not in TIMED}
+    return {
+        name: row for name, row in Metrics(folder / "metrics.jsonl").series().items() if name not in TIMED
+    }
 
 
 def weights(folder: Path) -> LatentReasoner:
@@ -95,8 +121,12 @@ def weights(folder: Path) -> LatentReasoner:
 
 
 @pytest.mark.parametrize("name", sampled(VARIANTS, 2))
-def test_a_run_that_is_killed_again_and_again_ends_as_if_nothing_had_happened(name: str, given: dict[str, str], tmp_path: Path) -> None:
-    """kill -9 at chosen calls: between steps, inside the writing of a checkpoint, of the log, of the closing files."""
+def test_a_run_that_is_killed_again_and_again_ends_as_if_nothing_had_happened(
+    name: str, given: dict[str, str], tmp_path: Path
+) -> None:
+    """kill -9 at chosen calls: between steps, inside the writing of a checkpoint, of the log, of the closing
+    files.
+    """
     whole, parts = tmp_path / "whole", tmp_path / "parts"
 
     def run(output: Path) -> Callable[[], object]:
@@ -123,7 +153,9 @@ TWICE = {"map-style": (), "streamed": STREAM, "explicit": ("--training.task", "e
 
 
 @pytest.mark.parametrize("name", sampled(TWICE))
-def test_two_processes_equal_one_with_twice_the_batch(name: str, given: dict[str, str], tmp_path: Path) -> None:
+def test_two_processes_equal_one_with_twice_the_batch(
+    name: str, given: dict[str, str], tmp_path: Path
+) -> None:
     """Full batches and rests, accumulation, the weight that ``auto`` finds, the mean over the data set."""
     shared = ("--kv_weight", "auto", "--target.control.kind", "mean_target", *TWICE[name])
     pair = config(given, tmp_path / "two", "--batch_size", "2", *shared)
@@ -131,12 +163,16 @@ def test_two_processes_equal_one_with_twice_the_batch(name: str, given: dict[str
     train(config(given, tmp_path / "one", "--batch_size", "4", *shared))
     one, two = curves(tmp_path / "one"), curves(tmp_path / "two")
     assert one.keys() == two.keys()
-    for term in (name for name in one if not name.endswith(("_min", "_max"))):  # the range inside a batch depends on the batch
+    for term in (
+        name for name in one if not name.endswith(("_min", "_max"))
+    ):  # the range inside a batch depends on the batch
         assert list(two[term].values()) == pytest.approx(list(one[term].values()), abs=2e-4), term
     assert distance(weights(tmp_path / "one"), weights(tmp_path / "two")) < 1e-5
 
 
-def test_two_processes_that_are_killed_go_on_as_if_nothing_had_happened(given: dict[str, str], tmp_path: Path) -> None:
+def test_two_processes_that_are_killed_go_on_as_if_nothing_had_happened(
+    given: dict[str, str], tmp_path: Path
+) -> None:
     def run(output: Path) -> Callable[[], object]:
         return lambda: train(config(given, output, "--resume"))
 
@@ -144,7 +180,10 @@ def test_two_processes_that_are_killed_go_on_as_if_nothing_had_happened(given: d
     assert pico_process.together(run(whole), 2) == [0, 0]
     assert pico_process.together(pico_process.killing(run(parts), "compute_loss begins", 11), 2) == [-9, -9]
     assert [path.name for path in checkpoints(parts)] == ["checkpoint-ep1-step2", "checkpoint-ep1"]
-    with pytest.raises(ValueError, match=r"parts was begun by 2 processes, and 1 would see other batches: .*torchrun --nproc_per_node 2"):
+    with pytest.raises(
+        ValueError,
+        match=r"parts was begun by 2 processes, and 1 would see other batches: .*torchrun --nproc_per_node 2",
+    ):
         run(parts)()
     assert pico_process.together(run(parts), 2) == [0, 0]
     assert distance(weights(parts), weights(whole)) == 0
@@ -154,26 +193,45 @@ def test_two_processes_that_are_killed_go_on_as_if_nothing_had_happened(given: d
         assert list(two[term].values()) == pytest.approx(list(one[term].values()), abs=2e-6), term
 
 
-def script(words: list[str], launcher: list[str] | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
-    clean = {key: value for key, value in os.environ.items() if key not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
+def script(
+    words: list[str], launcher: list[str] | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    clean = {
+        key: value for key, value in os.environ.items() if key not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+    }
     command = [*(launcher or [sys.executable]), str(SCRIPT), *words]
-    return subprocess.run(command, cwd="/", env=clean | environment, capture_output=True, text=True, check=False, timeout=300)
+    return subprocess.run(
+        command, cwd="/", env=clean | environment, capture_output=True, text=True, check=False, timeout=300
+    )
 
 
-def test_torchrun_trains_one_run_and_leaves_all_that_is_promised(given: dict[str, str], tmp_path: Path) -> None:
+def test_torchrun_trains_one_run_and_leaves_all_that_is_promised(
+    given: dict[str, str], tmp_path: Path
+) -> None:
     folder = tmp_path / "a run"
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    done = script(flags(given, folder, "--epochs", "1", "--training.progress", "true"), launcher, OMP_NUM_THREADS="1")
+    done = script(
+        flags(given, folder, "--epochs", "1", "--training.progress", "true"), launcher, OMP_NUM_THREADS="1"
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("latent on test:") == 1, "one process speaks"
     names = {path.name for path in folder.iterdir()}
-    assert names >= {"checkpoint-ep1", "checkpoint-ep1-step2", "training_log.txt", "metrics.jsonl", "run.json", "TRAINING_COMPLETED.txt"}
+    assert names >= {
+        "checkpoint-ep1",
+        "checkpoint-ep1-step2",
+        "training_log.txt",
+        "metrics.jsonl",
+        "run.json",
+        "TRAINING_COMPLETED.txt",
+    }
     record = RunRecord.read(folder / "run.json")
     assert record.command is not None
     assert record.command.startswith("train_with_kv.py --model_name")
     assert {"torch", "transformers", "python"} <= record.versions.keys()
     log = (folder / "training_log.txt").read_text()
-    assert re.search(r"step 3/4  epoch 0\.\d+  loss", log), "two processes, two batches to a step, two samples to a batch"
+    assert re.search(r"step 3/4  epoch 0\.\d+  loss", log), (
+        "two processes, two batches to a step, two samples to a batch"
+    )
     assert "step 4/4  epoch 1 ended, means over it: loss" in log
     for term in ("ce_student", "kv", "codi"):
         assert term in log.splitlines()[-2]
@@ -183,11 +241,14 @@ def test_torchrun_trains_one_run_and_leaves_all_that_is_promised(given: dict[str
     LatentReasoner.from_pretrained(folder / "checkpoint-ep1")
 
 
-def test_the_script_finds_its_environment_and_says_what_is_wrong(given: dict[str, str], tmp_path: Path) -> None:
+def test_the_script_finds_its_environment_and_says_what_is_wrong(
+    given: dict[str, str], tmp_path: Path
+) -> None:
     done = script(["--kv_metod", "rkv"])
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
-        "train_with_kv.py: There is no option --kv_metod. Did you mean --kv_method? --help lists all; every other option is "
+        "train_with_kv.py: There is no option --kv_metod. Did you mean --kv_method? --help lists all; every "
+        "other option is "
         "--section.option value.\n"
     )
 
@@ -209,7 +270,9 @@ def test_a_finished_run_and_another_run_are_left_alone(given: dict[str, str], tm
     done = train(config(given, output, "--epochs", "1"))
     stamp = (output / "checkpoint-ep1" / "model.safetensors").stat().st_mtime_ns
     assert "already holds a finished run" in bad(given, output, "--epochs", "1")
-    assert "its training.lr is 0.001, now it is 0.1" in bad(given, output, "--epochs", "1", "--lr", "0.1", "--resume")
+    assert "its training.lr is 0.001, now it is 0.1" in bad(
+        given, output, "--epochs", "1", "--lr", "0.1", "--resume"
+    )
     again = train(config(given, output, "--epochs", "1", "--resume"))
     assert again.evaluations == done.evaluations
     assert (output / "checkpoint-ep1" / "model.safetensors").stat().st_mtime_ns == stamp

@@ -14,7 +14,12 @@ from kvdistill.latent.config import LatentConfig, check_slots
         (0, 0, r"latent\.slots is 0; a latent student needs at least 1 slot \(KaVa uses 24\)\."),
         (-3, 1, r"latent\.slots is -3"),
         (4, -1, r"latent\.passes is -1; choose 0 \(pause tokens\) up to latent\.slots = 4"),
-        (4, 5, r"latent\.passes is 5 with 4 slots: after 4 passes every slot is final, .* Choose latent\.passes <= 4\."),
+        (
+            4,
+            5,
+            r"latent\.passes is 5 with 4 slots: after 4 passes every slot is final, .* Choose "
+            r"latent\.passes <= 4\.",
+        ),
     ],
 )
 def test_slots_and_passes_that_make_no_sense(slots: int, passes: int, message: str) -> None:

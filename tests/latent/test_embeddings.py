@@ -20,16 +20,23 @@ def build(words: list[str], special: list[str], name: str = "llama", **tokens: s
     for token, text in tokens.items():
         setattr(tokenizer, token, text)
     return LatentReasoner.build(
-        pico.backbone(name), tokenizer, LatentConfig(slots=3, passes=1, lora={"r": 2, "target_modules": "all-linear"})
+        pico.backbone(name),
+        tokenizer,
+        LatentConfig(slots=3, passes=1, lora={"r": 2, "target_modules": "all-linear"}),
     )
 
 
 @pytest.mark.parametrize("name", ["llama", "llama_tied"])
 def test_padding_and_the_place_of_an_image_may_lie_beyond(name: str) -> None:
-    """64 tokens with rows, two without, then the latent ones; what nobody reads repeats the last row and is drawn by nobody."""
+    """64 tokens with rows, two without, then the latent ones; what nobody reads repeats the last row and is
+    drawn by nobody.
+    """
     model = build(WORDS, ["<pad2>", "<image>"], name, pad_token="<pad2>")
     assert (num_rows(model.backbone), list(model.special)) == (69, [66, 67, 68])
-    table, last = model.embed(torch.arange(69)[None])[0], pico.backbone(name).get_input_embeddings().weight[63]
+    table, last = (
+        model.embed(torch.arange(69)[None])[0],
+        pico.backbone(name).get_input_embeddings().weight[63],
+    )
     assert torch.equal(table[64:66], last.expand(2, -1))
     assert not torch.isclose(table[66:], last).all(-1).any()
 
@@ -43,9 +50,13 @@ def test_padding_and_the_place_of_an_image_may_lie_beyond(name: str) -> None:
     ],
     ids=["a word", "the end of an answer", "a turn of the chat"],
 )
-def test_tokens_that_a_text_holds_may_not(words: list[str], special: list[str], tokens: dict[str, str], last: str) -> None:
+def test_tokens_that_a_text_holds_may_not(
+    words: list[str], special: list[str], tokens: dict[str, str], last: str
+) -> None:
     with pytest.raises(
-        ValueError, match=rf"tokenizer has 65 tokens \(the last is '{last}'\), but LlamaForCausalLM has embeddings for 64: the"
+        ValueError,
+        match=rf"tokenizer has 65 tokens \(the last is '{last}'\), but LlamaForCausalLM has embeddings for "
+        r"64: the",
     ):
         build(words, special, **tokens)
 

@@ -9,7 +9,9 @@ from kvdistill.latent.feedback import Feedback
 
 
 def test_by_hand() -> None:
-    """Up by one, down by one: GELU(3) = 2.9960 and GELU(0) = 0, which the norm turns to 1 and -1, times its start."""
+    """Up by one, down by one: GELU(3) = 2.9960 and GELU(0) = 0, which the norm turns to 1 and -1, times its
+    start.
+    """
     feedback = Feedback(2)
     with torch.no_grad():
         feedback.up.weight.copy_(torch.eye(2))
@@ -17,10 +19,14 @@ def test_by_hand() -> None:
         feedback.up.bias.zero_()
         feedback.down.bias.zero_()
         feedback.start_at(0.25)
-        assert feedback(torch.tensor([[[3.0, 0.0]]])).flatten().tolist() == pytest.approx([0.25, -0.25], abs=1e-5)
+        assert feedback(torch.tensor([[[3.0, 0.0]]])).flatten().tolist() == pytest.approx(
+            [0.25, -0.25], abs=1e-5
+        )
         feedback.norm.bias.fill_(1.0)
         feedback.norm.weight.fill_(2.0)
-        assert feedback(torch.tensor([[[0.0, 3.0]]])).flatten().tolist() == pytest.approx([-1.0, 3.0], abs=1e-4)
+        assert feedback(torch.tensor([[[0.0, 3.0]]])).flatten().tolist() == pytest.approx(
+            [-1.0, 3.0], abs=1e-4
+        )
 
 
 def test_gelu_is_exact_by_hand() -> None:

@@ -38,7 +38,9 @@ def read(model: LatentReasoner, row: dict[str, tuple[int, ...]], reasoning: str)
 
 
 def greedy(model: LatentReasoner, row: dict[str, tuple[int, ...]], reasoning: str) -> list[int]:
-    """The likeliest token, again and again, the whole text recomputed for each; nothing after the end token 2 but padding 0."""
+    """The likeliest token, again and again, the whole text recomputed for each; nothing after the end token 2
+    but padding 0.
+    """
     embeds, found = read(model, row, reasoning), []
     while len(found) < STEPS and 2 not in found:
         logits, _, _ = pico_slow.plain(model, embeds)
@@ -65,7 +67,9 @@ def test_generation_equals_greedy_decoding_without_a_cache(name: str, reasoning:
     check(spread_out(pico.reasoner(name, slots=4, passes=2)), reasoning)
 
 
-@pytest.mark.parametrize(("reasoning", "shape"), [("latent", (3, 0)), ("latent", (3, 3)), ("cot", (3, 1)), ("direct", (3, 1))])
+@pytest.mark.parametrize(
+    ("reasoning", "shape"), [("latent", (3, 0)), ("latent", (3, 3)), ("cot", (3, 1)), ("direct", (3, 1))]
+)
 def test_generation_with_delimiters(reasoning: str, shape: tuple[int, int]) -> None:
     check(spread_out(pico.reasoner("llama", slots=shape[0], passes=shape[1], delimiters="both")), reasoning)
 
@@ -81,7 +85,9 @@ def spread_out(model: LatentReasoner) -> LatentReasoner:
 
 @pytest.mark.parametrize("who", ["answers", "config"])
 def test_what_follows_the_end_is_padding(who: str) -> None:
-    """The end token, of the model or of the batch's own answers, is the second that the first sample would write."""
+    """The end token, of the model or of the batch's own answers, is the second that the first sample would
+    write.
+    """
     model = spread_out(pico.reasoner("llama", slots=4, passes=2))
     before = generate_ids(model, pico.batch(rows(), "left"), "latent", STEPS)
     end = int(before[0, 1])
@@ -101,7 +107,9 @@ def test_questions_padded_on_the_right_are_refused() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_cache_holds_what_was_thought(name: str) -> None:
-    """As thought, and as transformers' own cache over the slow student's inputs; windowed layers keep their last 7."""
+    """As thought, and as transformers' own cache over the slow student's inputs; windowed layers keep their
+    last 7.
+    """
     model, row = pico.reasoner(name, slots=4, passes=2), rows()[0]
     with torch.no_grad():
         batch = pico.batch((row,))
@@ -127,7 +135,10 @@ def test_padding_inside_a_text_is_refused_where_a_sliding_window_would_count_it(
     batch = pico.batch(rows(), "left")
     prompt = pico.pad([row["prompt"] for row in rows()], "left", extra=2)
     gap = replace(batch, prompt=prompt)
-    with pytest.raises(ValueError, match=r"MistralForCausalLM attends in sliding windows, and cues or prompts .* \(batch size 1\)\."):
+    with pytest.raises(
+        ValueError,
+        match=r"MistralForCausalLM attends in sliding windows, and cues or prompts .* \(batch size 1\)\.",
+    ):
         generate_ids(pico.reasoner("mistral", slots=4, passes=2), gap, reasoning, 2)  # pyright: ignore
     model = pico.reasoner("llama", slots=4, passes=2)
     found, usual = (generate_ids(model, given, reasoning, 4) for given in (gap, batch))  # pyright: ignore
@@ -141,7 +152,10 @@ def test_an_edit_changes_what_is_answered_on() -> None:
     batch = pico.batch(same, "left")
 
     def swap(past: Past) -> Past:
-        prefix = {i: ([key.flip(0) for key in keys], [value.flip(0) for value in values]) for i, (keys, values) in past.prefix.items()}
+        prefix = {
+            i: ([key.flip(0) for key in keys], [value.flip(0) for value in values])
+            for i, (keys, values) in past.prefix.items()
+        }
         return replace(past, prefix=prefix)
 
     usual = generate_ids(model, batch, "latent", STEPS)
@@ -153,10 +167,15 @@ def test_an_edit_changes_what_is_answered_on() -> None:
 def test_settings_of_the_hub_do_not_change_answers() -> None:
     """A model folder may ask for penalties and sampling; answers are greedy all the same."""
     answers = []
-    for settings in ({}, {"repetition_penalty": 9.0, "no_repeat_ngram_size": 1, "suppress_tokens": list(range(3, 40))}):
+    for settings in (
+        {},
+        {"repetition_penalty": 9.0, "no_repeat_ngram_size": 1, "suppress_tokens": list(range(3, 40))},
+    ):
         backbone = pico.backbone("llama")
         backbone.generation_config = GenerationConfig(**settings)
-        model = LatentReasoner(LatentConfig(backbone=backbone.config, special=dict(pico.SPECIAL), slots=4, passes=2), backbone).eval()
+        model = LatentReasoner(
+            LatentConfig(backbone=backbone.config, special=dict(pico.SPECIAL), slots=4, passes=2), backbone
+        ).eval()
         answers.append(generate_ids(spread_out(model), pico.batch(rows(), "left"), "latent", STEPS))
     assert torch.equal(*answers)
 
@@ -165,7 +184,9 @@ def student() -> LatentReasoner:
     config = pico.CONFIGS["llama"]()
     config.vocab_size = len(word_level(WORDS))
     backbone = pico.from_config(config)
-    return spread_out(LatentReasoner.build(backbone, word_level(WORDS), LatentConfig(slots=3, passes=2, template=TEMPLATE)))
+    return spread_out(
+        LatentReasoner.build(backbone, word_level(WORDS), LatentConfig(slots=3, passes=2, template=TEMPLATE))
+    )
 
 
 TEMPLATE = {"kind": "plain", "prompt": "w1 w2"}
@@ -185,5 +206,9 @@ def test_questions_in_words() -> None:
 
 
 def test_no_tokenizer_no_words() -> None:
-    with pytest.raises(ValueError, match=r"This student has no tokenizer: load it from a folder that holds one, or set model\.tokenizer\."):
+    with pytest.raises(
+        ValueError,
+        match=r"This student has no tokenizer: load it from a folder that holds one, or set "
+        r"model\.tokenizer\.",
+    ):
         pico.reasoner().generate(["w1"])

@@ -8,7 +8,14 @@ from kvdistill.latent.layout import Special, question_pieces, tail_pieces
 
 SPECIAL = Special(bot=61, eot=62, latent=63)
 ROWS = (
-    {"question": (10, 11), "cue": (), "student_cue": (15,), "cot": (20, 21), "prompt": (30,), "answer": (40, 2)},
+    {
+        "question": (10, 11),
+        "cue": (),
+        "student_cue": (15,),
+        "cot": (20, 21),
+        "prompt": (30,),
+        "answer": (40, 2),
+    },
     {"question": (12,), "cue": (), "student_cue": (), "cot": (22,), "prompt": (30,), "answer": (2,)},
 )
 
@@ -28,5 +35,9 @@ def test_tail_by_hand() -> None:
     assert sequence.ids.tolist() == [[62, 30, 40, 2], [62, 30, 2, 0]]
     assert sequence.positions().tolist() == [[4, 5, 6, 7], [3, 4, 5, 0]]
     targets = sequence.targets("student")
-    assert (targets.sample.tolist(), targets.column.tolist(), targets.label.tolist()) == ([0, 0, 1], [1, 2, 1], [40, 2, 2])
+    assert (targets.sample.tolist(), targets.column.tolist(), targets.label.tolist()) == (
+        [0, 0, 1],
+        [1, 2, 1],
+        [40, 2, 2],
+    )
     assert targets.is_answer.all()

@@ -20,7 +20,9 @@ from kvdistill.latent.reasoner import LatentReasoner
 from pico_tokenizer import word_level
 
 WORDS = [f"w{number}" for number in range(57)]
-CODE = "from pathlib import Path\nPath(__file__).with_name('code_was_run').touch()\nPath({marker!r}).touch()\n"
+CODE = (
+    "from pathlib import Path\nPath(__file__).with_name('code_was_run').touch()\nPath({marker!r}).touch()\n"
+)
 
 
 @pytest.fixture(params=["full", "adapters"])
@@ -29,9 +31,15 @@ def saved(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     config = pico.CONFIGS["llama"]()
     config.vocab_size = 60
     pico.from_config(config).save_pretrained(tmp_path / "base")
-    lora = {"lora": {"r": 2, "target_modules": "all-linear"}, "base": str(tmp_path / "base")} if request.param == "adapters" else {}
+    lora = (
+        {"lora": {"r": 2, "target_modules": "all-linear"}, "base": str(tmp_path / "base")}
+        if request.param == "adapters"
+        else {}
+    )
     backbone = tf.AutoModelForCausalLM.from_pretrained(tmp_path / "base")
-    LatentReasoner.build(backbone, word_level(WORDS), LatentConfig(slots=3, passes=1, **lora)).save_pretrained(tmp_path / "student")
+    LatentReasoner.build(
+        backbone, word_level(WORDS), LatentConfig(slots=3, passes=1, **lora)
+    ).save_pretrained(tmp_path / "student")
     return tmp_path / "student"
 
 
@@ -52,7 +60,10 @@ def deep(levels: int) -> Any:
     [
         (lambda c: c | {"slots": "two"}, r"latent\.slots is 'two'; it has to be of type int|Type-check"),
         (lambda c: c | {"slots": [2]}, r"latent\.slots is \[2\]|Type-check"),
-        (lambda c: c | {"special": {}}, r"special tokens of a latent student are \{\}; give the ids of bot, eot, latent"),
+        (
+            lambda c: c | {"special": {}},
+            r"special tokens of a latent student are \{\}; give the ids of bot, eot, latent",
+        ),
         (lambda c: c | {"more": deep(300)}, "nested more than 100 levels deep"),
         (lambda c: [c], "config.json is damaged"),
         (inside(hidden_size="64"), "config.json is damaged .*hidden_size"),
@@ -61,7 +72,9 @@ def deep(levels: int) -> Any:
     ],
     ids=["slots", "list", "special", "deep", "a list", "hidden", "vocabulary", "layers"],
 )
-def test_an_edited_configuration_is_refused_by_its_file(saved: Path, change: Callable[[Any], Any], told: str) -> None:
+def test_an_edited_configuration_is_refused_by_its_file(
+    saved: Path, change: Callable[[Any], Any], told: str
+) -> None:
     read_config(saved)
     edit(saved / "config.json", change)
     with pytest.raises(ValueError, match=told) as error:
@@ -75,7 +88,10 @@ def test_weights_that_are_not_finite_are_refused_by_name(saved: Path, value: flo
     name = sorted(state)[0]
     state[name].view(-1)[-1] = value
     save_file(state, saved / "model.safetensors", {"format": "pt"})
-    with pytest.raises(ValueError, match=r"The weights in \S+student hold numbers that are not finite \(in \S+\): delete the checkpoint"):
+    with pytest.raises(
+        ValueError,
+        match=r"The weights in \S+student hold numbers that are not finite \(in \S+\): delete the checkpoint",
+    ):
         LatentReasoner.from_pretrained(saved)
 
 
@@ -102,7 +118,11 @@ def test_a_tokenizer_of_other_types_is_refused(saved: Path) -> None:
 
 @pytest.mark.parametrize("place", ["tokenizer", "base"])
 def test_code_beside_a_checkpoint_is_not_run_even_where_the_answer_is_yes(
-    tmp_path: Path, saved: Path, place: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    saved: Path,
+    place: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     if place == "base" and read_config(saved).base is None:
         pytest.skip("all weights are its own")
@@ -126,7 +146,10 @@ def test_folders_without_a_student_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"holds no config\.json: give a folder that kvdistill train wrote"):
         LatentReasoner.from_pretrained(tmp_path / "nothing")
     pico.backbone("llama").save_pretrained(tmp_path / "llama")
-    with pytest.raises(ValueError, match=r"llama is not a latent student: its config\.json does not name slots and special tokens\."):
+    with pytest.raises(
+        ValueError,
+        match=r"llama is not a latent student: its config\.json does not name slots and special tokens\.",
+    ):
         LatentReasoner.from_pretrained(tmp_path / "llama")
 
 

@@ -40,7 +40,9 @@ def everything(two: TwoModes, sample: int) -> Tensor:
 
 @pytest.mark.parametrize(("name", "shape"), WIDE + NARROW)
 def test_a_sample_does_not_depend_on_its_neighbours(name: str, shape: tuple[int, int]) -> None:
-    model = pico.reasoner(name, slots=shape[0], passes=shape[1], delimiters="student" if shape[0] == shape[1] else "both")
+    model = pico.reasoner(
+        name, slots=shape[0], passes=shape[1], delimiters="student" if shape[0] == shape[1] else "both"
+    )
     model.want_attention = True
     rows = cued()
     with torch.no_grad():
@@ -51,31 +53,61 @@ def test_a_sample_does_not_depend_on_its_neighbours(name: str, shape: tuple[int,
                 assert (everything(two, index) - alone).abs().max() < 1e-5
 
 
-def spread(model: LatentReasoner, layer: pico_slow.Projected, layer_id: int, first: int, count: int, rows: list[int]) -> Tensor:
+def spread(
+    model: LatentReasoner, layer: pico_slow.Projected, layer_id: int, first: int, count: int, rows: list[int]
+) -> Tensor:
     """Slow attention of ``rows`` over ``count`` columns from ``first`` on."""
-    return pico_slow.attended(model.backbone.config, layer_id, layer, list(range(first, first + count)), rows)[None]
+    return pico_slow.attended(
+        model.backbone.config, layer_id, layer, list(range(first, first + count)), rows
+    )[None]
 
 
 @pytest.mark.parametrize(("name", "shape"), WIDE + NARROW)
 def test_both_modes_equal_plain_calls_of_the_model(name: str, shape: tuple[int, int]) -> None:
-    """Logits, hidden states, un-rotated keys, values and attention of one sample, recomputed from the first token on."""
+    """Logits, hidden states, un-rotated keys, values and attention of one sample, recomputed from the first
+    token on.
+    """
     model = pico.reasoner(name, slots=shape[0], passes=shape[1], delimiters="both")
     model.want_attention = True
     row = cued()[0]
     with torch.no_grad():
         two = model(pico.batch((row,)))
-        text = [*row["question"], *row["cue"], model.special.bot, *row["cot"], model.special.eot, *row["prompt"], *row["answer"]]
+        text = [
+            *row["question"],
+            *row["cue"],
+            model.special.bot,
+            *row["cot"],
+            model.special.eot,
+            *row["prompt"],
+            *row["answer"],
+        ]
         teacher = model.embed(torch.tensor([text]))
         tail = model.embed(torch.tensor([[model.special.eot, *row["prompt"], *row["answer"]]]))
         student = torch.cat((pico_slow.thought(model, row), tail), 1)
     labels = len(row["cot"]) + 1 + len(row["prompt"]) + len(row["answer"])
-    check(model, two.teacher, teacher, (text[-labels:], len(row["answer"])), len(row["question"]) + 2, len(row["cot"]))
+    check(
+        model,
+        two.teacher,
+        teacher,
+        (text[-labels:], len(row["answer"])),
+        len(row["question"]) + 2,
+        len(row["cot"]),
+    )
     first = len(row["question"]) + len(row["student_cue"]) + 1
     check(model, two.student, student, (list(row["answer"]), len(row["answer"])), first, shape[0])
 
 
-def check(model: LatentReasoner, mode: ModelOutput, embeds: Tensor, labelled: tuple[list[int], int], first: int, count: int) -> None:
-    """``mode`` against one plain call over ``embeds``, whose cache stands in ``count`` columns from ``first`` on."""
+def check(
+    model: LatentReasoner,
+    mode: ModelOutput,
+    embeds: Tensor,
+    labelled: tuple[list[int], int],
+    first: int,
+    count: int,
+) -> None:
+    """``mode`` against one plain call over ``embeds``, whose cache stands in ``count`` columns from ``first``
+    on.
+    """
     labels, answer = labelled
     with torch.no_grad():
         logits, hidden, _ = pico_slow.plain(model, embeds)
@@ -88,18 +120,30 @@ def check(model: LatentReasoner, mode: ModelOutput, embeds: Tensor, labelled: tu
     for layer_id, layer in enumerate(mode.kv.layers):
         own = layers[layer_id]
         torch.testing.assert_close(layer.keys, own.keys[:, :, first : first + count], rtol=1e-4, atol=1e-5)
-        torch.testing.assert_close(layer.values, own.values[:, :, first : first + count], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            layer.values, own.values[:, :, first : first + count], rtol=1e-4, atol=1e-5
+        )
         attention = layer.importance if mode.attention is None else mode.attention[layer_id]
-        torch.testing.assert_close(attention.double(), spread(model, own, layer_id, first, count, rows), rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(
+            attention.double(), spread(model, own, layer_id, first, count, rows), rtol=1e-4, atol=1e-6
+        )
 
 
-COUNTED = {"question": (3, 4, 5, 6, 7), "cue": (), "student_cue": (), "cot": (8,) * 6, "prompt": (9, 9), "answer": (5, 6, 2)}
+COUNTED = {
+    "question": (3, 4, 5, 6, 7),
+    "cue": (),
+    "student_cue": (),
+    "cot": (8,) * 6,
+    "prompt": (9, 9),
+    "answer": (5, 6, 2),
+}
 
 
 @pytest.mark.parametrize(
     ("shape", "delimiters", "columns"),
     [
-        # Packed: question 5, bot 1, placeholders, chain of thought 6, prompt 2, answer 3, less the last token that predicts nothing.
+        # Packed: question 5, bot 1, placeholders, chain of thought 6, prompt 2, answer 3, less the last token
+        # that predicts nothing.
         ((5, 2), "student", [19, 4, 4 + 5]),
         ((5, 2), "both", [21, 4, 4 + 5]),
         ((4, 4), "student", [16, 1, 1, 1, 1 + 5]),
@@ -108,12 +152,16 @@ COUNTED = {"question": (3, 4, 5, 6, 7), "cue": (), "student_cue": (), "cot": (8,
     ],
 )
 def test_calls_and_columns_by_hand(shape: tuple[int, int], delimiters: str, columns: list[int]) -> None:
-    """1 + T calls; the question stands in the first alone, each pass reads M - T + 1 slots, the last also the tail of 5."""
+    """1 + T calls; the question stands in the first alone, each pass reads M - T + 1 slots, the last also the
+    tail of 5.
+    """
     model = pico.reasoner(slots=shape[0], passes=shape[1], delimiters=delimiters)
     model.geometry()
     seen: list[int] = []
     heads: list[int] = []
-    model.body.register_forward_pre_hook(lambda _, args, kwargs: seen.append(kwargs["inputs_embeds"].shape[1]), with_kwargs=True)
+    model.body.register_forward_pre_hook(
+        lambda _, args, kwargs: seen.append(kwargs["inputs_embeds"].shape[1]), with_kwargs=True
+    )
     model.backbone.lm_head.register_forward_pre_hook(lambda _, args: heads.append(args[0].shape[0]))
     model(pico.batch((COUNTED,) * 3))
     assert seen == columns
@@ -125,7 +173,9 @@ def test_teacher_mode_alone_is_teacher_mode() -> None:
     columns: list[int] = []
     with torch.no_grad():
         two = model(batch)
-        model.body.register_forward_pre_hook(lambda _, args, kwargs: columns.append(kwargs["inputs_embeds"].shape[1]), with_kwargs=True)
+        model.body.register_forward_pre_hook(
+            lambda _, args, kwargs: columns.append(kwargs["inputs_embeds"].shape[1]), with_kwargs=True
+        )
         alone = model(batch, "teacher")
     assert len(columns) == 1
     torch.testing.assert_close(alone.rows.logits, two.teacher.rows.logits, rtol=1e-4, atol=1e-5)
@@ -142,10 +192,16 @@ def test_as_many_passes_as_slots_is_the_recurrence(name: str) -> None:
         model.backbone.config._attn_implementation = "sdpa"
         cache = DynamicCache(config=model.backbone.config)
         read = partial(model.backbone, past_key_values=cache, use_cache=True, output_hidden_states=True)
-        output = read(inputs_embeds=model.embed(torch.tensor([[*row["question"], *row["student_cue"], model.special.bot]])))
+        output = read(
+            inputs_embeds=model.embed(
+                torch.tensor([[*row["question"], *row["student_cue"], model.special.bot]])
+            )
+        )
         for _ in range(4):
             output = read(inputs_embeds=model.feedback(output.hidden_states[-1][:, -1:]))
-        logits = read(inputs_embeds=model.embed(torch.tensor([[model.special.eot, *row["prompt"], *row["answer"]]]))).logits[0]
+        logits = read(
+            inputs_embeds=model.embed(torch.tensor([[model.special.eot, *row["prompt"], *row["answer"]]]))
+        ).logits[0]
     answer = len(row["answer"])
     torch.testing.assert_close(two.student.rows.logits, logits[-answer - 1 : -1], rtol=1e-4, atol=1e-5)
 
@@ -157,7 +213,11 @@ def cross_entropy(mode: ModelOutput) -> Tensor:
 def gradients(model: LatentReasoner, loss: Tensor) -> dict[str, Tensor]:
     model.zero_grad()
     loss.backward()
-    return {name: parameter.grad.clone() for name, parameter in model.named_parameters() if parameter.grad is not None}
+    return {
+        name: parameter.grad.clone()
+        for name, parameter in model.named_parameters()
+        if parameter.grad is not None
+    }
 
 
 def slow_loss(model: LatentReasoner, row: dict[str, tuple[int, ...]]) -> Tensor:
@@ -167,10 +227,18 @@ def slow_loss(model: LatentReasoner, row: dict[str, tuple[int, ...]]) -> Tensor:
     logits, _, cache = pico_slow.plain(model, embeds)
     text = [*row["question"], *row["cue"], *row["cot"], *row["prompt"], *row["answer"]]
     teacher, _, _ = pico_slow.plain(model, model.embed(torch.tensor([text])))
-    labels, answer, slots = len(row["cot"]) + len(row["prompt"]) + len(row["answer"]), len(row["answer"]), model.config.slots
+    labels, answer, slots = (
+        len(row["cot"]) + len(row["prompt"]) + len(row["answer"]),
+        len(row["answer"]),
+        model.config.slots,
+    )
     first = embeds.shape[1] - len(tail) - slots
-    loss = torch.nn.functional.cross_entropy(logits[-answer - 1 : -1], torch.tensor(row["answer"]), reduction="sum")
-    loss = loss + torch.nn.functional.cross_entropy(teacher[-labels - 1 : -1], torch.tensor(text[-labels:]), reduction="sum")
+    loss = torch.nn.functional.cross_entropy(
+        logits[-answer - 1 : -1], torch.tensor(row["answer"]), reduction="sum"
+    )
+    loss = loss + torch.nn.functional.cross_entropy(
+        teacher[-labels - 1 : -1], torch.tensor(text[-labels:]), reduction="sum"
+    )
     return loss + sum(values[:, :, first : first + slots].square().sum() for _, values in cache)
 
 
@@ -215,7 +283,9 @@ def test_gradient_checkpointing_changes_nothing(name: str) -> None:
 def test_reentrant_checkpointing_is_refused() -> None:
     model = pico.reasoner(slots=3, passes=1).train()
     model.gradient_checkpointing_enable({"use_reentrant": True})
-    with pytest.raises(ValueError, match=r"hides the gradients of keys and values: .* \{'use_reentrant': False\}"):
+    with pytest.raises(
+        ValueError, match=r"hides the gradients of keys and values: .* \{'use_reentrant': False\}"
+    ):
         model(pico.batch(cued()))
 
 
@@ -238,7 +308,9 @@ def test_attention_is_even_where_the_window_hides_every_slot() -> None:
     """A window of 2 over eot, prompt and answer: importance as well as attention to the slots."""
     config = pico.CONFIGS["mistral"]()
     config.sliding_window = 2
-    model = LatentReasoner(LatentConfig(backbone=config, special=dict(pico.SPECIAL), slots=4, passes=2), pico.from_config(config))
+    model = LatentReasoner(
+        LatentConfig(backbone=config, special=dict(pico.SPECIAL), slots=4, passes=2), pico.from_config(config)
+    )
     model.want_attention = True
     with torch.no_grad():
         two = model(pico.batch((COUNTED,)))
@@ -259,7 +331,10 @@ def test_half_precision_is_near(name: str) -> None:
     for mode in ("teacher", "student"):
         fine, coarse = getattr(exact, mode), getattr(half, mode)
         assert coarse.rows.logits.dtype == torch.bfloat16
-        pairs = [(fine.rows.logits, coarse.rows.logits), *((a.keys, b.keys) for a, b in zip(fine.kv.layers, coarse.kv.layers, strict=True))]
+        pairs = [
+            (fine.rows.logits, coarse.rows.logits),
+            *((a.keys, b.keys) for a, b in zip(fine.kv.layers, coarse.kv.layers, strict=True)),
+        ]
         for a, b in pairs:
             assert (a - b.float()).norm() < 0.05 * a.norm()
 

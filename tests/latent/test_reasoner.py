@@ -21,7 +21,10 @@ from pico_word_students import LORA, NEW, WORDS, lora_for, small, student
 def outputs(model: LatentReasoner) -> list[Tensor]:
     """What both modes give, and answers."""
     two, batch = model(pico.batch(pico.samples(2))), pico.batch(pico.samples(2), "left")
-    modes = [(mode.rows.logits, mode.hidden, mode.kv.layers[-1].keys, mode.kv.layers[-1].values) for mode in (two.teacher, two.student)]
+    modes = [
+        (mode.rows.logits, mode.hidden, mode.kv.layers[-1].keys, mode.kv.layers[-1].values)
+        for mode in (two.teacher, two.student)
+    ]
     return [*modes[0], *modes[1], generate_ids(model, batch, "latent", 4)]
 
 
@@ -42,7 +45,9 @@ def test_a_student_comes_back_as_it_was(name: str, tmp_path: Path) -> None:
     model.save_pretrained(tmp_path)
     loaded = LatentReasoner.from_pretrained(tmp_path)
     check_same(model, loaded)
-    assert loaded.tokenizer.convert_tokens_to_ids(["<bot>", "<eot>", "<latent>"]) == NEW == list(loaded.special)
+    assert (
+        loaded.tokenizer.convert_tokens_to_ids(["<bot>", "<eot>", "<latent>"]) == NEW == list(loaded.special)
+    )
 
 
 @pytest.mark.parametrize("name", ["llama", "llama_tied", "gpt2", "gemma3", "gpt_neox"])
@@ -52,7 +57,9 @@ def test_with_lora_on_a_named_base_only_what_was_trained_is_saved(name: str, tmp
     check_same(model, LatentReasoner.from_pretrained(tmp_path / "student"))
     names = set(load_file(tmp_path / "student" / "model.safetensors"))
     assert names == {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-    assert all("lora_" in name or "trainable_tokens_delta" in name or name.startswith("feedback.") for name in names)
+    assert all(
+        "lora_" in name or "trainable_tokens_delta" in name or name.startswith("feedback.") for name in names
+    )
     files = (tmp_path / "student" / "model.safetensors", tmp_path / "base" / "model.safetensors")
     assert files[0].stat().st_size < 0.5 * files[1].stat().st_size
 
@@ -118,7 +125,9 @@ def test_embeddings_with_room_to_spare_are_left_alone() -> None:
 
 
 def test_feedback_none_hands_hidden_states_over() -> None:
-    model = LatentReasoner.build(small("llama"), word_level(WORDS), LatentConfig(slots=3, passes=1, feedback="none"))
+    model = LatentReasoner.build(
+        small("llama"), word_level(WORDS), LatentConfig(slots=3, passes=1, feedback="none")
+    )
     hidden = torch.randn(1, 2, 32)
     assert model.feedback(hidden) is hidden
 
@@ -157,7 +166,9 @@ def test_weights_that_do_not_fit_are_refused(change: str, base: bool, tmp_path: 
     (with_base("llama", tmp_path) if base else student(small("llama"))).save_pretrained(tmp_path / "student")
     names = broken(tmp_path / "student", change)
     with pytest.raises(
-        ValueError, match=rf"student do not fit .* \({names}\): the checkpoint was written for another backbone, or is incompl"
+        ValueError,
+        match=rf"student do not fit .* \({names}\): the checkpoint was written for another backbone, or is "
+        r"incompl",
     ):
         LatentReasoner.from_pretrained(tmp_path / "student")
 
@@ -166,7 +177,9 @@ def test_weights_of_another_backbone_are_refused(tmp_path: Path) -> None:
     student(small("llama")).save_pretrained(tmp_path / "llama")
     student(small("qwen3")).save_pretrained(tmp_path / "qwen3")
     shutil.copy(tmp_path / "qwen3" / "model.safetensors", tmp_path / "llama" / "model.safetensors")
-    with pytest.raises(ValueError, match=r"do not fit .*unexpected .*k_norm.* was written for another backbone"):
+    with pytest.raises(
+        ValueError, match=r"do not fit .*unexpected .*k_norm.* was written for another backbone"
+    ):
         LatentReasoner.from_pretrained(tmp_path / "llama")
 
 
@@ -175,7 +188,9 @@ def test_another_base_is_refused(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "base")
     small("qwen2").save_pretrained(tmp_path / "base")
     with pytest.raises(
-        ValueError, match=r"was trained on a llama of width 32, but .*base now holds a qwen2 of width 32\. Restore the base"
+        ValueError,
+        match=r"was trained on a llama of width 32, but .*base now holds a qwen2 of width 32\. Restore the "
+        r"base",
     ):
         LatentReasoner.from_pretrained(tmp_path / "student")
 
@@ -190,18 +205,24 @@ def test_a_base_with_fewer_layers_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_student_needs_a_backbone() -> None:
-    with pytest.raises(ValueError, match=r"needs a backbone and its special tokens: build one with LatentReasoner\.build"):
+    with pytest.raises(
+        ValueError, match=r"needs a backbone and its special tokens: build one with LatentReasoner\.build"
+    ):
         LatentReasoner(LatentConfig())
 
 
 def test_backbones_that_cannot_be_packed_are_refused() -> None:
     backbone = pico.backbone("llama", attention="flex_attention")
-    with pytest.raises(ValueError, match=r"flex_attention attention takes no mask .* attn_implementation='sdpa' or 'eager'\."):
+    with pytest.raises(
+        ValueError, match=r"flex_attention attention takes no mask .* attn_implementation='sdpa' or 'eager'\."
+    ):
         LatentReasoner(LatentConfig(backbone=backbone.config, special=dict(pico.SPECIAL)), backbone)
 
 
 def test_backbones_without_the_interface_are_refused() -> None:
-    backbone = tf.AutoModelForCausalLM.from_config(tf.BloomConfig(hidden_size=32, n_layer=1, n_head=4, vocab_size=60))
+    backbone = tf.AutoModelForCausalLM.from_config(
+        tf.BloomConfig(hidden_size=32, n_layer=1, n_head=4, vocab_size=60)
+    )
     with pytest.raises(ValueError, match="BloomForCausalLM computes its attention by itself"):
         LatentReasoner.build(backbone, word_level(WORDS), LatentConfig(slots=3, passes=1))
 
@@ -209,28 +230,53 @@ def test_backbones_without_the_interface_are_refused() -> None:
 @pytest.mark.parametrize("config", [tf.CohereConfig, tf.GraniteConfig])
 def test_the_head_scales_as_the_backbone_does(config: type[tf.PreTrainedConfig]) -> None:
     scale = {"logit_scale": 0.5} if config is tf.CohereConfig else {"logits_scaling": 3.0}
-    shape = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 48, "vocab_size": 64}
+    shape = {
+        "hidden_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 4,
+        "intermediate_size": 48,
+        "vocab_size": 64,
+    }
     backbone = pico.from_config(config(**shape, **scale, pad_token_id=0, bos_token_id=1, eos_token_id=2))
-    model = LatentReasoner(LatentConfig(backbone=backbone.config, special=dict(pico.SPECIAL)), backbone).eval()
+    model = LatentReasoner(
+        LatentConfig(backbone=backbone.config, special=dict(pico.SPECIAL)), backbone
+    ).eval()
     ids = torch.arange(3, 13)[None]
     with torch.no_grad():
         own = backbone(input_ids=ids).logits
-        torch.testing.assert_close(model.head(model.body(input_ids=ids).last_hidden_state[0]), own[0], rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(
+            model.head(model.body(input_ids=ids).last_hidden_state[0]), own[0], rtol=1e-5, atol=1e-6
+        )
     model(pico.batch(pico.samples(2)))
 
 
 def test_build_refuses_a_backbone_whose_captured_calls_are_not_its_own() -> None:
     """Before anything is trained: DiffLlama attends twice a layer, so a layer has no single cache."""
-    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48, "vocab_size": 64}
-    backbone = pico.from_config(tf.DiffLlamaConfig(**shape, num_key_value_heads=2, pad_token_id=0, eos_token_id=2))
-    with pytest.raises(ValueError, match=r"DiffLlamaAttention computes the attention of layer 0 more than once .* Choose another"):
+    shape = {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 48,
+        "vocab_size": 64,
+    }
+    backbone = pico.from_config(
+        tf.DiffLlamaConfig(**shape, num_key_value_heads=2, pad_token_id=0, eos_token_id=2)
+    )
+    with pytest.raises(
+        ValueError,
+        match=r"DiffLlamaAttention computes the attention of layer 0 more than once .* Choose another",
+    ):
         LatentReasoner.build(backbone, word_level(WORDS), LatentConfig(slots=3, passes=1))
 
 
 def test_encoder_decoders_are_refused() -> None:
-    config = tf.T5Config(d_model=32, d_kv=8, d_ff=48, num_layers=1, num_heads=4, vocab_size=64, decoder_start_token_id=0)
+    config = tf.T5Config(
+        d_model=32, d_kv=8, d_ff=48, num_layers=1, num_heads=4, vocab_size=64, decoder_start_token_id=0
+    )
     backbone = tf.T5ForConditionalGeneration(config)
     with pytest.raises(
-        ValueError, match=r"T5ForConditionalGeneration is an encoder-decoder: student and teacher have to be causal language models\."
+        ValueError,
+        match=r"T5ForConditionalGeneration is an encoder-decoder: student and teacher have to be causal "
+        r"language models\.",
     ):
         LatentReasoner(LatentConfig(backbone=config, special=dict(pico.SPECIAL)), backbone)

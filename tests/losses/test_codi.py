@@ -19,7 +19,9 @@ def test_by_hand() -> None:
     smooth, l1, mse = (0.5 + 2.5) / 2, (1 + 3) / 2, (1 + 9) / 2
     assert CODILoss().compare(teacher, student).loss.item() == pytest.approx((smooth / 2 + 0.0625) / 2)
     assert CODILoss(distance="l1").compare(teacher, student).loss.item() == pytest.approx((l1 / 2 + 0.25) / 2)
-    assert CODILoss(distance="mse", layer_std=False).compare(teacher, student).loss.item() == pytest.approx((mse + 0.125) / 2)
+    assert CODILoss(distance="mse", layer_std=False).compare(teacher, student).loss.item() == pytest.approx(
+        (mse + 0.125) / 2
+    )
 
 
 @pytest.mark.parametrize("distance", ["smooth_l1", "l1", "mse"])
@@ -31,7 +33,9 @@ def test_equals_a_float64_loop_and_each_sample_alone(distance: str) -> None:
         total = 0.0
         for t, s in zip(teacher[b].double(), student[b].double(), strict=True):
             gap = (t - s).abs()
-            each = {"mse": gap**2, "l1": gap, "smooth_l1": torch.where(gap < 1, gap**2 / 2, gap - 0.5)}[distance]
+            each = {"mse": gap**2, "l1": gap, "smooth_l1": torch.where(gap < 1, gap**2 / 2, gap - 0.5)}[
+                distance
+            ]
             total += float(each.mean() / (t - t.mean()).square().mean().sqrt()) / 3
         assert together[b].item() == pytest.approx(total, rel=1e-5)
         alone = loss.per_sample(output(teacher[b : b + 1]), output(student[b : b + 1]))

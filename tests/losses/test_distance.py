@@ -19,7 +19,9 @@ def test_gradients_flow_to_both_sides() -> None:
         target, student = torch.tensor([1.0], requires_grad=True), torch.tensor([3.0], requires_grad=True)
         elementwise(target, student, distance, 1.0).sum().backward()
         assert student.grad is not None and target.grad is not None
-        assert student.grad.item() == -target.grad.item() == {"mse": 4.0, "l1": 1.0, "smooth_l1": 1.0}[distance]
+        assert (
+            student.grad.item() == -target.grad.item() == {"mse": 4.0, "l1": 1.0, "smooth_l1": 1.0}[distance]
+        )
 
 
 @given(st.floats(0.1, 4.0), st.floats(-8.0, 8.0))

@@ -17,7 +17,10 @@ PLAIN = KVLoss(layer_std=False)
 def layer(keys: Tensor, values: Tensor | None = None, mask: Tensor | None = None) -> LayerKV:
     mask = torch.ones(keys.shape[:3], dtype=torch.bool) if mask is None else mask
     return LayerKV(
-        keys=keys, values=keys if values is None else values, mask=mask, positions=torch.arange(keys.shape[2]).expand(keys.shape[:3])
+        keys=keys,
+        values=keys if values is None else values,
+        mask=mask,
+        positions=torch.arange(keys.shape[2]).expand(keys.shape[:3]),
     )
 
 
@@ -40,12 +43,20 @@ def slow(loss: KVLoss, target: ModelKV, student: ModelKV) -> Tensor:
         total = 0.0
         for theirs, ours in zip(target.layers, student.layers, strict=True):
             both = (theirs.mask & ours.mask)[b]
-            for weight, k, s in ((loss.lambda_k, theirs.keys, ours.keys), (loss.lambda_v, theirs.values, ours.values)):
+            for weight, k, s in (
+                (loss.lambda_k, theirs.keys, ours.keys),
+                (loss.lambda_v, theirs.values, ours.values),
+            ):
                 seen = k[b].double()[theirs.mask[b]]
-                std = max(seen.std(correction=0).item() if len(seen) else 0.0, 1e-6) if loss.layer_std else 1.0
+                std = (
+                    max(seen.std(correction=0).item() if len(seen) else 0.0, 1e-6) if loss.layer_std else 1.0
+                )
                 gaps = (k[b].double() - s[b].double())[both].flatten()
                 small = gaps.abs() < loss.beta
-                cosines = [1 - float(x @ y / (x.norm() * y.norm())) for x, y in zip(k[b].double()[both], s[b].double()[both], strict=True)]
+                cosines = [
+                    1 - float(x @ y / (x.norm() * y.norm()))
+                    for x, y in zip(k[b].double()[both], s[b].double()[both], strict=True)
+                ]
                 kinds = {
                     "mse": gaps**2,
                     "l1": gaps.abs(),
@@ -70,7 +81,11 @@ def test_by_hand() -> None:
         assert KVLoss(distance=distance, layer_std=False).compare(target, student).loss.item() == expected
     parts = replace(PLAIN, lambda_k=2.0, lambda_v=0.5).compare(target, student)
     assert parts.loss.item() == 0.5 * (2 * 5 + 0.5 * 4)
-    assert {name: value.item() for name, value in parts.metrics.items()} == {"kv": 6.0, "kv_k": 5.0, "kv_v": 4.0}
+    assert {name: value.item() for name, value in parts.metrics.items()} == {
+        "kv": 6.0,
+        "kv_k": 5.0,
+        "kv_v": 4.0,
+    }
 
 
 def test_standard_deviation_and_cosine_by_hand() -> None:
@@ -80,22 +95,36 @@ def test_standard_deviation_and_cosine_by_hand() -> None:
     assert KVLoss().compare(target, student).loss.item() == pytest.approx(0.5 * (13 / 2 + 2 / 1))
     square = model(layer(torch.tensor([[[[1.0, 0.0]]]]), torch.tensor([[[[0.0, 2.0]]]])))
     diagonal = model(layer(torch.tensor([[[[3.0, 3.0]]]]), torch.tensor([[[[0.0, -1.0]]]])))
-    assert KVLoss(distance="cosine").compare(square, diagonal).loss.item() == pytest.approx(0.5 * (1 - 0.5**0.5 + 2))
+    assert KVLoss(distance="cosine").compare(square, diagonal).loss.item() == pytest.approx(
+        0.5 * (1 - 0.5**0.5 + 2)
+    )
     both = replace(PLAIN, cosine_weight=10.0).compare(square, diagonal)
     assert both.loss.item() == pytest.approx(0.5 * (6.5 + 4.5) + 10 * 0.5 * (1 - 0.5**0.5 + 2))
 
 
-CHANGES = ({}, {"layer_std": False, "lambda_k": 0.3}, {"beta": 0.4, "cosine_weight": 0.7}, {"reduction": "paper_sum"})
+CHANGES = (
+    {},
+    {"layer_std": False, "lambda_k": 0.3},
+    {"beta": 0.4, "cosine_weight": 0.7},
+    {"reduction": "paper_sum"},
+)
 
 
-@pytest.mark.parametrize(("distance", "changes"), [(d, c) for d in DISTANCES for c in CHANGES if d != "cosine" or "reduction" not in c])
+@pytest.mark.parametrize(
+    ("distance", "changes"),
+    [(d, c) for d in DISTANCES for c in CHANGES if d != "cosine" or "reduction" not in c],
+)
 def test_equals_the_slow_reference(distance: str, changes: dict) -> None:
     loss = KVLoss(**{"distance": distance, **changes})
     target, student = random(), random()
-    assert torch.allclose(loss.per_sample(target, student)[0].double(), slow(loss, target, student), rtol=1e-5)
+    assert torch.allclose(
+        loss.per_sample(target, student)[0].double(), slow(loss, target, student), rtol=1e-5
+    )
 
 
-@pytest.mark.parametrize("loss", [*(KVLoss(distance=d) for d in DISTANCES), KVLoss(geometry="tokens")], ids=[*DISTANCES, "tokens"])
+@pytest.mark.parametrize(
+    "loss", [*(KVLoss(distance=d) for d in DISTANCES), KVLoss(geometry="tokens")], ids=[*DISTANCES, "tokens"]
+)
 def test_a_sample_alone_equals_the_sample_in_a_padded_batch(loss: KVLoss) -> None:
     target, student = random(), random(holes=False)
     together = loss.per_sample(target, student)
@@ -115,8 +144,13 @@ def padded(kv: ModelKV, sample: int, extra: int) -> ModelKV:
 
     def one(old: LayerKV) -> LayerKV:
         junk = [torch.full((1, x.shape[1], extra, x.shape[3]), float("nan")) for x in (old.keys, old.values)]
-        mask = torch.cat((torch.zeros(1, old.mask.shape[1], extra, dtype=torch.bool), old.mask[sample : sample + 1]), 2)
-        keys, values = (torch.cat((j, x[sample : sample + 1]), 2) for j, x in zip(junk, (old.keys, old.values), strict=True))
+        mask = torch.cat(
+            (torch.zeros(1, old.mask.shape[1], extra, dtype=torch.bool), old.mask[sample : sample + 1]), 2
+        )
+        keys, values = (
+            torch.cat((j, x[sample : sample + 1]), 2)
+            for j, x in zip(junk, (old.keys, old.values), strict=True)
+        )
         return layer(keys, values, mask)
 
     return kv.map(tuple(one(old) for old in kv.layers))
@@ -139,7 +173,10 @@ def test_a_sample_without_a_slot_counts_zero_and_has_no_nan_gradient() -> None:
 
 def test_paper_sum_is_heads_times_width_means() -> None:
     target, student = random(), random()
-    mean, total = PLAIN.per_sample(target, student), replace(PLAIN, reduction="paper_sum").per_sample(target, student)
+    mean, total = (
+        PLAIN.per_sample(target, student),
+        replace(PLAIN, reduction="paper_sum").per_sample(target, student),
+    )
     assert torch.allclose(total[1], 2 * 4 * mean[1]) and torch.allclose(total[2], 2 * 3 * mean[2])
     filled, other = random(holes=False, layers=1), random(holes=False, layers=1)
     keys = (filled.layers[0].keys - other.layers[0].keys).square().sum((1, 2, 3)) / 5  # equation 7's 1/M
@@ -153,13 +190,19 @@ def test_both_turned_to_the_same_slots_equal_pre_rope(distance: str, convention:
     same = CachedFrame(ropes, torch.tensor([3, 9, 20]), torch.tensor([3, 9, 20]))
     target, student = random(), random()
     cached, plain = KVLoss(distance=distance, frame="as_cached"), KVLoss(distance=distance)
-    assert torch.allclose(cached.per_sample(target, student, same), plain.per_sample(target, student), atol=1e-5)
+    assert torch.allclose(
+        cached.per_sample(target, student, same), plain.per_sample(target, student), atol=1e-5
+    )
     apart = replace(same, student_start=torch.tensor([4, 10, 21]))
-    assert not torch.allclose(cached.per_sample(target, student, apart), plain.per_sample(target, student), atol=1e-2)
+    assert not torch.allclose(
+        cached.per_sample(target, student, apart), plain.per_sample(target, student), atol=1e-2
+    )
 
 
 def test_as_cached_by_hand() -> None:
-    """A half turn apart, a key is opposite to itself: gap 2 in one of two channels, mse 2; values do not turn."""
+    """A half turn apart, a key is opposite to itself: gap 2 in one of two channels, mse 2; values do not
+    turn.
+    """
     rope = Rope(torch.tensor([torch.pi]))
     both = model(layer(torch.tensor([[[[1.0, 0.0]]]])))
     frame = CachedFrame((rope,), torch.tensor([7]), torch.tensor([4]))
@@ -184,7 +227,10 @@ def test_the_floor_counts_the_layers_that_the_loss_counts() -> None:
     loss, second = KVLoss(geometry="tokens"), torch.tensor([0.0, 1.0])
     alone = loss.compare(model(target.layers[1]), model(student.layers[1])).metrics
     weighted = loss.compare(target, student, layer_weights=second).metrics
-    assert weighted["kv_floor"].item() == pytest.approx(alone["kv_floor"].item()) and alone["kv_floor"].item() > 0
+    assert (
+        weighted["kv_floor"].item() == pytest.approx(alone["kv_floor"].item())
+        and alone["kv_floor"].item() > 0
+    )
 
 
 def test_gradient_descent_reaches_the_floor_and_not_less() -> None:
@@ -208,7 +254,9 @@ def test_gradient_descent_reaches_the_floor_and_not_less() -> None:
 
 def test_few_tokens_have_no_floor_and_leave_slots_free() -> None:
     keys = torch.zeros(1, 1, 4, 1, requires_grad=True)
-    parts = KVLoss(geometry="tokens").compare(model(layer(torch.tensor([[[[1.0], [5.0]]]]))), model(layer(keys)))
+    parts = KVLoss(geometry="tokens").compare(
+        model(layer(torch.tensor([[[[1.0], [5.0]]]]))), model(layer(keys))
+    )
     parts.loss.backward()
     assert parts.metrics["kv_floor"].item() == 0
     assert keys.grad is not None and [bool(g) for g in keys.grad.flatten()] == [True, False, False, True]
@@ -248,7 +296,9 @@ def test_a_common_scale_leaves_the_cosine_and_scales_the_divided_mse_once(seed: 
     target, student = random(batch=1), random(batch=1)
 
     def times(kv: ModelKV) -> ModelKV:
-        return kv.map(tuple(one.replace(keys=scale * one.keys, values=scale * one.values) for one in kv.layers))
+        return kv.map(
+            tuple(one.replace(keys=scale * one.keys, values=scale * one.values) for one in kv.layers)
+        )
 
     for distance, power in (("mse", 1), ("l1", 0), ("cosine", 0)):
         loss = KVLoss(distance=distance)
@@ -277,11 +327,15 @@ def test_wrong_inputs_are_refused_in_words() -> None:
     with pytest.raises(ValueError, match="needs a CachedFrame"):
         KVLoss(frame="as_cached").compare(target, student)
     with pytest.raises(ValueError, match="holds 1 rotations for 2 layers"):
-        KVLoss(frame="as_cached").compare(target, student, CachedFrame((None,), torch.zeros(3).long(), torch.zeros(3).long()))
+        KVLoss(frame="as_cached").compare(
+            target, student, CachedFrame((None,), torch.zeros(3).long(), torch.zeros(3).long())
+        )
     with pytest.raises(ValueError, match="Compress to the student's slots"):
         KVLoss().compare(random(slots=6), student)
 
 
 def test_half_precision_is_summed_in_float32() -> None:
-    target, student = (model(layer(torch.full((1, 1, 2, 2), x, dtype=torch.float16))) for x in (300.0, -300.0))
+    target, student = (
+        model(layer(torch.full((1, 1, 2, 2), x, dtype=torch.float16))) for x in (300.0, -300.0)
+    )
     assert PLAIN.compare(target, student).loss.item() == 360000.0

@@ -38,7 +38,11 @@ def change(folder: Path, kind: str) -> None:
         state[first] = state[first][:4].clone()
     else:
         gone = {key: state.pop(key) for key in list(state) if "layers.1" in key}
-        state |= {key.replace("layers.1", "layers.7"): value for key, value in gone.items()} if kind == "renamed" else {}
+        state |= (
+            {key.replace("layers.1", "layers.7"): value for key, value in gone.items()}
+            if kind == "renamed"
+            else {}
+        )
     save_file(state, file, {"format": "pt"})
 
 
@@ -46,7 +50,10 @@ def adapters(folder: Path, name: str = "llama") -> LatentReasoner:
     """A LoRA student in ``folder``/student on ``folder``/base."""
     backbone = tf.AutoModelForCausalLM.from_pretrained(save(folder / "base", name))
     config = LatentConfig(
-        slots=3, passes=1, lora={"r": 2, "target_modules": "all-linear", "fan_in_fan_out": name == "gpt2"}, base=str(folder / "base")
+        slots=3,
+        passes=1,
+        lora={"r": 2, "target_modules": "all-linear", "fan_in_fan_out": name == "gpt2"},
+        base=str(folder / "base"),
     )
     model = LatentReasoner.build(backbone, word_level(WORDS), config)
     model.save_pretrained(folder / "student")
@@ -56,7 +63,11 @@ def adapters(folder: Path, name: str = "llama") -> LatentReasoner:
 @pytest.mark.parametrize(
     ("kind", "told"),
     [
-        ("missing", r"^its weights do not fit the LlamaFor\w+ that its .* \(missing model\.layers\.1\.[\w.]+, [^;]*\): fetch it again"),
+        (
+            "missing",
+            r"^its weights do not fit the LlamaFor\w+ that its .* \(missing model\.layers\.1\.[\w.]+, "
+            r"[^;]*\): fetch it again",
+        ),
         ("renamed", r"\(missing model\.layers\.1\..*; unexpected model\.layers\.7\.[\w.]+, [^;]*\)"),
         ("misshapen", r"\(of another shape model\.layers\.1\.[\w.]+\)"),
         ("damaged", r"^a file of its weights is damaged \(.*\): fetch it again$"),
@@ -75,7 +86,9 @@ def test_tied_heads_and_the_masks_of_older_releases_are_no_misfits(name: str, tm
     block = {"gpt2": "transformer.h.0.attn.", "gpt_neox": "gpt_neox.layers.0.attention."}.get(name)
     if block is not None:
         state |= {f"{block}bias": torch.ones(1, 1, 4, 4), f"{block}masked_bias": torch.tensor(-1e4)}
-    save_file({key.removeprefix("transformer."): value for key, value in state.items()}, file, {"format": "pt"})
+    save_file(
+        {key.removeprefix("transformer."): value for key, value in state.items()}, file, {"format": "pt"}
+    )
     assert read_backbone(str(tmp_path)).get_input_embeddings().weight.shape[0] == 60
 
 
@@ -86,18 +99,27 @@ def test_a_head_that_was_not_saved_is_missing(tmp_path: Path) -> None:
         read_backbone(str(tmp_path))
 
 
-@pytest.mark.parametrize("file", ["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"])
+@pytest.mark.parametrize(
+    "file", ["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"]
+)
 def test_a_checkpoint_that_is_not_whole_names_the_file(file: str, tmp_path: Path) -> None:
     adapters(tmp_path)
     with (tmp_path / "student" / file).open("r+b") as opened:
         opened.truncate(100)
     with pytest.raises(
-        ValueError, match=rf"student/{file} is damaged \(.*\): delete the checkpoint to go on from the one before it, or copy"
+        ValueError,
+        match=rf"student/{file} is damaged \(.*\): delete the checkpoint to go on from the one before it, "
+        r"or copy",
     ):
         LatentReasoner.from_pretrained(tmp_path / "student")
     (tmp_path / "student" / file).unlink()
-    if file != "tokenizer_config.json":  # without it there is no tokenizer, and the student says so when it needs one
-        with pytest.raises(ValueError, match=rf"student.* {file}.*delete the checkpoint to go on from the one before it, or copy"):
+    if (
+        file != "tokenizer_config.json"
+    ):  # without it there is no tokenizer, and the student says so when it needs one
+        with pytest.raises(
+            ValueError,
+            match=rf"student.* {file}.*delete the checkpoint to go on from the one before it, or copy",
+        ):
             LatentReasoner.from_pretrained(tmp_path / "student")
 
 
@@ -114,7 +136,9 @@ def test_a_base_that_cannot_be_read_is_called_the_base(kind: str, tmp_path: Path
         "damaged": r"\S*base/model\.safetensors is damaged",
     }
     with pytest.raises(
-        ValueError, match=rf"student takes .* its `base`, \S*base, which could not be loaded: {why[kind]}.* Put the base mod"
+        ValueError,
+        match=rf"student takes .* its `base`, \S*base, which could not be loaded: {why[kind]}.* Put the "
+        r"base mod",
     ):
         LatentReasoner.from_pretrained(tmp_path / "student")
 
@@ -122,7 +146,11 @@ def test_a_base_that_cannot_be_read_is_called_the_base(kind: str, tmp_path: Path
 def test_another_base_of_the_same_shape_is_noticed(tmp_path: Path) -> None:
     model = adapters(tmp_path)
     save(tmp_path / "base", seed=1)
-    with pytest.raises(ValueError, match=r"student was trained on other weights than \S*base holds now\. Restore the base model, or write"):
+    with pytest.raises(
+        ValueError,
+        match=r"student was trained on other weights than \S*base holds now\. Restore the base model, or "
+        r"write",
+    ):
         LatentReasoner.from_pretrained(tmp_path / "student")
     LatentReasoner.from_pretrained(tmp_path / "student", dtype=torch.bfloat16)
     model.config.base_fingerprint = None

@@ -28,7 +28,10 @@ def test_it_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert ExampleRecord.read(tmp_path / "example.json") == record
 
 
-@pytest.mark.parametrize(("wrong", "reason"), [({"results": []}, "1 steps and 0 results"), ({"matches": [True, True]}, "2 matches")])
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [({"results": []}, "1 steps and 0 results"), ({"matches": [True, True]}, "2 matches")],
+)
 def test_parts_that_do_not_fit_are_refused(wrong: dict[str, Any], reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         ExampleRecord(**(FIELDS | wrong))

@@ -55,7 +55,9 @@ def broken(folder: Path, **changes: object) -> Path:
     path = folder / "thing.json"
     THING.write(path)
     document = json.loads(path.read_text(encoding="utf-8")) | changes
-    path.write_text(json.dumps({key: value for key, value in document.items() if value is not ...}), encoding="utf-8")
+    path.write_text(
+        json.dumps({key: value for key, value in document.items() if value is not ...}), encoding="utf-8"
+    )
     return path
 
 
@@ -75,7 +77,9 @@ def test_what_is_written_is_read_and_defaults_are_left_out(tmp_path: Path) -> No
     name=st.text(st.characters(codec="utf-8")),
     sizes=st.dictionaries(st.integers(0, 99), st.just(1.0)),
 )
-def test_any_numbers_and_words_survive(tmp_path_factory: pytest.TempPathFactory, weight: float, name: str, sizes: dict[int, float]) -> None:
+def test_any_numbers_and_words_survive(
+    tmp_path_factory: pytest.TempPathFactory, weight: float, name: str, sizes: dict[int, float]
+) -> None:
     path = tmp_path_factory.mktemp("any") / "thing.json"
     thing = Thing(name=name, kind="small", weight=weight, maybe=1, by_size=sizes, rows=[], free={}, parts={})
     thing.write(path)
@@ -86,7 +90,9 @@ def test_numpy_numbers_become_plain_ones_and_whole_numbers_floats(tmp_path: Path
     path = broken(tmp_path, weight=3)
     assert Thing.read(path).weight == 3.0 and isinstance(Thing.read(path).weight, float)
     numbers = {"a": np.float32(0.5), "b": np.arange(3), "c": np.int64(4)}
-    Thing(name="", kind="big", weight=1.0, maybe=None, by_size={}, rows=[], free=numbers, parts={}).write(path)
+    Thing(name="", kind="big", weight=1.0, maybe=None, by_size={}, rows=[], free=numbers, parts={}).write(
+        path
+    )
     assert Thing.read(path).free == {"a": 0.5, "b": [0, 1, 2], "c": 4}
 
 
@@ -108,7 +114,9 @@ def test_numpy_numbers_become_plain_ones_and_whole_numbers_floats(tmp_path: Path
         ({"parts": {"one": {"size": 3, "double": 7}}}, "parts.one.double is 7, the other keys give 6"),
     ],
 )
-def test_a_broken_file_is_refused_by_file_and_key(tmp_path: Path, changes: dict[str, object], message: str) -> None:
+def test_a_broken_file_is_refused_by_file_and_key(
+    tmp_path: Path, changes: dict[str, object], message: str
+) -> None:
     with pytest.raises(ValueError, match=f"thing.json: {message}"):
         Thing.read(broken(tmp_path, **changes))
 
@@ -119,7 +127,9 @@ def test_a_file_that_is_missing_or_no_json_names_the_command_that_writes_it(tmp_
     with pytest.raises(FileNotFoundError, match=r"thing.json does not exist: `kvdistill train` writes it."):
         Thing.read(path)
     path.write_text('{"version": 1')
-    with pytest.raises(ValueError, match=r"thing.json is no JSON \(.*line 1.*\): write it again with `kvdistill train`."):
+    with pytest.raises(
+        ValueError, match=r"thing.json is no JSON \(.*line 1.*\): write it again with `kvdistill train`."
+    ):
         Thing.find(path)
     path.write_text("[]")
     with pytest.raises(ValueError, match="should hold one JSON object"):
@@ -133,11 +143,15 @@ def test_a_number_that_is_not_finite_is_refused_and_the_old_file_stays(tmp_path:
     with pytest.raises(ValueError, match="thing.json: weight holds a number that is not finite. Repair"):
         bad.write(path)
     with pytest.raises(TypeError, match="a set does not go into a record"):
-        Thing(name="", kind="big", weight=1.0, maybe=None, by_size={}, rows=[], free={"a": {1}}, parts={}).write(path)
+        Thing(
+            name="", kind="big", weight=1.0, maybe=None, by_size={}, rows=[], free={"a": {1}}, parts={}
+        ).write(path)
     assert path.read_bytes() == before
 
 
-def test_a_write_that_dies_leaves_the_old_file_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_write_that_dies_leaves_the_old_file_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "text"
     write_atomic(path, "old")
 

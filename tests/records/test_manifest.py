@@ -54,7 +54,10 @@ def test_every_flipped_bit_is_noticed(name: str, tmp_path: Path) -> None:
         file.write_bytes(changed)
         with pytest.raises(ValueError, match=r"^\S+ (is|was) .* Do this\.$"):
             check(tmp_path)
-            if (found := Manifest.load(tmp_path, "Do this.")) and (found.checkpoint, found.global_step) != (tmp_path.name, 7):
+            if (found := Manifest.load(tmp_path, "Do this.")) and (found.checkpoint, found.global_step) != (
+                tmp_path.name,
+                7,
+            ):
                 raise ValueError("x is another checkpoint's, which resuming compares. Do this.")
 
 
@@ -64,7 +67,10 @@ def test_only_the_base_of_a_configuration_may_be_edited(tmp_path: Path) -> None:
     check(tmp_path)
     for other in (CONFIG | {"slots": 3}, [CONFIG], CONFIG | {"more": None}):
         file.write_text(json.dumps(other))
-        with pytest.raises(ValueError, match=r"config\.json is damaged or was replaced: its hash is not the one that was written with"):
+        with pytest.raises(
+            ValueError,
+            match=r"config\.json is damaged or was replaced: its hash is not the one that was written with",
+        ):
             check(tmp_path)
 
 
@@ -75,14 +81,20 @@ def test_loading_the_model_needs_only_the_files_of_the_model(tmp_path: Path) -> 
         check(tmp_path)
     (tmp_path / "tokenizer.json").write_bytes(b'{"a": 2}')
     with pytest.raises(
-        ValueError, match=r"tokenizer\.json is damaged or was replaced.* If the change was made on purpose, delete \S+json: "
+        ValueError,
+        match=r"tokenizer\.json is damaged or was replaced.* If the change was made on purpose, delete "
+        r"\S+json: ",
     ):
         require_unchanged(tmp_path)
     (tmp_path / CONTENTS).unlink()
     require_unchanged(tmp_path)
 
 
-@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("/dev/zero")], ids=["pipe", "folder", "device"])
+@pytest.mark.parametrize(
+    "make",
+    [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("/dev/zero")],
+    ids=["pipe", "folder", "device"],
+)
 @pytest.mark.parametrize("name", ["model.safetensors", CONTENTS])
 def test_what_is_no_file_is_not_opened(make, name: str, tmp_path: Path) -> None:
     (checkpoint(tmp_path) / name).unlink()
@@ -93,10 +105,22 @@ def test_what_is_no_file_is_not_opened(make, name: str, tmp_path: Path) -> None:
 
 def test_files_that_came_along_are_refused_where_they_would_be_read(tmp_path: Path) -> None:
     checkpoint(tmp_path)
-    for name in ("evaluation_tokens_latent.json", "evaluation_test_cot.answers.txt", "probes.json", "notes.txt", "quarantine_x.jsonl"):
+    for name in (
+        "evaluation_tokens_latent.json",
+        "evaluation_test_cot.answers.txt",
+        "probes.json",
+        "notes.txt",
+        "quarantine_x.jsonl",
+    ):
         (tmp_path / name).touch()
     check(tmp_path)
-    for name in ("own.py", "adapter_config.json", "added_tokens.json", "model-2.safetensors", "chat_template.jinja"):
+    for name in (
+        "own.py",
+        "adapter_config.json",
+        "added_tokens.json",
+        "model-2.safetensors",
+        "chat_template.jinja",
+    ):
         (tmp_path / name).touch()
         with pytest.raises(ValueError, match=rf"{name} was not written with the checkpoint: move it away\."):
             require_unchanged(tmp_path)
@@ -108,11 +132,25 @@ def test_files_that_came_along_are_refused_where_they_would_be_read(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    "text", ["[]", "null", "{}", "3", '{"model.safetensors": "600"}', '{"version": 2, "files": []}', "[" * 10**5, '{"version": 2}', "\0"]
+    "text",
+    [
+        "[]",
+        "null",
+        "{}",
+        "3",
+        '{"model.safetensors": "600"}',
+        '{"version": 2, "files": []}',
+        "[" * 10**5,
+        '{"version": 2}',
+        "\0",
+    ],
 )
 def test_a_manifest_of_another_form_is_refused(text: str, tmp_path: Path) -> None:
     (checkpoint(tmp_path) / CONTENTS).write_text(text)
-    with pytest.raises(ValueError, match=r"contents\.json is damaged, so it is not known whether the checkpoint is complete\. Do this\."):
+    with pytest.raises(
+        ValueError,
+        match=r"contents\.json is damaged, so it is not known whether the checkpoint is complete\. Do this\.",
+    ):
         check(tmp_path)
 
 
@@ -123,7 +161,9 @@ def test_manifests_of_the_earlier_version_hold_sizes(tmp_path: Path) -> None:
     check(tmp_path)
     require_unchanged(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"short")
-    with pytest.raises(ValueError, match=r"model\.safetensors is damaged: it has 5 bytes, and 600 were written\. Do this\."):
+    with pytest.raises(
+        ValueError, match=r"model\.safetensors is damaged: it has 5 bytes, and 600 were written\. Do this\."
+    ):
         check(tmp_path)
 
 

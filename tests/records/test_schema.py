@@ -9,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from kvdistill.records.schema import Bar, Curve, DemoSummary, EvaluationRecord, Metrics, ProbesRecord, RunRecord, wilson_interval
+from kvdistill.records.schema import (
+    Bar,
+    Curve,
+    DemoSummary,
+    EvaluationRecord,
+    Metrics,
+    ProbesRecord,
+    RunRecord,
+    wilson_interval,
+)
 
 SUMMARY_KEYS = {
     "cot",
@@ -27,13 +36,33 @@ SUMMARY_KEYS = {
 
 
 def summary(**more: object) -> DemoSummary:
-    required = {"cot": 0.98, "direct": 0.4, "latent_e1": 0.8, "latent_kv": 0.93, "kv_method": "rkv", "latent_by_method": {"rkv": 0.93}}
-    steps = {"steps_to_90_e1": None, "steps_to_90_kv": 700, "passes_cot": 41.5, "passes_latent": 7.0, "minutes": 12.5}
+    required = {
+        "cot": 0.98,
+        "direct": 0.4,
+        "latent_e1": 0.8,
+        "latent_kv": 0.93,
+        "kv_method": "rkv",
+        "latent_by_method": {"rkv": 0.93},
+    }
+    steps = {
+        "steps_to_90_e1": None,
+        "steps_to_90_kv": 700,
+        "passes_cot": 41.5,
+        "passes_latent": 7.0,
+        "minutes": 12.5,
+    }
     return DemoSummary(**(required | steps | more))  # pyright: ignore[reportArgumentType]
 
 
 def evaluation(**more: object) -> EvaluationRecord:
-    values = {"data_set": "gsm8k", "mode": "latent", "num": 10, "correct": 5, "sequential_passes_mean": 7.0, "tokens_mean": 20.5}
+    values = {
+        "data_set": "gsm8k",
+        "mode": "latent",
+        "num": 10,
+        "correct": 5,
+        "sequential_passes_mean": 7.0,
+        "tokens_mean": 20.5,
+    }
     return EvaluationRecord(**(values | {"ms_batch1": 40.0, "ms_batch32": None} | more))  # pyright: ignore[reportArgumentType]
 
 
@@ -47,7 +76,10 @@ def test_wilson_interval_by_hand() -> None:
     assert wilson_interval(0, 10).low == 0.0
 
 
-@given(st.integers(1, 2000).flatmap(lambda num: st.tuples(st.integers(0, num), st.just(num))), st.sampled_from([0.8, 0.95, 0.99]))
+@given(
+    st.integers(1, 2000).flatmap(lambda num: st.tuples(st.integers(0, num), st.just(num))),
+    st.sampled_from([0.8, 0.95, 0.99]),
+)
 def test_wilson_interval_agrees_with_scipy(counts: tuple[int, int], confidence: float) -> None:
     interval = wilson_interval(*counts, confidence=confidence)
     reference = binomtest(*counts).proportion_ci(confidence, method="wilson")
@@ -56,7 +88,10 @@ def test_wilson_interval_agrees_with_scipy(counts: tuple[int, int], confidence: 
 
 @pytest.mark.parametrize("counts", [(0, 0), (3, 2), (-1, 2)])
 def test_an_impossible_count_is_refused(counts: tuple[int, int]) -> None:
-    with pytest.raises(ValueError, match=f"{counts[0]} correct of {counts[1]} questions is no accuracy: evaluate at least one"):
+    with pytest.raises(
+        ValueError,
+        match=f"{counts[0]} correct of {counts[1]} questions is no accuracy: evaluate at least one",
+    ):
         wilson_interval(*counts)
 
 
@@ -89,13 +124,30 @@ def test_the_summary_has_exactly_its_keys(tmp_path: Path) -> None:
     document = json.loads(path.read_text())
     assert document.keys() == SUMMARY_KEYS and document["steps_to_90_e1"] is None
     assert DemoSummary.read(path) == summary()
-    full = summary(cot_terse=0.9, ms_cot=200.0, ms_latent=40.0, passes_cot_terse=18.0, seed=3, bars={"gain": Bar(value=0.13, bar=0.1)})
+    full = summary(
+        cot_terse=0.9,
+        ms_cot=200.0,
+        ms_latent=40.0,
+        passes_cot_terse=18.0,
+        seed=3,
+        bars={"gain": Bar(value=0.13, bar=0.1)},
+    )
     full.write(path)
     document = json.loads(path.read_text())
-    assert document.keys() == SUMMARY_KEYS | {"cot_terse", "ms_cot", "ms_latent", "passes_cot_terse", "seed", "bars"}
+    assert document.keys() == SUMMARY_KEYS | {
+        "cot_terse",
+        "ms_cot",
+        "ms_latent",
+        "passes_cot_terse",
+        "seed",
+        "bars",
+    }
     assert document["bars"] == {"gain": {"value": 0.13, "bar": 0.1, "reached": True}}
     assert DemoSummary.read(path) == full
-    for changed, message in (({"speed": 1}, "unknown key speed"), ({"cot": None}, "cot should be float, not None")):
+    for changed, message in (
+        ({"speed": 1}, "unknown key speed"),
+        ({"cot": None}, "cot should be float, not None"),
+    ):
         path.write_text(json.dumps(document | changed))
         with pytest.raises(ValueError, match=f"summary.json: {message}"):
             DemoSummary.read(path)
@@ -103,11 +155,19 @@ def test_the_summary_has_exactly_its_keys(tmp_path: Path) -> None:
 
 def test_run_and_probes_come_back_as_they_went(tmp_path: Path) -> None:
     run = RunRecord(
-        config={"seed": 1}, versions={"torch": "2"}, commit=None, seed=1, hardware="CPU", started="2026-01-01T00:00:00+00:00", seconds=None
+        config={"seed": 1},
+        versions={"torch": "2"},
+        commit=None,
+        seed=1,
+        hardware="CPU",
+        started="2026-01-01T00:00:00+00:00",
+        seconds=None,
     )
     run.write(tmp_path / "run.json")
     assert RunRecord.read(tmp_path / "run.json") == run
-    probes = ProbesRecord(zeroed=0.1, swapped=0.2, fewer={1: 0.3, 10: 0.4}, top_words=[["a"]], step_match=[1.0])
+    probes = ProbesRecord(
+        zeroed=0.1, swapped=0.2, fewer={1: 0.3, 10: 0.4}, top_words=[["a"]], step_match=[1.0]
+    )
     probes.write(tmp_path / "probes.json")
     assert ProbesRecord.read(tmp_path / "probes.json") == probes
 
@@ -152,16 +212,23 @@ def test_a_torn_last_row_is_left_out_and_cut_off_by_the_next(tmp_path: Path) -> 
     assert metrics.path.read_bytes() == row
 
 
-@pytest.mark.parametrize("bad", ['{"step": 2, "lo', '{"loss": 1.0}', '{"step": null}', '{"step": 2, "loss": "low"}', "[2]", ""])
+@pytest.mark.parametrize(
+    "bad", ['{"step": 2, "lo', '{"loss": 1.0}', '{"step": null}', '{"step": 2, "loss": "low"}', "[2]", ""]
+)
 def test_a_broken_row_in_the_middle_is_refused_by_its_line(tmp_path: Path, bad: str) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1, "loss": 2.0}\n' + bad + '\n{"step": 3, "loss": 1.0}\n')
-    with pytest.raises(ValueError, match=r"metrics.jsonl, line 2: not a row of numbers with a step. Delete the line or train again."):
+    with pytest.raises(
+        ValueError,
+        match=r"metrics.jsonl, line 2: not a row of numbers with a step. Delete the line or train again.",
+    ):
         Metrics(path).read_rows()
 
 
 def test_missing_metrics_name_their_command(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"metrics.jsonl does not exist: `kvdistill train` writes it."):
+    with pytest.raises(
+        FileNotFoundError, match=r"metrics.jsonl does not exist: `kvdistill train` writes it."
+    ):
         Metrics(tmp_path / "metrics.jsonl").read_rows()
 
 
@@ -178,7 +245,10 @@ def test_rows_can_be_written_anew(tmp_path: Path) -> None:
     metrics = Metrics(tmp_path / "run" / "metrics.jsonl")
     metrics.write_rows([(1, {"loss": 2.0}), (2, {"loss": math.nan})])
     metrics.append_row(3, {"loss": 1.0})
-    assert metrics.path.read_text() == '{"step": 1, "loss": 2.0}\n{"step": 2, "loss": null}\n{"step": 3, "loss": 1.0}\n'
+    assert (
+        metrics.path.read_text()
+        == '{"step": 1, "loss": 2.0}\n{"step": 2, "loss": null}\n{"step": 3, "loss": 1.0}\n'
+    )
     with pytest.raises(ValueError, match="a metric is called step"):
         metrics.write_rows([(1, {"loss": 1.0}), (2, {"step": 1.0})])
     assert len(metrics.read_rows()) == 3, "what was there stays where the new rows cannot be written"
@@ -187,7 +257,15 @@ def test_rows_can_be_written_anew(tmp_path: Path) -> None:
 
 
 def test_resumes_are_counted_and_older_records_have_none(tmp_path: Path) -> None:
-    told: dict[str, Any] = {"config": {}, "versions": {}, "commit": None, "seed": 0, "hardware": "CPU", "started": "now", "seconds": None}
+    told: dict[str, Any] = {
+        "config": {},
+        "versions": {},
+        "commit": None,
+        "seed": 0,
+        "hardware": "CPU",
+        "started": "now",
+        "seconds": None,
+    }
     for resumes in (0, 2):
         RunRecord(**told, resumes=resumes).write(tmp_path / "run.json")
         assert ('"resumes"' in (tmp_path / "run.json").read_text()) == (resumes > 0)

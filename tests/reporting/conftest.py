@@ -21,11 +21,31 @@ OPTIONS: dict[str, dict[str, Any]] = {
 """What the configuration of each experiment says beside ``CONFIG``, which is E4's."""
 CONFIG: dict[str, Any] = {
     "model": {"name": "outputs/warm/seed{seed}/checkpoint-ep3", "dtype": "float32"},
-    "data": {"train": {"kind": "synthetic", "num": 512, "seed": 0}, "test": {"kind": "synthetic", "num": 1000}},
+    "data": {
+        "train": {"kind": "synthetic", "num": 512, "seed": 0},
+        "test": {"kind": "synthetic", "num": 1000},
+    },
     "latent": {"slots": 4, "passes": 4},
-    "target": {"method": {"kind": "rkv", "importance_weight": 0.1}, "control": {"kind": "none"}, "anneal_layers": 0.5},
-    "loss": {"codi_weight": 1.0, "kv_weight": "auto", "attention_weight": 0.0, "kv": {"distance": "mse", "geometry": "slots"}},
-    "training": {"task": "latent", "epochs": 4.0, "max_steps": -1, "batch_size": 64, "lr": 1e-3, "seed": 0, "output_dir": "outputs/run"},
+    "target": {
+        "method": {"kind": "rkv", "importance_weight": 0.1},
+        "control": {"kind": "none"},
+        "anneal_layers": 0.5,
+    },
+    "loss": {
+        "codi_weight": 1.0,
+        "kv_weight": "auto",
+        "attention_weight": 0.0,
+        "kv": {"distance": "mse", "geometry": "slots"},
+    },
+    "training": {
+        "task": "latent",
+        "epochs": 4.0,
+        "max_steps": -1,
+        "batch_size": 64,
+        "lr": 1e-3,
+        "seed": 0,
+        "output_dir": "outputs/run",
+    },
 }
 MODES: dict[str, Mode] = {"latent": "latent", "explicit": "cot", "direct": "direct"}
 RISE = (0.25, 0.5, 0.75, 1.0)
@@ -46,8 +66,12 @@ def config_of(experiment: str, seed: int, options: Mapping[str, Any]) -> dict[st
     return config
 
 
-def fill_run(folder: Path, experiment: str, accuracy: float | None, rise: tuple[float, ...] = RISE, **options: Any) -> Path:
-    """A run folder; ``accuracy`` None leaves it unfinished. Options are of the configuration with ``__`` for dots, and ``seed``."""
+def fill_run(
+    folder: Path, experiment: str, accuracy: float | None, rise: tuple[float, ...] = RISE, **options: Any
+) -> Path:
+    """A run folder; ``accuracy`` None leaves it unfinished. Options are of the configuration with ``__`` for
+    dots, and ``seed``.
+    """
     seed = options.pop("seed", None)
     seed = int(folder.name.removeprefix("seed")) if seed is None else seed
     started = options.pop("started", "2026-01-02T03:04:05+00:00")
@@ -65,8 +89,13 @@ def fill_run(folder: Path, experiment: str, accuracy: float | None, rise: tuple[
     for place, share in enumerate(rise, start=1):
         terms = {"ce_student": 2 / place, "ce_teacher": 1 / place, "codi": 0.5 / place}
         if config["training"]["task"] == "latent" and config["loss"]["kv_weight"] != 0:
-            terms |= {"kv": 0.8 / place, "kv_weight": 2.0 + seed / 100} | ({"kv_floor": 0.125} if experiment == "E2" else {})
-        values = terms | {"validation_accuracy": share * (0.5 if accuracy is None else accuracy), "epoch": float(place)}
+            terms |= {"kv": 0.8 / place, "kv_weight": 2.0 + seed / 100} | (
+                {"kv_floor": 0.125} if experiment == "E2" else {}
+            )
+        values = terms | {
+            "validation_accuracy": share * (0.5 if accuracy is None else accuracy),
+            "epoch": float(place),
+        }
         Metrics(folder / "metrics.jsonl").append_row(100 * place, values)
     if accuracy is not None:
         mode = MODES[config["training"]["task"]]
@@ -92,12 +121,23 @@ def write_run() -> Write:
 
 @pytest.fixture
 def write_study(write_run: Write) -> Callable[..., Path]:
-    """Writes a study: ``write_study(folder, {"E1": [accuracy of seed 0, of seed 1, ...], ...}, {"E2": rise})``."""
+    """Writes a study: ``write_study(folder, {"E1": [accuracy of seed 0, of seed 1, ...], ...}, {"E2":
+    rise})``.
+    """
 
-    def write(folder: Path, accuracies: Mapping[str, list[float]], rises: Mapping[str, tuple[float, ...]] | None = None) -> Path:
+    def write(
+        folder: Path,
+        accuracies: Mapping[str, list[float]],
+        rises: Mapping[str, tuple[float, ...]] | None = None,
+    ) -> Path:
         for experiment, values in accuracies.items():
             for seed, accuracy in enumerate(values):
-                write_run(folder / experiment.replace(" ", "_") / f"seed{seed}", experiment, accuracy, (rises or {}).get(experiment, RISE))
+                write_run(
+                    folder / experiment.replace(" ", "_") / f"seed{seed}",
+                    experiment,
+                    accuracy,
+                    (rises or {}).get(experiment, RISE),
+                )
         return folder
 
     return write

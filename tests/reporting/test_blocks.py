@@ -21,9 +21,16 @@ def test_text_is_never_markup() -> None:
 def test_tables() -> None:
     table = Table(("mode", "n"), [["a|b", "<1>"]])
     assert table.markdown(ROOT) == "| mode | n |\n| --- | ---: |\n| a\\|b | \\<1\\> |"
-    assert '<thead><tr><th scope="col">mode</th>' in table.html() and "<td>a|b</td><td>&lt;1&gt;</td>" in table.html()
+    assert (
+        '<thead><tr><th scope="col">mode</th>' in table.html()
+        and "<td>a|b</td><td>&lt;1&gt;</td>" in table.html()
+    )
     bare = Table(("", ""), [["seed", "1"]], words=True)
-    assert "<thead>" not in bare.html() and 'class="words"' in bare.html() and bare.markdown(ROOT).startswith("|  |  |\n| --- | --- |")
+    assert (
+        "<thead>" not in bare.html()
+        and 'class="words"' in bare.html()
+        and bare.markdown(ROOT).startswith("|  |  |\n| --- | --- |")
+    )
 
 
 def test_plain_tables_stand_in_columns_and_break_their_widest_cells() -> None:
@@ -37,7 +44,10 @@ def test_plain_tables_stand_in_columns_and_break_their_widest_cells() -> None:
 
 def test_what_is_missing_names_its_command() -> None:
     missing = Missing("run_1.json", "kvdistill train")
-    assert missing.html() == '<p class="missing">Missing: run_1.json. <code>kvdistill train</code> writes it.</p>'
+    assert (
+        missing.html()
+        == '<p class="missing">Missing: run_1.json. <code>kvdistill train</code> writes it.</p>'
+    )
     assert missing.markdown(ROOT) == "> Missing: run\\_1.json. `kvdistill train` writes it."
 
 
@@ -51,8 +61,15 @@ def test_a_picture_is_part_of_the_page_in_its_colors_and_a_file_beside_the_markd
     path.write_text(svg)
     picture = Picture(path, path, 'a "b"')
     html = picture.html()
-    # Both figures; ids only where something refers to them; colors follow the page; what looks like either in a text is text.
-    assert html.count("<svg") == 2 and 'class="wide"' in html and 'class="narrow"' in html and "<style" not in html and "<?xml" not in html
+    # Both figures; ids only where something refers to them; colors follow the page; what looks like either in
+    # a text is text.
+    assert (
+        html.count("<svg") == 2
+        and 'class="wide"' in html
+        and 'class="narrow"' in html
+        and "<style" not in html
+        and "<?xml" not in html
+    )
     assert 'aria-label="a &quot;b&quot;"' in html and 'id="p1"' in html and "axes_1" not in html
     assert 'style="stroke: var(--blue)"' in html and escape(text, quote=False) in html
     assert "](figures/a.svg)" in picture.markdown(tmp_path)
@@ -60,7 +77,21 @@ def test_a_picture_is_part_of_the_page_in_its_colors_and_a_file_beside_the_markd
 
 @pytest.mark.parametrize(
     "name",
-    ["$x_{", "a^b", "back\\slash", "`tick", "<script>", "&lt;", "a|b", "~~gone~~", "[l](u)", "two\nlines", "# title", "*bold*", "_it_"],
+    [
+        "$x_{",
+        "a^b",
+        "back\\slash",
+        "`tick",
+        "<script>",
+        "&lt;",
+        "a|b",
+        "~~gone~~",
+        "[l](u)",
+        "two\nlines",
+        "# title",
+        "*bold*",
+        "_it_",
+    ],
 )
 def test_markup_in_names_is_text_in_markdown(name: str) -> None:
     shown = " ".join(name.split())
@@ -80,7 +111,10 @@ def test_code_in_markdown_cannot_leave_its_fence() -> None:
 def test_a_folded_block_is_closed_in_html_and_open_elsewhere() -> None:
     folded = Folded("every <option>", Code("x"))
     assert folded.html() == "<details><summary>every &lt;option&gt;</summary>\n<pre>x</pre>\n</details>"
-    assert folded.markdown(ROOT) == "every \\<option\\>:\n\n````\nx\n````" and folded.plain(40) == "every <option>:\n\n    x"
+    assert (
+        folded.markdown(ROOT) == "every \\<option\\>:\n\n````\nx\n````"
+        and folded.plain(40) == "every <option>:\n\n    x"
+    )
 
 
 def test_only_a_table_of_many_numbers_tells_a_phone_to_scroll() -> None:
@@ -90,14 +124,25 @@ def test_only_a_table_of_many_numbers_tells_a_phone_to_scroll() -> None:
 
 @pytest.mark.parametrize(
     ("value", "shown"),
-    [(None, "–"), (3, "3"), (0.12345, "0.123"), (999.96, "1000"), (12345.6, "12346"), (41.25, "41.2"), (7.0, "7")],
+    [
+        (None, "–"),
+        (3, "3"),
+        (0.12345, "0.123"),
+        (999.96, "1000"),
+        (12345.6, "12346"),
+        (41.25, "41.2"),
+        (7.0, "7"),
+    ],
 )
 def test_numbers(value: float | int | None, shown: str) -> None:
     assert number(value) == shown
     assert number(None, "never") == "never"
 
 
-@pytest.mark.parametrize(("value", "shown"), [(0.6936, "0.69"), (2.895, "2.9"), (99.6, "100"), (212.7, "213"), (44.9, "45"), (4.0, "4")])
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0.6936, "0.69"), (2.895, "2.9"), (99.6, "100"), (212.7, "213"), (44.9, "45"), (4.0, "4")],
+)
 def test_two_digits_where_two_are_meant(value: float, shown: str) -> None:
     assert number(value, digits=2) == shown
 

@@ -1,4 +1,6 @@
-"""Names do not stand on each other, ticks count whole things, and a figure that fails does not take the report with it."""
+"""Names do not stand on each other, ticks count whole things, and a figure that fails does not take the
+report with it.
+"""
 
 import re
 from itertools import pairwise
@@ -39,16 +41,23 @@ def painted(text: str, narrow: bool) -> Figure:
 
 
 def texts(path: Path) -> list[str]:
-    return ["".join(node.itertext()) for node in ElementTree.parse(path).iter("{http://www.w3.org/2000/svg}text")]
+    return [
+        "".join(node.itertext()) for node in ElementTree.parse(path).iter("{http://www.w3.org/2000/svg}text")
+    ]
 
 
-@pytest.mark.parametrize("name", ["$x_{", "a$b$c", "\\frac", "<b>&amp;", "`|^~", "\x1b[31m", "\N{GRINNING FACE}", "%s {0}"])
+@pytest.mark.parametrize(
+    "name", ["$x_{", "a$b$c", "\\frac", "<b>&amp;", "`|^~", "\x1b[31m", "\N{GRINNING FACE}", "%s {0}"]
+)
 def test_a_name_is_drawn_as_it_is_for_a_screen_and_for_a_phone(tmp_path: Path, name: str) -> None:
     drawn = draw(lambda narrow: painted(name, narrow), tmp_path / "deep" / "a.svg", "caption")
     assert drawn == Picture(tmp_path / "deep" / "a.svg", tmp_path / "deep" / "a-narrow.svg", "caption")
     for path in (drawn.path, drawn.narrow):
         assert texts(path).count(name.replace("\x1b", "\N{REPLACEMENT CHARACTER}")) == 2
-    widths = [float(ElementTree.parse(path).getroot().get("width", "").removesuffix("pt")) for path in (drawn.path, drawn.narrow)]
+    widths = [
+        float(ElementTree.parse(path).getroot().get("width", "").removesuffix("pt"))
+        for path in (drawn.path, drawn.narrow)
+    ]
     assert widths == pytest.approx([8.4 * 72, 3.72 * 72])
 
 
@@ -58,7 +67,10 @@ def test_the_same_figure_is_the_same_file_and_two_figures_share_no_id(tmp_path: 
     draw(lambda narrow: painted("a", narrow), tmp_path / "a.svg", "")
     draw(lambda narrow: painted("a", narrow), tmp_path / "b.svg", "")
     assert (tmp_path / "a.svg").read_text() == first
-    used = [set(re.findall(r'id="([mp][0-9a-f]{10})"', (tmp_path / name).read_text())) for name in ("a.svg", "a-narrow.svg", "b.svg")]
+    used = [
+        set(re.findall(r'id="([mp][0-9a-f]{10})"', (tmp_path / name).read_text()))
+        for name in ("a.svg", "a-narrow.svg", "b.svg")
+    ]
     assert used[0] and not used[0] & used[1] and not used[0] & used[2]
 
 
@@ -67,7 +79,9 @@ def test_a_figure_that_fails_is_a_sentence_and_leaves_no_old_file(tmp_path: Path
         raise ArithmeticError("no such\n number")
 
     draw(lambda narrow: painted("a", narrow), tmp_path / "a.svg", "")
-    assert draw(fail, tmp_path / "a.svg", "") == Words("The figure a.svg could not be drawn: no such number. The tables hold its numbers.")
+    assert draw(fail, tmp_path / "a.svg", "") == Words(
+        "The figure a.svg could not be drawn: no such number. The tables hold its numbers."
+    )
     assert list(tmp_path.iterdir()) == []
 
 

@@ -14,7 +14,11 @@ RECORD = ExampleRecord(
     steps=["then Ann hands Bob .", "x"],
     results=["Bob", "x"],
     answer="Bob",
-    slots=[SlotReading(words=["Bob", "<eot>"], probabilities=[0.9, 0.0001]), SlotReading(words=["", "x"], probabilities=[0.5, 0.25])] * 2,
+    slots=[
+        SlotReading(words=["Bob", "<eot>"], probabilities=[0.9, 0.0001]),
+        SlotReading(words=["", "x"], probabilities=[0.5, 0.25]),
+    ]
+    * 2,
     matches=[True, False],
     answers=[
         ExampleAnswer(method="rkv", text="Bob", answer="Bob", right=True),
@@ -27,7 +31,8 @@ def test_the_page_shows_step_beside_slot_and_every_answer() -> None:
     html = Example(RECORD).html().replace("\N{NO-BREAK SPACE}", " ")
     for part in (
         "a &lt; b ?",
-        '<td>1</td><td>then Ann hands <mark>Bob</mark> .</td><td><b>Bob</b> 90.0 % <span class="right">✓</span>',
+        "<td>1</td><td>then Ann hands <mark>Bob</mark> .</td><td><b>Bob</b> 90.0 % <span "
+        'class="right">✓</span>',
         "next: &lt;eot&gt; &lt; 0.1 %",
         '<td>2</td><td><mark>x</mark></td><td><b>(blank)</b> 50.0 % <span class="wrong">✗</span>',
         "<td>4</td><td></td>",
@@ -52,4 +57,6 @@ def test_markdown_and_text_hold_the_same() -> None:
 
 
 def test_a_run_without_an_example_has_no_section() -> None:
-    assert example_section(None) == [] and "Of 2 slots beside a step, 1 decode" in example_section(RECORD)[0].blocks[0].plain(999)
+    assert example_section(None) == [] and "Of 2 slots beside a step, 1 decode" in example_section(RECORD)[
+        0
+    ].blocks[0].plain(999)

@@ -11,7 +11,14 @@ from matplotlib.figure import Figure
 from kvdistill.records.schema import Curve, Interval
 from kvdistill.reporting.blocks import Picture
 from kvdistill.reporting.drawing import draw
-from kvdistill.reporting.figures import Measured, accuracy_bars, accuracy_curves, curve_name, loss_curves, passes_scatter
+from kvdistill.reporting.figures import (
+    Measured,
+    accuracy_bars,
+    accuracy_curves,
+    curve_name,
+    loss_curves,
+    passes_scatter,
+)
 from kvdistill.reporting.palette import MUTED, method
 
 E1 = Curve(method="E1", steps=[0, 100, 200], accuracy=[0.1, 0.5, 0.8])
@@ -41,12 +48,19 @@ def test_accuracy_curves_go_to_their_end_in_percent_with_their_names() -> None:
     assert [line.get_color() for line in (e1, kv)] == [method("e1").tint.light, method("rkv").tint.light]
     assert list(cot.get_ydata()) == [98.0, 98.0] and list(chance.get_ydata()) == [12.5, 12.5]
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("training steps", "validation accuracy (%)")
-    assert set(words(figure)) == {"latent, no KV term (E1)", "latent, R-KV", "explicit CoT 98.0 %", "chance 12.5 %"}
+    assert set(words(figure)) == {
+        "latent, no KV term (E1)",
+        "latent, R-KV",
+        "explicit CoT 98.0 %",
+        "chance 12.5 %",
+    }
 
 
 def test_a_phone_has_the_names_below() -> None:
     figure = accuracy_curves(CURVES, {"chance": 0.125}, narrow=True)
-    assert named(figure) == ["latent, no KV term (E1)", "latent, R-KV", "chance 12.5 %"] and words(figure) == []
+    assert (
+        named(figure) == ["latent, no KV term (E1)", "latent, R-KV", "chance 12.5 %"] and words(figure) == []
+    )
     assert named(passes_scatter(ROWS, None, narrow=True)) == ["latent", "explicit CoT"]
     bars = accuracy_bars(ROWS, None, narrow=True)
     assert [text for text in words(bars) if "%" not in text] == ["latent", "explicit CoT", "direct"]
@@ -73,23 +87,35 @@ def test_bars_show_accuracy_interval_and_chance() -> None:
     assert ends[:2] == [12.5, 12.5] and (ends[2], ends[-1]) == pytest.approx((85, 93))
     assert "dashed: chance, 12.5 %" in axes.get_xlabel()
     colors = [method("rkv").tint.light, method("cot").tint.light, MUTED.light]
-    assert [bar.get_facecolor()[:3] for bar in axes.patches] == [pytest.approx(to_rgb(color)) for color in colors]
+    assert [bar.get_facecolor()[:3] for bar in axes.patches] == [
+        pytest.approx(to_rgb(color)) for color in colors
+    ]
 
 
 def test_the_scatter_leaves_out_what_was_not_counted_and_its_ticks_are_whole() -> None:
     figure = passes_scatter(ROWS, 0.125, narrow=False)
     (axes,) = figure.axes
-    points = [(line.get_xdata()[0], line.get_ydata()[0]) for line in axes.lines if line.get_marker() != "None"]
+    points = [
+        (line.get_xdata()[0], line.get_ydata()[0]) for line in axes.lines if line.get_marker() != "None"
+    ]
     assert points == [(7.0, 90.0), (40.0, 95.0)]
     assert words(figure) == ["chance 12.5 %", "latent", "explicit CoT"]
-    few = passes_scatter([Measured(label="a", accuracy=0.5, passes=passes) for passes in (2.0, 7.0, 7.7, 8.0)], None, narrow=False)
+    few = passes_scatter(
+        [Measured(label="a", accuracy=0.5, passes=passes) for passes in (2.0, 7.0, 7.7, 8.0)],
+        None,
+        narrow=False,
+    )
     few.draw_without_rendering()
     assert all(tick == int(tick) for tick in few.axes[0].get_xticks())
 
 
 def test_each_term_has_its_panel_and_runs_are_named_once() -> None:
     nan = float("nan")
-    terms = {"ce": {"e1": {0: 2.0, 10: 1.0}, "rkv": {0: 2.0, 10: nan}}, "kv": {"rkv": {0: nan}}, "codi": {"e1": {5: 1.0}}}
+    terms = {
+        "ce": {"e1": {0: 2.0, 10: 1.0}, "rkv": {0: 2.0, 10: nan}},
+        "kv": {"rkv": {0: nan}},
+        "codi": {"e1": {5: 1.0}},
+    }
     figure = loss_curves(terms, narrow=False)
     ce, kv, codi = figure.axes
     assert [axes.get_title(loc="left") for axes in (ce, kv, codi)] == ["ce", "kv", "codi"]
@@ -109,6 +135,8 @@ PAINTED = {
 
 
 @pytest.mark.parametrize("paint", PAINTED.values(), ids=PAINTED.keys())
-def test_every_figure_is_written_for_a_screen_and_for_a_phone(tmp_path: Path, paint: Callable[[bool], Figure]) -> None:
+def test_every_figure_is_written_for_a_screen_and_for_a_phone(
+    tmp_path: Path, paint: Callable[[bool], Figure]
+) -> None:
     drawn = draw(paint, tmp_path / "a.svg", "")
     assert isinstance(drawn, Picture) and drawn.path.is_file() and drawn.narrow.is_file()

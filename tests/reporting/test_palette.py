@@ -25,7 +25,9 @@ def test_methods_that_share_a_report_differ_in_color_and_marker() -> None:
     demo = [METHODS[key] for key in ("cot", "cot_terse", "direct", "e1", "step_end", "right_crop", "rkv")]
     study = [METHODS[key] for key in EXPERIMENTS.values()]
     for shown in (demo, study):
-        assert len({known.tint for known in shown}) == len({known.marker for known in shown}) == len(shown) == 7
+        assert (
+            len({known.tint for known in shown}) == len({known.marker for known in shown}) == len(shown) == 7
+        )
 
 
 def test_names_are_readable_and_an_experiment_has_the_color_of_its_method() -> None:
@@ -41,6 +43,9 @@ def test_any_name_has_a_color(name: str) -> None:
 
 
 def test_a_figure_takes_the_colors_of_the_page_and_keeps_others() -> None:
-    assert themed('<path style="fill: #0072B2; stroke: #ffffff"/>') == '<path style="fill: var(--blue); stroke: var(--paper)"/>'
+    assert (
+        themed('<path style="fill: #0072B2; stroke: #ffffff"/>')
+        == '<path style="fill: var(--blue); stroke: var(--paper)"/>'
+    )
     assert themed('<path style="fill: #123456"/>') == '<path style="fill: #123456"/>'
     assert "--blue: #0072b2;" in variables(dark=False) and "--blue: #5ab4ee;" in variables(dark=True)

@@ -1,4 +1,6 @@
-"""Reports from synthetic records: what is shown, what is said to be missing, and that nothing outside is asked for."""
+"""Reports from synthetic records: what is shown, what is said to be missing, and that nothing outside is
+asked for.
+"""
 
 import math
 import re
@@ -9,7 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from kvdistill.records.schema import Bar, Curve, DemoSummary, EvaluationRecord, Metrics, Mode, ProbesRecord, RunRecord
+from kvdistill.records.schema import (
+    Bar,
+    Curve,
+    DemoSummary,
+    EvaluationRecord,
+    Metrics,
+    Mode,
+    ProbesRecord,
+    RunRecord,
+)
 from kvdistill.reporting.report import report, write_demo_report, write_report
 
 COUNTS: dict[str, tuple[Mode, int, float, float, float]] = {
@@ -63,12 +74,20 @@ def curve(method: str, top: float, speed: float) -> Curve:
     steps = list(range(0, 3001, 100))
     wave = [0.015 * math.sin(step / 90) for step in steps]
     accuracy = [top / (1 + math.exp(-(step - 900 / speed) * speed / 250)) for step in steps]
-    return Curve(method=method, steps=steps, accuracy=[min(1.0, max(0.0, a + w)) for a, w in zip(accuracy, wave, strict=True)])
+    return Curve(
+        method=method,
+        steps=steps,
+        accuracy=[min(1.0, max(0.0, a + w)) for a, w in zip(accuracy, wave, strict=True)],
+    )
 
 
 def run_record() -> RunRecord:
     return RunRecord(
-        config={"model": {"layers": 4, "width": 128}, "latent": {"slots": 6}, "loss": {"kv_weight": 1.25, "name": "<smooth_l1>"}},
+        config={
+            "model": {"layers": 4, "width": 128},
+            "latent": {"slots": 6},
+            "loss": {"kv_weight": 1.25, "name": "<smooth_l1>"},
+        },
         versions={"kvdistill": "0.1.0", "torch": "2.13.0", "python": "3.11.7"},
         commit="0123abc",
         seed=11,
@@ -94,7 +113,9 @@ def fill_demo(folder: Path) -> None:
         for step in range(0, 3001, 50):
             decay = math.exp(-step / 600)
             values = {"ce_student": floor + decay, "codi": 0.2 + decay / 2, "learning_rate": 1e-3}
-            Metrics(folder / f"metrics_{run}.jsonl").append_row(step, values | ({"kv": 0.1 + decay} if run == "kv" else {}))
+            Metrics(folder / f"metrics_{run}.jsonl").append_row(
+                step, values | ({"kv": 0.1 + decay} if run == "kv" else {})
+            )
     ProbesRecord(
         zeroed=0.113,
         swapped=0.097,
@@ -148,12 +169,37 @@ def test_a_demo_report_shows_every_number_and_asks_for_nothing_outside(demo: Pat
     page = Reader(path)
     assert path == demo / "report.html" and page.pictures == 5 and page.fetched == ["data:,"]
     text = " ".join(page.words)
-    shares = [SUMMARY.cot, SUMMARY.direct, SUMMARY.latent_e1, SUMMARY.latent_kv, SUMMARY.cot_terse, *SUMMARY.latent_by_method.values()]
+    shares = [
+        SUMMARY.cot,
+        SUMMARY.direct,
+        SUMMARY.latent_e1,
+        SUMMARY.latent_kv,
+        SUMMARY.cot_terse,
+        *SUMMARY.latent_by_method.values(),
+    ]
     probes = [0.113, 0.097, 0.32, 0.64, 0.871, 0.712, 0.655]
-    numbers = ["41.2", "7.5", "18.5", "13.7", "213", "45", "63.5", "34.8", "96.1–98.8", "1300", "0.128", "0.15", "3000", "11"]
+    numbers = [
+        "41.2",
+        "7.5",
+        "18.5",
+        "13.7",
+        "213",
+        "45",
+        "63.5",
+        "34.8",
+        "96.1–98.8",
+        "1300",
+        "0.128",
+        "0.15",
+        "3000",
+        "11",
+    ]
     for shown in [f"{100 * share:.1f} %" for share in shares + probes if share is not None] + numbers:
         assert shown in text, shown
-    for cells in (["gain of the KV term", "0.128", "at least 0.15", "not reached"], ["minutes", "13.7", "at most 20", "reached"]):
+    for cells in (
+        ["gain of the KV term", "0.128", "at least 0.15", "not reached"],
+        ["minutes", "13.7", "at most 20", "reached"],
+    ):
         assert any(page.words[i : i + 4] == cells for i in range(len(page.words))), cells
     for words in (
         "latent, no KV term (E1): not in 3000 steps; latent, R-KV: step 1300",
@@ -161,25 +207,39 @@ def test_a_demo_report_shows_every_number_and_asks_for_nothing_outside(demo: Pat
         "2 of 4 bars",
     ):
         assert words in text
-    for words in ("kvdistill demo --seed 11", "0123abc", "<smooth_l1>", "torch", "only the first slot", "7, <b>"):
+    for words in (
+        "kvdistill demo --seed 11",
+        "0123abc",
+        "<smooth_l1>",
+        "torch",
+        "only the first slot",
+        "7, <b>",
+    ):
         assert words in text
     assert "Missing" not in text and "demo` again" not in text
 
 
 def test_the_markdown_says_the_same_and_points_at_its_figures(demo: Path) -> None:
     page = Reader(write_demo_report(demo))
-    markdown = (demo / "report.md").read_text(encoding="utf-8").replace("\N{NO-BREAK SPACE}", " ").replace("\\", "")
+    markdown = (
+        (demo / "report.md").read_text(encoding="utf-8").replace("\N{NO-BREAK SPACE}", " ").replace("\\", "")
+    )
     for words in (words for words in page.words[1:] if "swipe the table" not in words):
         assert all(line in markdown for line in words.splitlines()), words
     figures = re.findall(r"\]\((figures/\w+\.svg)\)", markdown)
-    assert sorted(figures) == [f"figures/{name}.svg" for name in ("accuracy", "curves", "losses", "passes", "probes")]
+    assert sorted(figures) == [
+        f"figures/{name}.svg" for name in ("accuracy", "curves", "losses", "passes", "probes")
+    ]
     assert all((demo / figure).is_file() for figure in figures)
 
 
 def test_two_files_that_disagree_are_named(demo: Path) -> None:
     replace(SUMMARY, latent_kv=0.95).write(demo / "summary.json")
     text = " ".join(Reader(write_demo_report(demo)).words)
-    assert "summary.json says 95.0 % for latent_kv, evaluation_latent_kv.json 93.2 %: run `kvdistill demo` again." in text
+    assert (
+        "summary.json says 95.0 % for latent_kv, evaluation_latent_kv.json 93.2 %: run `kvdistill demo` "
+        "again." in text
+    )
 
 
 def test_a_demo_without_evaluations_shows_its_summary(tmp_path: Path) -> None:
@@ -195,7 +255,15 @@ def test_a_demo_without_evaluations_shows_its_summary(tmp_path: Path) -> None:
 def test_an_empty_demo_says_what_is_missing_and_what_writes_it(tmp_path: Path) -> None:
     page = Reader(write_demo_report(tmp_path))
     text = " ".join(page.words)
-    for name in ("summary.json", "evaluation_cot.json", "curve_*.json", "metrics.jsonl", "latent_by_method", "probes.json", "run.json"):
+    for name in (
+        "summary.json",
+        "evaluation_cot.json",
+        "curve_*.json",
+        "metrics.jsonl",
+        "latent_by_method",
+        "probes.json",
+        "run.json",
+    ):
         assert name in text
     assert page.pictures == 0 and text.count("kvdistill demo") == 7
     assert "> Missing: run.json. `kvdistill demo` writes it." in (tmp_path / "report.md").read_text()
@@ -207,9 +275,15 @@ def test_a_broken_record_stops_the_report_by_name(demo: Path) -> None:
         write_demo_report(demo)
 
 
-@pytest.mark.parametrize(("write", "command"), [(write_demo_report, "kvdistill demo"), (write_report, "kvdistill train")])
-def test_a_folder_that_is_none_is_refused(tmp_path: Path, write: Callable[[Path], Path], command: str) -> None:
-    with pytest.raises(FileNotFoundError, match=f"nowhere is no folder: give the one that `{command}` wrote."):
+@pytest.mark.parametrize(
+    ("write", "command"), [(write_demo_report, "kvdistill demo"), (write_report, "kvdistill train")]
+)
+def test_a_folder_that_is_none_is_refused(
+    tmp_path: Path, write: Callable[[Path], Path], command: str
+) -> None:
+    with pytest.raises(
+        FileNotFoundError, match=f"nowhere is no folder: give the one that `{command}` wrote."
+    ):
         write(tmp_path / "nowhere")
     assert list(tmp_path.iterdir()) == []
 
@@ -219,12 +293,18 @@ def test_a_training_run_shows_its_losses_and_evaluations(tmp_path: Path) -> None
     evaluation("latent_kv").write(tmp_path / "evaluation.json")
     evaluation("latent_e1").write(tmp_path / "evaluation_early.json")
     for step in range(0, 100, 10):
-        Metrics(tmp_path / "metrics.jsonl").append_row(step, {"loss": 2 / (step + 1), "kv": float("nan"), "grad_norm": 1.0})
+        Metrics(tmp_path / "metrics.jsonl").append_row(
+            step, {"loss": 2 / (step + 1), "kv": float("nan"), "grad_norm": 1.0}
+        )
     page = Reader(write_report(tmp_path))
     text = " ".join(page.words)
     assert page.pictures == 3 and "Missing" not in text
     assert "Best accuracy: 93.2 %, latent slots on synthetic test (evaluation)." in text
-    assert "latent slots on synthetic test (evaluation_early)" in text and "80.4 %" in text and '"slots": 6' in text
+    assert (
+        "latent slots on synthetic test (evaluation_early)" in text
+        and "80.4 %" in text
+        and '"slots": 6' in text
+    )
 
 
 def test_an_unfinished_run_says_what_is_missing(tmp_path: Path) -> None:
@@ -237,8 +317,12 @@ def test_an_unfinished_run_says_what_is_missing(tmp_path: Path) -> None:
     assert "step to 90 % of its last" in text
 
 
-def test_a_folder_gets_the_report_that_belongs_to_it(demo: Path, tmp_path_factory: pytest.TempPathFactory, write_study: Callable) -> None:
-    assert report(demo) == demo / "report.html" and "Latent reasoning demo" in (demo / "report.html").read_text()
+def test_a_folder_gets_the_report_that_belongs_to_it(
+    demo: Path, tmp_path_factory: pytest.TempPathFactory, write_study: Callable
+) -> None:
+    assert (
+        report(demo) == demo / "report.html" and "Latent reasoning demo" in (demo / "report.html").read_text()
+    )
     (demo / "summary.json").unlink()
     assert "Training run" in report(demo).read_text()
     study = write_study(tmp_path_factory.mktemp("study"), {"E1": [0.5]})
@@ -247,7 +331,12 @@ def test_a_folder_gets_the_report_that_belongs_to_it(demo: Path, tmp_path_factor
 
 
 def test_a_folder_with_nothing_to_report_on_says_what_it_takes(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"holds nothing to report on: name the folder of a demo \(with summary.json\)"):
+    with pytest.raises(
+        ValueError, match=r"holds nothing to report on: name the folder of a demo \(with summary.json\)"
+    ):
         report(tmp_path)
-    with pytest.raises(FileNotFoundError, match="nowhere is no folder: give the one that `kvdistill demo` or `kvdistill train` wrote."):
+    with pytest.raises(
+        FileNotFoundError,
+        match="nowhere is no folder: give the one that `kvdistill demo` or `kvdistill train` wrote.",
+    ):
         report(tmp_path / "nowhere")

@@ -27,7 +27,14 @@ SUMMARY = DemoSummary(
 
 def record(correct: int, mode: Mode = "latent") -> EvaluationRecord:
     return EvaluationRecord(
-        data_set="toy", mode=mode, num=10, correct=correct, sequential_passes_mean=7.5, tokens_mean=20.0, ms_batch1=None, ms_batch32=1.5
+        data_set="toy",
+        mode=mode,
+        num=10,
+        correct=correct,
+        sequential_passes_mean=7.5,
+        tokens_mean=20.0,
+        ms_batch1=None,
+        ms_batch32=1.5,
     )
 
 
@@ -38,18 +45,35 @@ def table(section_blocks: list[object]) -> Table:
 
 def test_a_row_by_hand() -> None:
     (row,) = evaluated({"evaluation": record(5)})
-    assert row.cells == ["latent slots on toy", "50.0\N{NO-BREAK SPACE}%", "23.7–76.3\N{NO-BREAK SPACE}%", "10", "7.5", "20", "–", "1.5"]
+    assert row.cells == [
+        "latent slots on toy",
+        "50.0\N{NO-BREAK SPACE}%",
+        "23.7–76.3\N{NO-BREAK SPACE}%",
+        "10",
+        "7.5",
+        "20",
+        "–",
+        "1.5",
+    ]
 
 
 def test_rows_that_look_alike_carry_their_files_name() -> None:
     rows = evaluated({"a": record(5), "b": record(6), "c": record(6, "cot")})
-    assert [row.measured.label for row in rows] == ["latent slots on toy (a)", "latent slots on toy (b)", "explicit CoT, verbose on toy"]
+    assert [row.measured.label for row in rows] == [
+        "latent slots on toy (a)",
+        "latent slots on toy (b)",
+        "explicit CoT, verbose on toy",
+    ]
     assert [row.measured.key for row in rows] == ["latent", "latent", "cot"]
 
 
 def test_demo_rows_keep_their_order_and_take_the_evaluation_before_the_summary(tmp_path: Path) -> None:
-    section = demo_section(tmp_path, SUMMARY, {"other": record(1, "cot"), "latent_kv": record(8), "cot": record(9, "cot")})
-    rows = [[cell.replace("\N{NO-BREAK SPACE}", " ") for cell in row] for row in table(list(section.blocks)).rows]
+    section = demo_section(
+        tmp_path, SUMMARY, {"other": record(1, "cot"), "latent_kv": record(8), "cot": record(9, "cot")}
+    )
+    rows = [
+        [cell.replace("\N{NO-BREAK SPACE}", " ") for cell in row] for row in table(list(section.blocks)).rows
+    ]
     assert [row[0] for row in rows] == [
         "latent, R-KV (chosen)",
         "latent, no KV term (E1)",
@@ -94,4 +118,6 @@ def test_chance_is_a_row_of_its_own_where_it_was_recorded(tmp_path: Path) -> Non
     assert chance == 0.125 and chance_in([record(5)]) is None
     rows = table(list(table_of_answers(tmp_path, evaluated(records), chance))).rows
     assert [cell.replace("\N{NO-BREAK SPACE}", " ") for cell in rows[-1]] == ["chance", "12.5 %", *["–"] * 6]
-    assert all(row[0] != "chance" for row in table(list(table_of_answers(tmp_path, evaluated(records), None))).rows)
+    assert all(
+        row[0] != "chance" for row in table(list(table_of_answers(tmp_path, evaluated(records), None))).rows
+    )

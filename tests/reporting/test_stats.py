@@ -49,7 +49,9 @@ def test_interval_and_p_value_agree_with_scipy(differences: list[float]) -> None
     verdict = judge(differences)
     reference = stats.ttest_1samp(differences, 0)
     expected = reference.confidence_interval(0.95)
-    assert (verdict.interval.low, verdict.interval.high) == pytest.approx((expected.low, expected.high), abs=1e-9)
+    assert (verdict.interval.low, verdict.interval.high) == pytest.approx(
+        (expected.low, expected.high), abs=1e-9
+    )
     greater = stats.ttest_1samp(differences, 0, alternative="greater").pvalue
     assert verdict.p_value == pytest.approx(min(1.0, 2 * greater), abs=1e-9)
     assert (verdict.outcome == "supported") == (expected.low > 0)
@@ -76,7 +78,9 @@ def test_sign_flip_by_hand() -> None:
 
 def test_many_seeds_are_drawn_and_agree_with_the_t_test() -> None:
     differences = np.random.default_rng(1).normal(0.2, 1, 20).tolist()
-    assert sign_flip(differences) == sign_flip(differences) == pytest.approx(judge(differences).p_value, rel=0.1)
+    assert (
+        sign_flip(differences) == sign_flip(differences) == pytest.approx(judge(differences).p_value, rel=0.1)
+    )
 
 
 def test_the_rule_of_a_superiority_claim() -> None:
@@ -88,7 +92,11 @@ def test_the_rule_of_a_superiority_claim() -> None:
     assert open_claim.outcome == "inconclusive"
     # delta / sd = 2: five seeds find it with a chance of 80 % (four do not), three are there.
     assert open_claim.further_seeds == 2
-    assert str(open_claim) == "E4 > E1: inconclusive, needs 2 more seeds (difference +0.01 [-0.01484, +0.03484], 3 seeds, p = 0.23)"
+    assert (
+        str(open_claim)
+        == "E4 > E1: inconclusive, needs 2 more seeds (difference +0.01 [-0.01484, +0.03484], 3 seeds, p = "
+        "0.23)"
+    )
 
 
 @given(SPREAD, st.sampled_from([0.02, 0.3]))
@@ -131,7 +139,9 @@ def test_seeds_that_are_no_pairs_are_refused(first: list[float], second: list[fl
 
 def test_a_claim_without_a_smallest_effect_is_refused() -> None:
     for delta in (0.0, float("nan"), float("inf")):
-        with pytest.raises(ValueError, match=rf"claim x: delta is {delta}\. Give the smallest difference that matters"):
+        with pytest.raises(
+            ValueError, match=rf"claim x: delta is {delta}\. Give the smallest difference that matters"
+        ):
             Claim(name="x", delta=delta)
 
 
@@ -149,7 +159,8 @@ def test_the_seeds_needed_reach_their_power_in_simulation() -> None:
 
 
 def test_holm_by_hand() -> None:
-    # Sorted 0.01, 0.03, 0.04 times 3, 2, 1 is 0.03, 0.06, 0.04; a later one is never smaller: 0.03, 0.06, 0.06.
+    # Sorted 0.01, 0.03, 0.04 times 3, 2, 1 is 0.03, 0.06, 0.04; a later one is never smaller: 0.03, 0.06,
+    # 0.06.
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([0.5, 0.9]) == [1.0, 1.0] and holm([]) == []
 
@@ -192,7 +203,9 @@ def test_less_spread_is_the_test_of_correlation_of_sums_and_differences() -> Non
     assert less_spread([0.5] * 20, second.tolist()) < 1e-12
 
 
-@pytest.mark.parametrize(("kind", "truth"), [("superiority", 0.0), ("non_inferiority", -0.02), ("negligible", 0.02)])
+@pytest.mark.parametrize(
+    ("kind", "truth"), [("superiority", 0.0), ("non_inferiority", -0.02), ("negligible", 0.02)]
+)
 def test_a_false_claim_is_supported_no_oftener_than_its_level(kind: str, truth: float) -> None:
     claim = Claim(name=kind, kind=kind)  # pyright: ignore[reportArgumentType]
     seeds = np.random.default_rng(5).normal(truth, 0.03, (1200, 5))

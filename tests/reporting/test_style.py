@@ -9,19 +9,31 @@ from matplotlib.image import imread
 
 import pico_browser
 from kvdistill.records.example import ExampleAnswer, ExampleRecord, SlotReading
-from kvdistill.records.schema import Bar, Curve, DemoSummary, EvaluationRecord, Metrics, ProbesRecord, RunRecord
+from kvdistill.records.schema import (
+    Bar,
+    Curve,
+    DemoSummary,
+    EvaluationRecord,
+    Metrics,
+    ProbesRecord,
+    RunRecord,
+)
 from kvdistill.reporting.report import write_demo_report
 from kvdistill.reporting.studies.experiment_report import write_experiment_report
 from kvdistill.reporting.style import head
 
 MARKUP = "<script>pwned=1</script><img src=x onerror=pwned=1>$x_{ ^\\frac` ```` & | </td></svg>"
-PAGES = [(name, width) for name in ("demo/report.html", "study/EXPERIMENT_REPORT.html") for width in (1280, 390)]
+PAGES = [
+    (name, width) for name in ("demo/report.html", "study/EXPERIMENT_REPORT.html") for width in (1280, 390)
+]
 
 
 def test_the_page_refuses_everything_from_outside_and_knows_both_schemes() -> None:
     page = head("a < b")
     assert "<title>a &lt; b</title>" in page and "default-src 'none'" in page
-    assert "color-scheme: light dark" in page and "prefers-color-scheme: dark" in page and "@media print" in page
+    assert (
+        "color-scheme: light dark" in page and "prefers-color-scheme: dark" in page and "@media print" in page
+    )
 
 
 def write_demo(folder: Path) -> None:
@@ -57,7 +69,9 @@ def write_demo(folder: Path) -> None:
     for name, method in (("rkv", "KV"), ("mine", MARKUP)):
         Curve(method=method, steps=[10, 20], accuracy=[0.1, 0.9]).write(folder / f"curve_{name}.json")
         Metrics(folder / f"metrics_{name}.jsonl").append_row(1, {"loss": 1.0, MARKUP: 2.0})
-    ProbesRecord(zeroed=0.1, swapped=0.2, fewer={0: 0.1}, top_words=[[MARKUP]], step_match=[1.0]).write(folder / "probes.json")
+    ProbesRecord(zeroed=0.1, swapped=0.2, fewer={0: 0.1}, top_words=[[MARKUP]], step_match=[1.0]).write(
+        folder / "probes.json"
+    )
     RunRecord(
         config={MARKUP: MARKUP},
         versions={MARKUP: MARKUP},
@@ -92,7 +106,9 @@ def write_example(folder: Path) -> None:
 def reports(tmp_path: Path, write_study: Any) -> Path:
     write_demo(tmp_path / "demo")
     write_demo_report(tmp_path / "demo")
-    study = write_study(tmp_path / "study", {"E1": [0.4, 0.5], "E2": [0.6, 0.7], "E4": [0.6, 0.8], "E5": [0.4, 0.5]})
+    study = write_study(
+        tmp_path / "study", {"E1": [0.4, 0.5], "E2": [0.6, 0.7], "E4": [0.6, 0.8], "E5": [0.4, 0.5]}
+    )
     run = study / "E4" / "seed0" / "run.json"
     replace(RunRecord.read(run), command=MARKUP, commit=MARKUP, hardware=MARKUP).write(run)
     write_experiment_report(study)

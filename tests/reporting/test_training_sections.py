@@ -27,7 +27,9 @@ CURVE = Curve(method="KV", steps=[0, 10, 20], accuracy=[0.0, 0.4, 0.5])
 def rows(section: Section) -> list[list[list[str]]]:
     """The tables of a section as plain cells."""
     tables = [block for block in section.blocks if isinstance(block, Table)]
-    return [[[cell.replace("\N{NO-BREAK SPACE}", " ") for cell in row] for row in table.rows] for table in tables]
+    return [
+        [[cell.replace("\N{NO-BREAK SPACE}", " ") for cell in row] for row in table.rows] for table in tables
+    ]
 
 
 def test_training_measures_each_curve(tmp_path: Path) -> None:
@@ -36,12 +38,16 @@ def test_training_measures_each_curve(tmp_path: Path) -> None:
     assert rows(section) == [[["latent, R-KV", "20", "50.0 %", "20", "32.5 %", "0.0 points"]]]
     assert "latent, no KV term (E1): never in this run; latent, R-KV: step 20." in section.blocks[0].text  # pyright: ignore[reportAttributeAccessIssue]
     assert rows(training_sections.training(tmp_path, None, {"rkv": CURVE}, None))[0][0][3] == "20"
-    assert training_sections.training(tmp_path, None, {}, None).blocks == [Missing("curve_*.json", "kvdistill demo")]
+    assert training_sections.training(tmp_path, None, {}, None).blocks == [
+        Missing("curve_*.json", "kvdistill demo")
+    ]
 
 
 def test_losses_come_from_every_metrics_file_without_the_bookkeeping(tmp_path: Path) -> None:
     Metrics(tmp_path / "metrics_e1.jsonl").append_row(1, {"learning_rate": 0.1, "eval_loss": 1.0})
-    assert training_sections.losses(tmp_path, "kvdistill demo").blocks == [Missing("metrics.jsonl", "kvdistill demo")]
+    assert training_sections.losses(tmp_path, "kvdistill demo").blocks == [
+        Missing("metrics.jsonl", "kvdistill demo")
+    ]
     Metrics(tmp_path / "metrics_kv.jsonl").append_row(1, {"loss": 2.0})
     Metrics(tmp_path / "metrics_kv.jsonl").append_row(
         2, {"epoch_loss": 2.0, "epoch_only": 1.0, "importance_max": 0.5, "validation_accuracy": 1.0}
@@ -49,12 +55,20 @@ def test_losses_come_from_every_metrics_file_without_the_bookkeeping(tmp_path: P
     picture, terms, ranges = training_sections.losses(tmp_path, "kvdistill demo").blocks
     assert isinstance(picture, Picture) and isinstance(terms, Table) and isinstance(ranges, Words)
     titles = [
-        name for name in ("loss", "epoch_loss", "epoch_only", "importance_max", "validation_accuracy") if f">{name}<" in picture.html()
+        name
+        for name in ("loss", "epoch_loss", "epoch_only", "importance_max", "validation_accuracy")
+        if f">{name}<" in picture.html()
     ]
-    assert titles == ["loss", "epoch_only"] and [row[0] for row in terms.rows] == ["loss"] and "importance_min" in ranges.text
+    assert (
+        titles == ["loss", "epoch_only"]
+        and [row[0] for row in terms.rows] == ["loss"]
+        and "importance_min" in ranges.text
+    )
 
 
 def test_a_run_has_the_validation_curve_that_it_logged(tmp_path: Path) -> None:
     assert training_sections.run_curve(tmp_path) == {}
     Metrics(tmp_path / "metrics.jsonl").append_row(5, {"validation_accuracy": 0.5})
-    assert training_sections.run_curve(tmp_path) == {"latent": Curve(method="this run", steps=[5], accuracy=[0.5])}
+    assert training_sections.run_curve(tmp_path) == {
+        "latent": Curve(method="this run", steps=[5], accuracy=[0.5])
+    }

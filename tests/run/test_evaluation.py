@@ -30,10 +30,15 @@ def test_answers_are_kept_one_a_line(tiny: Path, tmp_path: Path, monkeypatch: py
     model = build_student(config)
     questions = Samples(config.data, model, tmp_path).read(SyntheticData(task=Chain(names=5, steps=2), num=2))
     monkeypatch.setattr(
-        "kvdistill.evaluation.evaluate.decode", lambda model, ids: ["first\nsecond line", questions[1].example.answer][: len(ids)]
+        "kvdistill.evaluation.evaluate.decode",
+        lambda model, ids: ["first\nsecond line", questions[1].example.answer][: len(ids)],
     )
-    record = write_evaluation(evaluator_of(config, timed=0), model, questions, "direct", Place(tmp_path, "set"))
-    assert (tmp_path / "evaluation_set_direct.answers.txt").read_text() == f"first\\nsecond line\n{questions[1].example.answer}\n"
+    record = write_evaluation(
+        evaluator_of(config, timed=0), model, questions, "direct", Place(tmp_path, "set")
+    )
+    assert (
+        tmp_path / "evaluation_set_direct.answers.txt"
+    ).read_text() == f"first\\nsecond line\n{questions[1].example.answer}\n"
     assert record.answers == "evaluation_set_direct.answers.txt"
     assert record.correct == 1
 

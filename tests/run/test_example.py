@@ -12,7 +12,9 @@ def test_the_example_of_a_run_and_none_without_questions(tmp_path: Path) -> None
     config = Stage("run", VERBOSE, 1).config(tmp_path, None, 0)
     test = config.data.train.model_copy(update={"split": "test"})
     config = config.model_copy(update={"data": config.data.model_copy(update={"test": test})})
-    config = config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"modes": ("latent", "cot")})})
+    config = config.model_copy(
+        update={"evaluation": config.evaluation.model_copy(update={"modes": ("latent", "cot")})}
+    )
     model = pico_trained.trained()
     model.config.taught = True
     record = write_example(config, model, pico_trained.samples(model), tmp_path)

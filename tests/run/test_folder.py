@@ -16,15 +16,27 @@ from kvdistill.records.schema import RunRecord
 from kvdistill.run.folder import COMPLETED, Start, alone, clear, complete, look, summary
 from kvdistill.training.checkpoint import checkpoints, seal
 
-TREE: dict[str, Any] = {"model": {"config": {"model_type": "llama"}}, "data": {"train": {"kind": "synthetic"}}}
+TREE: dict[str, Any] = {
+    "model": {"config": {"model_type": "llama"}},
+    "data": {"train": {"kind": "synthetic"}},
+}
 
 
 def config(folder: Path, training: dict[str, Any] | None = None, **sections: Any) -> RunConfig:
-    return parse(TREE | sections | {"training": {"output_dir": str(folder / "run")} | (training or {})}, "a test")
+    return parse(
+        TREE | sections | {"training": {"output_dir": str(folder / "run")} | (training or {})}, "a test"
+    )
 
 
 def record(run: RunConfig, **changes: Any) -> RunRecord:
-    told = {"versions": {}, "commit": None, "seed": 3, "hardware": "CPU", "started": "2026-01-02T03:04:05+00:00", "seconds": 12.34}
+    told = {
+        "versions": {},
+        "commit": None,
+        "seed": 3,
+        "hardware": "CPU",
+        "started": "2026-01-02T03:04:05+00:00",
+        "seconds": 12.34,
+    }
     return RunRecord(config=resolved(run), **{**told, **changes})
 
 
@@ -65,14 +77,18 @@ def test_an_empty_or_new_folder_is_free(tmp_path: Path) -> None:
 
 def test_a_finished_or_unfinished_run_is_left_alone(unfinished: Path) -> None:
     choose = r"choose another --training\.output_dir, or say --training\.overwrite true\."
-    with pytest.raises(ValueError, match=rf"run already holds an unfinished run \(--resume goes on with it\): {choose}"):
+    with pytest.raises(
+        ValueError, match=rf"run already holds an unfinished run \(--resume goes on with it\): {choose}"
+    ):
         look(config(unfinished))
     complete(unfinished / "run", "done")
     with pytest.raises(ValueError, match=rf"run already holds a finished run: {choose}"):
         look(config(unfinished))
     for epoch in (1, 2):
         shutil.rmtree(unfinished / "run" / f"checkpoint-ep{epoch}")
-    with pytest.raises(ValueError, match=rf"run already holds a finished run without its checkpoints: {choose}"):
+    with pytest.raises(
+        ValueError, match=rf"run already holds a finished run without its checkpoints: {choose}"
+    ):
         look(config(unfinished, {"resume": True}))
     assert look(config(unfinished, {"overwrite": True})) == Start(unfinished / "run")
 
@@ -86,7 +102,9 @@ def test_a_run_goes_on_from_its_newest_checkpoint(unfinished: Path) -> None:
     for epoch in (1, 2):
         shutil.rmtree(unfinished / "run" / f"checkpoint-ep{epoch}")
     (unfinished / "run" / COMPLETED).unlink()
-    assert look(config(unfinished, {"resume": True})).checkpoint is None, "it had not come to a checkpoint: from the beginning"
+    assert look(config(unfinished, {"resume": True})).checkpoint is None, (
+        "it had not come to a checkpoint: from the beginning"
+    )
 
 
 def test_what_does_not_change_what_is_learnt_may_change(unfinished: Path) -> None:
@@ -100,10 +118,22 @@ def test_what_does_not_change_what_is_learnt_may_change(unfinished: Path) -> Non
     ("training", "sections", "sentence"),
     [
         ({"lr": 1e-3}, {}, r"its training\.lr is 0\.0005, now it is 0\.001\."),
-        ({}, {"data": {"train": {"kind": "synthetic", "num": 7}}}, r"its data\.train\.num is 2048, now it is 7\."),
-        ({}, {"data": {"train": {"kind": "file", "path": "ü.jsonl"}}}, r"its data\.train\.format is null, now it is \"auto\"\."),
+        (
+            {},
+            {"data": {"train": {"kind": "synthetic", "num": 7}}},
+            r"its data\.train\.num is 2048, now it is 7\.",
+        ),
+        (
+            {},
+            {"data": {"train": {"kind": "file", "path": "ü.jsonl"}}},
+            r"its data\.train\.format is null, now it is \"auto\"\.",
+        ),
         ({}, {"teacher": {"name": "big"}}, r"its teacher\.dtype is null, now it is \"float32\"\."),
-        ({}, {"model": {"config": {"model_type": "llama", "hidden_size": 8}}}, r"its model\.config\.hidden_size is null, now it is 8\."),
+        (
+            {},
+            {"model": {"config": {"model_type": "llama", "hidden_size": 8}}},
+            r"its model\.config\.hidden_size is null, now it is 8\.",
+        ),
         ({"max_steps": 5}, {}, r"its training\.max_steps is -1, now it is 5\."),
     ],
     ids=["learning rate", "data", "other data", "teacher", "model", "stop"],
@@ -113,7 +143,8 @@ def test_another_run_is_refused_by_the_option_that_differs(
 ) -> None:
     with pytest.raises(
         ValueError,
-        match=rf"run holds another run: {sentence} Go on with the options that it was started with \(--config '.*run/run\.json' "
+        match=rf"run holds another run: {sentence} Go on with the options that it was started with "
+        r"\(--config '.*run/run\.json' "
         r"--training\.resume true --training\.overwrite false\), or choose another output_dir\.",
     ):
         look(config(unfinished, {"resume": True} | training, **sections))
@@ -122,7 +153,9 @@ def test_another_run_is_refused_by_the_option_that_differs(
 
 def test_places_that_cannot_be_a_runs_are_refused(tmp_path: Path) -> None:
     with pytest.raises(
-        ValueError, match=r"training\.resume goes on with the run in its folder, training\.overwrite deletes it: choose one"
+        ValueError,
+        match=r"training\.resume goes on with the run in its folder, training\.overwrite deletes it: choose "
+        r"one",
     ):
         look(config(tmp_path, {"resume": True, "overwrite": True}))
     (tmp_path / "run").touch()
@@ -131,12 +164,20 @@ def test_places_that_cannot_be_a_runs_are_refused(tmp_path: Path) -> None:
     (tmp_path / "run").unlink()
     checkpoint(tmp_path, 5)
     for training in ({}, {"resume": True}, {"overwrite": True}):
-        with pytest.raises(ValueError, match=r"run holds checkpoint-ep5, but no run\.json: choose another --training\.output_dir, or move"):
+        with pytest.raises(
+            ValueError,
+            match=r"run holds checkpoint-ep5, but no run\.json: choose another --training\.output_dir, or "
+            r"move",
+        ):
             look(config(tmp_path, training))
     shutil.rmtree(tmp_path / "run" / "checkpoint-ep5")
     complete(tmp_path / "run", "of an older run")
     for training in ({}, {"resume": True}, {"overwrite": True}):
-        with pytest.raises(ValueError, match=r"run holds TRAINING_COMPLETED\.txt, but no run\.json: choose another --training\.output_dir"):
+        with pytest.raises(
+            ValueError,
+            match=r"run holds TRAINING_COMPLETED\.txt, but no run\.json: choose another "
+            r"--training\.output_dir",
+        ):
             look(config(tmp_path, training))
 
 
@@ -144,11 +185,17 @@ def test_a_run_does_not_go_on_from_a_damaged_checkpoint(unfinished: Path) -> Non
     go_on = config(unfinished, {"resume": True})
     (unfinished / "run" / "checkpoint-ep2" / "model.safetensors").unlink()
     with pytest.raises(
-        ValueError, match=r"checkpoint-ep2/model\.safetensors is missing\. Put it back, or delete .*checkpoint-ep2: training"
+        ValueError,
+        match=r"checkpoint-ep2/model\.safetensors is missing\. Put it back, or delete .*checkpoint-ep2: "
+        r"training",
     ):
         look(go_on)
     (unfinished / "run" / "checkpoint-ep2" / "trainer_state.json").unlink()
-    with pytest.raises(ValueError, match=r"checkpoint-ep2 holds no trainer_state\.json, so it is no whole checkpoint: delete it to go on"):
+    with pytest.raises(
+        ValueError,
+        match=r"checkpoint-ep2 holds no trainer_state\.json, so it is no whole checkpoint: delete it to go "
+        r"on",
+    ):
         look(go_on)
     assert look(config(unfinished, {"overwrite": True})).checkpoint is None
     shutil.rmtree(unfinished / "run" / "checkpoint-ep2")
@@ -156,9 +203,14 @@ def test_a_run_does_not_go_on_from_a_damaged_checkpoint(unfinished: Path) -> Non
 
 
 @pytest.mark.parametrize("part", ["model", "teacher"])
-def test_a_run_does_not_write_over_what_it_starts_from(tmp_path: Path, part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_does_not_write_over_what_it_starts_from(
+    tmp_path: Path, part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     inside = checkpoint(tmp_path, 1)
-    with pytest.raises(ValueError, match=r"checkpoint-ep1 lies in .*run, which the run would write over: choose another --training"):
+    with pytest.raises(
+        ValueError,
+        match=r"checkpoint-ep1 lies in .*run, which the run would write over: choose another --training",
+    ):
         look(config(tmp_path, {"overwrite": True}, **{part: {"name": str(inside)}}))
     monkeypatch.chdir(tmp_path)
     hub = config(tmp_path, {"output_dir": "."}, **{part: {"name": "owner/model"}})
@@ -181,7 +233,14 @@ def test_a_new_run_deletes_what_the_old_one_wrote_and_nothing_else(finished: Pat
         (run / name).touch()
     for name in ("figures", "runs", ".checkpoint-ep3.partial"):
         (run / name / "inside").mkdir(parents=True)
-    strangers = ["report.docx", "evaluation_notes.txt", "checkpoint-best", "notes.txt", "quarantine_train.jsonl", ".lock"]
+    strangers = [
+        "report.docx",
+        "evaluation_notes.txt",
+        "checkpoint-best",
+        "notes.txt",
+        "quarantine_train.jsonl",
+        ".lock",
+    ]
     for name in strangers:
         (run / name).touch()
     clear(look(config(finished, {"overwrite": True})))
@@ -195,7 +254,14 @@ def test_a_run_that_goes_on_keeps_what_it_has(finished: Path) -> None:
     (run / ".checkpoint-ep3.partial").mkdir()
     clear(look(config(finished, {"resume": True})))
     left = {path.name for path in run.iterdir()}
-    assert left == {"run.json", "checkpoint-ep1", "checkpoint-ep2", "metrics.jsonl", "training_log.txt", "report.html"}
+    assert left == {
+        "run.json",
+        "checkpoint-ep1",
+        "checkpoint-ep2",
+        "metrics.jsonl",
+        "training_log.txt",
+        "report.html",
+    }
 
 
 def test_a_folder_without_a_run_is_cleared_of_nothing(tmp_path: Path) -> None:
@@ -207,7 +273,9 @@ def test_a_folder_without_a_run_is_cleared_of_nothing(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"new", "metrics.jsonl", "figures"}
 
 
-def test_a_deletion_that_is_cut_short_leaves_an_unfinished_run(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_deletion_that_is_cut_short_leaves_an_unfinished_run(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The first checkpoint is half deleted: it is not found, and nobody takes the run for a finished one."""
 
     def killed(path: Path) -> None:
@@ -246,7 +314,11 @@ def test_one_process_at_a_time_and_a_killed_one_lets_go(tmp_path: Path) -> None:
     child = ours.recv()
     try:
         with (
-            pytest.raises(ValueError, match=r"Another process is training in .*run: wait for it, stop it, or choose another output_dir\."),
+            pytest.raises(
+                ValueError,
+                match=r"Another process is training in .*run: wait for it, stop it, or choose another "
+                r"output_dir\.",
+            ),
             alone(tmp_path / "run", True),
         ):
             pass
@@ -274,7 +346,10 @@ def test_the_lock_goes_with_the_block_also_where_it_fails(tmp_path: Path) -> Non
 
 def test_the_summary_says_how_the_run_was_made_and_what_came_out(tmp_path: Path) -> None:
     run = config(tmp_path)
-    text = summary(record(run, command="kvdistill train --config x.toml", commit="abc"), {"steps": 30, "accuracy, latent": "50.0 % of 8"})
+    text = summary(
+        record(run, command="kvdistill train --config x.toml", commit="abc"),
+        {"steps": 30, "accuracy, latent": "50.0 % of 8"},
+    )
     assert text.splitlines() == [
         "Training completed.",
         "",
@@ -287,6 +362,8 @@ def test_the_summary_says_how_the_run_was_made_and_what_came_out(tmp_path: Path)
         "steps:                      30",
         "accuracy, latent:           50.0 % of 8",
     ]
-    assert "commit:                     unknown\ncommand:                    called from Python\n" in summary(record(run), {})
+    assert "commit:                     unknown\ncommand:                    called from Python\n" in summary(
+        record(run), {}
+    )
     complete(tmp_path, text)
     assert (tmp_path / COMPLETED).read_text() == text

@@ -26,7 +26,9 @@ def test_a_record_says_how_to_repeat_the_run(tmp_path: Path) -> None:
 
 def test_the_commit_is_that_of_the_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = load(toml(tmp_path))
-    asked = subprocess.run(["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    asked = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+    )
     assert record_of(config, "now", None).commit == (asked.stdout.strip() if asked.returncode == 0 else None)
     monkeypatch.setitem(os.environ, "GIT_DIR", str(tmp_path / "nowhere"))
     assert record_of(config, "now", None).commit is None

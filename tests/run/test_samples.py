@@ -25,7 +25,9 @@ def model() -> LatentReasoner:
 # The whole data set.
 
 
-def test_bad_rows_are_kept_apart_with_line_and_reason(model: LatentReasoner, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_rows_are_kept_apart_with_line_and_reason(
+    model: LatentReasoner, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     data = file(write(tmp_path / "rows.jsonl", bad=(3, 8)))
     samples = of(model, tmp_path, data)
     assert len(samples.read(data)) == 18
@@ -35,12 +37,20 @@ def test_bad_rows_are_kept_apart_with_line_and_reason(model: LatentReasoner, tmp
     assert "\u2028 Zeile 8? ½ 行" in second["text"]
     said = capsys.readouterr().err
     assert samples.notes == [said.rstrip("\n")]
-    assert said.startswith(f"2 of 20 rows of {tmp_path / 'rows.jsonl'} cannot be used and were left out; they are in")
+    assert said.startswith(
+        f"2 of 20 rows of {tmp_path / 'rows.jsonl'} cannot be used and were left out; they are in"
+    )
 
 
-def test_too_large_a_share_of_bad_rows_stops_the_run_and_is_kept(model: LatentReasoner, tmp_path: Path) -> None:
+def test_too_large_a_share_of_bad_rows_stops_the_run_and_is_kept(
+    model: LatentReasoner, tmp_path: Path
+) -> None:
     data = file(write(tmp_path / "rows.jsonl", bad=(3, 8)))
-    with pytest.raises(DataError, match=r"cannot be used: 10\.00%, more than data\.max_bad_rows = 0\.01 allows\. They are in .* or raise"):
+    with pytest.raises(
+        DataError,
+        match=r"cannot be used: 10\.00%, more than data\.max_bad_rows = 0\.01 allows\. They are in .* or "
+        r"raise",
+    ):
         of(model, tmp_path, data, max_bad_rows=0.01).read(data)
     assert len(kept(tmp_path)) == 2
 
@@ -60,24 +70,40 @@ def test_the_quarantine_of_an_earlier_run_goes(model: LatentReasoner, tmp_path: 
     assert not list((tmp_path / "run").iterdir())
 
 
-def test_long_rows_are_left_out_and_counted_or_refused(model: LatentReasoner, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_long_rows_are_left_out_and_counted_or_refused(
+    model: LatentReasoner, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     data = file(write(tmp_path / "rows.jsonl", long=(0, 19)))
     found = of(model, tmp_path, data).read(data, "validation")
     assert [each.sample_id for each in found] == [f"rows:{number}" for number in range(2, 20)]
-    said = r"2 of 20 validation examples left out: 6\d tokens \(question 6\d, chain of thought \d\), more than max_length 40"
+    said = (
+        r"2 of 20 validation examples left out: 6\d tokens \(question 6\d, chain of thought \d\), more "
+        r"than max_length 40"
+    )
     assert re.match(said, capsys.readouterr().err)
-    with pytest.raises(ValueError, match=r"Sample rows:1 has 6\d tokens .* Raise max_length, remove the sample, or set on_long='drop'"):
+    with pytest.raises(
+        ValueError,
+        match=r"Sample rows:1 has 6\d tokens .* Raise max_length, remove the sample, or set on_long='drop'",
+    ):
         of(model, tmp_path, data, on_long="error").read(data)
     with pytest.raises(ValueError, match=r"Sample rows:1 has 6\d tokens"):
         streamed(of(model, tmp_path, data, on_long="error"), data)
     write(tmp_path / "rows.jsonl", 3, long=(0, 1, 2))
-    with pytest.raises(ValueError, match=r"No train example is left of 3: all are longer than data\.max_length = 40\. Raise it\."):
+    with pytest.raises(
+        ValueError,
+        match=r"No train example is left of 3: all are longer than data\.max_length = 40\. Raise it\.",
+    ):
         of(model, tmp_path, data).read(data)
 
 
 def test_only_the_first_examples_are_taken(model: LatentReasoner, tmp_path: Path) -> None:
     data = file(write(tmp_path / "rows.jsonl", bad=(1,)), limit=4)
-    assert [each.sample_id for each in of(model, tmp_path, data).read(data)] == ["rows:1", "rows:3", "rows:4", "rows:5"]
+    assert [each.sample_id for each in of(model, tmp_path, data).read(data)] == [
+        "rows:1",
+        "rows:3",
+        "rows:4",
+        "rows:5",
+    ]
 
 
 def test_direct_reading_leaves_the_chains_of_thought_out(model: LatentReasoner, tmp_path: Path) -> None:
@@ -91,7 +117,10 @@ def test_direct_reading_leaves_the_chains_of_thought_out(model: LatentReasoner, 
 def test_a_student_without_tokenizer_is_refused(model: LatentReasoner, tmp_path: Path) -> None:
     bare = pico_trained.student()
     bare.tokenizer = None
-    with pytest.raises(ValueError, match=r"The student was saved without its tokenizer: its folder must hold tokenizer_config\.json\."):
+    with pytest.raises(
+        ValueError,
+        match=r"The student was saved without its tokenizer: its folder must hold tokenizer_config\.json\.",
+    ):
         read_data(DataSection(train=SyntheticData()), SyntheticData(), bare, tmp_path)
 
 
@@ -102,8 +131,13 @@ def test_a_task_makes_its_examples() -> None:
 
 def test_data_in_which_nothing_is_reasoned_is_refused(model: LatentReasoner, tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
-    path.write_text("".join(json.dumps(json.loads(row(number)) | {"steps": []}) + "\n" for number in range(12)))
-    said = r"None of 12 training examples has a chain of thought, so there is nothing to distil: .* \(--training\.task direct\)"
+    path.write_text(
+        "".join(json.dumps(json.loads(row(number)) | {"steps": []}) + "\n" for number in range(12))
+    )
+    said = (
+        r"None of 12 training examples has a chain of thought, so there is nothing to distil: .* "
+        r"\(--training\.task direct\)"
+    )
     for read in (lambda samples: samples.read(file(path)), lambda samples: streamed(samples, file(path), 20)):
         with pytest.raises(DataError, match=said):
             read(of(model, tmp_path, file(path)))
@@ -119,7 +153,9 @@ def test_data_in_which_nothing_is_reasoned_is_refused(model: LatentReasoner, tmp
 
 
 @pytest.mark.parametrize("streaming", [False, True])
-def test_several_files_and_folders_like_the_hubs(model: LatentReasoner, tmp_path: Path, streaming: bool) -> None:
+def test_several_files_and_folders_like_the_hubs(
+    model: LatentReasoner, tmp_path: Path, streaming: bool
+) -> None:
     for part in (1, 2):
         write(tmp_path / f"part-{part}.jsonl", 5)
     pattern = file(tmp_path / "part-*.jsonl")
@@ -134,7 +170,9 @@ def test_several_files_and_folders_like_the_hubs(model: LatentReasoner, tmp_path
 
 
 @pytest.mark.parametrize("role", ["train", "validation", "test"])
-def test_files_that_are_not_there_or_no_data_are_refused_at_once(tmp_path: Path, role: Literal["train", "validation", "test"]) -> None:
+def test_files_that_are_not_there_or_no_data_are_refused_at_once(
+    tmp_path: Path, role: Literal["train", "validation", "test"]
+) -> None:
     def section(data: Any) -> DataSection:
         return DataSection(**{"train": SyntheticData(), role: data})
 
@@ -164,13 +202,17 @@ def test_a_limit_beyond_the_rows_is_noted(model: LatentReasoner, tmp_path: Path)
     data = file(write(tmp_path / "rows.jsonl")).model_copy(update={"limit": 1000})
     samples = of(model, tmp_path, data)
     assert len(samples.read(data)) == 20
-    assert samples.notes == ["data.train.limit is 1000, and there are only 20 usable rows: all of them are used"]
+    assert samples.notes == [
+        "data.train.limit is 1000, and there are only 20 usable rows: all of them are used"
+    ]
     exact = of(model, tmp_path, data)
     exact.read(data.model_copy(update={"limit": 20}))
     assert exact.notes == []
 
 
-def test_keys_of_a_row_do_not_steer_the_terminal(model: LatentReasoner, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_keys_of_a_row_do_not_steer_the_terminal(
+    model: LatentReasoner, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = write(tmp_path / "rows.jsonl")
     path.write_text(path.read_text() + '{"steps": [], "\\u001b[31mred": 1, "' + "k" * 5000 + '": 2}\n')
     samples = of(model, tmp_path, file(path))
@@ -182,7 +224,9 @@ def test_keys_of_a_row_do_not_steer_the_terminal(model: LatentReasoner, tmp_path
 
 
 @pytest.mark.parametrize("streaming", [False, True])
-def test_a_row_of_far_too_many_characters_is_left_out(model: LatentReasoner, tmp_path: Path, streaming: bool) -> None:
+def test_a_row_of_far_too_many_characters_is_left_out(
+    model: LatentReasoner, tmp_path: Path, streaming: bool
+) -> None:
     path = write(tmp_path / "rows.jsonl")
     path.write_text(path.read_text() + row(3, please=500_000) + "\n")
     data = file(path)
@@ -201,7 +245,10 @@ def test_a_row_of_far_too_many_characters_is_left_out(model: LatentReasoner, tmp
 
 def test_long_rows_are_kept_behind_bad_ones(model: LatentReasoner, tmp_path: Path) -> None:
     of(model, tmp_path, data := file(write(tmp_path / "rows.jsonl", bad=(3,), long=(0,)))).read(data)
-    assert [(each["where"], each["line"]) for each in kept(tmp_path)] == [(str(tmp_path / "rows.jsonl") + ", line 4", 4), ("rows:1", None)]
+    assert [(each["where"], each["line"]) for each in kept(tmp_path)] == [
+        (str(tmp_path / "rows.jsonl") + ", line 4", 4),
+        ("rows:1", None),
+    ]
 
 
 def test_a_pipe_is_not_touched_before_it_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -28,9 +28,16 @@ def test_streamed_samples_are_those_of_the_whole_file(
     model: LatentReasoner, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     """In windows of any size, gone on from any of them, with and without a limit."""
-    folder, num, size = tmp_path_factory.mktemp("rows"), data.draw(st.integers(1, 25)), data.draw(st.integers(1, 9))
+    folder, num, size = (
+        tmp_path_factory.mktemp("rows"),
+        data.draw(st.integers(1, 25)),
+        data.draw(st.integers(1, 9)),
+    )
     bad, long = (data.draw(st.sets(st.integers(1, max(num - 1, 1)), max_size=num - 1)) for _ in range(2))
-    rows = file(write(folder / "rows.jsonl", num, tuple(bad), tuple(long - bad)), limit=data.draw(st.none() | st.integers(1, 30)))
+    rows = file(
+        write(folder / "rows.jsonl", num, tuple(bad), tuple(long - bad)),
+        limit=data.draw(st.none() | st.integers(1, 30)),
+    )
     samples = of(model, folder, rows, max_bad_rows=1.0)
     wanted = samples.read(rows)
     read = list(windows(SampleStream(samples, rows), size))
@@ -52,11 +59,19 @@ def test_what_a_stream_leaves_out_is_kept_once(model: LatentReasoner, tmp_path: 
         list(windows(stream, 3))
     list(windows(SampleStream(samples, data), 4))
     rows = kept(tmp_path)
-    assert [each["where"] for each in rows] == [f"{tmp_path / 'rows.jsonl'}, line 4", "rows:6", f"{tmp_path / 'rows.jsonl'}, line 9"]
+    assert [each["where"] for each in rows] == [
+        f"{tmp_path / 'rows.jsonl'}, line 4",
+        "rows:6",
+        f"{tmp_path / 'rows.jsonl'}, line 9",
+    ]
     assert [each["line"] for each in rows] == [4, None, 9]
     assert "more than max_length 40" in rows[1]["reason"]
     assert "\u2028 Zeile 8? ½ 行" in rows[2]["text"]
-    assert stream.report() == f"3 rows of the stream were left out; they are in {samples.quarantine_of('train')} with their reasons"
+    assert (
+        stream.report()
+        == f"3 rows of the stream were left out; they are in {samples.quarantine_of('train')} with their "
+        "reasons"
+    )
 
 
 def test_a_torn_line_of_the_quarantine_is_written_again(model: LatentReasoner, tmp_path: Path) -> None:
@@ -78,21 +93,32 @@ def test_other_processes_read_and_write_nothing(model: LatentReasoner, tmp_path:
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(("num", "bad", "stops"), [(20, 1, True), (100, 1, False), (100, 2, True), (1200, 10, False), (1200, 13, True)])
-def test_too_large_a_share_of_a_stream_stops_the_run(model: LatentReasoner, tmp_path: Path, num: int, bad: int, stops: bool) -> None:
+@pytest.mark.parametrize(
+    ("num", "bad", "stops"),
+    [(20, 1, True), (100, 1, False), (100, 2, True), (1200, 10, False), (1200, 13, True)],
+)
+def test_too_large_a_share_of_a_stream_stops_the_run(
+    model: LatentReasoner, tmp_path: Path, num: int, bad: int, stops: bool
+) -> None:
     """1 %: once a thousand rows are met, or at the end of a pass."""
     data = file(write(tmp_path / "rows.jsonl", num, tuple(range(5, num, num // bad))[:bad]))
     samples = of(model, tmp_path, data, max_bad_rows=0.01)
     if not stops:
         assert len(streamed(samples, data, 100)) == num - bad
         return
-    with pytest.raises(DataError, match=rf"{min(bad, 11)} of \d+ rows of the stream cannot be used, more than data\.max_bad_rows = 0\.01"):
+    with pytest.raises(
+        DataError,
+        match=rf"{min(bad, 11)} of \d+ rows of the stream cannot be used, more than data\.max_bad_rows = "
+        r"0\.01",
+    ):
         streamed(samples, data, 100)
     assert len(kept(tmp_path)) == min(bad, 11)
 
 
 def test_the_share_is_not_that_of_a_few_rows_behind_a_cut(model: LatentReasoner, tmp_path: Path) -> None:
-    """A run that goes on near the end of a pass has not met the good rows before, and a second pass starts anew."""
+    """A run that goes on near the end of a pass has not met the good rows before, and a second pass starts
+    anew.
+    """
     data = file(write(tmp_path / "rows.jsonl", 200, (198,)))
     samples = of(model, tmp_path, data, max_bad_rows=0.01)
     (_, cursor), *_ = windows(SampleStream(samples, data), 190)
@@ -102,13 +128,21 @@ def test_the_share_is_not_that_of_a_few_rows_behind_a_cut(model: LatentReasoner,
         list(windows(rest, 60))
 
 
-def test_a_row_is_read_once_and_what_is_known_looked_up_once(model: LatentReasoner, tmp_path: Path, monkeypatch) -> None:
+def test_a_row_is_read_once_and_what_is_known_looked_up_once(
+    model: LatentReasoner, tmp_path: Path, monkeypatch
+) -> None:
     """The time grows with the rows, not with rows times windows."""
     data = file(write(tmp_path / "rows.jsonl", 300, tuple(range(1, 300, 3))))
     opened: list[Any] = []
-    monkeypatch.setattr(RowStream, "read", lambda self, cursor=None, read=RowStream.read: opened.append(cursor) or read(self, cursor))
+    monkeypatch.setattr(
+        RowStream,
+        "read",
+        lambda self, cursor=None, read=RowStream.read: opened.append(cursor) or read(self, cursor),
+    )
     looked: list[Path] = []
-    monkeypatch.setattr(Path, "read_bytes", lambda self, read=Path.read_bytes: looked.append(self) or read(self))
+    monkeypatch.setattr(
+        Path, "read_bytes", lambda self, read=Path.read_bytes: looked.append(self) or read(self)
+    )
     streamed(of(model, tmp_path, data), data, 10)
     assert opened == [None]
     assert len(looked) <= 1

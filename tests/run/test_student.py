@@ -41,7 +41,9 @@ def test_the_weights_have_the_dtype_that_was_asked_for(dtype: str) -> None:
 
 @pytest.mark.parametrize("backend", ["eager", "sdpa"])
 def test_the_attention_backend_is_the_one_asked_for(backend: str) -> None:
-    assert build_student(on({"config": TINY, "attention": backend})).backbone.config._attn_implementation.endswith(backend)
+    assert build_student(
+        on({"config": TINY, "attention": backend})
+    ).backbone.config._attn_implementation.endswith(backend)
 
 
 def test_a_chat_template_is_taken_where_there_is_one(tmp_path: Path) -> None:
@@ -55,7 +57,9 @@ def test_a_chat_template_is_taken_where_there_is_one(tmp_path: Path) -> None:
 def test_a_named_model_keeps_its_weights(base_folder: Path) -> None:
     model = build_student(on({"name": str(base_folder)}))
     plain = pico.tf.AutoModelForCausalLM.from_pretrained(base_folder)
-    assert torch.equal(model.body.layers[0].self_attn.q_proj.weight, plain.model.layers[0].self_attn.q_proj.weight)  # pyright: ignore
+    assert torch.equal(
+        model.body.layers[0].self_attn.q_proj.weight, plain.model.layers[0].self_attn.q_proj.weight
+    )  # pyright: ignore
     known = plain.get_input_embeddings().weight.shape[0]
     assert torch.equal(model.embed(torch.arange(known)[None])[0], plain.get_input_embeddings().weight)
 
@@ -67,7 +71,9 @@ def test_lora_trains_adapters_and_new_rows_and_saves_nothing_else(base_folder: P
     assert (lora["r"], lora["lora_alpha"], lora["lora_dropout"]) == (128, 32, 0.1)
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert trained
-    assert all("lora_" in name or "trainable_tokens" in name or name.startswith("feedback.") for name in trained)
+    assert all(
+        "lora_" in name or "trainable_tokens" in name or name.startswith("feedback.") for name in trained
+    )
     adapted = {name.split(".")[-4] for name in trained if "lora_A" in name}
     assert adapted == {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
     model.save_pretrained(tmp_path / "lora")
@@ -77,7 +83,9 @@ def test_lora_trains_adapters_and_new_rows_and_saves_nothing_else(base_folder: P
     assert torch.equal(loss_of(again), loss_of(model))
 
 
-def test_the_base_of_a_lora_student_is_found_from_anywhere(base_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_base_of_a_lora_student_is_found_from_anywhere(
+    base_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(base_folder.parent)
     build_student(config(model={"name": "base", "tuning": {"r": 4}})).save_pretrained(tmp_path / "lora")
     monkeypatch.chdir(tmp_path)
@@ -97,7 +105,10 @@ def test_a_run_goes_on_with_the_student_of_its_checkpoint(base_folder: Path, tmp
     model.save_pretrained(tmp_path / "checkpoint-ep1")
     assert torch.equal(loss_of(resumed_student(begun, tmp_path / "checkpoint-ep1")), loss_of(model))
     build_student(config()).save_pretrained(tmp_path / "new")
-    assert template_of(resumed_student(config(data=OTHER_PROMPT | {"template": None}), tmp_path / "new")) == Plain()
+    assert (
+        template_of(resumed_student(config(data=OTHER_PROMPT | {"template": None}), tmp_path / "new"))
+        == Plain()
+    )
 
 
 def test_a_run_goes_on_with_no_checkpoint_that_is_damaged(saved: Path, tmp_path: Path) -> None:
@@ -105,16 +116,23 @@ def test_a_run_goes_on_with_no_checkpoint_that_is_damaged(saved: Path, tmp_path:
     copy = shutil.copytree(saved, tmp_path / "checkpoint-ep1")
     (copy / "config.json").write_text('{"model_type":')
     with pytest.raises(
-        ValueError, match=r"checkpoint-ep1/config\.json is damaged \(.*\): delete the checkpoint to go on from the one before"
+        ValueError,
+        match=r"checkpoint-ep1/config\.json is damaged \(.*\): delete the checkpoint to go on from the one "
+        r"before",
     ):
         resumed_student(config(), copy)
     (copy / "config.json").unlink()
-    with pytest.raises(ValueError, match=r"checkpoint-ep1 holds no config\.json: .* delete the checkpoint to go on from the one before"):
+    with pytest.raises(
+        ValueError,
+        match=r"checkpoint-ep1 holds no config\.json: .* delete the checkpoint to go on from the one before",
+    ):
         resumed_student(config(), copy)
 
 
 @pytest.mark.parametrize("lora", [True, False])
-def test_a_saved_student_is_put_where_it_is_wanted(lora: bool, saved: Path, base_folder: Path, tmp_path: Path) -> None:
+def test_a_saved_student_is_put_where_it_is_wanted(
+    lora: bool, saved: Path, base_folder: Path, tmp_path: Path
+) -> None:
     tuning = {"r": 4} if lora else {"kind": "full"}
     if lora:
         build_student(config(model={"name": str(base_folder), "tuning": tuning})).save_pretrained(tmp_path)
@@ -122,7 +140,9 @@ def test_a_saved_student_is_put_where_it_is_wanted(lora: bool, saved: Path, base
     model = build_student(config(model={"name": name, "tuning": tuning, "device_map": "cpu"}))
     assert torch.equal(loss_of(model), loss_of(LatentReasoner.from_pretrained(name)))
     with pytest.raises(
-        ValueError, match=r"^model\.device_map is 'cuda:77', and .* cannot be put there \(.*\): name one device of this machine"
+        ValueError,
+        match=r"^model\.device_map is 'cuda:77', and .* cannot be put there \(.*\): name one device of this "
+        r"machine",
     ):
         build_student(config(model={"name": name, "tuning": tuning, "device_map": "cuda:77"}))
 
@@ -136,15 +156,29 @@ def test_slots_passes_and_delimiters_may_change(saved: Path) -> None:
 @pytest.mark.parametrize(
     ("model", "sections", "sentence"),
     [
-        ({}, {"latent": {"feedback": "none"}}, r"saved with latent\.feedback = 'mlp', and cannot go on with 'none': change latent\.feed"),
-        ({"tuning": {"kind": "lora"}}, {}, r"saved with model\.tuning\.kind = 'full', and cannot go on with 'lora'"),
+        (
+            {},
+            {"latent": {"feedback": "none"}},
+            r"saved with latent\.feedback = 'mlp', and cannot go on with 'none': change latent\.feed",
+        ),
+        (
+            {"tuning": {"kind": "lora"}},
+            {},
+            r"saved with model\.tuning\.kind = 'full', and cannot go on with 'lora'",
+        ),
         ({"tokenizer": "gpt2"}, {}, r"saved with model\.tokenizer = None, and cannot go on with 'gpt2'"),
         ({"special_tokens": {"pad_token": "x"}}, {}, r"saved with model\.special_tokens = \{\}"),
-        ({}, {"data": OTHER_PROMPT}, r"saved with data\.template = \{'kind': 'plain', 'prompt': 'The answer is:'\}"),
+        (
+            {},
+            {"data": OTHER_PROMPT},
+            r"saved with data\.template = \{'kind': 'plain', 'prompt': 'The answer is:'\}",
+        ),
     ],
     ids=["feedback", "tuning", "tokenizer", "special tokens", "template"],
 )
-def test_what_the_weights_depend_on_may_not_change(saved: Path, model: dict[str, Any], sections: dict[str, Any], sentence: str) -> None:
+def test_what_the_weights_depend_on_may_not_change(
+    saved: Path, model: dict[str, Any], sections: dict[str, Any], sentence: str
+) -> None:
     with pytest.raises(ValueError, match=sentence):
         build_student(on({"name": str(saved)} | model, **sections))
 
@@ -156,5 +190,7 @@ def test_a_saved_lora_student_needs_its_own_settings(base_folder: Path, tmp_path
     assert again.config.lora["r"] == 4
     with pytest.raises(ValueError, match=r"saved with model\.tuning = .*'r': 4, .*change model\.tuning"):
         build_student(config(model={"name": str(tmp_path), "tuning": {"r": 8}}))
-    with pytest.raises(ValueError, match=r"saved with model\.tuning\.kind = 'lora', and cannot go on with 'full'"):
+    with pytest.raises(
+        ValueError, match=r"saved with model\.tuning\.kind = 'lora', and cannot go on with 'full'"
+    ):
         build_student(on({"name": str(tmp_path)}))

@@ -23,7 +23,9 @@ BIG = {
 def test_a_separate_teacher_teaches_and_learns_nothing(name: str, base_folder: Path, tmp_path: Path) -> None:
     """Another depth, other heads and widths: the KV loss falls in 30 steps."""
     save_base(tmp_path / "big", model_type=name, **BIG[name])
-    run = on({"name": str(base_folder)}, teacher={"name": str(tmp_path / "big")}, loss={"kv": {"distance": "l1"}})
+    run = on(
+        {"name": str(base_folder)}, teacher={"name": str(tmp_path / "big")}, loss={"kv": {"distance": "l1"}}
+    )
     model = build_student(run)
     outside = outside_teacher(run, model)
     assert outside is not None
@@ -68,23 +70,40 @@ def test_teachers_that_cannot_teach_are_refused(base_folder: Path, tmp_path: Pat
         return outside_teacher(config(teacher={"name": str(name)}, loss=loss), model)
 
     other = save_base(tmp_path / "other", [*TASK.words(), "zebra"])
-    with pytest.raises(ValueError, match=r"The teacher .*other has another tokenizer than the student: the token .* unknown"):
+    with pytest.raises(
+        ValueError, match=r"The teacher .*other has another tokenizer than the student: the token .* unknown"
+    ):
         teacher(other)
-    with pytest.raises(ValueError, match=r"^teacher\.name: 'nowhere' could not be loaded: it is neither here nor can it be had"):
+    with pytest.raises(
+        ValueError,
+        match=r"^teacher\.name: 'nowhere' could not be loaded: it is neither here nor can it be had",
+    ):
         teacher("nowhere")
     bare = shutil.copytree(base_folder, tmp_path / "bare", ignore=shutil.ignore_patterns("token*"))
-    with pytest.raises(ValueError, match=r"^teacher\.name: \S*bare holds no tokenizer \(no tokenizer\.json .*\): copy its files there\.$"):
+    with pytest.raises(
+        ValueError,
+        match=r"^teacher\.name: \S*bare holds no tokenizer \(no tokenizer\.json .*\): copy its files "
+        r"there\.$",
+    ):
         teacher(bare)
     state = load_file(bare / "model.safetensors")
-    save_file({name: value for name, value in state.items() if "layers.1" not in name}, bare / "model.safetensors", {"format": "pt"})
+    save_file(
+        {name: value for name, value in state.items() if "layers.1" not in name},
+        bare / "model.safetensors",
+        {"format": "pt"},
+    )
     with pytest.raises(
-        ValueError, match=r"^teacher\.name: '.*bare' could not be loaded: its weights do not fit .* \(missing model\.layers\.1"
+        ValueError,
+        match=r"^teacher\.name: '.*bare' could not be loaded: its weights do not fit .* \(missing "
+        r"model\.layers\.1",
     ):
         teacher(bare)
     build_student(config()).save_pretrained(tmp_path / "student")
     (tmp_path / "student" / "tokenizer_config.json").unlink()
     with pytest.raises(
-        ValueError, match=r"^teacher\.name: .*student was saved without its tokenizer, so nobody knows whether it reads the"
+        ValueError,
+        match=r"^teacher\.name: .*student was saved without its tokenizer, so nobody knows whether it reads "
+        r"the",
     ):
         teacher(tmp_path / "student")
     assert teacher("nowhere", kv_weight=0.0) is None, "E1 asks for no teacher"
@@ -93,7 +112,9 @@ def test_teachers_that_cannot_teach_are_refused(base_folder: Path, tmp_path: Pat
 
 def test_adapters_are_saved_without_the_projector(base_folder: Path, tmp_path: Path) -> None:
     save_base(tmp_path / "big", **BIG["llama"])
-    run = config(model={"name": str(base_folder), "tuning": {"r": 2}}, teacher={"name": str(tmp_path / "big")})
+    run = config(
+        model={"name": str(base_folder), "tuning": {"r": 2}}, teacher={"name": str(tmp_path / "big")}
+    )
     model = build_student(run)
     outside = outside_teacher(run, model)
     assert outside is not None

@@ -1,4 +1,6 @@
-"""Projects in a path with a space: one trains for real and quickly, one only writes down what it is asked for."""
+"""Projects in a path with a space: one trains for real and quickly, one only writes down what it is asked
+for.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +20,9 @@ def clerk(tmp_path: Path) -> Project:
 @pytest.fixture(scope="session")
 def python(session_tmp: Path) -> Iterator[Path]:
     """A Python that has the libraries loaded, and no way to the hub."""
-    with quick_python(session_tmp / "quick python", HF_HUB_OFFLINE="1", HF_HOME=str(session_tmp / "home")) as program:
+    with quick_python(
+        session_tmp / "quick python", HF_HUB_OFFLINE="1", HF_HOME=str(session_tmp / "home")
+    ) as program:
         yield program
 
 

@@ -52,7 +52,9 @@ def run(root: Path, line: str, **environment: str) -> tuple[int, str, str]:
 
 def test_the_line_of_the_manifest_fetches_writes_and_says_where(tree: Path, tmp_path: Path) -> None:
     put_model(
-        tmp_path / "hub", "Qwen/Qwen2.5-7B-Instruct", {"config.json": b"{}", "model.safetensors": b"weights", "pytorch_model.bin": b"x"}
+        tmp_path / "hub",
+        "Qwen/Qwen2.5-7B-Instruct",
+        {"config.json": b"{}", "model.safetensors": b"weights", "pytorch_model.bin": b"x"},
     )
     put_data(tmp_path / "hub", "openai/gsm8k", GSM8K_ROWS, ["main", "socratic"], ["train", "test"])
     with hub(tmp_path / "hub") as server:
@@ -60,7 +62,10 @@ def test_the_line_of_the_manifest_fetches_writes_and_says_where(tree: Path, tmp_
     assert code == 0, error
     (folder,) = (tree / "my cache/hub/models--Qwen--Qwen2.5-7B-Instruct/snapshots").iterdir()
     assert f"Qwen/Qwen2.5-7B-Instruct is in {folder}\n" in out
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {"config.json": b"{}", "model.safetensors": b"weights"}
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {
+        "config.json": b"{}",
+        "model.safetensors": b"weights",
+    }
     assert len(load(tree / "data/gsm8k_train.jsonl").examples) == 5
     assert len(load(tree / "data/gsm8k_test.jsonl").examples) == 4
     cache = f"HF_HUB_CACHE='{tree}/my cache/hub' HF_DATASETS_CACHE='{tree}/my cache/datasets'"
@@ -93,7 +98,8 @@ def test_offline_is_one_sentence(tree: Path) -> None:
     code, out, error = run(tree, TYPED, HF_HUB_OFFLINE="1")
     assert (code, out) == (2, "")
     assert error.startswith(
-        "download_assets.py: Qwen/Qwen2.5-7B-Instruct cannot be fetched: HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set."
+        "download_assets.py: Qwen/Qwen2.5-7B-Instruct cannot be fetched: HF_HUB_OFFLINE or "
+        "TRANSFORMERS_OFFLINE is set."
     )
     assert error.count("\n") == 1
 
@@ -103,11 +109,16 @@ def test_offline_is_one_sentence(tree: Path) -> None:
     [
         ("", "name what to fetch with --model or --dataset"),
         ("--model a/b --export_jsonl", "name a data set with --dataset"),
-        ("--model a/b c/d --revision v1", "--revision belongs to one --model, and 2 are named; run the command once for each"),
+        (
+            "--model a/b c/d --revision v1",
+            "--revision belongs to one --model, and 2 are named; run the command once for each",
+        ),
         ("--model a/b --dataset_config main", "--dataset_config belongs to one --dataset, and 0 are named"),
     ],
 )
-def test_options_that_do_not_fit_are_refused_before_anything_is_loaded(tree: Path, options: str, sentence: str) -> None:
+def test_options_that_do_not_fit_are_refused_before_anything_is_loaded(
+    tree: Path, options: str, sentence: str
+) -> None:
     code, _, error = run(tree, f"scripts/download_assets.py {options}")
     assert code == 2
     assert sentence in error

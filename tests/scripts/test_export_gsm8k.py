@@ -27,7 +27,9 @@ def run(root: Path, *arguments: str, **environment: str) -> subprocess.Completed
     cleared = {name: value for name, value in os.environ.items() if not name.endswith("_OFFLINE")}
     chosen = {**cleared, "PYTHONPATH": str(ROOT / "src"), "HF_HOME": str(root / "home"), **environment}
     command = [sys.executable, str(root / "scripts" / "export_gsm8k.py"), *arguments]
-    return subprocess.run(command, cwd=root.parent, env=chosen, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(
+        command, cwd=root.parent, env=chosen, capture_output=True, text=True, check=False, timeout=60
+    )
 
 
 def test_without_options_gsm8k_goes_to_the_data_folder_of_the_project(tree: Path, tmp_path: Path) -> None:
@@ -38,9 +40,13 @@ def test_without_options_gsm8k_goes_to_the_data_folder_of_the_project(tree: Path
     lines = done.stdout.splitlines()
     assert lines[0].startswith(f"5 rows -> {tree}/data/gsm8k_train.jsonl (sha256 ")
     assert lines[1].startswith(f"4 rows -> {tree}/data/gsm8k_test.jsonl (sha256 ")
-    assert [len(load(tree / "data" / name).examples) for name in ("gsm8k_train.jsonl", "gsm8k_test.jsonl")] == [5, 4]
+    assert [
+        len(load(tree / "data" / name).examples) for name in ("gsm8k_train.jsonl", "gsm8k_test.jsonl")
+    ] == [5, 4]
     again = run(tree, HF_HUB_OFFLINE="1")
-    assert (again.returncode, again.stdout.count(", there already")) == (0, 2), "what is in the cache needs no network"
+    assert (again.returncode, again.stdout.count(", there already")) == (0, 2), (
+        "what is in the cache needs no network"
+    )
 
 
 def test_real_rows_of_a_folder_are_written_as_they_are(tree: Path, tmp_path: Path, shared_data: Path) -> None:
@@ -48,16 +54,32 @@ def test_real_rows_of_a_folder_are_written_as_they_are(tree: Path, tmp_path: Pat
     source.mkdir()
     lines = (shared_data / "math/gsm8k/test.jsonl").read_text(encoding="utf-8").split("\n")[:50]
     (source / "test.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    done = run(tree, "--dataset_name", str(source), "--splits", "test", "--output_dir", str(tmp_path / "out"), HF_HUB_OFFLINE="1")
+    done = run(
+        tree,
+        "--dataset_name",
+        str(source),
+        "--splits",
+        "test",
+        "--output_dir",
+        str(tmp_path / "out"),
+        HF_HUB_OFFLINE="1",
+    )
     assert done.returncode == 0, done.stderr
-    written, given = load(tmp_path / "out" / "my rows_test.jsonl").examples, load(source / "test.jsonl").examples
+    written, given = (
+        load(tmp_path / "out" / "my rows_test.jsonl").examples,
+        load(source / "test.jsonl").examples,
+    )
     assert len(written) == 50
-    assert [(one.question, one.steps, one.answer) for one in written] == [(one.question, one.steps, one.answer) for one in given]
+    assert [(one.question, one.steps, one.answer) for one in written] == [
+        (one.question, one.steps, one.answer) for one in given
+    ]
 
 
 def test_offline_is_one_sentence(tree: Path) -> None:
     done = run(tree, HF_HUB_OFFLINE="1")
     assert done.returncode == 2
-    assert done.stderr.startswith("export_gsm8k.py: openai/gsm8k cannot be fetched: HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set.")
+    assert done.stderr.startswith(
+        "export_gsm8k.py: openai/gsm8k cannot be fetched: HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set."
+    )
     assert done.stderr.count("\n") == 1
     assert not (tree / "data").exists()

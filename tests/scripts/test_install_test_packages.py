@@ -1,4 +1,6 @@
-"""What the tests need is installed where it is absent and may be installed; elsewhere a sentence and no failure."""
+"""What the tests need is installed where it is absent and may be installed; elsewhere a sentence and no
+failure.
+"""
 
 import os
 import shutil
@@ -30,7 +32,9 @@ def program(folder: Path, name: str, body: str) -> None:
 
 def run(folder: Path) -> subprocess.CompletedProcess[str]:
     environment = {"PATH": str(folder), "TMPDIR": os.environ.get("TMPDIR", "/tmp")}
-    return subprocess.run([str(folder / "bash"), str(SCRIPT)], env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [str(folder / "bash"), str(SCRIPT)], env=environment, capture_output=True, text=True, check=False
+    )
 
 
 def test_nothing_is_done_where_all_is_there(bin_folder: Path) -> None:
@@ -43,8 +47,14 @@ def test_root_installs_what_is_absent(bin_folder: Path) -> None:
     program(bin_folder, "id", "echo 0")
     program(bin_folder, "apt-get", f'echo "$*" >> {bin_folder}/calls')
     done = run(bin_folder)
-    assert done.returncode == 0 and done.stdout == "install_test_packages.sh: installing chromium for the tests\n"
-    assert (bin_folder / "calls").read_text().splitlines() == ["update -qq", "install -y -qq --no-install-recommends chromium"]
+    assert (
+        done.returncode == 0
+        and done.stdout == "install_test_packages.sh: installing chromium for the tests\n"
+    )
+    assert (bin_folder / "calls").read_text().splitlines() == [
+        "update -qq",
+        "install -y -qq --no-install-recommends chromium",
+    ]
 
 
 def test_others_install_with_sudo(bin_folder: Path) -> None:
@@ -59,11 +69,16 @@ def test_others_install_with_sudo(bin_folder: Path) -> None:
     [
         ({}, "there is no apt-get here"),
         ({"apt-get": "exit 0", "id": "echo 1000"}, "this takes root: sudo apt-get install chromium"),
-        ({"apt-get": "exit 0", "id": "echo 1000", "sudo": "exit 1"}, "this takes root: sudo apt-get install chromium"),
+        (
+            {"apt-get": "exit 0", "id": "echo 1000", "sudo": "exit 1"},
+            "this takes root: sudo apt-get install chromium",
+        ),
         ({"apt-get": "echo no network; exit 100", "id": "echo 0"}, "apt-get failed (no network)"),
     ],
 )
-def test_what_cannot_be_installed_is_said_and_fails_nothing(bin_folder: Path, programs: dict[str, str], reason: str) -> None:
+def test_what_cannot_be_installed_is_said_and_fails_nothing(
+    bin_folder: Path, programs: dict[str, str], reason: str
+) -> None:
     for name, body in programs.items():
         program(bin_folder, name, body)
     done = run(bin_folder)

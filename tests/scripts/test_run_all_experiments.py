@@ -28,8 +28,20 @@ FOLDERS = {
     "direct": "direct",
     "explicit CoT": "explicit_cot",
 }
-TINY = {"EMBEDDED": "gpt2", "SEEDS": "0 1", "EPOCHS": "1", "BATCH_SIZE": "4", "SUBSET_SIZE": "8", "TEST_SIZE": "2", "EVAL_STEPS": "1"}
-SETTINGS = {**TINY, "JOBS": "2", "EXTRA_ARGS": "--logging_steps 1 --evaluation.max_new_tokens 4 --training.tensorboard false"}
+TINY = {
+    "EMBEDDED": "gpt2",
+    "SEEDS": "0 1",
+    "EPOCHS": "1",
+    "BATCH_SIZE": "4",
+    "SUBSET_SIZE": "8",
+    "TEST_SIZE": "2",
+    "EVAL_STEPS": "1",
+}
+SETTINGS = {
+    **TINY,
+    "JOBS": "2",
+    "EXTRA_ARGS": "--logging_steps 1 --evaluation.max_new_tokens 4 --training.tensorboard false",
+}
 EXPERIMENTS = {folder: experiment for experiment, folder in FOLDERS.items()}
 RUNS = {f"{folder}/seed{seed}" for folder in FOLDERS.values() for seed in (0, 1)}
 
@@ -55,8 +67,12 @@ def test_two_seeds_of_everything_go_on_where_they_were_cut_off(project: Project)
     assert said(done.stdout, "begins") == said(done.stdout, "is complete") == RUNS
     require_runs(project)
     require_report(project, done.stdout)
-    # Runs of a seed share start and order, so their first batch tells them nothing apart; another seed has another.
-    by_seed = [{first_loss(project, f"{folder}/seed{seed}") for name, folder in FOLDERS.items() if name in CLAIMED} for seed in (0, 1)]
+    # Runs of a seed share start and order, so their first batch tells them nothing apart; another seed has
+    # another.
+    by_seed = [
+        {first_loss(project, f"{folder}/seed{seed}") for name, folder in FOLDERS.items() if name in CLAIMED}
+        for seed in (0, 1)
+    ]
     assert [len(losses) for losses in by_seed] == [1, 1] and by_seed[0] != by_seed[1]
 
     begun = {name: record.started for name, record in records(project).items()}
@@ -70,7 +86,9 @@ def test_two_seeds_of_everything_go_on_where_they_were_cut_off(project: Project)
     mended = project.run(SCRIPT, **SETTINGS)
     assert mended.returncode == 0, mended.stderr
     assert said(mended.stdout, "begins") == {"E4_rkv/seed1", "E2_full_kv/seed0"}
-    assert records(project)["E4_rkv/seed1"].started == begun["E4_rkv/seed1"], "it was evaluated, and not trained again"
+    assert records(project)["E4_rkv/seed1"].started == begun["E4_rkv/seed1"], (
+        "it was evaluated, and not trained again"
+    )
 
     other = project.run(SCRIPT, **SETTINGS, LR="3e-3", EXPERIMENTS="cot")
     assert other.returncode == 2
@@ -96,7 +114,9 @@ def require_report(project: Project, output: str) -> None:
     text = (project.root / "outputs" / "EXPERIMENT_REPORT.txt").read_text(encoding="utf-8")
     assert text in output
     assert not report.studies[0].unlike, "the runs differ in target and KV loss alone"
-    assert not [line for line in report.studies[0].warnings if "nothing to distil" not in line], "a few steps teach nobody to reason"
+    assert not [line for line in report.studies[0].warnings if "nothing to distil" not in line], (
+        "a few steps teach nobody to reason"
+    )
     assert len(re.findall(r"^(E\d|direct|explicit CoT) .* 0–1 +–$", text, flags=re.MULTILINE)) == 7
 
 
@@ -111,7 +131,12 @@ def test_scripts_parse_and_can_be_executed(clerk: Project, script: str) -> None:
 
 
 def test_commands_on_a_real_model_are_the_experiments(clerk: Project) -> None:
-    done = clerk.run(SCRIPT, SEEDS="4", NUM_GPUS="0", EXTRA_ARGS='--loss.codi_weight 5 --model.special_tokens \'{"pad_token": "a b"}\'')
+    done = clerk.run(
+        SCRIPT,
+        SEEDS="4",
+        NUM_GPUS="0",
+        EXTRA_ARGS='--loss.codi_weight 5 --model.special_tokens \'{"pad_token": "a b"}\'',
+    )
     assert done.returncode == 0, done.stderr
     assert "REPORT --output_base outputs\n" in done.stdout
     configs = [from_flags(words[1:], words[0], "") for words in clerk.calls()]
@@ -129,18 +154,46 @@ def test_commands_on_a_real_model_are_the_experiments(clerk: Project) -> None:
 
 
 def test_files_and_sizes_reach_every_run(clerk: Project) -> None:
-    sizes = {"EPOCHS": "2", "MAX_STEPS": "7", "BATCH_SIZE": "4", "GRADIENT_ACCUMULATION": "3", "LR": "1e-5", "TARGET_LEN": "6"}
-    more = {"NUM_ITERATIONS": "2", "LORA_R": "8", "PRECISION": "bf16", "SUBSET_SIZE": "9", "TEST_SIZE": "5", "OUTPUT_BASE": "my outputs"}
+    sizes = {
+        "EPOCHS": "2",
+        "MAX_STEPS": "7",
+        "BATCH_SIZE": "4",
+        "GRADIENT_ACCUMULATION": "3",
+        "LR": "1e-5",
+        "TARGET_LEN": "6",
+    }
+    more = {
+        "NUM_ITERATIONS": "2",
+        "LORA_R": "8",
+        "PRECISION": "bf16",
+        "SUBSET_SIZE": "9",
+        "TEST_SIZE": "5",
+        "OUTPUT_BASE": "my outputs",
+    }
     files = {"TRAIN_FILE": "a b.jsonl", "VALIDATION_FILE": "v.jsonl", "TEST_FILE": "t.jsonl"}
     done = clerk.run(SCRIPT, SEEDS="0", EXPERIMENTS="E5", **sizes, **more, **files)
     assert done.returncode == 0, done.stderr
     (words,) = clerk.calls()
     config = from_flags(words[1:], words[0], "")
     training, data = config.training, resolved(config)["data"]
-    assert (training.epochs, training.max_steps, training.batch_size, training.gradient_accumulation_steps) == (2, 7, 4, 3)
-    assert (training.lr, training.precision, config.latent.slots, config.latent.passes) == (1e-5, "bf16", 6, 2)
+    assert (
+        training.epochs,
+        training.max_steps,
+        training.batch_size,
+        training.gradient_accumulation_steps,
+    ) == (2, 7, 4, 3)
+    assert (training.lr, training.precision, config.latent.slots, config.latent.passes) == (
+        1e-5,
+        "bf16",
+        6,
+        2,
+    )
     assert resolved(config)["model"]["tuning"]["r"] == 8
-    assert [data[role]["path"] for role in ("train", "validation", "test")] == ["a b.jsonl", "v.jsonl", "t.jsonl"]
+    assert [data[role]["path"] for role in ("train", "validation", "test")] == [
+        "a b.jsonl",
+        "v.jsonl",
+        "t.jsonl",
+    ]
     assert (data["train"]["limit"], config.evaluation.num) == (9, 5)
     assert training.output_dir == "my outputs/E5_shuffled/seed0"
 
@@ -151,7 +204,9 @@ def test_a_failing_run_is_named_at_the_end_and_the_others_go_on(clerk: Project) 
     assert said(done.stdout, "is complete") == RUNS - {"E2_full_kv/seed0", "E2_full_kv/seed1"}
     assert "E2_full_kv/seed0 FAILED after" in done.stdout and "    out of memory\n" in done.stdout
     assert "REPORT" in done.stdout
-    assert done.stderr.startswith("Not complete: E2_full_kv/seed0 E2_full_kv/seed1 - console.txt in each folder says why.")
+    assert done.stderr.startswith(
+        "Not complete: E2_full_kv/seed0 E2_full_kv/seed1 - console.txt in each folder says why."
+    )
 
 
 def test_a_run_that_cannot_begin_stops_everything(clerk: Project) -> None:
@@ -159,7 +214,8 @@ def test_a_run_that_cannot_begin_stops_everything(clerk: Project) -> None:
     assert done.returncode == 2
     assert "    train_with_kv.py: --lr is wrong.\n" in done.stdout and "REPORT" not in done.stdout
     assert done.stderr == (
-        "run_all_experiments.sh: E2_full_kv/seed0 could not begin, so the rest is not tried. Mend what is said above, then once more.\n"
+        "run_all_experiments.sh: E2_full_kv/seed0 could not begin, so the rest is not tried. Mend what is "
+        "said above, then once more.\n"
     )
     assert len(clerk.calls()) == 2
 
@@ -173,19 +229,28 @@ def test_without_a_warm_start_the_rest_of_its_seed_is_left_out(clerk: Project) -
     (warm / "seed1" / "TRAINING_COMPLETED.txt").mkdir(parents=True)
     done = clerk.run(SCRIPT, EMBEDDED="llama", SEEDS="1", EXPERIMENTS="E1")
     assert done.returncode == 1
-    assert "E1_baseline/seed1 is left out: it starts from explicit_cot/seed1, which is not complete.\n" in done.stdout
+    assert (
+        "E1_baseline/seed1 is left out: it starts from explicit_cot/seed1, which is not complete.\n"
+        in done.stdout
+    )
 
 
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"EXPERIMENTS": "E1 E6"}, "EXPERIMENTS: there is no experiment 'E6'. Choose from E1 E2 E3 E4 E5 direct cot."),
+        (
+            {"EXPERIMENTS": "E1 E6"},
+            "EXPERIMENTS: there is no experiment 'E6'. Choose from E1 E2 E3 E4 E5 direct cot.",
+        ),
         ({"EMBEDDED": "lama"}, "EMBEDDED is 'lama': choose llama or gpt2, or leave it empty."),
         ({"SEEDS": "0 one"}, "seed is 'one': give a whole number, 0 or more."),
         ({"JOBS": "0"}, "JOBS is 0: give 1 or more."),
         ({"NUM_GPUS": "two"}, "NUM_GPUS is 'two': give a whole number, 0 or more."),
         ({"BATCH_SIZE": "x"}, "BATCH_SIZE is 'x': give a whole number, 1 or more."),
-        ({"TRAIN_FILE": "a.jsonl"}, "TRAIN_FILE needs a TEST_FILE beside it, or there is nothing to compare."),
+        (
+            {"TRAIN_FILE": "a.jsonl"},
+            "TRAIN_FILE needs a TEST_FILE beside it, or there is nothing to compare.",
+        ),
         ({"EXTRA_ARGS": "--model.name 'a"}, "EXTRA_ARGS has a quote that does not end: --model.name 'a"),
         ({"JOBS": "08"}, "JOBS is '08': write the number without leading zeros."),
         ({"BATCH_SIZE": "010"}, "BATCH_SIZE is '010': write the number without leading zeros."),
@@ -194,12 +259,18 @@ def test_without_a_warm_start_the_rest_of_its_seed_is_left_out(clerk: Project) -
         ({"SLURM_ARRAY_TASK_ID": "-1"}, "SLURM_ARRAY_TASK_ID is '-1': give a whole number, 0 or more."),
         (
             {"OUTPUT_BASE": "~nobody/x"},
-            "OUTPUT_BASE is '~nobody/x': write the home folder's path, or ./~nobody/x for a folder of that name.",
+            "OUTPUT_BASE is '~nobody/x': write the home folder's path, or ./~nobody/x for a folder of that "
+            "name.",
         ),
-        ({"SEEDS": "3 4", "SLURM_ARRAY_TASK_ID": "2"}, "SEEDS='3 4' has no seed for task 2: submit with --array=0-1"),
+        (
+            {"SEEDS": "3 4", "SLURM_ARRAY_TASK_ID": "2"},
+            "SEEDS='3 4' has no seed for task 2: submit with --array=0-1",
+        ),
     ],
 )
-def test_a_wrong_setting_is_one_sentence_before_anything_begins(clerk: Project, settings: dict[str, str], sentence: str) -> None:
+def test_a_wrong_setting_is_one_sentence_before_anything_begins(
+    clerk: Project, settings: dict[str, str], sentence: str
+) -> None:
     done = clerk.run(SCRIPT, **settings)
     assert (done.returncode, done.stderr) == (2, f"run_all_experiments.sh: {sentence}\n")
     assert clerk.calls() == []
@@ -215,9 +286,16 @@ def test_a_wrong_setting_is_one_sentence_before_anything_begins(clerk: Project, 
     ],
 )
 def test_no_number_is_run_as_a_command(clerk: Project, script: str, variable: str, value: str) -> None:
-    environment = {name: text for name, text in clerk.environment().items() if name != "OMP_NUM_THREADS"} | {variable: value}
+    environment = {name: text for name, text in clerk.environment().items() if name != "OMP_NUM_THREADS"} | {
+        variable: value
+    }
     done = subprocess.run(
-        ["bash", str(clerk.root / "scripts" / script)], env=environment, cwd=clerk.root, capture_output=True, text=True, check=False
+        ["bash", str(clerk.root / "scripts" / script)],
+        env=environment,
+        cwd=clerk.root,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert not (clerk.root / "marker").exists()
     assert done.returncode == 2
@@ -236,7 +314,10 @@ def test_an_array_task_trains_its_seed_and_the_last_one_reports(clerk: Project) 
     first = clerk.run(SCRIPT, **settings, SLURM_ARRAY_TASK_ID="1")
     assert first.returncode == 0, first.stderr
     assert said(first.stdout, "is complete") == {"E1_baseline/seed5", "E2_full_kv/seed5"}
-    assert "Not complete yet: E1_baseline/seed3 E2_full_kv/seed3" in first.stdout and "REPORT" not in first.stdout
+    assert (
+        "Not complete yet: E1_baseline/seed3 E2_full_kv/seed3" in first.stdout
+        and "REPORT" not in first.stdout
+    )
     last = clerk.run(SCRIPT, **settings, SLURM_ARRAY_TASK_ID="0")
     assert last.returncode == 0 and "REPORT" in last.stdout
 
@@ -244,11 +325,17 @@ def test_an_array_task_trains_its_seed_and_the_last_one_reports(clerk: Project) 
 def test_a_signal_ends_all_that_runs(clerk: Project) -> None:
     command = ["bash", str(clerk.root / "scripts" / SCRIPT)]
     environment = clerk.environment(SEEDS="0 1", JOBS="2", SLEEP="61.25")
-    script = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    script = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
     def sleepers() -> list[str]:
         listing = [path for path in Path("/proc").glob("[0-9]*/environ") if os.access(path, os.R_OK)]
-        return [str(path) for path in listing if str(clerk.root).encode() in read(path) and b"sleep" in read(path.with_name("cmdline"))]
+        return [
+            str(path)
+            for path in listing
+            if str(clerk.root).encode() in read(path) and b"sleep" in read(path.with_name("cmdline"))
+        ]
 
     def read(path: Path) -> bytes:
         try:
@@ -266,7 +353,9 @@ def test_a_signal_ends_all_that_runs(clerk: Project) -> None:
     assert sleepers() == []
 
 
-def test_from_a_spool_folder_the_project_is_where_the_job_was_submitted(clerk: Project, tmp_path: Path) -> None:
+def test_from_a_spool_folder_the_project_is_where_the_job_was_submitted(
+    clerk: Project, tmp_path: Path
+) -> None:
     spool = tmp_path / "spool" / "job1" / "slurm_script"
     spool.parent.mkdir(parents=True)
     shutil.copy(clerk.root / "scripts" / SCRIPT, spool)
@@ -275,8 +364,11 @@ def test_from_a_spool_folder_the_project_is_where_the_job_was_submitted(clerk: P
     done = subprocess.run(["bash", str(spool)], **found, capture_output=True, text=True, check=False)  # pyright: ignore
     assert done.returncode == 0, done.stderr
     assert len(clerk.calls()) == 1
-    lost = subprocess.run(["bash", str(spool)], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    lost = subprocess.run(
+        ["bash", str(spool)], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     assert lost.returncode == 2
     assert (
-        lost.stderr == "run_all_experiments.sh: submit it from the project's folder: cd PROJECT && sbatch scripts/run_all_experiments.sh\n"
+        lost.stderr == "run_all_experiments.sh: submit it from the project's folder: cd PROJECT && sbatch "
+        "scripts/run_all_experiments.sh\n"
     )

@@ -19,13 +19,22 @@ def cache(batch: int = 4, slots: int = 5) -> ModelKV:
         mask = torch.rand(batch, 2, slots) < 0.7
         positions = torch.randint(0, 99, (batch, 2, slots)).sort(-1).values
         keys, values = torch.randn(batch, 2, slots, 4), torch.randn(batch, 2, slots, 3)
-        return LayerKV(keys, values, mask, positions, importance=torch.rand(batch, 2, slots), step_end=torch.rand(batch, 2, slots) < 0.3)
+        return LayerKV(
+            keys,
+            values,
+            mask,
+            positions,
+            importance=torch.rand(batch, 2, slots),
+            step_end=torch.rand(batch, 2, slots) < 0.3,
+        )
 
     return ModelKV((layer(), layer()), (0, 1), "test")
 
 
 def test_partners_by_hand() -> None:
-    """Two chains of two samples: the first two hand theirs to the last two and get theirs back, in one of two ways."""
+    """Two chains of two samples: the first two hand theirs to the last two and get theirs back, in one of two
+    ways.
+    """
     chain = torch.tensor([7, 7, 9, 9])
     seen = {tuple(partners(chain, seed).tolist()) for seed in range(60)}
     assert seen == {(2, 3, 0, 1), (3, 2, 1, 0)}
@@ -48,7 +57,9 @@ def test_no_derangement_of_all_has_fewer_meetings(chain: list[int], seed: int) -
     def meetings(choice: tuple[int, ...] | list[int]) -> int:
         return sum(chain[me] == chain[partner] for me, partner in enumerate(choice))
 
-    all_choices = [p for p in permutations(range(len(chain))) if all(partner != me for me, partner in enumerate(p))]
+    all_choices = [
+        p for p in permutations(range(len(chain))) if all(partner != me for me, partner in enumerate(p))
+    ]
     assert meetings(partners(torch.tensor(chain), seed).tolist()) == min(map(meetings, all_choices))
 
 
@@ -85,15 +96,27 @@ def test_shuffled_is_the_other_sample_in_one_order_for_the_whole_run() -> None:
                 assert torch.equal(getattr(new, name), getattr(old, name)[:, :, order])
     assert len(set(orders)) == 1
     assert all(slot != source for slot, source in enumerate(orders[0]))
-    others = {tuple(Shuffled(seed=seed).apply(target, chain, 0).layers[0].positions[0, 0].tolist()) for seed in range(9)}
+    others = {
+        tuple(Shuffled(seed=seed).apply(target, chain, 0).layers[0].positions[0, 0].tolist())
+        for seed in range(9)
+    }
     assert len(others) > 1
 
 
 def test_shuffled_two_slots_by_hand() -> None:
     keys = torch.tensor([[[[1.0], [2.0]]], [[[3.0], [4.0]]]])
-    target = ModelKV((LayerKV(keys, keys, torch.ones(2, 1, 2, dtype=torch.bool), torch.arange(2).expand(2, 1, 2)),), (0,), "test")
+    target = ModelKV(
+        (LayerKV(keys, keys, torch.ones(2, 1, 2, dtype=torch.bool), torch.arange(2).expand(2, 1, 2)),),
+        (0,),
+        "test",
+    )
     moved = Shuffled().apply(target, torch.tensor([0, 1]), 0).layers[0]
-    assert moved.keys.flatten().tolist() == [4, 3, 2, 1] and moved.positions.flatten().tolist() == [1, 0, 1, 0]
+    assert moved.keys.flatten().tolist() == [4, 3, 2, 1] and moved.positions.flatten().tolist() == [
+        1,
+        0,
+        1,
+        0,
+    ]
 
 
 def test_mean_target_and_no_control() -> None:
@@ -126,4 +149,9 @@ def test_what_cannot_be_done_is_said() -> None:
 
 
 def test_every_control_has_a_kind_of_its_own() -> None:
-    assert sorted(control().kind for control in get_args(Control)) == ["mean_target", "none", "other_sample", "shuffled"]
+    assert sorted(control().kind for control in get_args(Control)) == [
+        "mean_target",
+        "none",
+        "other_sample",
+        "shuffled",
+    ]

@@ -10,7 +10,9 @@ def cache(batch: int = 4, slots: int = 3, importance: bool = True, scale: float 
         mask = torch.rand(batch, 2, slots) < 0.7
         positions = torch.arange(slots).expand(batch, 2, slots)
         keys, values = scale * torch.randn(batch, 2, slots, 4), scale * torch.randn(batch, 2, slots, 5)
-        return LayerKV(keys, values, mask, positions, importance=torch.rand(batch, 2, slots) if importance else None)
+        return LayerKV(
+            keys, values, mask, positions, importance=torch.rand(batch, 2, slots) if importance else None
+        )
 
     return ModelKV((layer(), layer()), (0, 1), "test")
 
@@ -23,7 +25,11 @@ def one_slot(values: list[float], valid: list[bool]) -> ModelKV:
 
 def test_by_hand() -> None:
     first = TargetMean.over(one_slot([1.0, 3.0, 100.0], [True, True, False]))
-    assert first.layers[0].keys.item() == 2 and first.layers[0].values.item() == 20 and first.layers[0].count.item() == 2
+    assert (
+        first.layers[0].keys.item() == 2
+        and first.layers[0].values.item() == 20
+        and first.layers[0].count.item() == 2
+    )
     second = TargetMean.over(one_slot([8.0], [True]), first)
     assert second.layers[0].keys.item() == 4 and second.layers[0].count.item() == 3
     assert first.layers[0].keys.item() == 2  # what was carried in stays as it is
@@ -53,7 +59,9 @@ def test_batch_after_batch_equals_all_at_once_in_float64() -> None:
                 for slot in range(3):
                     kept = every[:, head, slot][mask[:, head, slot]]
                     if len(kept):
-                        assert torch.allclose(getattr(seen, name)[head, slot].double(), kept.mean(0), atol=1e-5)
+                        assert torch.allclose(
+                            getattr(seen, name)[head, slot].double(), kept.mean(0), atol=1e-5
+                        )
                     assert seen.count[head, slot].item() == len(kept)
 
 
@@ -86,28 +94,38 @@ def test_other_slots_are_refused_in_words() -> None:
 def test_the_numbers_by_name_are_the_mean_again(importance: bool) -> None:
     mean = TargetMean.over(cache(importance=importance))
     tensors = mean.tensors()
-    assert set(tensors) == {f"{i}.{name}" for i in (0, 1) for name in ("keys", "values", "importance", "count")} - (
-        set() if importance else {"0.importance", "1.importance"}
-    )
+    assert set(tensors) == {
+        f"{i}.{name}" for i in (0, 1) for name in ("keys", "values", "importance", "count")
+    } - (set() if importance else {"0.importance", "1.importance"})
     again = TargetMean.of(dict(reversed(tensors.items())))
     assert again.tensors().keys() == tensors.keys()
     assert all(torch.equal(again.tensors()[name], value) for name, value in tensors.items())
     target = cache(importance=importance)
-    assert torch.equal(TargetMean.over(target, again).layers[1].values, TargetMean.over(target, mean).layers[1].values)
+    assert torch.equal(
+        TargetMean.over(target, again).layers[1].values, TargetMean.over(target, mean).layers[1].values
+    )
 
 
 def test_more_than_ten_layers_keep_their_order() -> None:
     layers = tuple(cache(1).layers[0] for _ in range(12))
     mean = TargetMean.over(ModelKV(layers, tuple(range(12)), "test"))
     again = TargetMean.of({name: mean.tensors()[name] for name in sorted(mean.tensors())})
-    assert all(torch.equal(one.keys, other.keys) for one, other in zip(again.layers, mean.layers, strict=True))
+    assert all(
+        torch.equal(one.keys, other.keys) for one, other in zip(again.layers, mean.layers, strict=True)
+    )
 
 
 def test_processes_that_sum_have_one_mean() -> None:
     """Whoever holds 1 and 3 and whoever holds 8: the mean is 4 on both."""
     mine, theirs = one_slot([1.0, 3.0], [True, True]), one_slot([8.0], [True])
-    others = iter([torch.tensor([[1.0]]), torch.tensor([[[8.0]]]), torch.tensor([[[80.0]]])])  # count, keys, values
+    others = iter(
+        [torch.tensor([[1.0]]), torch.tensor([[[8.0]]]), torch.tensor([[[80.0]]])]
+    )  # count, keys, values
     mean = TargetMean.over(mine, total=lambda value: value + next(others))
-    assert (mean.layers[0].keys.item(), mean.layers[0].values.item(), mean.layers[0].count.item()) == (4, 40, 3)
+    assert (mean.layers[0].keys.item(), mean.layers[0].values.item(), mean.layers[0].count.item()) == (
+        4,
+        40,
+        3,
+    )
     others = iter([torch.tensor([[2.0]]), torch.tensor([[[4.0]]]), torch.tensor([[[40.0]]])])
     assert TargetMean.over(theirs, total=lambda value: value + next(others)).layers[0].keys.item() == 4

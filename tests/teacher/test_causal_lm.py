@@ -1,4 +1,6 @@
-"""A frozen teacher against plain calls of its own model, what it leaves alone, and whose teacher it refuses to be."""
+"""A frozen teacher against plain calls of its own model, what it leaves alone, and whose teacher it refuses
+to be.
+"""
 
 import json
 import re
@@ -21,15 +23,31 @@ from kvdistill.latent.reasoner import SPECIAL_TOKENS, LatentReasoner, add_latent
 from kvdistill.losses import KVLoss
 from kvdistill.teacher import FrozenTeacher, require_same_tokenizer, require_vocabulary
 
-SHAPE = {"intermediate_size": 48, "vocab_size": pico.VOCABULARY, "max_position_embeddings": 128, "eos_token_id": 2, "pad_token_id": 0}
-DEEP = {"hidden_size": 48, "num_hidden_layers": 4, "num_attention_heads": 6, "num_key_value_heads": 3, "head_dim": 12}
+SHAPE = {
+    "intermediate_size": 48,
+    "vocab_size": pico.VOCABULARY,
+    "max_position_embeddings": 128,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+}
+DEEP = {
+    "hidden_size": 48,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 3,
+    "head_dim": 12,
+}
 SHALLOW = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
 TEXTS = ["The baker sells 12 loaves, then 30 more.", "How many are left? It's 7."]
 LATENT = tuple(SPECIAL_TOKENS.values())
 
 
 def model(name: str) -> tf.PreTrainedModel:
-    return pico.from_config(tf.LlamaConfig(**SHAPE, **DEEP), seed=5) if name == "llama_deep" else pico.backbone(name, seed=5)
+    return (
+        pico.from_config(tf.LlamaConfig(**SHAPE, **DEEP), seed=5)
+        if name == "llama_deep"
+        else pico.backbone(name, seed=5)
+    )
 
 
 def rows() -> tuple[dict[str, tuple[int, ...]], ...]:
@@ -50,19 +68,29 @@ def test_a_padded_batch_equals_plain_calls_of_each_sample(name: str, side: str) 
         first, count, answer = len(row["question"]) + 1, len(row["cot"]), len(row["answer"])
         with torch.no_grad():
             _, layers = pico_slow.projected(teacher.model, input_ids=torch.tensor([text]))
-        columns, predicting = list(range(first, first + count)), list(range(len(text) - answer - 1, len(text) - 1))
+        columns, predicting = (
+            list(range(first, first + count)),
+            list(range(len(text) - answer - 1, len(text) - 1)),
+        )
         for layer_id, layer in enumerate(kv.layers):
             own, kept = layers[layer_id], layer.mask[sample, 0]
             assert layer.positions[sample, 0][kept].tolist() == list(range(count))
-            torch.testing.assert_close(layer.keys[sample][:, kept], own.keys[0, :, columns], rtol=1e-4, atol=1e-5)
-            torch.testing.assert_close(layer.values[sample][:, kept], own.values[0, :, columns], rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(
+                layer.keys[sample][:, kept], own.keys[0, :, columns], rtol=1e-4, atol=1e-5
+            )
+            torch.testing.assert_close(
+                layer.values[sample][:, kept], own.values[0, :, columns], rtol=1e-4, atol=1e-5
+            )
             slow = pico_slow.attended(teacher.model.config, layer_id, own, columns, predicting)
             torch.testing.assert_close(layer.importance[sample][:, kept].double(), slow, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("delimiters", ["student", "both"])
 def test_a_saved_student_reads_as_its_own_teacher_mode_does(delimiters: str) -> None:
-    student, batch = pico.reasoner("llama", slots=3, passes=1, delimiters=delimiters), pico.batch(rows(), "left")
+    student, batch = (
+        pico.reasoner("llama", slots=3, passes=1, delimiters=delimiters),
+        pico.batch(rows(), "left"),
+    )
     round_chain = (student.special.bot, student.special.eot) if delimiters == "both" else None
     with torch.no_grad():
         own = student(batch, "teacher").kv
@@ -74,21 +102,30 @@ def test_a_saved_student_reads_as_its_own_teacher_mode_does(delimiters: str) -> 
 
 def test_the_geometry_is_measured() -> None:
     layers = FrozenTeacher(model("llama_deep"), "deep").geometry().layers
-    assert [(layer.heads, layer.key_width, layer.value_width, layer.positional) for layer in layers] == [(3, 12, 12, "rotary")] * 4
+    assert [(layer.heads, layer.key_width, layer.value_width, layer.positional) for layer in layers] == [
+        (3, 12, 12, "rotary")
+    ] * 4
     assert FrozenTeacher(model("gpt2"), "gpt2").geometry().layers[0].positional == "learned"
 
 
 @pytest.mark.parametrize("name", ["llama_dynamic", "phi3_longrope"])
 def test_a_long_first_text_is_unrotated_with_its_own_frequencies(name: str) -> None:
-    """Scaling that changes beyond 16 tokens: measuring after the call would put the short text's frequencies back."""
-    teacher, row = FrozenTeacher(model(name), name), max(rows(), key=lambda row: len(row["question"] + row["cot"]))
+    """Scaling that changes beyond 16 tokens: measuring after the call would put the short text's frequencies
+    back.
+    """
+    teacher, row = (
+        FrozenTeacher(model(name), name),
+        max(rows(), key=lambda row: len(row["question"] + row["cot"])),
+    )
     text = [*row["question"], *row["cue"], *row["cot"], *row["prompt"], *row["answer"]]
     assert len(text) > 20
     kv = teacher.read(pico.batch((row,)))
     with torch.no_grad():
         _, layers = pico_slow.projected(teacher.model, input_ids=torch.tensor([text]))
     first = len(row["question"]) + 1
-    torch.testing.assert_close(kv.layers[0].keys, layers[0].keys[:, :, first : first + len(row["cot"])], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        kv.layers[0].keys, layers[0].keys[:, :, first : first + len(row["cot"])], rtol=1e-4, atol=1e-5
+    )
 
 
 def test_dropout_does_not_act_and_the_modes_stay() -> None:
@@ -96,7 +133,9 @@ def test_dropout_does_not_act_and_the_modes_stay() -> None:
     calm = teacher.read(batch)
     teacher.model.train()
     found = teacher.read(batch)
-    assert all(torch.equal(ours.keys, theirs.keys) for ours, theirs in zip(calm.layers, found.layers, strict=True))
+    assert all(
+        torch.equal(ours.keys, theirs.keys) for ours, theirs in zip(calm.layers, found.layers, strict=True)
+    )
     assert all(module.training for module in teacher.model.modules())
 
 
@@ -117,13 +156,21 @@ def test_one_call_of_the_body_without_the_head_and_without_latent_tokens() -> No
 @pytest.mark.parametrize("name", ["llama_deep", "gpt2"])
 def test_learning_from_a_teacher_leaves_it_as_it_was(name: str) -> None:
     """Thirty steps of Adam on the projector and a free latent cache: the loss halves, the teacher stays."""
-    teacher, student = FrozenTeacher(model(name), name), FrozenTeacher(pico.from_config(tf.LlamaConfig(**SHAPE, **SHALLOW)), "student")
+    teacher, student = (
+        FrozenTeacher(model(name), name),
+        FrozenTeacher(pico.from_config(tf.LlamaConfig(**SHAPE, **SHALLOW)), "student"),
+    )
     before = {key: value.clone() for key, value in teacher.model.state_dict().items()}
     target = RKV().compress(teacher.read(pico.batch(rows())), 4)
-    projector = Projector(student.geometry(), teacher.geometry(), Ratio().pair(student.geometry(), teacher.geometry()))
+    projector = Projector(
+        student.geometry(), teacher.geometry(), Ratio().pair(student.geometry(), teacher.geometry())
+    )
     states = [torch.randn(3, 2, 4, 8, requires_grad=True) for _ in range(4)]
     mask = full_mask(states[0])
-    layers = tuple(LayerKV(keys, values, mask, torch.arange(4).expand(mask.shape)) for keys, values in (states[:2], states[2:]))
+    layers = tuple(
+        LayerKV(keys, values, mask, torch.arange(4).expand(mask.shape))
+        for keys, values in (states[:2], states[2:])
+    )
     optimizer = torch.optim.Adam([*projector.parameters(), *states], lr=0.03)
     losses = []
     for _ in range(30):
@@ -135,16 +182,24 @@ def test_learning_from_a_teacher_leaves_it_as_it_was(name: str) -> None:
         losses.append(loss.item())
     assert losses[-1] < losses[0] / 2
     assert all(torch.equal(value, before[key]) for key, value in teacher.model.state_dict().items())
-    assert not any(parameter.requires_grad or parameter.grad is not None for parameter in teacher.model.parameters())
+    assert not any(
+        parameter.requires_grad or parameter.grad is not None for parameter in teacher.model.parameters()
+    )
 
 
 def test_the_loss_reaches_the_student_through_the_projector() -> None:
     backbone = pico.from_config(tf.LlamaConfig(**SHAPE, **SHALLOW))
-    student = LatentReasoner(LatentConfig(backbone=backbone.config, special=dict(pico.SPECIAL), slots=4, passes=2), backbone)
+    student = LatentReasoner(
+        LatentConfig(backbone=backbone.config, special=dict(pico.SPECIAL), slots=4, passes=2), backbone
+    )
     teacher, batch = FrozenTeacher(model("llama_deep"), "deep"), pico.batch(rows())
-    projector = Projector(student.geometry(), teacher.geometry(), Ratio().pair(student.geometry(), teacher.geometry()))
+    projector = Projector(
+        student.geometry(), teacher.geometry(), Ratio().pair(student.geometry(), teacher.geometry())
+    )
     target = projector.select(RKV().compress(teacher.read(batch), 4))
-    KVLoss().compare(target, projector.move(student(batch).student.kv), layer_weights=projector.weights()).loss.backward()
+    KVLoss().compare(
+        target, projector.move(student(batch).student.kv), layer_weights=projector.weights()
+    ).loss.backward()
     assert all(weight.grad.norm() > 0 for weight in projector.parameters())
     assert student.backbone.model.layers[1].self_attn.k_proj.weight.grad.norm() > 0
     assert all(parameter.grad is None for parameter in teacher.model.parameters())
@@ -158,19 +213,27 @@ def test_texts_beyond_learned_positions_are_refused() -> None:
     padded = teacher.read(pico.batch((fits,), extra=4))
     assert padded.layers[0].keys.isfinite().all()
     longer = {**fits, "cot": (*fits["cot"], 5)}
-    with pytest.raises(ValueError, match=r"teacher small has learned positions for 20 tokens, and a sample has 21\. .*max_length"):
+    with pytest.raises(
+        ValueError,
+        match=r"teacher small has learned positions for 20 tokens, and a sample has 21\. .*max_length",
+    ):
         teacher.read(pico.batch((longer,)))
 
 
 def test_models_that_cannot_be_packed_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"flex_attention attention takes no mask .* attn_implementation='sdpa' or 'eager'\."):
+    with pytest.raises(
+        ValueError, match=r"flex_attention attention takes no mask .* attn_implementation='sdpa' or 'eager'\."
+    ):
         FrozenTeacher(pico.backbone("llama", attention="flex_attention"), "flex")
 
 
 def test_a_vocabulary_that_is_too_small_is_refused() -> None:
     require_vocabulary(model("gpt2"), [0, 63], "gpt2")
     require_vocabulary(model("gpt2"), [], "gpt2")
-    with pytest.raises(ValueError, match=r"The teacher gpt2 has embeddings for 64 tokens, but .* go up to id 64\. Choose a teacher"):
+    with pytest.raises(
+        ValueError,
+        match=r"The teacher gpt2 has embeddings for 64 tokens, but .* go up to id 64\. Choose a teacher",
+    ):
         require_vocabulary(model("gpt2"), [64, 3], "gpt2")
 
 
@@ -178,7 +241,9 @@ def changed(change: dict[str, object]) -> tf.PreTrainedTokenizerFast:
     """The byte-level tokenizer of ``TEXTS`` with other settings of its model."""
     whole = json.loads(pico_tokenizer.byte_bpe(TEXTS).backend_tokenizer.to_str())
     whole["model"] |= change
-    return tf.PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(whole)), pad_token="<pad>", eos_token="</s>")
+    return tf.PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(whole)), pad_token="<pad>", eos_token="</s>"
+    )
 
 
 def test_the_same_tokenizer_passes_with_and_without_latent_tokens() -> None:
@@ -187,21 +252,31 @@ def test_the_same_tokenizer_passes_with_and_without_latent_tokens() -> None:
     student(TEXTS, padding=True, truncation=True, max_length=4)
     taught = pico_tokenizer.byte_bpe(TEXTS)
     add_latent_tokens(taught)
-    for teacher in (pico_tokenizer.byte_bpe(TEXTS), taught, changed({"continuing_subword_prefix": "", "dropout": None})):
+    for teacher in (
+        pico_tokenizer.byte_bpe(TEXTS),
+        taught,
+        changed({"continuing_subword_prefix": "", "dropout": None}),
+    ):
         require_same_tokenizer(student, teacher, "same", LATENT)
 
 
 def test_unlike_vocabularies_are_refused() -> None:
     """Words: <pad> 0, </s> 1, <unk> 2, then those given."""
-    student, teacher = pico_tokenizer.word_level(("one", "two")), pico_tokenizer.word_level(("one", "three", "two"))
+    student, teacher = (
+        pico_tokenizer.word_level(("one", "two")),
+        pico_tokenizer.word_level(("one", "three", "two")),
+    )
     add_latent_tokens(student)
     told = (
-        r"The teacher T has another tokenizer than the student: the token 'three' is unknown to the student and number 4 to the teacher\. "
+        r"The teacher T has another tokenizer than the student: the token 'three' is unknown to the "
+        r"student and number 4 to the teacher\. "
     )
     with pytest.raises(ValueError, match=told + ".*multi-teacher script"):
         require_same_tokenizer(student, teacher, "T", LATENT)
     swapped = pico_tokenizer.word_level(("two", "one"))
-    with pytest.raises(ValueError, match="the token 'one' is number 3 to the student and number 4 to the teacher"):
+    with pytest.raises(
+        ValueError, match="the token 'one' is number 3 to the student and number 4 to the teacher"
+    ):
         require_same_tokenizer(student, swapped, "T", LATENT)
 
 
@@ -213,14 +288,28 @@ def test_unlike_cuts_are_refused() -> None:
     spaced.backend_tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=True)
     merges = json.loads(student.backend_tokenizer.to_str())["model"]["merges"]
     for teacher, told in (
-        (lower, "the normaliser differs in its type, None for the student and 'Lowercase' for the teacher. Choose"),
-        (spaced, "the pre-tokeniser differs in its add_prefix_space, None for the student and True for the teacher."),
+        (
+            lower,
+            "the normaliser differs in its type, None for the student and 'Lowercase' for the teacher. "
+            "Choose",
+        ),
+        (
+            spaced,
+            "the pre-tokeniser differs in its add_prefix_space, None for the student and True for the "
+            "teacher.",
+        ),
         (
             changed({"merges": merges[::-1]}),
             f"the model differs in its merges, {merges[0]} for the student and {merges[-1]} for the teacher.",
         ),
-        (changed({"merges": merges[:-1]}), f"the model differs in its merges, {merges[-1]} for the student and None for the teacher."),
-        (changed({"fuse_unk": True}), "the model differs in its fuse_unk, None for the student and True for the teacher."),
+        (
+            changed({"merges": merges[:-1]}),
+            f"the model differs in its merges, {merges[-1]} for the student and None for the teacher.",
+        ),
+        (
+            changed({"fuse_unk": True}),
+            "the model differs in its fuse_unk, None for the student and True for the teacher.",
+        ),
     ):
         with pytest.raises(ValueError, match=re.escape(told)):
             require_same_tokenizer(student, teacher, "T", LATENT)

@@ -50,7 +50,12 @@ def test_an_option_changes_what_the_trainer_is_told(name: str) -> None:
 
 def test_the_defaults_are_those_of_the_paper() -> None:
     told = arguments()
-    assert (told.learning_rate, told.weight_decay, told.max_grad_norm, told.num_train_epochs) == (5e-4, 0.1, 2.0, 10.0)
+    assert (told.learning_rate, told.weight_decay, told.max_grad_norm, told.num_train_epochs) == (
+        5e-4,
+        0.1,
+        2.0,
+        10.0,
+    )
     assert told.per_device_train_batch_size * told.gradient_accumulation_steps == 128
     assert told.lr_scheduler_type == "cosine"
     # 3 % of 200 steps, and from 1 on steps themselves.
@@ -67,19 +72,29 @@ def test_progress_bar_and_tensorboard_can_be_had_or_left_out() -> None:
 
 def test_half_precision_without_a_gpu_is_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
-    with pytest.raises(ValueError, match="training.precision fp16 needs a GPU, and none is visible: set training.precision to bf16"):
+    with pytest.raises(
+        ValueError,
+        match="training.precision fp16 needs a GPU, and none is visible: set training.precision to bf16",
+    ):
         arguments(precision="fp16")
     assert arguments(precision="bf16").bf16
 
 
 def test_several_gpus_in_one_process_are_not_driven_by_data_parallel(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(TrainingArguments, "_setup_devices", property(lambda self: setattr(self, "_n_gpu", 4) or torch.device("cpu")))
+    monkeypatch.setattr(
+        TrainingArguments,
+        "_setup_devices",
+        property(lambda self: setattr(self, "_n_gpu", 4) or torch.device("cpu")),
+    )
     assert TrainingArguments(use_cpu=True).n_gpu == 4
     told = arguments(batch_size=3)
     assert (told.n_gpu, told.train_batch_size) == (1, 3)
 
 
-@pytest.mark.parametrize(("option", "value"), [("learning_rate", 1e-3), ("lr", 0), ("epochs", 0), ("save_total_limit", 0), ("task", "cot")])
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("learning_rate", 1e-3), ("lr", 0), ("epochs", 0), ("save_total_limit", 0), ("task", "cot")],
+)
 def test_a_wrong_option_is_refused_by_name(option: str, value: object) -> None:
     with pytest.raises(ValidationError, match=option):
         TrainingSection(**{option: value})  # pyright: ignore[reportArgumentType]

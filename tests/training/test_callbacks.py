@@ -9,7 +9,15 @@ from transformers import TrainerControl, TrainerState, TrainingArguments
 from kvdistill.console.signals import Interrupted, Kept
 from kvdistill.records.schema import Metrics
 from kvdistill.training import callbacks
-from kvdistill.training.callbacks import EndEpoch, EvaluateWhen, Progress, SaveWhen, StopAtSignal, WriteLogs, line
+from kvdistill.training.callbacks import (
+    EndEpoch,
+    EvaluateWhen,
+    Progress,
+    SaveWhen,
+    StopAtSignal,
+    WriteLogs,
+    line,
+)
 from kvdistill.training.ranks import Ranks
 
 
@@ -30,7 +38,9 @@ def saved(save: SaveWhen, args: TrainingArguments, steps_per_epoch: int, steps: 
     return found
 
 
-def test_checkpoints_come_at_epoch_ends_and_every_so_many_steps_but_never_twice(args: TrainingArguments) -> None:
+def test_checkpoints_come_at_epoch_ends_and_every_so_many_steps_but_never_twice(
+    args: TrainingArguments,
+) -> None:
     assert saved(SaveWhen(), args, steps_per_epoch=3, steps=6) == [3, 6]
     assert saved(SaveWhen(2), args, steps_per_epoch=3, steps=6) == [2, 3, 4, 6]
     # A run that stops inside an epoch keeps what it has.
@@ -44,7 +54,10 @@ def test_another_wish_to_save_stays(args: TrainingArguments) -> None:
 
 
 def test_where_training_stops_the_epoch_is_said_before_it_is_saved(args: TrainingArguments) -> None:
-    control, state = TrainerControl(should_training_stop=True), TrainerState(global_step=2, max_steps=9, epoch=0.3)
+    control, state = (
+        TrainerControl(should_training_stop=True),
+        TrainerState(global_step=2, max_steps=9, epoch=0.3),
+    )
     SaveWhen(2).on_step_end(args, state, control)
     assert not control.should_save
     said = []
@@ -53,7 +66,9 @@ def test_where_training_stops_the_epoch_is_said_before_it_is_saved(args: Trainin
 
 
 @pytest.mark.parametrize(("every", "steps", "expected"), [(2, 5, [2, 4, 5]), (2, 4, [2, 4]), (0, 5, [5])])
-def test_evaluation_comes_every_so_many_steps_and_at_the_end(args: TrainingArguments, every: int, steps: int, expected: list[int]) -> None:
+def test_evaluation_comes_every_so_many_steps_and_at_the_end(
+    args: TrainingArguments, every: int, steps: int, expected: list[int]
+) -> None:
     model = torch.nn.Linear(1, 1)
     seen = []
 
@@ -81,7 +96,9 @@ def test_log_lines_become_rows_of_numbers_and_words(args: TrainingArguments, tmp
     state = TrainerState(is_world_process_zero=True, global_step=3, max_steps=8)
     write = WriteLogs(tmp_path, "kvdistill train --config x.toml")
     write.on_train_begin(args, state, TrainerControl())
-    write.on_log(args, state, TrainerControl(), logs={"loss": 0.5, "epoch": 1.0, "note": "words", "train_loss": 3.0})  # pyright: ignore
+    write.on_log(
+        args, state, TrainerControl(), logs={"loss": 0.5, "epoch": 1.0, "note": "words", "train_loss": 3.0}
+    )  # pyright: ignore
     write.on_log(args, state, TrainerControl(), logs={})
     write.on_log(args, state, TrainerControl())
     assert Metrics(tmp_path / "metrics.jsonl").read_rows() == [{"step": 3, "loss": 0.5, "epoch": 1.0}]
@@ -89,9 +106,14 @@ def test_log_lines_become_rows_of_numbers_and_words(args: TrainingArguments, tmp
     assert (tmp_path / "training_log.txt").read_text() == words
 
 
-def test_a_run_that_goes_on_forgets_what_its_checkpoint_does_not_know(args: TrainingArguments, tmp_path: Path) -> None:
+def test_a_run_that_goes_on_forgets_what_its_checkpoint_does_not_know(
+    args: TrainingArguments, tmp_path: Path
+) -> None:
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "kv": 1.0}\n{"step": 2, "kv": 2.0}\n{"st')
-    history = [{"step": 1, "loss": 4.0, "kv": 1.0, "epoch": 0.5}, {"step": 1, "validation_accuracy": 0.25, "epoch": 0.5}]
+    history = [
+        {"step": 1, "loss": 4.0, "kv": 1.0, "epoch": 0.5},
+        {"step": 1, "validation_accuracy": 0.25, "epoch": 0.5},
+    ]
     state = TrainerState(is_world_process_zero=True, global_step=1, max_steps=8, log_history=history)  # pyright: ignore
     WriteLogs(tmp_path).on_train_begin(args, state, TrainerControl())
     assert [row["step"] for row in Metrics(tmp_path / "metrics.jsonl").read_rows()] == [1, 1]
@@ -103,15 +125,22 @@ def test_a_run_that_goes_on_forgets_what_its_checkpoint_does_not_know(args: Trai
 
 def test_the_end_of_an_epoch_in_words() -> None:
     row = {"epoch_loss": 2.5, "epoch_ce_student": 1.0, "epoch_codi": 0.5, "epoch_kv": 1.0, "epoch": 2.0}
-    assert line(6, 8, row) == "step 6/8  epoch 2 ended, means over it: loss 2.5000  ce_student 1.0000  codi 0.5000  kv 1.0000"
+    assert (
+        line(6, 8, row)
+        == "step 6/8  epoch 2 ended, means over it: loss 2.5000  ce_student 1.0000  codi 0.5000  kv 1.0000"
+    )
 
 
 def test_an_end_inside_an_epoch_is_not_called_its_end() -> None:
-    assert line(425, 900, {"epoch_loss": 0.5, "epoch": 1.107}).startswith("step 425/900  training ended inside epoch 2 (at 1.107), means")
+    assert line(425, 900, {"epoch_loss": 0.5, "epoch": 1.107}).startswith(
+        "step 425/900  training ended inside epoch 2 (at 1.107), means"
+    )
 
 
 @pytest.mark.parametrize(("step", "epoch", "wanted"), [(2, 0.4, True), (5, 1.0, False), (9, 1.8, False)])
-def test_a_signal_asks_for_a_checkpoint_at_the_end_of_the_step(args: TrainingArguments, step: int, epoch: float, wanted: bool) -> None:
+def test_a_signal_asks_for_a_checkpoint_at_the_end_of_the_step(
+    args: TrainingArguments, step: int, epoch: float, wanted: bool
+) -> None:
     """What ends an epoch, or the training, is saved by another callback."""
     kept = Kept()
     stop = StopAtSignal(kept, Ranks())
@@ -127,7 +156,9 @@ def test_a_signal_asks_for_a_checkpoint_at_the_end_of_the_step(args: TrainingArg
 
 
 @pytest.mark.parametrize(("stop_at", "expected"), [(None, []), (0.4, [4, 6]), (0.41, [6]), (1.0, [])])
-def test_training_stops_once_it_is_good_enough(args: TrainingArguments, stop_at: float | None, expected: list[int]) -> None:
+def test_training_stops_once_it_is_good_enough(
+    args: TrainingArguments, stop_at: float | None, expected: list[int]
+) -> None:
     callback = EvaluateWhen(lambda _, step: {"validation_accuracy": step / 10}, 2, [].append, stop_at)
     asked = []
     for step in range(1, 7):
@@ -139,7 +170,9 @@ def test_training_stops_once_it_is_good_enough(args: TrainingArguments, stop_at:
 
 def test_a_wish_to_stop_stays(args: TrainingArguments) -> None:
     control = TrainerControl(should_training_stop=True)
-    EvaluateWhen(lambda *_: {}, 1, [].append, 0.5).on_step_end(args, TrainerState(global_step=1, max_steps=9), control, model=None)
+    EvaluateWhen(lambda *_: {}, 1, [].append, 0.5).on_step_end(
+        args, TrainerState(global_step=1, max_steps=9), control, model=None
+    )
     assert control.should_training_stop
 
 
@@ -148,14 +181,19 @@ def test_every_process_measures_and_only_the_first_writes(args: TrainingArgument
     WriteLogs(tmp_path).on_train_begin(args, state, TrainerControl())
     WriteLogs(tmp_path).on_log(args, state, TrainerControl(), logs={"loss": 1.0})
     control = TrainerControl()
-    EvaluateWhen(lambda *_: {"validation_accuracy": 0.9}, 1, [].append, 0.5).on_step_end(args, state, control, model=None)
+    EvaluateWhen(lambda *_: {"validation_accuracy": 0.9}, 1, [].append, 0.5).on_step_end(
+        args, state, control, model=None
+    )
     assert control.should_training_stop
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("watched", [True, False])
 def test_a_bar_on_a_terminal_alone(
-    watched: bool, args: TrainingArguments, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    watched: bool,
+    args: TrainingArguments,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(callbacks, "on_terminal", lambda: watched)
     progress, state = Progress(), TrainerState(max_steps=3, is_world_process_zero=True)

@@ -29,7 +29,13 @@ from kvdistill.training.checkpoint import (
 
 @pytest.mark.parametrize(
     ("epoch", "step", "name"),
-    [(1.0, 3, "ep1"), (2.0, 6, "ep2"), (2 / 3, 2, "ep1-step2"), (4 / 3, 4, "ep2-step4"), (2 - 1e-9, 10**9 - 1, "ep2-step999999999")],
+    [
+        (1.0, 3, "ep1"),
+        (2.0, 6, "ep2"),
+        (2 / 3, 2, "ep1-step2"),
+        (4 / 3, 4, "ep2-step4"),
+        (2 - 1e-9, 10**9 - 1, "ep2-step999999999"),
+    ],
 )
 def test_a_checkpoint_name_by_hand(epoch: float, step: int, name: str) -> None:
     assert checkpoint_name(epoch, step) == f"checkpoint-{name}"
@@ -65,7 +71,9 @@ def test_a_checkpoint_that_is_not_whole_is_refused_by_its_file(tmp_path: Path) -
     (folder / "deep").mkdir()
     (folder / "deep" / "optimizer.pt").write_text("many numbers")
     with pytest.raises(
-        ValueError, match=r"contents\.json is missing, so it is not known whether the checkpoint is complete\. Put it back, or"
+        ValueError,
+        match=r"contents\.json is missing, so it is not known whether the checkpoint is complete\. Put it "
+        r"back, or",
     ):
         require_whole(folder)
     (folder / "config.json").write_text("{}")
@@ -74,14 +82,23 @@ def test_a_checkpoint_that_is_not_whole_is_refused_by_its_file(tmp_path: Path) -
     require_whole(folder)
     (folder / "deep" / "optimizer.pt").write_text("many")
     with pytest.raises(
-        ValueError, match=r"deep/optimizer\.pt is damaged: it has 4 bytes, and 12 were written\. Put .*, or delete .*ep1: training"
+        ValueError,
+        match=r"deep/optimizer\.pt is damaged: it has 4 bytes, and 12 were written\. Put .*, or delete "
+        r".*ep1: training",
     ):
         require_whole(folder)
     (folder / "deep" / "optimizer.pt").unlink()
-    with pytest.raises(ValueError, match=r"deep/optimizer\.pt is missing\. Put it back, or delete .*checkpoint-ep1: training then resumes"):
+    with pytest.raises(
+        ValueError,
+        match=r"deep/optimizer\.pt is missing\. Put it back, or delete .*checkpoint-ep1: training then "
+        r"resumes",
+    ):
         require_whole(folder)
     (folder / "trainer_state.json").write_text('{"global')
-    with pytest.raises(ValueError, match=r"checkpoint-ep1/trainer_state\.json is damaged\. Delete .*checkpoint-ep1 to go on without"):
+    with pytest.raises(
+        ValueError,
+        match=r"checkpoint-ep1/trainer_state\.json is damaged\. Delete .*checkpoint-ep1 to go on without",
+    ):
         newest_checkpoint(tmp_path)
 
 
@@ -90,9 +107,16 @@ def test_publishing_puts_the_new_in_the_place_of_the_old(tmp_path: Path) -> None
     partial = checkpoint(tmp_path, ".checkpoint-ep1.partial", 2)
     publish(partial, tmp_path / "checkpoint-ep1")
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-ep1"]
-    assert json.loads((tmp_path / "checkpoint-ep1" / "trainer_state.json").read_text()) == {"global_step": 2, "epoch": 1.0}
+    assert json.loads((tmp_path / "checkpoint-ep1" / "trainer_state.json").read_text()) == {
+        "global_step": 2,
+        "epoch": 1.0,
+    }
     manifest = json.loads((tmp_path / "checkpoint-ep1" / CONTENTS).read_text())
-    assert (manifest["checkpoint"], manifest["global_step"], manifest["files"].keys()) == ("checkpoint-ep1", 2, {"trainer_state.json"})
+    assert (manifest["checkpoint"], manifest["global_step"], manifest["files"].keys()) == (
+        "checkpoint-ep1",
+        2,
+        {"trainer_state.json"},
+    )
     require_whole(newest_checkpoint(tmp_path) or tmp_path)
 
 
@@ -106,7 +130,10 @@ def test_what_is_carried_comes_back_as_it_was(tmp_path: Path) -> None:
     save_carried(tmp_path, {}, None)
     assert load_carried(tmp_path) == ({}, None)
     (tmp_path / CARRIED).unlink()
-    with pytest.raises(ValueError, match=r"holds no carried\.safetensors, so training cannot go on from it: it serves as model\.name"):
+    with pytest.raises(
+        ValueError,
+        match=r"holds no carried\.safetensors, so training cannot go on from it: it serves as model\.name",
+    ):
         load_carried(tmp_path)
 
 
@@ -131,9 +158,17 @@ except OSError as error:
 
 @pytest.mark.parametrize("kind", ["safetensors", "torch"])
 def test_a_full_disk_leaves_the_checkpoint_before_it_and_says_so(tmp_path: Path, kind: str) -> None:
-    """A limit on the size of files stands in for the disk: the operating system refuses the write as it would."""
+    """A limit on the size of files stands in for the disk: the operating system refuses the write as it
+    would.
+    """
     checkpoint(tmp_path, "checkpoint-ep1", 1)
-    done = subprocess.run([sys.executable, "-c", FULL_DISK, str(tmp_path), kind], capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(tmp_path), kind],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
     assert done.returncode == 0, done.stderr
     assert f"{tmp_path / 'checkpoint-ep2'} could not be written" in done.stdout
     assert f"{tmp_path / 'checkpoint-ep1'} is whole" in done.stdout
@@ -143,7 +178,10 @@ def test_a_full_disk_leaves_the_checkpoint_before_it_and_says_so(tmp_path: Path,
 
 def test_other_processes_do_not_remove_what_the_first_one_writes(tmp_path: Path) -> None:
     partial = checkpoint(tmp_path, ".checkpoint-ep1.partial", 1)
-    with pytest.raises(OSError, match="there is no earlier one"), whole_or_not(partial, tmp_path / "checkpoint-ep1", False):
+    with (
+        pytest.raises(OSError, match="there is no earlier one"),
+        whole_or_not(partial, tmp_path / "checkpoint-ep1", False),
+    ):
         raise OSError("disk quota exceeded")
     assert partial.is_dir()
 
@@ -152,12 +190,19 @@ def test_a_copy_a_renamed_one_and_another_step_are_refused(tmp_path: Path) -> No
     folder = checkpoint(tmp_path, "checkpoint-ep1", 1)
     seal(folder)
     require_whole(folder)
-    with pytest.raises(ValueError, match=r"checkpoint-ep2 is a copy of checkpoint-ep1, or was renamed: give it that name again, or delete"):
+    with pytest.raises(
+        ValueError,
+        match=r"checkpoint-ep2 is a copy of checkpoint-ep1, or was renamed: give it that name again, or "
+        r"delete",
+    ):
         require_whole(folder.rename(tmp_path / "checkpoint-ep2"))
     folder = (tmp_path / "checkpoint-ep2").rename(folder)
     manifest = json.loads((folder / CONTENTS).read_text())
     (folder / CONTENTS).write_text(json.dumps(manifest | {"global_step": 9}))
-    with pytest.raises(ValueError, match=r"contents\.json was written at step 9, the checkpoint at step 1\. Put it back, or delete"):
+    with pytest.raises(
+        ValueError,
+        match=r"contents\.json was written at step 9, the checkpoint at step 1\. Put it back, or delete",
+    ):
         require_whole(folder)
     (folder / "trainer_state.json").write_text(json.dumps({"global_step": 0, "epoch": 1.0}))
     with pytest.raises(ValueError, match=r"trainer_state\.json is damaged or was replaced"):
@@ -172,12 +217,18 @@ def test_a_manifest_of_the_earlier_version_is_enough_to_resume(tmp_path: Path) -
     require_whole(folder)
 
 
-@pytest.mark.parametrize("change", [{"global_step": "1"}, {"epoch": "one"}, {"max_steps": None}, {"log_history": [3]}, {"unknown": 1}])
+@pytest.mark.parametrize(
+    "change",
+    [{"global_step": "1"}, {"epoch": "one"}, {"max_steps": None}, {"log_history": [3]}, {"unknown": 1}],
+)
 def test_a_state_of_other_types_is_refused_by_its_file(change: dict[str, object], tmp_path: Path) -> None:
     folder = checkpoint(tmp_path, "checkpoint-ep1", 1)
     assert read_state(folder).global_step == 1
     (folder / "trainer_state.json").write_text(json.dumps({"global_step": 1, "epoch": 1.0} | change))
-    with pytest.raises(ValueError, match=r"^\S+trainer_state\.json is damaged.* Put it back, or delete \S+checkpoint-ep1: training then"):
+    with pytest.raises(
+        ValueError,
+        match=r"^\S+trainer_state\.json is damaged.* Put it back, or delete \S+checkpoint-ep1: training then",
+    ):
         read_state(folder)
 
 
@@ -195,7 +246,10 @@ def test_errors_while_loading_name_the_file_that_cannot_be_read(tmp_path: Path) 
 
 def test_any_error_while_writing_is_a_sentence_and_removes_what_was_written(tmp_path: Path) -> None:
     partial = checkpoint(tmp_path, ".checkpoint-ep1.partial", 1)
-    with pytest.raises(OSError, match="No space left"), whole_or_not(partial, tmp_path / "checkpoint-ep1", True):
+    with (
+        pytest.raises(OSError, match="No space left"),
+        whole_or_not(partial, tmp_path / "checkpoint-ep1", True),
+    ):
         raise Exception("No space left on device (os error 28)")  # as tokenizers raises it
     assert not partial.exists()
 

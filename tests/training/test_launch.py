@@ -15,15 +15,38 @@ from conftest import sampled
 from kvdistill.training.launch import main
 
 ROOT = Path(__file__).resolve().parents[2]
-QUICK = ["--training.epochs", "20", "--training.batch_size", "4", "--training.save_steps", "1000", "--training.resume", "true"]
+QUICK = [
+    "--training.epochs",
+    "20",
+    "--training.batch_size",
+    "4",
+    "--training.save_steps",
+    "1000",
+    "--training.resume",
+    "true",
+]
 
 
 def started(folder: Path, name: str) -> subprocess.Popen[str]:
-    script = [str(ROOT / "experiments" / "train_with_kv.py"), "--config", str(pico_runs.toml(folder)), *QUICK, "--evaluation.modes", "[]"]
+    script = [
+        str(ROOT / "experiments" / "train_with_kv.py"),
+        "--config",
+        str(pico_runs.toml(folder)),
+        *QUICK,
+        "--evaluation.modes",
+        "[]",
+    ]
     launch = [sys.executable, "-m", "kvdistill.training.launch", "--standalone", "--nproc_per_node", "2"]
     words = [*launch, *script, "--training.output_dir", str(folder / name)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True)
+    return subprocess.Popen(
+        words,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        start_new_session=True,
+    )
 
 
 def finished(folder: Path, name: str) -> None:
@@ -48,7 +71,9 @@ def children(pid: int) -> list[int]:
 
 
 @pytest.mark.parametrize("everyone", sampled([True, False]))
-def test_a_signal_leaves_one_sentence_and_a_checkpoint_from_which_the_run_is_the_same(tmp_path: Path, everyone: bool) -> None:
+def test_a_signal_leaves_one_sentence_and_a_checkpoint_from_which_the_run_is_the_same(
+    tmp_path: Path, everyone: bool
+) -> None:
     """To the launcher alone, as kill sends it, or to all processes, as a scheduler does."""
     finished(tmp_path, "plain")
 
@@ -59,9 +84,14 @@ def test_a_signal_leaves_one_sentence_and_a_checkpoint_from_which_the_run_is_the
     code, lines = interrupted(tmp_path, "run", end)
     assert code == 143, lines
     assert len(lines) == 1, lines
-    assert re.fullmatch(r"train_with_kv\.py: interrupted by SIGTERM; a checkpoint of step \d+ has been written\. The same .*", lines[0])
+    assert re.fullmatch(
+        r"train_with_kv\.py: interrupted by SIGTERM; a checkpoint of step \d+ has been written\. The same .*",
+        lines[0],
+    )
     finished(tmp_path, "run")
-    one, other = ((tmp_path / name / "checkpoint-ep20" / "model.safetensors").read_bytes() for name in ("plain", "run"))
+    one, other = (
+        (tmp_path / name / "checkpoint-ep20" / "model.safetensors").read_bytes() for name in ("plain", "run")
+    )
     assert one == other
 
 
@@ -70,10 +100,14 @@ def test_when_one_process_is_gone_the_other_one_says_so(tmp_path: Path, rank: in
     code, lines = interrupted(tmp_path, "run", lambda run: os.kill(children(run.pid)[rank], signal.SIGKILL))
     assert code == 137
     assert len(lines) == 1, lines
-    assert lines[0].startswith("train_with_kv.py: another process of this run has ended, so this one stops too.")
+    assert lines[0].startswith(
+        "train_with_kv.py: another process of this run has ended, so this one stops too."
+    )
 
 
-def test_a_process_that_ends_in_an_error_gives_its_exit_code(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_process_that_ends_in_an_error_gives_its_exit_code(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     script = tmp_path / "fails.py"
     script.write_text("import sys; sys.exit(2)\n")
     assert main(["--standalone", "--nproc_per_node", "1", str(script)]) == 2

@@ -18,8 +18,15 @@ def orders(sampler: RankBatches, epochs: int = 2) -> Iterator[list[list[int]]]:
         yield list(sampler)
 
 
-@given(st.lists(st.integers(1, 50), min_size=8, max_size=60), st.integers(1, 4), st.integers(1, 3), st.integers(1, 2))
-def test_processes_share_out_what_one_process_with_the_whole_batch_sees(lengths: list[int], size: int, ranks: int, least: int) -> None:
+@given(
+    st.lists(st.integers(1, 50), min_size=8, max_size=60),
+    st.integers(1, 4),
+    st.integers(1, 3),
+    st.integers(1, 2),
+)
+def test_processes_share_out_what_one_process_with_the_whole_batch_sees(
+    lengths: list[int], size: int, ranks: int, least: int
+) -> None:
     if size < least:
         size = least
     shares = [RankBatches(lengths, size, 7, Ranks(rank, ranks), least) for rank in range(ranks)]
@@ -30,7 +37,9 @@ def test_processes_share_out_what_one_process_with_the_whole_batch_sees(lengths:
     together = [sorted(chain.from_iterable(parts)) for parts in zip(*shares, strict=True)]
     assert together == [sorted(batch) for batch in whole]
     assert sorted(chain.from_iterable(together)) == list(range(len(lengths)))
-    assert all(len(part) >= least for share in shares for part in share), "no process is left without a sample"
+    assert all(len(part) >= least for share in shares for part in share), (
+        "no process is left without a sample"
+    )
 
 
 def test_one_process_sees_the_length_batches_themselves() -> None:
@@ -44,7 +53,9 @@ def test_a_last_batch_that_is_too_small_joins_the_one_before() -> None:
     assert [len(batch) for batch in whole_batches([1] * 9, 4, 0, 0)] == [4, 4, 1]
     assert [len(batch) for batch in whole_batches([1] * 9, 4, 0, 0, least=2)] == [4, 5]
     with pytest.raises(
-        ValueError, match=r"1 examples are too few for a batch: 2 are needed, .* Give more data, or start fewer processes\."
+        ValueError,
+        match=r"1 examples are too few for a batch: 2 are needed, .* Give more data, or start fewer "
+        r"processes\.",
     ):
         whole_batches([1], 4, 0, 0, least=2)
 

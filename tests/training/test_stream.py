@@ -1,4 +1,6 @@
-"""Training from a stream: every sample once a pass, the same batches for any number of processes, and exact continuation."""
+"""Training from a stream: every sample once a pass, the same batches for any number of processes, and exact
+continuation.
+"""
 
 import json
 from collections import Counter
@@ -85,7 +87,9 @@ def test_a_rest_too_small_for_a_batch_joins_the_one_before(lengths: list[int], s
         lengths = [*lengths, 1]
     batches = one_pass(Source(lengths), size, least=2)
     alone = len(lengths) % (size * POOL) == 1  # a last window of one sample has no batch to join
-    assert len({each for batch in batches for each in batch}) == sum(map(len, batches)) == len(lengths) - alone
+    assert (
+        len({each for batch in batches for each in batch}) == sum(map(len, batches)) == len(lengths) - alone
+    )
     assert min(map(len, batches)) >= 2
 
 
@@ -99,8 +103,12 @@ def test_the_order_is_a_function_of_seed_epoch_and_window_alone() -> None:
     assert order(3, 0) != order(4, 0) != order(3, 1) != order(3, 0)
     first, second, third = (order(3, 0)[start : start + 50] for start in (0, 50, 100))
     for number, window in enumerate((first, second, third)):
-        assert {each for batch in window for each in batch} == set(map(str, range(100 * number, min(100 * number + 100, 230))))
-    assert [[int(i) % 100 for i in batch] for batch in first] != [[int(i) % 100 for i in batch] for batch in second]
+        assert {each for batch in window for each in batch} == set(
+            map(str, range(100 * number, min(100 * number + 100, 230)))
+        )
+    assert [[int(i) % 100 for i in batch] for batch in first] != [
+        [int(i) % 100 for i in batch] for batch in second
+    ]
 
 
 def test_a_second_pass_has_another_order() -> None:
@@ -112,11 +120,16 @@ def test_a_second_pass_has_another_order() -> None:
 
 def test_a_batch_holds_samples_of_similar_length() -> None:
     batches = one_pass(Source([1 + (i * 37) % 100 for i in range(200)]), 4)
-    assert all(max(int(i) * 37 % 100 for i in batch) - min(int(i) * 37 % 100 for i in batch) <= 2 for batch in batches)
+    assert all(
+        max(int(i) * 37 % 100 for i in batch) - min(int(i) * 37 % 100 for i in batch) <= 2
+        for batch in batches
+    )
 
 
 @given(lengths_of, st.integers(1, 3), st.integers(1, 3), st.integers(1, 2))
-def test_processes_share_out_what_one_with_the_whole_batch_sees(lengths: list[int], size: int, ranks: int, least: int) -> None:
+def test_processes_share_out_what_one_with_the_whole_batch_sees(
+    lengths: list[int], size: int, ranks: int, least: int
+) -> None:
     size = max(size, least)
     lengths = (lengths * (least * ranks))[: max(len(lengths), least * ranks)]
     shares = [Stream(Source(lengths), size, 7, Ranks(rank, ranks), least) for rank in range(ranks)]
@@ -125,7 +138,9 @@ def test_processes_share_out_what_one_with_the_whole_batch_sees(lengths: list[in
         parts = [share[Ticket(0, number)] for share in shares]
         one = whole[Ticket(0, number)]
         assert sorted(i for part in parts for i in ids(part)) == sorted(ids(one))
-        assert all(part.place == one.place for part in parts), "every process can take up what the first one saved"
+        assert all(part.place == one.place for part in parts), (
+            "every process can take up what the first one saved"
+        )
         assert all(len(part.samples) >= least for part in parts)
 
 
@@ -133,7 +148,9 @@ def test_processes_share_out_what_one_with_the_whole_batch_sees(lengths: list[in
 
 
 @given(lengths_of, st.integers(1, 3), st.integers(1, 2), st.data())
-def test_from_any_place_the_same_batches_follow(lengths: list[int], size: int, least: int, data: st.DataObject) -> None:
+def test_from_any_place_the_same_batches_follow(
+    lengths: list[int], size: int, least: int, data: st.DataObject
+) -> None:
     """An endless stream over pass boundaries, cut anywhere."""
     size, lengths = max(size, least), lengths + [1] * (2 - min(len(lengths), 2))
     whole = Stream(Source(lengths), size, 5, least=least)
@@ -166,11 +183,15 @@ def test_going_on_reads_one_window_again_and_no_more(cut: int) -> None:
 def test_other_batches_cannot_be_reached() -> None:
     stream = Stream(Source([1] * 30), 2, 0, start=Place(epoch=2, number=5, taken=5))
     assert ids(stream[Ticket(2, 5)]) == ids(drawn(Stream(Source([1] * 30), 2, 0), 6, epoch=2)[5])
-    with pytest.raises(ValueError, match=r"A stream is read in order: batch 9 of epoch 2 cannot be reached from here\."):
+    with pytest.raises(
+        ValueError, match=r"A stream is read in order: batch 9 of epoch 2 cannot be reached from here\."
+    ):
         stream[Ticket(2, 9)]
     with pytest.raises(ValueError, match=r"batch 5 of epoch 1 cannot be reached"):
         stream[Ticket(1, 5)]
-    assert ids(stream[Ticket(3, 0)]) == ids(Stream(Source([1] * 30), 2, 0)[Ticket(3, 0)]), "a new epoch begins at the beginning"
+    assert ids(stream[Ticket(3, 0)]) == ids(Stream(Source([1] * 30), 2, 0)[Ticket(3, 0)]), (
+        "a new epoch begins at the beginning"
+    )
 
 
 # Epochs of so many batches, and streams that hold too little.
@@ -185,7 +206,10 @@ def test_an_epoch_that_falls_a_little_short_begins_again() -> None:
 def test_an_epoch_that_falls_far_short_is_refused() -> None:
     stream = Stream(Source([1] * 17), 2, 0, count=10, rows=20)
     batches = drawn(stream, 9)
-    said = r"ended after 17 usable rows, and the subset size promises 20\. Lower --subset_size \(data\.train\.limit\)"
+    said = (
+        r"ended after 17 usable rows, and the subset size promises 20\. Lower --subset_size "
+        r"\(data\.train\.limit\)"
+    )
     for late in (stream, Stream(Source([1] * 17), 2, 0, count=10, rows=20, start=batches[-1].place)):
         with pytest.raises(ValueError, match=said):
             late[Ticket(0, 9)]
@@ -203,7 +227,11 @@ def test_a_few_rows_less_than_the_last_of_few_batches_are_no_reason_to_stop(num:
 @pytest.mark.parametrize(("num", "least", "ranks"), [(0, 1, 1), (1, 2, 1), (1, 1, 2), (3, 2, 2)])
 def test_an_empty_stream_is_refused(num: int, least: int, ranks: int) -> None:
     stream = Stream(Source([1] * num), 4, 0, Ranks(0, ranks), least)
-    with pytest.raises(ValueError, match=rf"The stream holds fewer usable rows than the {least * ranks} of the smallest batch\. Give more"):
+    with pytest.raises(
+        ValueError,
+        match=rf"The stream holds fewer usable rows than the {least * ranks} of the smallest batch\. Give "
+        r"more",
+    ):
         stream[Ticket(0, 0)]
 
 
@@ -226,7 +254,9 @@ def test_tickets_are_counted_and_know_their_epoch() -> None:
         len(Tickets())
 
 
-def loader(stream: Stream, count: int | None = None, workers: int = 0, make: Callable[..., DataLoader] = EpochLoader) -> DataLoader:
+def loader(
+    stream: Stream, count: int | None = None, workers: int = 0, make: Callable[..., DataLoader] = EpochLoader
+) -> DataLoader:
     return make(stream, batch_sampler=Tickets(count), collate_fn=lambda found: found[0], num_workers=workers)  # pyright: ignore
 
 

@@ -27,14 +27,29 @@ from pico_training import distance, logged, make, trained
 
 
 def auto_step(model: LatentReasoner, **control: MeanTarget) -> Distillation:
-    return Distillation(Target(method=StepEnd(), **control), replace(pico_trained.OBJECTIVE, kv_weight="auto"), 2, model.geometry, True)
+    return Distillation(
+        Target(method=StepEnd(), **control),
+        replace(pico_trained.OBJECTIVE, kv_weight="auto"),
+        2,
+        model.geometry,
+        True,
+    )
 
 
 @pytest.mark.parametrize(("num", "auto"), [(24, False), (19, False), (19, True)])
-def test_accumulating_four_batches_of_two_equals_a_batch_of_eight(tmp_path: Path, num: int, auto: bool) -> None:
+def test_accumulating_four_batches_of_two_equals_a_batch_of_eight(
+    tmp_path: Path, num: int, auto: bool
+) -> None:
     def run(folder: str, **options: int) -> LatentReasoner:
         model = pico_trained.student()
-        return trained(tmp_path / folder, model=model, step=auto_step(model) if auto else None, ordered=True, num=num, **options)
+        return trained(
+            tmp_path / folder,
+            model=model,
+            step=auto_step(model) if auto else None,
+            ordered=True,
+            num=num,
+            **options,
+        )
 
     whole = run("whole", batch_size=8)
     parts = run("parts", batch_size=2, gradient_accumulation_steps=4)
@@ -46,9 +61,13 @@ def test_accumulating_four_batches_of_two_equals_a_batch_of_eight(tmp_path: Path
 
 
 def by_hand(model: nn.Module, batch: Batch, step: int, progress: float) -> LossOutput:
-    """A loss that is the mean of the samples' numbers, plus a thread to the weights so that it can be differentiated."""
+    """A loss that is the mean of the samples' numbers, plus a thread to the weights so that it can be
+    differentiated.
+    """
     value = torch.tensor([float(sample_id) for sample_id in batch.sample_ids]).mean()
-    return LossOutput(value + 0 * next(model.parameters()).sum(), {"number": value, "progress": torch.tensor(progress)})
+    return LossOutput(
+        value + 0 * next(model.parameters()).sum(), {"number": value, "progress": torch.tensor(progress)}
+    )
 
 
 def test_lines_hold_means_over_the_samples_since_the_last_line(tmp_path: Path) -> None:
@@ -64,9 +83,22 @@ def test_lines_hold_means_over_the_samples_since_the_last_line(tmp_path: Path) -
 def test_the_logged_loss_is_the_weighted_sum_of_the_logged_terms(tmp_path: Path) -> None:
     trained(tmp_path, num=7, gradient_accumulation_steps=2)
     lines = logged(tmp_path)
-    assert set(lines) >= {"ce_student", "ce_teacher", "codi", "kv", "kv_k", "kv_v", "loss", "learning_rate", "grad_norm", "epoch"}
+    assert set(lines) >= {
+        "ce_student",
+        "ce_teacher",
+        "codi",
+        "kv",
+        "kv_k",
+        "kv_v",
+        "loss",
+        "learning_rate",
+        "grad_norm",
+        "epoch",
+    }
     for step, loss in lines["loss"].items():
-        assert loss == pytest.approx(sum(lines[name][step] for name in ("ce_student", "ce_teacher", "codi", "kv")), abs=1e-4)
+        assert loss == pytest.approx(
+            sum(lines[name][step] for name in ("ce_student", "ce_teacher", "codi", "kv")), abs=1e-4
+        )
     assert lines["loss"][3] < lines["loss"][1]
 
 
@@ -114,9 +146,14 @@ def test_bf16_computes_otherwise_and_comes_out_near(tmp_path: Path) -> None:
 
 
 def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    overflow = lambda self, *_, **__: [weight.data.fill_(torch.inf) for group in self.param_groups for weight in group["params"]]  # noqa: E731
+    overflow = lambda self, *_, **__: [
+        weight.data.fill_(torch.inf) for group in self.param_groups for weight in group["params"]
+    ]  # noqa: E731
     monkeypatch.setattr(torch.optim.AdamW, "step", overflow)
-    with pytest.raises(FloatingPointError, match=r"After step 1, \d+ weights are not finite \(.*\); they are not saved\. Lower training"):
+    with pytest.raises(
+        FloatingPointError,
+        match=r"After step 1, \d+ weights are not finite \(.*\); they are not saved\. Lower training",
+    ):
         trained(tmp_path, max_steps=1)
     assert names(tmp_path) == set()
 
@@ -140,13 +177,17 @@ def test_with_lora_only_the_adapters_learn_and_only_they_are_saved(tmp_path: Pat
     learning = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     optimised = {id(parameter) for group in trainer.optimizer.param_groups for parameter in group["params"]}  # pyright: ignore
     assert optimised == {id(parameter) for name, parameter in model.named_parameters() if name in learning}
-    changed = {name for name, parameter in model.named_parameters() if not torch.equal(parameter, before[name])}
+    changed = {
+        name for name, parameter in model.named_parameters() if not torch.equal(parameter, before[name])
+    }
     assert changed <= learning
     assert {"feedback.up.weight"} < changed
     assert any("lora_B" in name for name in changed)
     loaded = LatentReasoner.from_pretrained(tmp_path / "run" / "checkpoint-ep2-step3")
     assert same_outputs(model, loaded)
-    size = sum(path.stat().st_size for path in (tmp_path / "run" / "checkpoint-ep2-step3").glob("*.safetensors"))
+    size = sum(
+        path.stat().st_size for path in (tmp_path / "run" / "checkpoint-ep2-step3").glob("*.safetensors")
+    )
     assert size < sum(4 * parameter.numel() for parameter in model.parameters())
 
 
@@ -158,7 +199,8 @@ def same_outputs(one: LatentReasoner, other: LatentReasoner) -> bool:
     with torch.no_grad():
         first, second = (model.eval()(batch=batch) for model in (one, other))
     return all(
-        torch.equal(mine.rows.logits, theirs.rows.logits) and torch.equal(mine.kv.layers[1].keys, theirs.kv.layers[1].keys)
+        torch.equal(mine.rows.logits, theirs.rows.logits)
+        and torch.equal(mine.kv.layers[1].keys, theirs.kv.layers[1].keys)
         for mine, theirs in ((first.teacher, second.teacher), (first.student, second.student))
     )
 
@@ -170,8 +212,16 @@ def names(folder: Path) -> set[str]:
 def test_names_tell_epoch_and_step(tmp_path: Path) -> None:
     # Three steps an epoch, a wish every two, and the end inside the third epoch.
     trained(tmp_path, num=10, max_steps=7, save_steps=2)
-    assert names(tmp_path) == {"checkpoint-ep1-step2", "checkpoint-ep1", "checkpoint-ep2-step4", "checkpoint-ep2", "checkpoint-ep3-step7"}
-    steps = [json.loads((path / "trainer_state.json").read_text())["global_step"] for path in checkpoints(tmp_path)]
+    assert names(tmp_path) == {
+        "checkpoint-ep1-step2",
+        "checkpoint-ep1",
+        "checkpoint-ep2-step4",
+        "checkpoint-ep2",
+        "checkpoint-ep3-step7",
+    }
+    steps = [
+        json.loads((path / "trainer_state.json").read_text())["global_step"] for path in checkpoints(tmp_path)
+    ]
     assert steps == [2, 3, 4, 6, 7]
     assert [path.name for path in checkpoints(tmp_path)][-1] == "checkpoint-ep3-step7"
 
@@ -180,7 +230,15 @@ def test_a_checkpoint_loads_strictly_and_answers_as_the_model_did(tmp_path: Path
     model = trained(tmp_path, num=12)
     folder = tmp_path / "checkpoint-ep1"
     files = {path.name for path in folder.iterdir()}
-    assert files >= {"config.json", "model.safetensors", "tokenizer.json", "optimizer.pt", "scheduler.pt", "rng_state.pth", CARRIED}
+    assert files >= {
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "optimizer.pt",
+        "scheduler.pt",
+        "rng_state.pth",
+        CARRIED,
+    }
     assert not [name for name in files if name.endswith(".bin")]
     loaded = LatentReasoner.from_pretrained(folder)
     assert same_outputs(model, loaded)
@@ -193,7 +251,14 @@ def test_a_checkpoint_loads_strictly_and_answers_as_the_model_did(tmp_path: Path
 
 def test_training_goes_on_from_a_checkpoint_as_if_it_had_never_stopped(tmp_path: Path) -> None:
     """To the last bit, lines of the log that span the interruption included."""
-    options = {"num": 12, "max_steps": 7, "logging_steps": 3, "batch_size": 2, "gradient_accumulation_steps": 2, "scheduler": "cosine"}
+    options = {
+        "num": 12,
+        "max_steps": 7,
+        "logging_steps": 3,
+        "batch_size": 2,
+        "gradient_accumulation_steps": 2,
+        "scheduler": "cosine",
+    }
     whole = trained(tmp_path / "whole", **options)
     trained(tmp_path / "parts", **options, save_steps=2)
     folder = tmp_path / "parts" / "checkpoint-ep2-step4"
@@ -210,8 +275,12 @@ def test_training_goes_on_from_a_checkpoint_as_if_it_had_never_stopped(tmp_path:
 
 
 def test_what_a_step_carries_goes_on_too(tmp_path: Path) -> None:
-    def run(folder: Path, model: LatentReasoner, resume: Path | None = None, **options: object) -> LatentReasoner:
-        trainer = make(folder, model=model, step=auto_step(model, control=MeanTarget()), num=12, max_steps=5, **options)
+    def run(
+        folder: Path, model: LatentReasoner, resume: Path | None = None, **options: object
+    ) -> LatentReasoner:
+        trainer = make(
+            folder, model=model, step=auto_step(model, control=MeanTarget()), num=12, max_steps=5, **options
+        )
         trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
         return trainer.model  # pyright: ignore[reportReturnType]
 
@@ -228,14 +297,26 @@ def refuse(*_: object, **__: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("owner", "method"), [("model", "save_pretrained"), ("trainer", "_save_optimizer_and_scheduler"), ("trainer", "_save_rng_state")]
+    ("owner", "method"),
+    [
+        ("model", "save_pretrained"),
+        ("trainer", "_save_optimizer_and_scheduler"),
+        ("trainer", "_save_rng_state"),
+    ],
 )
 def test_a_crash_while_writing_leaves_only_what_was_whole(tmp_path: Path, owner: str, method: str) -> None:
     trainer = make(tmp_path, num=12, max_steps=6)
     broken = trainer.model if owner == "model" else trainer
     own = getattr(broken, method)
-    setattr(broken, method, lambda *args, **kwargs: (own if trainer.state.global_step == 3 else refuse)(*args, **kwargs))
-    with pytest.raises(OSError, match=r"ep2 could not be written \(no space left on device\); .*checkpoint-ep1 is whole\. .*--resume"):
+    setattr(
+        broken,
+        method,
+        lambda *args, **kwargs: (own if trainer.state.global_step == 3 else refuse)(*args, **kwargs),
+    )
+    with pytest.raises(
+        OSError,
+        match=r"ep2 could not be written \(no space left on device\); .*checkpoint-ep1 is whole\. .*--resume",
+    ):
         trainer.train()
     assert names(tmp_path) == {"checkpoint-ep1"}, "nothing half-written stays, and takes no space"
     assert newest_checkpoint(tmp_path) == tmp_path / "checkpoint-ep1"
@@ -244,7 +325,9 @@ def test_a_crash_while_writing_leaves_only_what_was_whole(tmp_path: Path, owner:
     assert names(tmp_path) == {"checkpoint-ep1", "checkpoint-ep2"}
 
 
-def test_a_crash_at_the_state_file_leaves_only_what_was_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_crash_at_the_state_file_leaves_only_what_was_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(TrainerState, "save_to_json", refuse)
     with pytest.raises(OSError, match="there is no earlier one"):
         trained(tmp_path, num=12)
@@ -273,7 +356,10 @@ def poisoned(step: Step, at: int, term: str) -> Step:
 def test_a_loss_that_is_not_finite_stops_with_step_term_and_samples(tmp_path: Path) -> None:
     model = pico_trained.student()
     broken = poisoned(pico_trained.distillation(model), 1, "kv")
-    message = r"In step 2, kv is not finite for samples 4, 5\. Lower training\.lr or the weight of the term, or compute in float32"
+    message = (
+        r"In step 2, kv is not finite for samples 4, 5\. Lower training\.lr or the weight of the "
+        r"term, or compute in float32"
+    )
     with pytest.raises(FloatingPointError, match=message):
         trained(tmp_path, model=model, step=broken, ordered=True, num=6)
     with pytest.raises(FloatingPointError, match="In step 1, the weighted sum is not finite"):
@@ -285,6 +371,11 @@ def test_tensorboard_shows_every_term(tmp_path: Path) -> None:
     (events,) = tmp_path.rglob("events.out.tfevents.*")
     board = EventAccumulator(str(events))
     board.Reload()
-    assert set(board.Tags()["scalars"]) >= {"train/loss", "train/ce_student", "train/kv", "train/learning_rate"}
+    assert set(board.Tags()["scalars"]) >= {
+        "train/loss",
+        "train/ce_student",
+        "train/kv",
+        "train/learning_rate",
+    }
     shown = {event.step: event.value for event in board.Scalars("train/kv")}
     assert shown == pytest.approx(logged(tmp_path)["kv"])

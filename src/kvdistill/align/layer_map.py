@@ -27,16 +27,22 @@ class LayerMap:
         lines: dict[int, list[str]] = {}
         for pair in self.pairs:
             lines.setdefault(pair.student, []).append(f"{pair.teacher} ({pair.weight:.2f})")
-        return "\n".join(["student layer: teacher layers (weight)", *(f"{layer}: {', '.join(found)}" for layer, found in lines.items())])
+        return "\n".join(
+            [
+                "student layer: teacher layers (weight)",
+                *(f"{layer}: {', '.join(found)}" for layer, found in lines.items()),
+            ]
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ratio:
-    """The same relative depth: student layer l of L_s reads at ``l (L_t - 1) / (L_s - 1)`` between two teacher layers.
+    """The same relative depth: student layer l of L_s reads at ``l (L_t - 1) / (L_s - 1)`` between two
+    teacher layers.
 
-    The two neighbours get linear weights; a depth that is a whole number gives one layer, and a student of one layer reads the last.
-    Neighbours of unlike kind (rotary, learned or no positions; sliding or full window) are not mixed: the nearer one stands alone, at
-    a tie the lower.
+    The two neighbours get linear weights; a depth that is a whole number gives one layer, and a student of
+    one layer reads the last. Neighbours of unlike kind (rotary, learned or no positions; sliding or full
+    window) are not mixed: the nearer one stands alone, at a tie the lower.
 
     Source: ours.
     """
@@ -54,7 +60,9 @@ class Ratio:
             share = rest / steps
             if rest and _kind(teacher.layers[lower]) != _kind(teacher.layers[lower + 1]):
                 lower, share = lower + (share > 0.5), 0.0
-            pairs += [LayerPair(layer, lower, 1 - share)] + ([LayerPair(layer, lower + 1, share)] if share else [])
+            pairs += [LayerPair(layer, lower, 1 - share)] + (
+                [LayerPair(layer, lower + 1, share)] if share else []
+            )
         return LayerMap(tuple(pairs))
 
 

@@ -1,9 +1,10 @@
 """Whether what is captured is what the model computes: asked once, before anything is trained.
 
-Two short random texts, padded and packed side by side as training packs them, are compared with plain calls of each text alone:
-hidden states, keys, values and, for a student, a second call on a prefix, the head and a cache to generate from. A model with a
-memory beside its attention, a head that is more than its output embeddings, or attention that is no function of the captured keys
-and values differs in one of them and is refused by name.
+Two short random texts, padded and packed side by side as training packs them, are compared with plain calls
+of each text alone: hidden states, keys, values and, for a student, a second call on a prefix, the head and a
+cache to generate from. A model with a memory beside its attention, a head that is more than its output
+embeddings, or attention that is no function of the captured keys and values differs in one of them and is
+refused by name.
 
 Source: ours.
 """
@@ -83,7 +84,8 @@ def _require_student(model: PreTrainedModel, layers: tuple[rotation.Measured, ..
     """Refuse a backbone whose generation would not follow its own forward call."""
     if offset:
         raise CaptureError(
-            f"{type(model).__name__} counts its positions from {offset}, which generation does not: it can teach, but is no backbone of "
+            f"{type(model).__name__} counts its positions from {offset}, which generation does not: it can "
+            "teach, but is no backbone of "
             f"a student. {CHOOSE}"
         )
     window: int | None = getattr(model.config.get_text_config(), "sliding_window", None)
@@ -93,7 +95,8 @@ def _require_student(model: PreTrainedModel, layers: tuple[rotation.Measured, ..
     if window is not None and shortened and all(layer.window is None for layer in layers):
         raise CaptureError(
             f"{type(model).__name__} attends to the complete text but caches only the last {window} tokens, "
-            f"so it answers longer texts unlike it reads them: it can teach, but is no backbone of a student. {CHOOSE}"
+            "so it answers longer texts unlike it reads them: it can teach, but is no backbone of a "
+            f"student. {CHOOSE}"
         )
 
 
@@ -106,6 +109,7 @@ def _refusals(model: PreTrainedModel, what: str, remedy: str = CHOOSE) -> Iterat
         raise
     except MODEL_ERRORS as error:
         raise CaptureError(
-            f"{type(model).__name__} cannot be captured: {what} fails in its own code with {type(error).__name__} "
+            f"{type(model).__name__} cannot be captured: {what} fails in its own code with "
+            f"{type(error).__name__} "
             f"({first_line(error)}). {remedy}"
         ) from error

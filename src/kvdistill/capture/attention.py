@@ -1,8 +1,10 @@
-"""The registered attention function: sees queries, keys and values of any model, adds a prefix, never patches a class.
+"""The registered attention function: sees queries, keys and values of any model, adds a prefix, never patches
+a class.
 
-transformers sends every layer through one attention interface. The wrapper here calls the model's own backend with the states
-that it was given, so that logits do not change by one bit, and notes what passed. What one forward call wants of it travels in
-that call's arguments (``kv_call``): nothing is stored on modules, and gradient checkpointing can replay a layer.
+transformers sends every layer through one attention interface. The wrapper here calls the model's own backend
+with the states that it was given, so that logits do not change by one bit, and notes what passed. What one
+forward call wants of it travels in that call's arguments (``kv_call``): nothing is stored on modules, and
+gradient checkpointing can replay a layer.
 """
 
 import sys
@@ -17,7 +19,9 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
 PREFIX = "kvdistill_"
-CHOOSE = "Choose another architecture (Llama, Qwen, Mistral, Gemma, GPT-2, OPT, GPT-NeoX, Phi-3, OLMo-2, GLM ...)."
+CHOOSE = (
+    "Choose another architecture (Llama, Qwen, Mistral, Gemma, GPT-2, OPT, GPT-NeoX, Phi-3, OLMo-2, GLM ...)."
+)
 MODEL_ERRORS = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError)
 """What transformers' models raise where a call is not made for them."""
 MASKED_BACKENDS = ("sdpa", "eager")
@@ -51,7 +55,9 @@ class AttentionCall:
     """What one forward call asks of every attention layer, and what the layers saw."""
 
     visible: Bool[Tensor, "B 1 S P"] | None = None
-    """Which keys (prefix first) each query may see, before any sliding window; None keeps the model's own mask."""
+    """Which keys (prefix first) each query may see, before any sliding window; None keeps the model's own
+    mask.
+    """
     query_positions: Int[Tensor, "B S"] | None = None
     key_positions: Int[Tensor, "B P"] | None = None
     prefix: Prefix = field(default_factory=dict)
@@ -69,7 +75,9 @@ class AttentionCall:
         key = (backend, window)
         if key not in self._masks:
             visible = within_window(self.visible, self.query_positions, self.key_positions, window)
-            self._masks[key] = torch.zeros(visible.shape, dtype=dtype, device=visible.device).masked_fill(~visible, torch.finfo(dtype).min)
+            self._masks[key] = torch.zeros(visible.shape, dtype=dtype, device=visible.device).masked_fill(
+                ~visible, torch.finfo(dtype).min
+            )
         return self._masks[key]
 
 
@@ -120,7 +128,8 @@ def _require_one_attention(module: nn.Module, layer_id: int, call: AttentionCall
     """Refuse a layer that attends twice in one call: its cache is not one set of keys and values."""
     if layer_id in call.seen:
         raise CaptureError(
-            f"{type(module).__name__} computes the attention of layer {layer_id} more than once in one forward call, so the layer has "
+            f"{type(module).__name__} computes the attention of layer {layer_id} more than once in one "
+            "forward call, so the layer has "
             f"no single set of keys and values to capture. {CHOOSE}"
         )
 
@@ -137,7 +146,8 @@ def _require_given_mask(module: nn.Module, mask: Tensor | None, visible: Tensor 
         same = bool((hidden == ~visible).all() and (mask.masked_fill(hidden, 0.0) == 0).all())
     if not same:
         raise CaptureError(
-            f"{type(module).__name__} changes the attention mask that its model was given (a bias or a selection of its own), which "
+            f"{type(module).__name__} changes the attention mask that its model was given (a bias or a "
+            "selection of its own), which "
             f"a captured call would drop. {CHOOSE}"
         )
 
@@ -149,7 +159,10 @@ def _backend_function(module: nn.Module, backend: str) -> Callable[..., tuple[Te
         function = getattr(sys.modules[cls.__module__], "eager_attention_forward", None)
         if function is not None:
             return function
-    raise ValueError(f"{type(module).__name__} has no eager attention function of its own: load the model with attn_implementation='sdpa'.")
+    raise ValueError(
+        f"{type(module).__name__} has no eager attention function of its own: load the model with "
+        "attn_implementation='sdpa'."
+    )
 
 
 def body_of(model: PreTrainedModel) -> PreTrainedModel:
@@ -171,11 +184,15 @@ def wrapped(model: PreTrainedModel) -> str:
     backend = (model.config._attn_implementation or "eager").removeprefix(PREFIX)
     if not getattr(model, "_supports_attention_backend", False):
         raise CaptureError(
-            f"{type(model).__name__} computes its attention by itself and not through transformers' attention interface, so its "
+            f"{type(model).__name__} computes its attention by itself and not through transformers' "
+            "attention interface, so its "
             f"keys and values cannot be captured. {CHOOSE}"
         )
     if backend == "eager" and getattr(model.config, "reorder_and_upcast_attn", False):
-        raise ValueError("reorder_and_upcast_attn with eager attention bypasses the attention interface: use attn_implementation='sdpa'.")
+        raise ValueError(
+            "reorder_and_upcast_attn with eager attention bypasses the attention interface: use "
+            "attn_implementation='sdpa'."
+        )
     name = PREFIX + backend
     if name not in AttentionInterface._global_mapping:
         AttentionInterface.register(name, partial(attend, backend=backend))
@@ -190,11 +207,15 @@ def packable(model: PreTrainedModel) -> str:
         ValueError: if the model is of another kind, or its backend takes no such mask.
     """
     if model.config.is_encoder_decoder:
-        raise ValueError(f"{type(model).__name__} is an encoder-decoder: student and teacher have to be causal language models.")
+        raise ValueError(
+            f"{type(model).__name__} is an encoder-decoder: student and teacher have to be causal language "
+            "models."
+        )
     name = wrapped(model)
     if name.removeprefix(PREFIX) not in MASKED_BACKENDS:
         raise ValueError(
-            f"{name.removeprefix(PREFIX)} attention takes no mask for each query and key, which reading padded segments side by side "
+            f"{name.removeprefix(PREFIX)} attention takes no mask for each query and key, which reading "
+            "padded segments side by side "
             "needs: load the model with attn_implementation='sdpa' or 'eager'."
         )
     return name

@@ -10,7 +10,8 @@ from transformers import DynamicCache, PreTrainedModel
 from kvdistill.capture.attention import Prefix, body_of
 
 CacheSource = Literal["captured", "prefill"]
-"""Where a generation cache comes from: captured keys and values as they are, or a prefill by the model itself, for models that
+"""Where a generation cache comes from: captured keys and values as they are, or a prefill by the model
+itself, for models that
 cache something else than what attention sees (multi-head latent attention, keys before they are repeated)."""
 
 
@@ -22,7 +23,12 @@ def captured_cache(model: PreTrainedModel, prefix: Prefix) -> DynamicCache:
     return cache
 
 
-def prefill_cache(model: PreTrainedModel, inputs: Float[Tensor, "B P D"], mask: Bool[Tensor, "B P"], positions: Int[Tensor, "B P"]) -> Any:
+def prefill_cache(
+    model: PreTrainedModel,
+    inputs: Float[Tensor, "B P D"],
+    mask: Bool[Tensor, "B P"],
+    positions: Int[Tensor, "B P"],
+) -> Any:
     """The cache that the model fills by itself when it reads ``inputs``, in whatever form it keeps it.
 
     Args:
@@ -34,5 +40,7 @@ def prefill_cache(model: PreTrainedModel, inputs: Float[Tensor, "B P D"], mask: 
     Returns:
         The model's own cache over ``P`` tokens.
     """
-    output = body_of(model)(inputs_embeds=inputs, attention_mask=mask.long(), position_ids=positions, use_cache=True)
+    output = body_of(model)(
+        inputs_embeds=inputs, attention_mask=mask.long(), position_ids=positions, use_cache=True
+    )
     return output.past_key_values

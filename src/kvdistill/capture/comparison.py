@@ -8,12 +8,22 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from kvdistill.capture.attention import CHOOSE, MODEL_ERRORS, AttentionCall, CaptureError, Prefix, attention_backend, body_of, capturing
+from kvdistill.capture.attention import (
+    CHOOSE,
+    MODEL_ERRORS,
+    AttentionCall,
+    CaptureError,
+    Prefix,
+    attention_backend,
+    body_of,
+    capturing,
+)
 from kvdistill.capture.cache import CacheSource, captured_cache, prefill_cache
 from kvdistill.capture.sequence import Piece, Reader, Sequence, attention_call
 
 EXACT, ROUNDED, HALF = 1e-4, 2e-2, 0.25
-"""Largest relative differences: in float32, in float32 with matrix products in TF32, in half precision. A deep model's rounding lies
+"""Largest relative differences: in float32, in float32 with matrix products in TF32, in half precision. A
+deep model's rounding lies
 well below each; in trained weights an architecture that is not captured differs by about 1."""
 QUESTION, LATENTS, COT, ANSWER = 5, 3, 4, 2
 """Tokens of the pieces of the longer random text."""
@@ -35,7 +45,9 @@ class Comparison:
     """A model, the packed sequence that it is tried on, and plain calls of the texts in it."""
 
     def __init__(self, model: PreTrainedModel, sequence: Sequence, embedded: bool) -> None:
-        """``embedded``: whether captured calls hand over embeddings, as a student's do, in place of token ids."""
+        """``embedded``: whether captured calls hand over embeddings, as a student's do, in place of token
+        ids.
+        """
         self.model, self.body, self.sequence, self.embedded = model, body_of(model), sequence, embedded
         self.tolerance = _tolerance(model.dtype)
         self.columns: dict[tuple[Reader, int], Tensor] = {}
@@ -66,7 +78,10 @@ class Comparison:
                 given = self.body(input_ids=ids, position_ids=positions, use_cache=False).last_hidden_state[0]
                 if _difference(given, hidden) <= self.tolerance:
                     return offset
-        raise CaptureError(f"{type(self.model).__name__} does not count positions from 0 or from its padding token + 1. {CHOOSE}")
+        raise CaptureError(
+            f"{type(self.model).__name__} does not count positions from 0 or from its padding token + 1. "
+            f"{CHOOSE}"
+        )
 
     def packed_call(self, offset: int) -> AttentionCall:
         """Both padded texts in one call, for both readers, compared with each text alone."""
@@ -94,7 +109,9 @@ class Comparison:
             self._compare("read on top of a captured prefix", hidden[sample], call, sample, at, tail)
 
     def free_embeddings(self) -> None:
-        """Read embeddings that are no token's, as latent slots are; a model that looks tokens up by them raises."""
+        """Read embeddings that are no token's, as latent slots are; a model that looks tokens up by them
+        raises.
+        """
         embeds = self.model.get_input_embeddings()(self.question.ids[1:])
         self.body(inputs_embeds=(embeds + embeds.flip(1)) / 2, use_cache=False)
 
@@ -106,12 +123,14 @@ class Comparison:
         shapes = {tuple(states.shape) for states in output.hidden_states}
         if shapes != {(1, ids.shape[1], self.plain[key].hidden.shape[-1])}:
             raise CaptureError(
-                f"{type(self.model).__name__} does not keep one hidden state a token and layer (shapes {sorted(shapes)}), which latent "
+                f"{type(self.model).__name__} does not keep one hidden state a token and layer (shapes "
+                f"{sorted(shapes)}), which latent "
                 f"slots are fed back from: it can teach, but is no backbone of a student. {CHOOSE}"
             )
         if _difference(head(self.plain[key].hidden), output.logits[0]) > self.tolerance:
             raise CaptureError(
-                f"{type(self.model).__name__} scales or changes its logits around its output embeddings, so the losses would not be "
+                f"{type(self.model).__name__} scales or changes its logits around its output embeddings, so "
+                "the losses would not be "
                 f"its own: it can teach, but is no backbone of a student. {CHOOSE}"
             )
 
@@ -122,13 +141,18 @@ class Comparison:
 
     def prefix_of(self, packed: AttentionCall) -> "_Read":
         """The captured question."""
-        prefix = {layer_id: ([seen.keys[:, :, :QUESTION]], [seen.values[:, :, :QUESTION]]) for layer_id, seen in packed.seen.items()}
+        prefix = {
+            layer_id: ([seen.keys[:, :, :QUESTION]], [seen.values[:, :, :QUESTION]])
+            for layer_id, seen in packed.seen.items()
+        }
         return _Read(prefix, self.question.mask, self.sequence.positions()[:, :QUESTION])
 
     def _call(self, call: AttentionCall, ids: Tensor, offset: int) -> Tensor:
         """A captured call of the body; the layers' masks are compared with the one given."""
         call.compare_masks = True
-        inputs = {"inputs_embeds": self.model.get_input_embeddings()(ids)} if self.embedded else {"input_ids": ids}
+        inputs = (
+            {"inputs_embeds": self.model.get_input_embeddings()(ids)} if self.embedded else {"input_ids": ids}
+        )
         with capturing(self.model):
             output = self.body(
                 **inputs,
@@ -140,11 +164,15 @@ class Comparison:
         call.closed = True
         return output.last_hidden_state
 
-    def _compare(self, what: str, hidden: Tensor, call: AttentionCall, sample: int, at: Tensor, plain: Plain) -> None:
+    def _compare(
+        self, what: str, hidden: Tensor, call: AttentionCall, sample: int, at: Tensor, plain: Plain
+    ) -> None:
         """``hidden`` and the captured columns ``at`` of one sample against the text alone."""
         self.require(f"its hidden states differ when texts are {what}", [(hidden, plain.hidden)])
         pairs = [(call.seen[layer_id].keys[sample][:, at], keys) for layer_id, keys in plain.keys.items()]
-        pairs += [(call.seen[layer_id].values[sample][:, at], values) for layer_id, values in plain.values.items()]
+        pairs += [
+            (call.seen[layer_id].values[sample][:, at], values) for layer_id, values in plain.values.items()
+        ]
         self.require(f"its keys and values differ when texts are {what}", pairs)
 
     def require(self, what: str, pairs: list[tuple[Tensor, Tensor]]) -> None:
@@ -152,8 +180,10 @@ class Comparison:
         worst = max(_difference(found, expected) for found, expected in pairs)
         if not worst <= self.tolerance:
             raise CaptureError(
-                f"{type(self.model).__name__} cannot be captured: {what} (relative difference {worst:.1e}), as where layers have a "
-                f"memory beside their attention, see both directions, or count columns in place of positions. {CHOOSE}"
+                f"{type(self.model).__name__} cannot be captured: {what} (relative difference {worst:.1e}), "
+                "as where layers have a "
+                "memory beside their attention, see both directions, or count columns in place of "
+                f"positions. {CHOOSE}"
             )
 
 
@@ -189,7 +219,8 @@ def cache_source(check: Comparison, packed: AttentionCall, head: Head) -> CacheS
             return source
         failures.append(f"logits differ by {difference:.1e}")
     raise CaptureError(
-        f"{type(model).__name__} does not answer on top of a cache as it does without one ({'; '.join(failures)}): it can "
+        f"{type(model).__name__} does not answer on top of a cache as it does without one "
+        f"({'; '.join(failures)}): it can "
         f"teach, but is no backbone of a student. {CHOOSE}"
     )
 
@@ -209,7 +240,9 @@ def _after_cache(check: Comparison, cache: Any, head: Head) -> float:
 
 
 def packed_texts(model: PreTrainedModel) -> Sequence:
-    """Two random texts: the first has padding on the left of its question and on the right of its chain of thought."""
+    """Two random texts: the first has padding on the left of its question and on the right of its chain of
+    thought.
+    """
     rows = model.get_input_embeddings().weight.shape[0]  # pyright: ignore
     reserved = set(_special_ids(model.config.to_dict()))
     usable = torch.tensor([token for token in range(min(rows, 4096)) if token not in reserved])
@@ -235,7 +268,11 @@ def _special_ids(settings: Any) -> Iterator[int]:
         if isinstance(value, dict):
             yield from _special_ids(value)
         elif str(name).endswith(("_token_id", "_token_index", "_token_ids")):
-            yield from [number for number in (value if isinstance(value, list) else [value]) if isinstance(number, int)]
+            yield from [
+                number
+                for number in (value if isinstance(value, list) else [value])
+                if isinstance(number, int)
+            ]
 
 
 def _tolerance(dtype: torch.dtype) -> float:

@@ -1,4 +1,6 @@
-"""From what the attention layers saw to caches without rotation: the one door through which keys and values enter the road."""
+"""From what the attention layers saw to caches without rotation: the one door through which keys and values
+enter the road.
+"""
 
 from dataclasses import dataclass
 
@@ -33,7 +35,9 @@ class AnswerRows:
     positions: Int[Tensor, "B A"]
 
 
-def unrotated(keys: Float[Tensor, "B H T K"], positions: Int[Tensor, "B T"], layer: LayerGeometry) -> Float[Tensor, "B H T K"]:
+def unrotated(
+    keys: Float[Tensor, "B H T K"], positions: Int[Tensor, "B T"], layer: LayerGeometry
+) -> Float[Tensor, "B H T K"]:
     """Keys as they were before the layer's rotation."""
     return keys if layer.rope is None else rotate(keys, positions[:, None], layer.rope, inverse=True)
 
@@ -43,14 +47,21 @@ def text_order(mask: Bool[Tensor, "B T"]) -> Int[Tensor, "B T"]:
     return (mask.long().cumsum(-1) - 1).clamp_min(0)
 
 
-def extract(call: AttentionCall, geometry: Geometry, text: Columns, rows: AnswerRows | None, source: str) -> ModelKV:
-    """The cache over ``text``, un-rotated and outside the autograd graph, with the answer's attention where rows are given.
+def extract(
+    call: AttentionCall, geometry: Geometry, text: Columns, rows: AnswerRows | None, source: str
+) -> ModelKV:
+    """The cache over ``text``, un-rotated and outside the autograd graph, with the answer's attention where
+    rows are given.
 
-    Where no row sees any token of the text (a sliding window shorter than the answer, say) importance is even over it.
+    Where no row sees any token of the text (a sliding window shorter than the answer, say) importance is even
+    over it.
     """
     layers = []
     for layer_id, seen in sorted(call.seen.items()):
-        keys, values = seen.keys[:, :, text.start : text.stop].detach(), seen.values[:, :, text.start : text.stop].detach()
+        keys, values = (
+            seen.keys[:, :, text.start : text.stop].detach(),
+            seen.values[:, :, text.start : text.stop].detach(),
+        )
         wide = keys.shape[:3]
         layers.append(
             LayerKV(
@@ -68,7 +79,11 @@ def extract(call: AttentionCall, geometry: Geometry, text: Columns, rows: Answer
 @torch.no_grad()
 def _importance(seen: Seen, keys: Tensor, text: Columns, rows: AnswerRows) -> Float[Tensor, "B H T"]:
     query = gather_rows(seen.query, rows.columns)
-    visible = rows.mask[:, :, None] & text.mask[:, None, :] & (rows.positions[:, :, None] >= text.positions[:, None, :])
+    visible = (
+        rows.mask[:, :, None]
+        & text.mask[:, None, :]
+        & (rows.positions[:, :, None] >= text.positions[:, None, :])
+    )
     visible = within_window(visible[:, None], rows.positions, text.positions, seen.window)[:, 0]
     weights = answer_attention(seen, query, keys, visible)
     even = text.mask.float() / text.mask.sum(-1, keepdim=True).clamp_min(1)

@@ -15,10 +15,12 @@ def answer_attention(
 ) -> Float[Tensor, "B H T"]:
     """Softmax over the slots of the maximum over the query group, mean over the rows that see a slot.
 
-    Logits are those of the layer itself: its scaling and soft-cap, the rotation that the states carry, and ``visible`` (causal,
-    padding, window) as its mask. Rows that see no slot are left out; where none is left, the result is 0 everywhere.
+    Logits are those of the layer itself: its scaling and soft-cap, the rotation that the states carry, and
+    ``visible`` (causal, padding, window) as its mask. Rows that see no slot are left out; where none is left,
+    the result is 0 everywhere.
 
-    Shapes: ``query`` holds the rows that predict the answer; the result sums to 1 over the slots of each sample and head.
+    Shapes: ``query`` holds the rows that predict the answer; the result sums to 1 over the slots of each
+        sample and head.
 
     Source: KaVa, https://arxiv.org/abs/2510.02312, appendix D.
     """

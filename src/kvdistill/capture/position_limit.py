@@ -1,4 +1,6 @@
-"""The longest text that a model reads as its captured calls do: learned positions, attention in chunks, sparse attention."""
+"""The longest text that a model reads as its captured calls do: learned positions, attention in chunks,
+sparse attention.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,8 +29,8 @@ class PositionLimit:
 def position_limits(model: PreTrainedModel) -> tuple[PositionLimit, ...]:
     """Every limit that the model's configuration names, the shortest first.
 
-    Rotary positions have no end. Attention in chunks and attention to a selection of keys equal full attention up to their length,
-    and what a captured call does beyond it is not what the model does.
+    Rotary positions have no end. Attention in chunks and attention to a selection of keys equal full
+    attention up to their length, and what a captured call does beyond it is not what the model does.
     """
     config = model.config.get_text_config()
     found: list[PositionLimit] = []
@@ -57,7 +59,8 @@ def require_positions(
     describe: Callable[[PositionLimit, int], str],
     is_learned: Callable[[], bool],
 ) -> None:
-    """Refuse a text beyond a limit. Positions, which may wait for the device, are read only where the columns exceed one.
+    """Refuse a text beyond a limit. Positions, which may wait for the device, are read only where the columns
+    exceed one.
 
     Args:
         limits: From ``position_limits``.
@@ -87,8 +90,10 @@ def register_position_check(model: PreTrainedModel, is_learned: Callable[[], boo
 
     def describe(limit: PositionLimit, needed: int) -> str:
         return (
-            f"{type(model).__name__} {limit.reason} {limit.tokens} tokens, and a text with its latent slots and answer needs "
-            f"{needed}: leave longer texts out (--max_length, data.max_length), take fewer slots (latent.slots), let answers be "
+            f"{type(model).__name__} {limit.reason} {limit.tokens} tokens, and a text with its latent slots "
+            "and answer needs "
+            f"{needed}: leave longer texts out (--max_length, data.max_length), take fewer slots "
+            "(latent.slots), let answers be "
             "shorter (evaluation.max_new_tokens), or choose a backbone that reads further."
         )
 

@@ -1,7 +1,7 @@
 """Which rotation do a model's keys carry? Measured on the model, without a table of models.
 
-One token attends to itself alone, whatever its position, so hidden states do not depend on rotary positions; two keys of one
-token at different positions then differ by exactly the layer's rotation.
+One token attends to itself alone, whatever its position, so hidden states do not depend on rotary positions;
+two keys of one token at different positions then differ by exactly the layer's rotation.
 """
 
 from collections.abc import Iterator
@@ -21,12 +21,15 @@ from kvdistill.ops import rotate
 PROBES = (0, 1, 7)
 """Positions at which the same token is fed."""
 SPREAD = 0.02
-"""Standard deviation of that token: no larger than learned positions, which it would otherwise hide in half precision."""
+"""Standard deviation of that token: no larger than learned positions, which it would otherwise hide in half
+precision.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Rotation:
-    """Where a layer's rotation is found in its model: the frequencies are read anew after each call, since they may depend on
+    """Where a layer's rotation is found in its model: the frequencies are read anew after each call, since
+    they may depend on
     the length of the text (dynamic, longrope)."""
 
     holder: nn.Module
@@ -38,7 +41,9 @@ class Rotation:
         """The rotation as the model's buffers hold it now: a copy, since longrope writes into its buffer."""
         factor = getattr(self.holder, self.buffer.replace("inv_freq", "attention_scaling"), 1.0)
         frequencies: Tensor = getattr(self.holder, self.buffer)
-        return Rope(frequencies.detach().to(torch.float32, copy=True), self.start, self.convention, float(factor))
+        return Rope(
+            frequencies.detach().to(torch.float32, copy=True), self.start, self.convention, float(factor)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +66,8 @@ def measure(model: PreTrainedModel, token_id: int = 3) -> tuple[Measured, ...]:
     A model that cannot read embeddings alone reads the token ``token_id``.
 
     Raises:
-        CaptureError: if a layer's keys move in a way that no known convention explains, or the model cannot be captured.
+        CaptureError: if a layer's keys move in a way that no known convention explains, or the model cannot
+            be captured.
     """
     device, dtype = model.device, model.dtype
     weight: Tensor = model.get_input_embeddings().weight  # pyright: ignore[reportAssignmentType]
@@ -81,7 +87,8 @@ def measure(model: PreTrainedModel, token_id: int = 3) -> tuple[Measured, ...]:
             body_of(model)(input_ids=ids, **settings)
     if not call.seen:
         raise CaptureError(
-            f"{type(model).__name__} does not hand its call's arguments down to its attention layers: it cannot be captured. {CHOOSE}"
+            f"{type(model).__name__} does not hand its call's arguments down to its attention layers: it "
+            f"cannot be captured. {CHOOSE}"
         )
     candidates = _candidates(model)
     return tuple(_explain(seen, layer_id, candidates) for layer_id, seen in sorted(call.seen.items()))
@@ -142,8 +149,10 @@ def _explain(seen: Seen, layer_id: int, candidates: list[tuple[nn.Module, str]])
         error = float("inf") if rotation is None else _residual(keys, rotation) / scale
         if rotation is None or error > tolerance:
             raise CaptureError(
-                f"Layer {layer_id} ({type(seen.module).__name__}) moves its keys with the position in a way that neither the "
-                f"half-split nor the interleaved rotation explains (best error {float(error):.1e}): it cannot be captured."
+                f"Layer {layer_id} ({type(seen.module).__name__}) moves its keys with the position in a way "
+                "that neither the "
+                f"half-split nor the interleaved rotation explains (best error {float(error):.1e}): it "
+                "cannot be captured."
             )
     return Measured(
         layer_id=layer_id,
@@ -157,7 +166,9 @@ def _explain(seen: Seen, layer_id: int, candidates: list[tuple[nn.Module, str]])
     )
 
 
-def _best_rotation(keys: Float[Tensor, "P H 1 K"], candidates: list[tuple[nn.Module, str]]) -> Rotation | None:
+def _best_rotation(
+    keys: Float[Tensor, "P H 1 K"], candidates: list[tuple[nn.Module, str]]
+) -> Rotation | None:
     width = keys.shape[-1]
     tried = [
         Rotation(holder, buffer, start, convention)

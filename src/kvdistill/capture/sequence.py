@@ -1,6 +1,8 @@
-"""Where each token of a call stands: pieces of text side by side, who reads them, and what each row sees and predicts.
+"""Where each token of a call stands: pieces of text side by side, who reads them, and what each row sees and
+predicts.
 
-Pieces are padded on their own, and masks and position ids say the rest, so left and right padding are the same thing.
+Pieces are padded on their own, and masks and position ids say the rest, so left and right padding are the
+same thing.
 """
 
 from dataclasses import dataclass
@@ -50,7 +52,9 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """Rows that predict a token: sample, column of the predicting row, the token, and whether it belongs to the answer."""
+    """Rows that predict a token: sample, column of the predicting row, the token, and whether it belongs to
+    the answer.
+    """
 
     sample: Int[Tensor, " R"]
     column: Int[Tensor, " R"]
@@ -64,7 +68,8 @@ class Sequence:
 
     pieces: tuple[Piece, ...]
     offset: Int[Tensor, " B"]
-    """Position of the first token: the number of valid tokens of each sample that stand before this sequence."""
+    """Position of the first token: the number of valid tokens of each sample that stand before this sequence.
+    """
 
     @property
     def ids(self) -> Int[Tensor, "B S"]:
@@ -110,8 +115,12 @@ class Sequence:
     def targets(self, reader: Reader) -> Targets:
         """The rows of ``reader`` that predict a labelled token: for each, the last valid token before it."""
         columns, before = self._before(reader)
-        wanted = torch.cat([torch.full((p.ids.shape[1],), p.labelled, device=p.ids.device) for p in self.pieces])
-        answer = torch.cat([torch.full((p.ids.shape[1],), p.name == "answer", device=p.ids.device) for p in self.pieces])
+        wanted = torch.cat(
+            [torch.full((p.ids.shape[1],), p.labelled, device=p.ids.device) for p in self.pieces]
+        )
+        answer = torch.cat(
+            [torch.full((p.ids.shape[1],), p.name == "answer", device=p.ids.device) for p in self.pieces]
+        )
         sample, place = (self.mask[:, columns] & wanted[columns]).nonzero(as_tuple=True)
         column = columns[place]
         return Targets(sample, before[sample, place], self.ids[sample, column], answer[column])
@@ -131,7 +140,9 @@ class Sequence:
         return rows.columns.gather(1, first)[:, 0]
 
     def _owner_is(self, readers: tuple[Reader, ...]) -> Bool[Tensor, " S"]:
-        return torch.cat([torch.full((p.ids.shape[1],), p.reader in readers, device=p.ids.device) for p in self.pieces])
+        return torch.cat(
+            [torch.full((p.ids.shape[1],), p.reader in readers, device=p.ids.device) for p in self.pieces]
+        )
 
     def _before(self, reader: Reader) -> tuple[Int[Tensor, " W"], Int[Tensor, "B W"]]:
         """The reader's columns, and for each the column of the last valid token before it (-1 for the first)."""
@@ -160,9 +171,11 @@ def explicit(batch: Batch, delimiters: tuple[int, int] | None) -> Sequence:
 
 
 def teacher_pieces(batch: Batch, delimiters: tuple[int, int] | None) -> tuple[Piece, ...]:
-    """What a teacher reads after the question; it predicts all from the chain of thought on, so that it can write by itself.
+    """What a teacher reads after the question; it predicts all from the chain of thought on, so that it can
+    write by itself.
 
-    ``delimiters`` are the tokens before and after the chain of thought, where the teacher was taught with any.
+    ``delimiters`` are the tokens before and after the chain of thought, where the teacher was taught with
+    any.
     """
     cot = Piece("cot", "teacher", batch.cot.ids, batch.cot.mask, labelled=True)
     bot = (constant(batch, "bot", "teacher", delimiters[0], 1),) if delimiters else ()
@@ -177,7 +190,9 @@ def teacher_pieces(batch: Batch, delimiters: tuple[int, int] | None) -> tuple[Pi
     )
 
 
-def constant(batch: Batch, name: str, reader: Reader, token: int, count: int, labelled: bool = False) -> Piece:
+def constant(
+    batch: Batch, name: str, reader: Reader, token: int, count: int, labelled: bool = False
+) -> Piece:
     """``count`` times the same token."""
     ids = torch.full((len(batch), count), token, dtype=torch.long, device=batch.question.ids.device)
     return Piece(name, reader, ids, torch.ones_like(ids, dtype=torch.bool), labelled)

@@ -24,7 +24,14 @@ WEIGHTS_7B = 7.6e9 * 4
 """Bytes of a model such as Qwen2.5-7B in float32."""
 CGROUPS, OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 MEMORY_INFO, DRIVER = Path("/proc/meminfo"), Path("/proc/driver/nvidia/version")
-SLURM_VARIABLES = ("SLURM_JOB_ID", "SLURM_JOB_NODELIST", "SLURM_NNODES", "SLURM_NTASKS", "SLURM_GPUS_ON_NODE", "SLURM_MEM_PER_NODE")
+SLURM_VARIABLES = (
+    "SLURM_JOB_ID",
+    "SLURM_JOB_NODELIST",
+    "SLURM_NNODES",
+    "SLURM_NTASKS",
+    "SLURM_GPUS_ON_NODE",
+    "SLURM_MEM_PER_NODE",
+)
 TORCHRUN_VARIABLES = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
@@ -89,13 +96,29 @@ def size_text(num_bytes: int | float) -> str:
 def _python(what: str) -> Finding:
     wanted, found = metadata("kvdistill")["Requires-Python"], platform.python_version()
     fits = SpecifierSet(wanted).contains(found, prereleases=True)
-    return Finding(what, "ok" if fits else "problem", f"{found} (wanted: {wanted})", "Install such a Python, then run: bash setup.sh")
+    return Finding(
+        what,
+        "ok" if fits else "problem",
+        f"{found} (wanted: {wanted})",
+        "Install such a Python, then run: bash setup.sh",
+    )
 
 
 def _packages(what: str) -> Finding:
-    wanted = [need for need in map(Requirement, requires("kvdistill") or []) if need.marker is None or need.marker.evaluate({"extra": ""})]
-    wrong = [f"{need.name} is {found}, wanted {need.specifier}" for need in wanted if (found := _misfit(need))]
-    return Finding(what, "problem" if wrong else "ok", "; ".join(wrong) or f"{len(wanted)} in their ranges", "Run: bash setup.sh")
+    wanted = [
+        need
+        for need in map(Requirement, requires("kvdistill") or [])
+        if need.marker is None or need.marker.evaluate({"extra": ""})
+    ]
+    wrong = [
+        f"{need.name} is {found}, wanted {need.specifier}" for need in wanted if (found := _misfit(need))
+    ]
+    return Finding(
+        what,
+        "problem" if wrong else "ok",
+        "; ".join(wrong) or f"{len(wanted)} in their ranges",
+        "Run: bash setup.sh",
+    )
 
 
 def _misfit(need: Requirement) -> str | None:
@@ -114,23 +137,43 @@ def _imports(what: str) -> Finding:
             import_module(name)
         except Exception as error:  # a broken package may raise anything
             broken.append(f"{name} ({_text(error)})")
-    return Finding(what, "problem" if broken else "ok", "; ".join(broken) or "all can be imported", "Run: rm -rf .venv && bash setup.sh")
+    return Finding(
+        what,
+        "problem" if broken else "ok",
+        "; ".join(broken) or "all can be imported",
+        "Run: rm -rf .venv && bash setup.sh",
+    )
 
 
 def _gpu(what: str) -> Finding:
     build = f"torch {torch.__version__}"
     if torch.cuda.is_available():
         cards = map(torch.cuda.get_device_properties, range(torch.cuda.device_count()))
-        return Finding(what, "ok", f"{', '.join(f'{card.name} ({size_text(card.total_memory)})' for card in cards)}; {build}")
+        return Finding(
+            what,
+            "ok",
+            f"{', '.join(f'{card.name} ({size_text(card.total_memory)})' for card in cards)}; {build}",
+        )
     if torch.backends.mps.is_available():
         return Finding(what, "ok", f"Apple GPU (MPS); {build}")
     if not DRIVER.exists() and shutil.which("nvidia-smi") is None:
-        return Finding(what, "note", f"none visible; {build}", "Walk, demo and tests run on CPU; train on a node with a GPU (sbatch).")
+        return Finding(
+            what,
+            "note",
+            f"none visible; {build}",
+            "Walk, demo and tests run on CPU; train on a node with a GPU (sbatch).",
+        )
     if torch.version.cuda is None:
-        return Finding(what, "problem", f"an NVIDIA driver, but {build} is built for CPU", "Run: bash setup.sh (it takes the CUDA build)")
+        return Finding(
+            what,
+            "problem",
+            f"an NVIDIA driver, but {build} is built for CPU",
+            "Run: bash setup.sh (it takes the CUDA build)",
+        )
     hidden = not DRIVER.exists() or os.environ.get("CUDA_VISIBLE_DEVICES") == ""
     advice = (
-        "If nvidia-smi lists none, ask for one: sbatch --gres=gpu:1; if CUDA_VISIBLE_DEVICES is empty, unset it; else the driver is too "
+        "If nvidia-smi lists none, ask for one: sbatch --gres=gpu:1; if CUDA_VISIBLE_DEVICES is empty, "
+        "unset it; else the driver is too "
         "old for this CUDA: KVDISTILL_TORCH names another build, see setup.sh"
     )
     found = f"an NVIDIA driver, but {build} (CUDA {torch.version.cuda}) finds no GPU"
@@ -146,49 +189,84 @@ def _bfloat16(what: str) -> Finding:
     if not torch.cuda.is_available():
         return Finding(what, "ok", "computed on CPU, slowly")
     native = torch.cuda.is_bf16_supported(including_emulation=False)
-    return Finding(what, "ok" if native else "note", "native" if native else "only emulated by this GPU", "Train in float32 or float16.")
+    return Finding(
+        what,
+        "ok" if native else "note",
+        "native" if native else "only emulated by this GPU",
+        "Train in float32 or float16.",
+    )
 
 
 def _memory(what: str) -> Finding:
     total, free, limit = _main_memory()
-    text = f"{size_text(total)}, {size_text(free)} free" + ("" if limit is None else f", this job may use {size_text(limit)}")
+    text = f"{size_text(total)}, {size_text(free)} free" + (
+        "" if limit is None else f", this job may use {size_text(limit)}"
+    )
     usable = min(free, limit or free)
-    return Finding(what, "ok" if usable >= WEIGHTS_7B else "note", text, "Ask for more (sbatch --mem=64G), or load in bfloat16.")
+    return Finding(
+        what,
+        "ok" if usable >= WEIGHTS_7B else "note",
+        text,
+        "Ask for more (sbatch --mem=64G), or load in bfloat16.",
+    )
 
 
 def _main_memory() -> tuple[int, int, int | None]:
     """Bytes in all, free, and allowed to this control group (None: no limit)."""
     info = dict(line.split(":") for line in MEMORY_INFO.read_text().splitlines())
     total, free = (int(info[key].split()[0]) * 1024 for key in ("MemTotal", "MemAvailable"))
-    limits = [int(text) for file in _limit_files() if file.is_file() and (text := file.read_text().strip()).isdecimal()]
+    limits = [
+        int(text)
+        for file in _limit_files()
+        if file.is_file() and (text := file.read_text().strip()).isdecimal()
+    ]
     return total, free, min((limit for limit in limits if limit < total), default=None)
 
 
 def _limit_files() -> Iterator[Path]:
-    """Where the memory limits of this control group and of those around it stand, in both versions of cgroups."""
+    """Where the memory limits of this control group and of those around it stand, in both versions of
+    cgroups.
+    """
     for line in OWN_CGROUPS.read_text().splitlines():
         _, controllers, group = line.split(":", 2)
         if controllers in ("", "memory"):
-            root, name = (CGROUPS, "memory.max") if not controllers else (CGROUPS / "memory", "memory.limit_in_bytes")
+            root, name = (
+                (CGROUPS, "memory.max") if not controllers else (CGROUPS / "memory", "memory.limit_in_bytes")
+            )
             own = root / group.lstrip("/")
             yield from (folder / name for folder in (own, *own.parents) if folder.is_relative_to(root))
 
 
 def _cores(what: str) -> Finding:
     usable = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    return Finding(what, "ok" if usable > 1 else "note", f"{usable} of {os.cpu_count()} usable", "Ask for more: sbatch --cpus-per-task=8")
+    return Finding(
+        what,
+        "ok" if usable > 1 else "note",
+        f"{usable} of {os.cpu_count()} usable",
+        "Ask for more: sbatch --cpus-per-task=8",
+    )
 
 
 def _login(what: str) -> Finding:
     """Whether a token is there; asking ``get_token`` could renew it over the network."""
     file = Path(constants.HF_TOKEN_PATH)
     there = bool(os.environ.get("HF_TOKEN")) or (file.is_file() and file.stat().st_size > 0)
-    return Finding(what, "ok" if there else "note", "a token is there" if there else "not logged in", "Run: hf auth login")
+    return Finding(
+        what,
+        "ok" if there else "note",
+        "a token is there" if there else "not logged in",
+        "Run: hf auth login",
+    )
 
 
 def _offline(what: str) -> Finding:
     if constants.is_offline_mode():
-        return Finding(what, "note", "HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set", "Right on compute nodes; elsewhere unset them.")
+        return Finding(
+            what,
+            "note",
+            "HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set",
+            "Right on compute nodes; elsewhere unset them.",
+        )
     return Finding(what, "ok", "may be asked (HF_HUB_OFFLINE is not set)")
 
 
@@ -198,7 +276,9 @@ def _cache(what: str) -> Finding:
     free = shutil.disk_usage(near).free
     text = f"{folder}: {size_text(free)} free" + ("" if os.access(near, os.W_OK) else ", cannot be written")
     state = "ok" if free >= WEIGHTS_7B / 2 and os.access(near, os.W_OK) else "note"
-    return Finding(what, state, text, "Name a folder on a larger disk: export HF_HOME=/scratch/$USER/huggingface")
+    return Finding(
+        what, state, text, "Name a folder on a larger disk: export HF_HOME=/scratch/$USER/huggingface"
+    )
 
 
 def _nearest(folder: Path) -> Path:
@@ -214,10 +294,20 @@ def _writable(what: str) -> Finding:
             file.write(b"x")
             file.flush()
     except OSError as error:
-        return Finding(what, "problem", f"cannot be written ({error})", "Free space, repair its rights, or start where you may write.")
+        return Finding(
+            what,
+            "problem",
+            f"cannot be written ({error})",
+            "Free space, repair its rights, or start where you may write.",
+        )
     free = shutil.disk_usage(_nearest(folder)).free
     state = "ok" if free >= 10 * GIB else "note"
-    return Finding(what, state, f"{folder.absolute()} can be written, {size_text(free)} free", "Free some space: checkpoints are large.")
+    return Finding(
+        what,
+        state,
+        f"{folder.absolute()} can be written, {size_text(free)} free",
+        "Free some space: checkpoints are large.",
+    )
 
 
 def _attention(what: str) -> Finding:
@@ -238,7 +328,12 @@ def _slurm(what: str) -> Finding:
     if "SLURM_JOB_ID" in os.environ:
         return Finding(what, "ok", f"inside a job: {', '.join(variables)}")
     there = shutil.which("sbatch") is not None
-    return Finding(what, "ok" if there else "note", "sbatch is here, no job runs" if there else "no sbatch", "Run the scripts with bash.")
+    return Finding(
+        what,
+        "ok" if there else "note",
+        "sbatch is here, no job runs" if there else "no sbatch",
+        "Run the scripts with bash.",
+    )
 
 
 def _distributed(what: str) -> Finding:
@@ -246,31 +341,59 @@ def _distributed(what: str) -> Finding:
     if there and len(there) < len(TORCHRUN_VARIABLES):
         advice = f"Start with torchrun, which sets them all, or: unset {' '.join(there)}"
         return Finding(what, "note", f"only {', '.join(there)} of torchrun's variables are set", advice)
-    ways = torch.distributed.is_available() and [name for name in ("gloo", "nccl") if getattr(torch.distributed, f"is_{name}_available")()]
-    started = f"process {os.environ['RANK']} of {os.environ['WORLD_SIZE']}" if there else "one process (torchrun starts several)"
-    return Finding(what, "ok" if ways else "note", f"{started}; backends: {', '.join(ways or ['none'])}", "Run: bash setup.sh")
+    ways = torch.distributed.is_available() and [
+        name for name in ("gloo", "nccl") if getattr(torch.distributed, f"is_{name}_available")()
+    ]
+    started = (
+        f"process {os.environ['RANK']} of {os.environ['WORLD_SIZE']}"
+        if there
+        else "one process (torchrun starts several)"
+    )
+    return Finding(
+        what,
+        "ok" if ways else "note",
+        f"{started}; backends: {', '.join(ways or ['none'])}",
+        "Run: bash setup.sh",
+    )
 
 
 def _shared_memory(what: str) -> Finding:
     size = shutil.disk_usage("/dev/shm").total
-    return Finding(what, "ok" if size >= GIB else "note", size_text(size), "Containers: docker run --shm-size=8g (or --ipc=host)")
+    return Finding(
+        what,
+        "ok" if size >= GIB else "note",
+        size_text(size),
+        "Containers: docker run --shm-size=8g (or --ipc=host)",
+    )
 
 
 CHECKS = {
     "Python": Check(_python),
     "packages": Check(_packages),
     "imports": Check(_imports),
-    "GPU": Check(_gpu, "fp16 training, and training of anything but small models in bearable time: they need a GPU."),
+    "GPU": Check(
+        _gpu, "fp16 training, and training of anything but small models in bearable time: they need a GPU."
+    ),
     "several GPUs": Check(_several_gpus, "training on several GPUs: fewer than two are visible to torch."),
     "bfloat16": Check(_bfloat16, "bf16 training at full speed: this GPU has no such arithmetic."),
-    "memory": Check(_memory, f"a 7B model in float32: its weights alone take {size_text(WEIGHTS_7B)} of main memory."),
+    "memory": Check(
+        _memory, f"a 7B model in float32: its weights alone take {size_text(WEIGHTS_7B)} of main memory."
+    ),
     "CPU cores": Check(_cores, "loading data beside the training: there is one core."),
-    "hub login": Check(_login, "gated models (Llama, Gemma, ...) that are not in the cache yet: the hub wants to know who asks."),
+    "hub login": Check(
+        _login,
+        "gated models (Llama, Gemma, ...) that are not in the cache yet: the hub wants to know who asks.",
+    ),
     "hub": Check(_offline, "downloads: models and data sets have to be in the cache."),
-    "hub cache": Check(_cache, f"the download of a 7B model: it wants {size_text(WEIGHTS_7B / 2)} in a folder that can be written."),
+    "hub cache": Check(
+        _cache,
+        f"the download of a 7B model: it wants {size_text(WEIGHTS_7B / 2)} in a folder that can be written.",
+    ),
     "outputs/": Check(_writable, "runs, or many checkpoints of one: see outputs/ above."),
     "logs/": Check(_writable, "jobs that write their logs there: see logs/ above."),
-    "attention": Check(_attention, "flash-attn in other programs: see attention above. Training uses sdpa or eager."),
+    "attention": Check(
+        _attention, "flash-attn in other programs: see attention above. Training uses sdpa or eager."
+    ),
     "SLURM": Check(_slurm, "sbatch scripts: there is no SLURM here; bash runs them on this machine."),
     "processes": Check(_distributed, "distributed training: see processes above."),
     "/dev/shm": Check(_shared_memory, "several loader processes: they pass batches through /dev/shm."),

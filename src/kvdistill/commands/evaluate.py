@@ -58,14 +58,22 @@ def evaluate(asked: Question) -> None:
         print(printable(summary_line(record)), flush=True)
     if asked.probes:
         rounds = num_rounds(model.config.slots)
-        print(f"probes: {len(samples)} questions, {rounds} times over (latents zeroed, swapped, and cut to fewer slots)", flush=True)
+        print(
+            f"probes: {len(samples)} questions, {rounds} times over (latents zeroed, swapped, and cut to "
+            "fewer slots)",
+            flush=True,
+        )
         replace(probe(model, samples, evaluator), source=place.source).write(place.folder / "probes.json")
         print(f"probes: {place.folder / 'probes.json'}")
 
 
 def _require_checkpoint(folder: Path) -> None:
     if not folder.is_dir():
-        what = "is a file; name the folder that holds it" if folder.exists() else "does not exist: check the path"
+        what = (
+            "is a file; name the folder that holds it"
+            if folder.exists()
+            else "does not exist: check the path"
+        )
         raise ValueError(f"--checkpoint: {folder} {what}, such as outputs/run/checkpoint-ep1.")
 
 
@@ -89,7 +97,8 @@ def _refuse_other_data(asked: Question, modes: list[str]) -> None:
         if record is not None and record.source != place.source:
             owner = "the run's own test set" if record.source is None else record.source
             raise ValueError(
-                f"{path} holds results on other data ({owner}), which those on {asked.data} would overwrite: give another --output."
+                f"{path} holds results on other data ({owner}), which those on {asked.data} would "
+                "overwrite: give another --output."
             )
 
 

@@ -42,7 +42,9 @@ PICO: dict[str, Any] = {
     "target": {"method": {"kind": "rkv"}},
     "training": {"batch_size": 8},
 }
-"""What is walked where no configuration is given: a Llama of two layers with random weights, on the embedded task."""
+"""What is walked where no configuration is given: a Llama of two layers with random weights, on the embedded
+task.
+"""
 
 
 def walk(path: str | None, overrides: list[str]) -> LossOutput:
@@ -53,7 +55,10 @@ def walk(path: str | None, overrides: list[str]) -> LossOutput:
     """
     config = parse(changed(PICO, overrides), "the command line") if path is None else load(path, overrides)
     if config.training.task != "latent":
-        raise ValueError(f"training.task is {config.training.task!r}, so there is no latent walk to show. Set --training.task latent.")
+        raise ValueError(
+            f"training.task is {config.training.task!r}, so there is no latent walk to show. Set "
+            "--training.task latent."
+        )
     torch.manual_seed(config.training.seed)
     size = config.training.batch_size
     train = config.data.train
@@ -61,10 +66,16 @@ def walk(path: str | None, overrides: list[str]) -> LossOutput:
         train = train.model_copy(update={"num": min(train.num, size)})  # no more is made than is walked
     found = station("text", lambda: examples(train).examples[:size], _first)
     model = station("student", lambda: to_device(build_student(config)), _described)
-    samples = Samples(config.data, model, Path(config.training.output_dir))  # writes nothing there: that is for what reads data sets
+    samples = Samples(
+        config.data, model, Path(config.training.output_dir)
+    )  # writes nothing there: that is for what reads data sets
     batch = station("data", lambda: collate(samples.usable(found), pad_id(model)).to(model.device), _lengths)
     station("capture", model.geometry, _rotations)
-    two = station("latent", lambda: model(batch), lambda t: f"teacher mode {_shape(t.teacher.kv)}; latent slots {_shape(t.student.kv)}")
+    two = station(
+        "latent",
+        lambda: model(batch),
+        lambda t: f"teacher mode {_shape(t.teacher.kv)}; latent slots {_shape(t.student.kv)}",
+    )
     step = step_of(config, model)
     assert isinstance(step, Distillation)
     outside = step.outside
@@ -72,14 +83,24 @@ def walk(path: str | None, overrides: list[str]) -> LossOutput:
         print(f"{'align':<10} nothing to align: teacher and student are one model")
         teacher = two.teacher.kv
     else:
-        teacher = station("teacher", lambda: outside.teacher.read(batch), lambda kv: f"{outside.teacher.name}: {_shape(kv)}")
-        station("align", lambda: outside.projector.move(two.student.kv), lambda kv: f"the latent slots lifted to {_shape(kv)}")
+        teacher = station(
+            "teacher", lambda: outside.teacher.read(batch), lambda kv: f"{outside.teacher.name}: {_shape(kv)}"
+        )
+        station(
+            "align",
+            lambda: outside.projector.move(two.student.kv),
+            lambda kv: f"the latent slots lifted to {_shape(kv)}",
+        )
     print(f"{'fuse':<10} nothing to fuse: one teacher")
 
     def compressed() -> Built:
         return build_target(teacher, step.target, step.slots, batch.chain, 0)
 
-    station("compress", compressed, lambda built: f"{step.target.method.kind}, control {step.target.control.kind} -> {_shape(built.kv)}")
+    station(
+        "compress",
+        compressed,
+        lambda built: f"{step.target.method.kind}, control {step.target.control.kind} -> {_shape(built.kv)}",
+    )
     loss = station("loss", lambda: step(model, batch, 0, 0.0), _terms)
     station("backward", loss.loss.backward, lambda _: f"gradients in {_with_gradient(model)} trained tensors")
     return loss
@@ -110,7 +131,10 @@ def _described(model: LatentReasoner) -> str:
     config = model.config
     count = sum(parameter.numel() for parameter in model.parameters())
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    return f"{type(model.backbone).__name__}, {count:,} weights, {trained:,} trained; {config.slots} slots, {config.passes} passes"
+    return (
+        f"{type(model.backbone).__name__}, {count:,} weights, {trained:,} trained; {config.slots} slots, "
+        f"{config.passes} passes"
+    )
 
 
 def _lengths(batch: Batch) -> str:
@@ -123,16 +147,23 @@ def _rotations(geometry: Geometry) -> str:
     kinds = {
         layer.positional
         if layer.rope is None
-        else f"rotary, {layer.rope.convention}, {2 * layer.rope.inv_freq.shape[-1]} of {layer.key_width} channels"
+        else f"rotary, {layer.rope.convention}, {2 * layer.rope.inv_freq.shape[-1]} of {layer.key_width} "
+        "channels"
         for layer in geometry.layers
     }
-    return f"{len(geometry.layers)} layers x {geometry.layers[0].heads} heads; positions: {'; '.join(sorted(kinds))}"
+    return (
+        f"{len(geometry.layers)} layers x {geometry.layers[0].heads} heads; positions: "
+        f"{'; '.join(sorted(kinds))}"
+    )
 
 
 def _shape(kv: ModelKV) -> str:
     layer = kv.layers[0]
     kept = layer.mask.sum(-1).float().mean()
-    return f"{len(kv.layers)} layers of keys {list(layer.keys.shape)}, values {list(layer.values.shape)}, {kept:.1f} slots filled"
+    return (
+        f"{len(kv.layers)} layers of keys {list(layer.keys.shape)}, values {list(layer.values.shape)}, "
+        f"{kept:.1f} slots filled"
+    )
 
 
 def _terms(loss: LossOutput) -> str:

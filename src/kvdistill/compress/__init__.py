@@ -16,7 +16,19 @@ from kvdistill.compress.rkv_decode import RKVDecode
 from kvdistill.compress.step_end import StepEnd
 from kvdistill.compress.uniform import Uniform
 
-CompressorMethod = RightCrop | LeftCrop | RKV | RKVDecode | StepEnd | Uniform | Random | Attention | Cosine | Full | FullResampled
+CompressorMethod = (
+    RightCrop
+    | LeftCrop
+    | RKV
+    | RKVDecode
+    | StepEnd
+    | Uniform
+    | Random
+    | Attention
+    | Cosine
+    | Full
+    | FullResampled
+)
 """Every method, told apart by ``kind``."""
 
 __all__ = [

@@ -1,4 +1,6 @@
-"""What every compressor shares: choosing slots by score, and taking the chosen ones out of a cache in time order."""
+"""What every compressor shares: choosing slots by score, and taking the chosen ones out of a cache in time
+order.
+"""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -24,8 +26,9 @@ class Compressor(Protocol):
 class ScoreCompressor(ABC):
     """Give every slot a score and keep the best ones, in time order.
 
-    A new method is a subclass with a ``score``. Padding never gets in, whatever its score. Equal scores: the earlier slot wins.
-    Choosing is not differentiable; gradients flow through the keys and values that are kept.
+    A new method is a subclass with a ``score``. Padding never gets in, whatever its score. Equal scores: the
+    earlier slot wins. Choosing is not differentiable; gradients flow through the keys and values that are
+    kept.
     """
 
     selection: Literal["per_head", "shared"] = "per_head"
@@ -33,11 +36,15 @@ class ScoreCompressor(ABC):
 
     def __post_init__(self) -> None:
         if self.selection not in ("per_head", "shared"):
-            raise ValueError(f"{type(self).__name__}: selection is {self.selection!r}. Set it to 'per_head' or 'shared'.")
+            raise ValueError(
+                f"{type(self).__name__}: selection is {self.selection!r}. Set it to 'per_head' or 'shared'."
+            )
 
     @abstractmethod
     def score(self, layer: LayerKV) -> Float[Tensor, "B H T"]:
-        """How much each slot is worth keeping; ``-inf`` where it must never be kept. Values at padding are not read."""
+        """How much each slot is worth keeping; ``-inf`` where it must never be kept. Values at padding are
+        not read.
+        """
 
     def compress(self, kv: ModelKV, slots: int) -> ModelKV:
         """Keep the best ``slots`` slots of each layer and head.
@@ -56,8 +63,10 @@ class ScoreCompressor(ABC):
             scores = self.score(layer).masked_fill(~layer.mask, -torch.inf)
             if scores.isnan().any():
                 raise ValueError(
-                    f"{type(self).__name__}: a score is not a number, so a key or an importance in the cache of {source} is not finite. "
-                    "Look for overflow in that model's forward pass (float16 is the usual cause; bfloat16 or float32 helps)."
+                    f"{type(self).__name__}: a score is not a number, so a key or an importance in the "
+                    f"cache of {source} is not finite. "
+                    "Look for overflow in that model's forward pass (float16 is the usual cause; bfloat16 "
+                    "or float32 helps)."
                 )
             if self.selection == "shared":
                 barred = scores.isneginf().any(dim=1, keepdim=True)
@@ -73,7 +82,10 @@ def require_ready(kv: ModelKV, slots: int, station: str) -> None:
         ValueError: naming ``station``.
     """
     if slots < 1:
-        raise ValueError(f"{station}: the cache cannot be compressed to slots={slots}. Give the student at least one latent slot.")
+        raise ValueError(
+            f"{station}: the cache cannot be compressed to slots={slots}. Give the student at least one "
+            "latent slot."
+        )
     require_unrotated(kv, station)
 
 
@@ -85,8 +97,10 @@ def require_importance(layer: LayerKV, station: str) -> Float[Tensor, "B H T"]:
     """
     if layer.importance is None:
         raise ValueError(
-            f"{station} needs to know how much the answer attended to each token, and this cache carries no importance. "
-            "Capture it with importance, or choose a compressor that needs none: cosine, right_crop or uniform."
+            f"{station} needs to know how much the answer attended to each token, and this cache carries no "
+            "importance. "
+            "Capture it with importance, or choose a compressor that needs none: cosine, right_crop or "
+            "uniform."
         )
     return layer.importance
 
@@ -112,7 +126,8 @@ def valid_first(mask: Bool[Tensor, "B H T"]) -> Int[Tensor, "B H T"]:
 
 
 def keep_best(scores: Float[Tensor, "B H T"], slots: int) -> Bool[Tensor, "B H T"]:
-    """True at the ``slots`` highest scores of each head; among equals at the edge the earlier slots, never a ``-inf``.
+    """True at the ``slots`` highest scores of each head; among equals at the edge the earlier slots, never a
+    ``-inf``.
 
     Linear in ``T``, where a stable sort is not.
     """
@@ -124,7 +139,9 @@ def keep_best(scores: Float[Tensor, "B H T"], slots: int) -> Bool[Tensor, "B H T
 
 
 def gather_kept(layer: LayerKV, keep: Bool[Tensor, "B H T"], slots: int) -> LayerKV:
-    """A layer of exactly ``slots`` slots: the kept ones in time order, then empty ones. ``T`` must be ``slots`` or more."""
+    """A layer of exactly ``slots`` slots: the kept ones in time order, then empty ones. ``T`` must be
+    ``slots`` or more.
+    """
     num_slots = keep.shape[-1]
     time = torch.arange(num_slots, device=keep.device)
     index = torch.where(keep, time, num_slots).topk(slots, dim=-1, largest=False).values
@@ -132,10 +149,14 @@ def gather_kept(layer: LayerKV, keep: Bool[Tensor, "B H T"], slots: int) -> Laye
     index = index.clamp_max(num_slots - 1)
 
     def take(values: Tensor) -> Tensor:
-        return torch.where(mask, values.gather(2, index), torch.zeros((), dtype=values.dtype, device=values.device))
+        return torch.where(
+            mask, values.gather(2, index), torch.zeros((), dtype=values.dtype, device=values.device)
+        )
 
     def take_wide(values: Tensor) -> Tensor:
-        return torch.where(mask[..., None], values.gather(2, index[..., None].expand(*index.shape, values.shape[-1])), 0.0)
+        return torch.where(
+            mask[..., None], values.gather(2, index[..., None].expand(*index.shape, values.shape[-1])), 0.0
+        )
 
     return layer.replace(
         keys=take_wide(layer.keys),

@@ -11,8 +11,8 @@ from kvdistill.kv import ModelKV
 class Full:
     """Keep the whole cache; the loss, not the cache, bridges the lengths.
 
-    The target keeps its N tokens, and a loss of geometry ``tokens`` reads the student's M slots at fractional places between them.
-    Everything else on the road sees a cache of N slots, not M.
+    The target keeps its N tokens, and a loss of geometry ``tokens`` reads the student's M slots at fractional
+    places between them. Everything else on the road sees a cache of N slots, not M.
 
     Source: ours, as the upper bound that compression is measured against.
     """
@@ -23,7 +23,8 @@ class Full:
         """The same cache.
 
         Raises:
-            ValueError: if ``slots`` is below 1 or keys are rotated (what is between two slots has no rotation).
+            ValueError: if ``slots`` is below 1 or keys are rotated (what is between two slots has no
+                rotation).
         """
         require_ready(kv, slots, "Full")
         return kv

@@ -13,12 +13,14 @@ from kvdistill.kv import LayerKV, ModelKV
 
 @dataclass(frozen=True, kw_only=True)
 class FullResampled:
-    """Read the sequence of valid tokens at M places at even distances, each between two tokens: a control for ``full``.
+    """Read the sequence of valid tokens at M places at even distances, each between two tokens: a control for
+    ``full``.
 
-    Slot ``j`` lies at ``u_j = j (n - 1) / max(M - 1, 1)`` of a head's ``n`` valid tokens and is the linear interpolation of the two
-    around it. The same formula holds for ``n <= M``, where tokens repeat and blend; a single slot (M = 1) reads the first token.
-    A slot is there (mask True) wherever the sample has a token at all. Positions are rounded; importance is interpolated and scaled to
-    sum to 1; step ends are dropped, since a blend of two tokens ends no step.
+    Slot ``j`` lies at ``u_j = j (n - 1) / max(M - 1, 1)`` of a head's ``n`` valid tokens and is the linear
+    interpolation of the two around it. The same formula holds for ``n <= M``, where tokens repeat and blend;
+    a single slot (M = 1) reads the first token. A slot is there (mask True) wherever the sample has a token
+    at all. Positions are rounded; importance is interpolated and scaled to sum to 1; step ends are dropped,
+    since a blend of two tokens ends no step.
 
     Source: ours.
     """
@@ -62,9 +64,14 @@ def resample(layer: LayerKV, slots: int) -> LayerKV:
 
 
 def between(
-    values: Float[Tensor, "B H T W"], before: Int[Tensor, "B H M"], after: Int[Tensor, "B H M"], share: Float[Tensor, "B H M"]
+    values: Float[Tensor, "B H T W"],
+    before: Int[Tensor, "B H M"],
+    after: Int[Tensor, "B H M"],
+    share: Float[Tensor, "B H M"],
 ) -> Float[Tensor, "B H M W"]:
-    """Linear interpolation from the slot ``before`` (share 0) to the slot ``after`` (share 1), in float32 or finer."""
+    """Linear interpolation from the slot ``before`` (share 0) to the slot ``after`` (share 1), in float32 or
+    finer.
+    """
     precise = torch.promote_types(values.dtype, torch.float32)
 
     def pick(slot: Tensor) -> Tensor:

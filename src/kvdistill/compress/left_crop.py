@@ -22,4 +22,6 @@ class LeftCrop(ScoreCompressor):
 
     def score(self, layer: LayerKV) -> Float[Tensor, "B H T"]:
         """The slot's index with a minus: earlier is better."""
-        return -torch.arange(layer.mask.shape[-1], dtype=torch.float32, device=layer.mask.device).expand(layer.mask.shape)
+        return -torch.arange(layer.mask.shape[-1], dtype=torch.float32, device=layer.mask.device).expand(
+            layer.mask.shape
+        )

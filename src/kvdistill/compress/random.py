@@ -17,9 +17,10 @@ LOW_32_BITS = 0xFFFFFFFF
 class Random(ScoreCompressor):
     """Keep tokens drawn by lot: a control that looks at nothing.
 
-    A token's lot depends on the seed, the index of the head, the number of valid tokens and which of them it is, and on nothing
-    else: not on the other samples of the batch, not on padding, not on the step of training. Two samples of the same length
-    therefore keep the same places, and so do the layers of a model.
+    A token's lot depends on the seed, the index of the head, the number of valid tokens and which of them it
+    is, and on nothing
+    else: not on the other samples of the batch, not on padding, not on the step of training. Two samples of
+    the same length therefore keep the same places, and so do the layers of a model.
 
     Source: ours; the mixing is the finaliser of MurmurHash3 (public domain, Austin Appleby).
     """

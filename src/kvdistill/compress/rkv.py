@@ -21,8 +21,8 @@ class RKV(ScoreCompressor):
     """Keep tokens by ``S = λ I + (1 - λ) R``: importance to the answer, and difference from the other keys.
 
     Source: https://arxiv.org/abs/2510.02312, appendix D.
-    Differs: padding is masked before the softmax, not zeroed after it, so that it takes no share of R; kept tokens are in time order;
-    the mean cosine is computed in time and memory linear in the tokens.
+    Differs: padding is masked before the softmax, not zeroed after it, so that it takes no share of R; kept
+    tokens are in time order; the mean cosine is computed in time and memory linear in the tokens.
     """
 
     kind: Literal["rkv"] = "rkv"
@@ -32,7 +32,9 @@ class RKV(ScoreCompressor):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0.0 <= self.importance_weight <= 1.0:
-            raise ValueError(f"RKV: importance_weight (λ) is {self.importance_weight}. Set it between 0 and 1.")
+            raise ValueError(
+                f"RKV: importance_weight (λ) is {self.importance_weight}. Set it between 0 and 1."
+            )
 
     def score(self, layer: LayerKV) -> Float[Tensor, "B H T"]:
         """``λ I + (1 - λ) R``.
@@ -44,7 +46,8 @@ class RKV(ScoreCompressor):
         return self.importance_weight * importance + (1.0 - self.importance_weight) * distinctness(layer)
 
     def ranges(self, kv: ModelKV) -> dict[str, Float[Tensor, ""]]:
-        """Smallest and largest I and R over all valid tokens, mean over layers, for the log: which decides depends on their spread.
+        """Smallest and largest I and R over all valid tokens, mean over layers, for the log: which decides
+        depends on their spread.
 
         Nothing where no token is valid.
 
@@ -65,7 +68,8 @@ def _ranges(layer: LayerKV) -> dict[str, Float[Tensor, ""]]:
 
 
 def distinctness(layer: LayerKV) -> Float[Tensor, "B H T"]:
-    """``R = softmax(-c)`` over the valid tokens, ``c`` the mean cosine; 0 at padding. High where no other key is alike.
+    """``R = softmax(-c)`` over the valid tokens, ``c`` the mean cosine; 0 at padding. High where no other key
+    is alike.
 
     Source: https://arxiv.org/abs/2510.02312, appendix D.
     """
@@ -74,10 +78,11 @@ def distinctness(layer: LayerKV) -> Float[Tensor, "B H T"]:
 
 
 def mean_cosine(layer: LayerKV) -> Float[Tensor, "B H T"]:
-    """``c_i = (k̂_i · Σ_j k̂_j - |k̂_i|²) / n``: cosines to the other valid keys over the number of valid keys; 0 at padding.
+    """``c_i = (k̂_i · Σ_j k̂_j - |k̂_i|²) / n``: cosines to the other valid keys over the number of valid
+    keys; 0 at padding.
 
-    The sum over ``j`` is taken once, so that no T x T table is needed. Summed in float32 (float64 for float64 keys).
-    What stands in padding is not read.
+    The sum over ``j`` is taken once, so that no T x T table is needed. Summed in float32 (float64 for float64
+    keys). What stands in padding is not read.
     """
     precise = torch.promote_types(layer.keys.dtype, torch.float32)
     padded = not bool(layer.mask.all())

@@ -18,15 +18,17 @@ ROWS = 64
 
 @dataclass(frozen=True, kw_only=True)
 class RKVDecode(ScoreCompressor):
-    """Keep a window of recent tokens, and of the others the important and not redundant ones: ``S = λ I - (1 - λ) R``.
+    """Keep a window of recent tokens, and of the others the important and not redundant ones: ``S = λ I - (1
+    - λ) R``.
 
-    Here I is max-pooled over neighbours and R is high where a key is redundant. In each row of the table of cosines the last
-    similar token is struck out, so that the latest of several alike is not counted as redundant.
+    Here I is max-pooled over neighbours and R is high where a key is redundant. In each row of the table of
+    cosines the last similar token is struck out, so that the latest of several alike is not counted as
+    redundant.
 
     Source: https://arxiv.org/abs/2505.24133, and the selection in the authors' published code.
-    Differs: I is the attention of the answer (``importance``), where decoding has the attention of the window's own queries; the
-    authors' code has λ = 0.07, their paper 0.1. Padding is left out everywhere, time and memory for the table are those of blocks
-    of rows, and kept tokens are in time order.
+    Differs: I is the attention of the answer (``importance``), where decoding has the attention of the
+    window's own queries; the authors' code has λ = 0.07, their paper 0.1. Padding is left out everywhere,
+    time and memory for the table are those of blocks of rows, and kept tokens are in time order.
     """
 
     kind: Literal["rkv_decode"] = "rkv_decode"
@@ -42,11 +44,18 @@ class RKVDecode(ScoreCompressor):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0.0 <= self.importance_weight <= 1.0:
-            raise ValueError(f"RKVDecode: importance_weight (λ) is {self.importance_weight}. Set it between 0 and 1.")
+            raise ValueError(
+                f"RKVDecode: importance_weight (λ) is {self.importance_weight}. Set it between 0 and 1."
+            )
         if self.window < 1 or self.pool < 1 or self.pool % 2 == 0:
-            raise ValueError(f"RKVDecode: window is {self.window} and pool {self.pool}. Set both to 1 or more, and pool to an odd number.")
+            raise ValueError(
+                f"RKVDecode: window is {self.window} and pool {self.pool}. Set both to 1 or more, and pool "
+                "to an odd number."
+            )
         if not 0.0 <= self.threshold <= 1.0:
-            raise ValueError(f"RKVDecode: threshold is {self.threshold}. It is a cosine: set it between 0 and 1.")
+            raise ValueError(
+                f"RKVDecode: threshold is {self.threshold}. It is a cosine: set it between 0 and 1."
+            )
 
     def compress(self, kv: ModelKV, slots: int) -> ModelKV:
         """Keep the window and the best of the rest.
@@ -55,7 +64,10 @@ class RKVDecode(ScoreCompressor):
             ValueError: if ``slots`` does not exceed the window, or as for every compressor.
         """
         if 1 <= slots <= self.window:
-            raise ValueError(f"RKVDecode: a window of {self.window} fills slots={slots}. Set window below the number of slots.")
+            raise ValueError(
+                f"RKVDecode: a window of {self.window} fills slots={slots}. Set window below the number of "
+                "slots."
+            )
         return super().compress(kv, slots)
 
     def score(self, layer: LayerKV) -> Float[Tensor, "B H T"]:
@@ -69,7 +81,9 @@ class RKVDecode(ScoreCompressor):
         recent = layer.mask & (from_end < self.window)
         pooled = pool_neighbours(importance, layer.mask & ~recent, self.pool)
         redundancy = self.redundancy(layer)
-        return (self.importance_weight * pooled - (1.0 - self.importance_weight) * redundancy).masked_fill(recent, torch.inf)
+        return (self.importance_weight * pooled - (1.0 - self.importance_weight) * redundancy).masked_fill(
+            recent, torch.inf
+        )
 
     def redundancy(self, layer: LayerKV) -> Float[Tensor, "B H T"]:
         """Softmax, over the valid tokens, of the mean cosine that remains after striking out; 0 at padding."""
@@ -79,9 +93,12 @@ class RKVDecode(ScoreCompressor):
         return torch.where(mask, logits.softmax(dim=-1), 0.0)
 
     def _column_sums(self, layer: LayerKV) -> Float[Tensor, "B H T"]:
-        # Keys of padding are zero here, so their cosines are 0: never above the threshold, nothing in the sums.
+        # Keys of padding are zero here, so their cosines are 0: never above the threshold, nothing in the
+        # sums.
         mask = layer.mask
-        keys = torch.where(mask[..., None], layer.keys.to(torch.promote_types(layer.keys.dtype, torch.float32)), 0.0)
+        keys = torch.where(
+            mask[..., None], layer.keys.to(torch.promote_types(layer.keys.dtype, torch.float32)), 0.0
+        )
         unit = keys / (keys.norm(dim=-1, keepdim=True) + TINY)
         time = torch.arange(mask.shape[-1], device=mask.device)
         first = valid_first(mask)[..., None, :1]
@@ -93,8 +110,12 @@ class RKVDecode(ScoreCompressor):
         return sums
 
 
-def pool_neighbours(values: Float[Tensor, "B H T"], where: Bool[Tensor, "B H T"], width: int) -> Float[Tensor, "B H T"]:
-    """Largest of the ``width`` values around each slot, over the slots where ``where`` is True as if there were no others; 0 elsewhere."""
+def pool_neighbours(
+    values: Float[Tensor, "B H T"], where: Bool[Tensor, "B H T"], width: int
+) -> Float[Tensor, "B H T"]:
+    """Largest of the ``width`` values around each slot, over the slots where ``where`` is True as if there
+    were no others; 0 elsewhere.
+    """
     order = valid_first(where)
     packed = values.masked_fill(~where, -torch.inf).gather(-1, order)
     pooled = F.max_pool1d(packed, width, stride=1, padding=width // 2)

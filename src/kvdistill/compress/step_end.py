@@ -13,7 +13,8 @@ from kvdistill.kv import LayerKV
 
 @dataclass(frozen=True, kw_only=True)
 class StepEnd(ScoreCompressor):
-    """Keep the last token of each reasoning step, where a step's result stands; the last ones if there are more than slots.
+    """Keep the last token of each reasoning step, where a step's result stands; the last ones if there are
+    more than slots.
 
     Source: ours.
     """
@@ -24,7 +25,10 @@ class StepEnd(ScoreCompressor):
 
     def __post_init__(self) -> None:
         if self.selection != "shared":
-            raise ValueError(f"StepEnd: selection is {self.selection!r}. Steps are the same for all heads: leave it at 'shared'.")
+            raise ValueError(
+                f"StepEnd: selection is {self.selection!r}. Steps are the same for all heads: leave it at "
+                "'shared'."
+            )
 
     def score(self, layer: LayerKV) -> Float[Tensor, "B H T"]:
         """The slot's index at step ends, ``-inf`` elsewhere.
@@ -34,7 +38,8 @@ class StepEnd(ScoreCompressor):
         """
         if layer.step_end is None:
             raise ValueError(
-                "StepEnd: the data has no steps, so no token ends one. Use a data set whose chain of thought is a list of steps, "
+                "StepEnd: the data has no steps, so no token ends one. Use a data set whose chain of "
+                "thought is a list of steps, "
                 "or choose another compressor, such as right_crop."
             )
         time = torch.arange(layer.mask.shape[-1], dtype=torch.float32, device=layer.mask.device)

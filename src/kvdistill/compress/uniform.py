@@ -14,8 +14,9 @@ from kvdistill.kv import ModelKV
 class Uniform:
     """Keep tokens evenly spread over the text: a control that looks at nothing.
 
-    Of ``n`` valid tokens and ``M`` slots, slot ``j`` (from 0) gets token ``ceil((j + 1) n / M) - 1``: the last token of the j-th
-    of ``M`` stretches of equal length. So the last token is always kept, and no token twice; with ``n <= M`` all are kept.
+    Of ``n`` valid tokens and ``M`` slots, slot ``j`` (from 0) gets token ``ceil((j + 1) n / M) - 1``: the
+    last token of the j-th of ``M`` stretches of equal length. So the last token is always kept, and no token
+    twice; with ``n <= M`` all are kept.
 
     Source: ours.
     """

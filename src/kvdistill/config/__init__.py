@@ -1,4 +1,6 @@
-"""One typed configuration for a run: sections and closed unions, read from TOML, changed by ``--section.option value``."""
+"""One typed configuration for a run: sections and closed unions, read from TOML, changed by
+``--section.option value``.
+"""
 
 from kvdistill.config.flags import from_flags
 from kvdistill.config.read import changed, load, parse, resolved

@@ -51,11 +51,17 @@ def _sentence(place: str, problems: list[Any], root: Any) -> str:
     if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         owners = [section for section, kind in options_of(root).items() if place in options_of(kind)]
         full = shortened(_as_typed(place, first["input"]))
-        return f"there is no option {full}.{f' Did you mean {owners[0]}.{place}?' if owners else _nearest(str(first['loc'][-1]), beside)}"
+        return (
+            "there is no option "
+            f"{full}.{f' Did you mean {owners[0]}.{place}?' if owners else _nearest(str(first['loc'][-1]), beside)}"
+        )
     if first["type"] == "union_tag_invalid":
         context = first["ctx"]
         known = [name.strip("' ") for name in context["expected_tags"].split(",")]
-        return f"{place} has no kind {context['tag']!r}.{_nearest(context['tag'], known)} Choose one of {', '.join(known)}."
+        return (
+            f"{place} has no kind {context['tag']!r}.{_nearest(context['tag'], known)} Choose one of "
+            f"{', '.join(known)}."
+        )
     if first["type"] == "union_tag_not_found":
         return f"{place} does not say which kind it is: add --{place}.kind, or kind = ... in the file."
     if first["type"] == "missing":
@@ -77,7 +83,8 @@ def _expected(problem: Any) -> str:
     if words is None:
         return problem["msg"].removeprefix("Value error, ")
     context = {
-        name: int(bound) if isinstance(bound, float) and bound.is_integer() else bound for name, bound in problem.get("ctx", {}).items()
+        name: int(bound) if isinstance(bound, float) and bound.is_integer() else bound
+        for name, bound in problem.get("ctx", {}).items()
     }
     return words.format(**context)
 
@@ -92,7 +99,13 @@ def _as_typed(place: str, given: Any) -> str:
 
 def _nearest(name: str, known: list[str]) -> str:
     near = get_close_matches(name, known, n=1)
-    return f" Did you mean {near[0]!r}?" if near else f" Known here: {', '.join(sorted(known))}." if known else ""
+    return (
+        f" Did you mean {near[0]!r}?"
+        if near
+        else f" Known here: {', '.join(sorted(known))}."
+        if known
+        else ""
+    )
 
 
 def _place(location: tuple[int | str, ...], root: Any) -> tuple[str, list[str]]:
@@ -136,5 +149,7 @@ def tag_of(kind: Any) -> str | None:
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         return kind.model_fields["kind"].default if "kind" in kind.model_fields else None
     if is_dataclass(kind):
-        return next((str(f.default) for f in fields(kind) if f.name == "kind" and f.default is not MISSING), None)
+        return next(
+            (str(f.default) for f in fields(kind) if f.name == "kind" and f.default is not MISSING), None
+        )
     return None

@@ -31,12 +31,22 @@ class Flag:
 
 
 FLAGS = (
-    Flag("model_name", "model.name", "backbone: folder or hub name, or a checkpoint of kvdistill to start from"),
-    Flag("teacher_name", "teacher.name", "a separate frozen teacher with the same tokenizer; none: the student's own teacher mode"),
+    Flag(
+        "model_name", "model.name", "backbone: folder or hub name, or a checkpoint of kvdistill to start from"
+    ),
+    Flag(
+        "teacher_name",
+        "teacher.name",
+        "a separate frozen teacher with the same tokenizer; none: the student's own teacher mode",
+    ),
     Flag("dataset_name", "data.train.name", "data set on the hub"),
     Flag("dataset_config", "data.train.config", "its configuration"),
     Flag("dataset_split", "data.train.split", "its split to train on"),
-    Flag("train_file", "data.train.path", "data file in place of a data set; patterns such as 'data/part-*.jsonl' name several"),
+    Flag(
+        "train_file",
+        "data.train.path",
+        "data file in place of a data set; patterns such as 'data/part-*.jsonl' name several",
+    ),
     Flag("validation_file", "data.validation.path", "data file to evaluate on during training"),
     Flag("test_file", "data.test.path", "data file to evaluate on at the end"),
     Flag("streaming", "data.train.streaming", "read while training, for data larger than memory", "true"),
@@ -50,7 +60,9 @@ FLAGS = (
     Flag("epochs", "training.epochs", "passes over the data"),
     Flag("max_steps", "training.max_steps", "stop after so many optimiser steps, whatever --epochs says"),
     Flag("batch_size", "training.batch_size", "examples per device and step"),
-    Flag("gradient_accumulation_steps", "training.gradient_accumulation_steps", "batches to an optimiser step"),
+    Flag(
+        "gradient_accumulation_steps", "training.gradient_accumulation_steps", "batches to an optimiser step"
+    ),
     Flag("lr", "training.lr", "learning rate"),
     Flag("max_length", "data.max_length", "longest example in tokens; longer ones are left out and counted"),
     Flag("target_len", "latent.slots", "latent slots, M"),
@@ -59,8 +71,18 @@ FLAGS = (
     Flag("kv_loss", "loss.kv.distance", "distance of keys and values"),
     Flag("kv_weight", "loss.kv_weight", "weight of the KV loss: a number, or auto"),
     Flag("codi_weight", "loss.codi_weight", "weight of the hidden-state loss"),
-    Flag("shuffle_kv", "target.control.kind", "negative control: another sample's cache, its slots in another order", "shuffled", "none"),
-    Flag("save_steps", "training.save_steps", "also save every so many steps; 0 saves at the end of each epoch only"),
+    Flag(
+        "shuffle_kv",
+        "target.control.kind",
+        "negative control: another sample's cache, its slots in another order",
+        "shuffled",
+        "none",
+    ),
+    Flag(
+        "save_steps",
+        "training.save_steps",
+        "also save every so many steps; 0 saves at the end of each epoch only",
+    ),
     Flag("eval_steps", "training.eval_steps", "evaluate on the validation data every so many steps"),
     Flag("logging_steps", "training.logging_steps", "steps to a line of the log"),
     Flag("num_workers", "training.num_workers", "processes that prepare batches; at most one reads a stream"),
@@ -68,11 +90,21 @@ FLAGS = (
     Flag("torch_dtype", "model.dtype", "type of the weights"),
     Flag("fp16", "training.precision", "mixed precision in float16 (GPU)", "fp16", "float32"),
     Flag("bf16", "training.precision", "mixed precision in bfloat16", "bf16", "float32"),
-    Flag("gradient_checkpointing", "training.gradient_checkpointing", "compute activations again instead of keeping them", "true"),
+    Flag(
+        "gradient_checkpointing",
+        "training.gradient_checkpointing",
+        "compute activations again instead of keeping them",
+        "true",
+    ),
     Flag("device_map", "model.device_map", "where the backbone is put: cpu, cuda:1, auto"),
     Flag("lora_r", "model.tuning.r", "rank of the adapters; 0 trains every weight"),
     Flag("seed", "training.seed", "seed of data order and weights"),
-    Flag("resume", "training.resume", "go on from the newest checkpoint in --output_dir, or begin where there is none", "true"),
+    Flag(
+        "resume",
+        "training.resume",
+        "go on from the newest checkpoint in --output_dir, or begin where there is none",
+        "true",
+    ),
 )
 
 RECIPE: dict[str, Any] = {
@@ -87,7 +119,8 @@ _KINDS = {"train_file": "file", "validation_file": "file", "test_file": "file", 
 
 
 def from_flags(words: Sequence[str], program: str, description: str) -> RunConfig:
-    """The configuration that a script's command line asks for: ``--config FILE``, short flags, ``--section.option value``.
+    """The configuration that a script's command line asks for: ``--config FILE``, short flags,
+    ``--section.option value``.
 
     Raises:
         ValueError: naming the flag or option, and the nearest name where one is misspelt.
@@ -97,7 +130,10 @@ def from_flags(words: Sequence[str], program: str, description: str) -> RunConfi
     given = {flag: getattr(known, flag.name) for flag in FLAGS if getattr(known, flag.name) is not None}
     _refuse_strangers(rest)
     names = {flag.name for flag, value in given.items() if value != "false"}
-    for one, other, about in (("train_file", "dataset_name", "what to train on"), ("fp16", "bf16", "how precisely to compute")):
+    for one, other, about in (
+        ("train_file", "dataset_name", "what to train on"),
+        ("fp16", "bf16", "how precisely to compute"),
+    ):
         if {one, other} <= names:
             raise ValueError(f"--{one} and --{other} both say {about}: give one of them.")
     tree = read_tree(known.config) if known.config is not None else _recipe(names)
@@ -118,7 +154,9 @@ def _recipe(names: set[str]) -> dict[str, Any]:
 
 def _overrides(given: dict[Flag, str], tree: dict[str, Any]) -> list[str]:
     words: list[str] = []
-    for flag, value in sorted(given.items(), key=lambda pair: pair[1] != "false"):  # what is put off makes room for what is put on
+    for flag, value in sorted(
+        given.items(), key=lambda pair: pair[1] != "false"
+    ):  # what is put off makes room for what is put on
         if flag.name in _KINDS:
             words += [f"--{flag.option.rpartition('.')[0]}.kind", _KINDS[flag.name]]
         if flag.name == "lora_r":
@@ -148,7 +186,10 @@ def _refuse_strangers(rest: Sequence[str]) -> None:
             name = word[2:].partition("=")[0]
             near = get_close_matches(name, [flag.name for flag in FLAGS], n=1)
             hint = f" Did you mean --{near[0]}?" if near else ""
-            raise ValueError(f"There is no option --{name}.{hint} --help lists all; every other option is --section.option value.")
+            raise ValueError(
+                f"There is no option --{name}.{hint} --help lists all; every other option is "
+                "--section.option value."
+            )
 
 
 def _refuse_misplaced(given: Iterable[Flag], tree: dict[str, Any]) -> None:
@@ -157,14 +198,19 @@ def _refuse_misplaced(given: Iterable[Flag], tree: dict[str, Any]) -> None:
         kind = _held(tree, f"{above}.kind")
         method = next((method for method in members(_type_of(above)) if tag_of(method) == kind), None)
         if method is not None and name not in _fields(method):
-            raise ValueError(f"--{flag.name} does not go with {above} of the kind {kind!r}: leave it out, or choose another {above}.kind.")
+            raise ValueError(
+                f"--{flag.name} does not go with {above} of the kind {kind!r}: leave it out, or choose "
+                f"another {above}.kind."
+            )
 
 
 def _in_flags(message: str, given: Iterable[Flag]) -> str:
     """The message in the words that were typed, or could have been."""
     for flag in (*given, *(flag for flag in FLAGS if flag.switch in (None, "true"))):
         option = flag.option.removesuffix(".kind")
-        message = re.sub(rf"(?<![\w.-])(?:--)?{re.escape(option)}(?:\.kind)?(?![\w.]*\w)", f"--{flag.name}", message)
+        message = re.sub(
+            rf"(?<![\w.-])(?:--)?{re.escape(option)}(?:\.kind)?(?![\w.]*\w)", f"--{flag.name}", message
+        )
     return message
 
 
@@ -182,8 +228,10 @@ def _parser(program: str, description: str) -> argparse.ArgumentParser:
     parser = _Parser(
         prog=program,
         description=description,
-        epilog="Every option of the configuration can also be given as --section.option value (--training.warmup_steps 100);\n"
-        "the run.json of a run holds them all, and --config takes such a file. Shipped configurations: experiments/configs.",
+        epilog="Every option of the configuration can also be given as --section.option value "
+        "(--training.warmup_steps 100);\n"
+        "the run.json of a run holds them all, and --config takes such a file. Shipped configurations: "
+        "experiments/configs.",
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -198,7 +246,13 @@ def _parser(program: str, description: str) -> argparse.ArgumentParser:
         if flag.switch is None:
             parser.add_argument(f"--{flag.name}", metavar="X", help=f"{flag.help}{more}")
         else:
-            parser.add_argument(f"--{flag.name}", nargs="?", const="true", choices=("true", "false"), help=f"{flag.help} (default: false)")
+            parser.add_argument(
+                f"--{flag.name}",
+                nargs="?",
+                const="true",
+                choices=("true", "false"),
+                help=f"{flag.help} (default: false)",
+            )
     return parser
 
 
@@ -208,10 +262,17 @@ def _more(flag: Flag) -> str:
     kind, default = _option(flag.option)
     default = _held(RECIPE, flag.option) or default
     if name == "kind":
-        choices, default = list(filter(None, map(tag_of, members(_type_of(above))))), getattr(_option(above)[1], "kind", None)
+        choices, default = (
+            list(filter(None, map(tag_of, members(_type_of(above))))),
+            getattr(_option(above)[1], "kind", None),
+        )
     else:
         kinds = members(kind) or [kind]
-        choices = [str(choice) for each in kinds for choice in get_args(each)] if all(get_origin(each) is Literal for each in kinds) else []
+        choices = (
+            [str(choice) for each in kinds for choice in get_args(each)]
+            if all(get_origin(each) is Literal for each in kinds)
+            else []
+        )
     said = [", ".join(choices)] if choices else []
     told = "none" if default is None else default
     return f" ({'; '.join([*said, f'default: {told}'])})"
@@ -239,7 +300,13 @@ def _option(option: str) -> tuple[Any, Any]:
 def _fields(kind: Any) -> dict[str, tuple[Any, Any]]:
     """Type and default of each option of a section or method."""
     if isinstance(kind, type) and issubclass(kind, BaseModel):
-        held = {name: (field.annotation, field.get_default(call_default_factory=True)) for name, field in kind.model_fields.items()}
-        return {name: (annotation, None if repr(value).startswith("Pydantic") else value) for name, (annotation, value) in held.items()}
+        held = {
+            name: (field.annotation, field.get_default(call_default_factory=True))
+            for name, field in kind.model_fields.items()
+        }
+        return {
+            name: (annotation, None if repr(value).startswith("Pydantic") else value)
+            for name, (annotation, value) in held.items()
+        }
     fields = getattr(kind, "__dataclass_fields__", {})
     return {name: (field.type, field.default) for name, field in fields.items()}

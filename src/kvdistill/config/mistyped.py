@@ -1,4 +1,6 @@
-"""Values of another type than their option's, which pydantic would convert without a word: true for 1, "0.1" for 0.1."""
+"""Values of another type than their option's, which pydantic would convert without a word: true for 1, "0.1"
+for 0.1.
+"""
 
 import math
 from types import NoneType
@@ -50,7 +52,11 @@ def _is_finite(value: int | float) -> bool:
 
 
 def _type_of(name: str, kind: Any, given: dict[Any, Any]) -> Any:
-    """The type of an option of a section or method; of the method that ``given`` names, where there are several."""
+    """The type of an option of a section or method; of the method that ``given`` names, where there are
+    several.
+    """
     owners = [owner for owner in members(kind) or [kind] if name in options_of(owner)]
-    chosen = next((owner for owner in owners if tag_of(owner) == given.get("kind")), owners[0] if owners else None)
+    chosen = next(
+        (owner for owner in owners if tag_of(owner) == given.get("kind")), owners[0] if owners else None
+    )
     return None if chosen is None else options_of(chosen)[name]

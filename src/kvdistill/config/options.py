@@ -1,4 +1,6 @@
-"""Every option of the configuration with its default and its meaning, as ``kvdistill train --help`` lists them."""
+"""Every option of the configuration with its default and its meaning, as ``kvdistill train --help`` lists
+them.
+"""
 
 import ast
 import inspect
@@ -38,7 +40,8 @@ MEANINGS = {
     "loss.ce_student_weight": "weight of the student's cross-entropy",
     "loss.ce_teacher_weight": "weight of the teacher mode's cross-entropy",
     "loss.attention_weight": "weight of the attention loss",
-    "loss.kv_weight": "weight of the KV loss: a number, or auto (then all methods pull equally hard at the first step)",
+    "loss.kv_weight": "weight of the KV loss: a number, or auto (then all methods pull equally hard at the "
+    "first step)",
     "loss.kv.lambda_k": "weight of the keys",
     "loss.kv.lambda_v": "weight of the values",
     "loss.codi.distance": "distance of hidden states",
@@ -127,8 +130,16 @@ def attribute_docstrings(kind: Any) -> dict[str, str]:
         body = ast.parse(textwrap.dedent(inspect.getsource(owner))).body[0]
         assert isinstance(body, ast.ClassDef)
         for node, below in zip(body.body, body.body[1:], strict=False):
-            text = below.value.value if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant) else None
-            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and isinstance(text, str):
+            text = (
+                below.value.value
+                if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
+                else None
+            )
+            if (
+                isinstance(node, ast.AnnAssign)
+                and isinstance(node.target, ast.Name)
+                and isinstance(text, str)
+            ):
                 found[node.target.id] = " ".join(text.split())
     return found
 
@@ -155,7 +166,10 @@ def _fields(kind: Any) -> dict[str, tuple[Any, Any]]:
     """Type and default of each option of a section or method; nothing where ``kind`` is a plain type."""
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         held = kind.model_fields
-        return {name: (field.annotation, field.get_default(call_default_factory=True)) for name, field in held.items()}
+        return {
+            name: (field.annotation, field.get_default(call_default_factory=True))
+            for name, field in held.items()
+        }
     if isinstance(kind, type) and is_dataclass(kind):
         return {name: (field.type, field.default) for name, field in kind.__dataclass_fields__.items()}
     return {}

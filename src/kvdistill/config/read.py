@@ -21,8 +21,8 @@ from kvdistill.records.jsonfile import DEEPEST, depth_of, parse_json
 def load(path: Path | str | None, overrides: list[str] | None = None) -> RunConfig:
     """Read a TOML file, a resolved JSON one (or nothing), and apply ``["--section.option", "value", ...]``.
 
-    Values are read as JSON where they are JSON (``3``, ``true``, ``null``, ``[1, 2]``), else as text. A ``kind`` that changes drops
-    the options of the kind before, wherever it stands among the overrides.
+    Values are read as JSON where they are JSON (``3``, ``true``, ``null``, ``[1, 2]``), else as text. A
+    ``kind`` that changes drops the options of the kind before, wherever it stands among the overrides.
 
     Raises:
         ValueError: naming file, option, and the nearest name where one is misspelt.
@@ -56,7 +56,9 @@ def parse(tree: dict[str, Any], where: str) -> RunConfig:
     try:
         return RunConfig.model_validate(tree)
     except ValidationError as error:
-        raise ValueError("\n".join(f"{where}: {sentence}" for sentence in explain(error, RunConfig))) from None
+        raise ValueError(
+            "\n".join(f"{where}: {sentence}" for sentence in explain(error, RunConfig))
+        ) from None
 
 
 def resolved(config: RunConfig) -> dict[str, Any]:
@@ -65,7 +67,8 @@ def resolved(config: RunConfig) -> dict[str, Any]:
 
 
 def read_tree(path: Path | str) -> dict[str, Any]:
-    """The options in a file. Hand-written files are TOML; resolved ones are JSON, a run's own run.json among them.
+    """The options in a file. Hand-written files are TOML; resolved ones are JSON, a run's own run.json among
+    them.
 
     Raises:
         ValueError: if there is no such file, or it holds no options.
@@ -84,7 +87,9 @@ def read_tree(path: Path | str) -> dict[str, Any]:
     if path.name == "run.json" and isinstance(tree, dict):
         tree = tree.get("config")
     if not isinstance(tree, dict):
-        raise ValueError(f"{path} holds no configuration: name a TOML file, or the run.json that a training run wrote.")
+        raise ValueError(
+            f"{path} holds no configuration: name a TOML file, or the run.json that a training run wrote."
+        )
     return tree
 
 
@@ -93,12 +98,18 @@ def _text_of(path: Path) -> str:
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
-            raise ValueError(f"{path} is a folder: name a TOML file, or the run.json that a training run wrote.")
+            raise ValueError(
+                f"{path} is a folder: name a TOML file, or the run.json that a training run wrote."
+            )
         if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode) or path.samefile(os.devnull)):
-            raise ValueError(f"{path} is a device or socket: name a TOML file, or the run.json that a training run wrote.")
+            raise ValueError(
+                f"{path} is a device or socket: name a TOML file, or the run.json that a training run wrote."
+            )
         return path.read_text(encoding="utf-8-sig")
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise ValueError(f"There is no configuration file {path}. Shipped ones are in experiments/configs.") from error
+        raise ValueError(
+            f"There is no configuration file {path}. Shipped ones are in experiments/configs."
+        ) from error
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 text: {error}.") from error
     except OSError as error:
@@ -111,7 +122,10 @@ def _pairs(words: list[str]) -> list[tuple[str, str]]:
     while rest:
         name = rest.pop(0)
         if not name.startswith("--"):
-            raise ValueError(f"{name!r} stands where an option should: write --section.option value, such as --training.lr 1e-4.")
+            raise ValueError(
+                f"{name!r} stands where an option should: write --section.option value, such as "
+                "--training.lr 1e-4."
+            )
         name, equals, value = name[2:].partition("=")
         if not equals:
             if not rest:

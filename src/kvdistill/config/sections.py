@@ -37,7 +37,12 @@ class Section(BaseModel):
         full = dict(given)
         for name, value in given.items():
             field = cls.model_fields.get(name)
-            if field is not None and field.discriminator and isinstance(value, dict) and not field.is_required():
+            if (
+                field is not None
+                and field.discriminator
+                and isinstance(value, dict)
+                and not field.is_required()
+            ):
                 default = field.get_default(call_default_factory=True, validated_data={})
                 full[name] = ({} if default is None else {"kind": default.kind}) | value
         return full
@@ -79,20 +84,30 @@ class ModelSection(Section):
     trust_remote_code: bool = False
     """Off: code that comes with a model is not run."""
     device_map: str | dict[str, str | int] | None = None
-    """Where the backbone is put as it is loaded: ``cpu``, ``cuda:1``, ``auto``; one device, since a step compares layers."""
+    """Where the backbone is put as it is loaded: ``cpu``, ``cuda:1``, ``auto``; one device, since a step
+    compares layers.
+    """
     tuning: Annotated[Lora | FullTuning, Field(discriminator="kind")] = Lora()
 
     @model_validator(mode="after")
     def _one_source(self) -> "ModelSection":
         if (self.name is None) == (self.config is None):
-            raise ValueError("give either model.name (a folder or hub name) or model.config (for a new backbone with random weights)")
+            raise ValueError(
+                "give either model.name (a folder or hub name) or model.config (for a new backbone with "
+                "random weights)"
+            )
         if self.config is not None and self.device_map is not None:
-            raise ValueError("model.device_map is where a model of that name is loaded; leave it out for a new one from model.config")
+            raise ValueError(
+                "model.device_map is where a model of that name is loaded; leave it out for a new one from "
+                "model.config"
+            )
         return self
 
 
 class TeacherSection(Section):
-    """A separate frozen teacher with the student's tokenizer; without it the student's own teacher mode is the teacher."""
+    """A separate frozen teacher with the student's tokenizer; without it the student's own teacher mode is
+    the teacher.
+    """
 
     name: UserPath
     """Folder or hub name of a causal language model, or a checkpoint of kvdistill."""
@@ -180,7 +195,10 @@ class DataSection(Section):
     def _streams_train(self) -> "DataSection":
         for name in ("validation", "test"):
             if isinstance(data := getattr(self, name), FileData | HubData) and data.streaming:
-                raise ValueError(f"data.{name}.streaming: only training is streamed; data.{name}.limit keeps the questions few")
+                raise ValueError(
+                    f"data.{name}.streaming: only training is streamed; data.{name}.limit keeps the "
+                    "questions few"
+                )
         return self
 
 
@@ -218,10 +236,16 @@ class RunConfig(Section):
     training: TrainingSection = TrainingSection()
     evaluation: EvaluationSection = EvaluationSection()
 
-    def distillation(self, geometry: Callable[[], Geometry], outside: OutsideTeacher | None = None) -> Distillation:
+    def distillation(
+        self, geometry: Callable[[], Geometry], outside: OutsideTeacher | None = None
+    ) -> Distillation:
         """The step of latent training; ``geometry`` asks the student for its attention layers."""
-        target = Target(method=self.target.method, control=self.target.control, anneal_layers=self.target.anneal_layers)
-        return Distillation(target, self.loss, self.latent.slots, geometry, self.latent.delimiters == "both", outside)
+        target = Target(
+            method=self.target.method, control=self.target.control, anneal_layers=self.target.anneal_layers
+        )
+        return Distillation(
+            target, self.loss, self.latent.slots, geometry, self.latent.delimiters == "both", outside
+        )
 
     @property
     def reads_teacher(self) -> bool:
@@ -238,15 +262,37 @@ class RunConfig(Section):
         if self.training.task == "latent":
             step = self.distillation(lambda: Geometry(()))
             rehearse(step.target, step.slots, self.training.batch_size)
-        if self.training.task == "latent" and not self.reads_teacher and not isinstance(self.target.control, NoControl):
-            raise ValueError("target.control changes the KV target, and loss.kv_weight is 0: give it a weight, or leave it out")
+        if (
+            self.training.task == "latent"
+            and not self.reads_teacher
+            and not isinstance(self.target.control, NoControl)
+        ):
+            raise ValueError(
+                "target.control changes the KV target, and loss.kv_weight is 0: give it a weight, or leave "
+                "it out"
+            )
         if self.training.stop_at_accuracy is not None and self.data.validation is None:
-            raise ValueError("training.stop_at_accuracy: there is no validation set to measure it on; give data.validation")
+            raise ValueError(
+                "training.stop_at_accuracy: there is no validation set to measure it on; give data.validation"
+            )
         if self.teacher is not None and self.loss.attention_weight > 0:
-            raise ValueError("teacher: a separate teacher's attention has other heads than the student's; set loss.attention_weight to 0")
+            raise ValueError(
+                "teacher: a separate teacher's attention has other heads than the student's; set "
+                "loss.attention_weight to 0"
+            )
         if self.teacher is not None and self.loss.kv.frame == "as_cached":
-            raise ValueError("teacher: a separate teacher turns its keys in its own way; set loss.kv.frame to 'pre_rope'")
+            raise ValueError(
+                "teacher: a separate teacher turns its keys in its own way; set loss.kv.frame to 'pre_rope'"
+            )
         data, training = self.data.train, self.training
-        if not isinstance(data, SyntheticData) and data.streaming and data.limit is None and training.max_steps < 1:
-            raise ValueError("data.train.streaming: nobody knows the length of a stream; give training.max_steps, or data.train.limit")
+        if (
+            not isinstance(data, SyntheticData)
+            and data.streaming
+            and data.limit is None
+            and training.max_steps < 1
+        ):
+            raise ValueError(
+                "data.train.streaming: nobody knows the length of a stream; give training.max_steps, or "
+                "data.train.limit"
+            )
         return self

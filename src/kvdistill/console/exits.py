@@ -9,17 +9,28 @@ from collections.abc import Callable, Iterator
 from kvdistill.console.messages import explain_os_error, printable
 from kvdistill.console.signals import Interrupted, signals_raised
 
-MEMORY = "lower --training.batch_size (and raise gradient_accumulation_steps), or set --training.gradient_checkpointing true"
+MEMORY = (
+    "lower --training.batch_size (and raise gradient_accumulation_steps), or set "
+    "--training.gradient_checkpointing true"
+)
 CPU_MEMORY = ("can't allocate memory", "not enough memory", "std::bad_alloc")
 """What torch's allocators write in a RuntimeError."""
-PEER_GONE = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Connection refused", "NCCL", "gloo")
+PEER_GONE = (
+    "Connection closed by peer",
+    "Connection reset by peer",
+    "Broken pipe",
+    "Connection refused",
+    "NCCL",
+    "gloo",
+)
 """What a collective writes in a RuntimeError when another process has ended."""
 
 
 def exit_code(program: str, work: Callable[[], int | None], resume: str = "") -> int:
     """Run ``work`` and return its exit code; print what ended it otherwise.
 
-    The code is 2 for what the user can correct, 1 where another process of the run has ended, and 128 + n for signal n.
+    The code is 2 for what the user can correct, 1 where another process of the run has ended, and 128 + n for
+    signal n.
 
     Args:
         program: the name in front of the sentence.
@@ -41,7 +52,9 @@ def exit_code(program: str, work: Callable[[], int | None], resume: str = "") ->
 
 
 def _left(code: int) -> int:
-    """The code; with an open process group the process ends here, since threads of the group may abort the interpreter's own end."""
+    """The code; with an open process group the process ends here, since threads of the group may abort the
+    interpreter's own end.
+    """
     distributed = sys.modules.get("torch.distributed")
     if distributed is not None and distributed.is_available() and distributed.is_initialized():
         sys.stdout.flush()
@@ -81,10 +94,18 @@ def _explained(error: BaseException) -> tuple[int, str | None]:
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _is_out_of_memory(error)):
         return 2, f"out of memory: {MEMORY}. {_first_line(text)}".rstrip()
     if isinstance(error, RuntimeError) and _is_distributed() and any(words in text for words in PEER_GONE):
-        return 1, f"another process of this run has ended, so this one stops too. What it printed tells why. ({_first_line(text)})"
+        return (
+            1,
+            "another process of this run has ended, so this one stops too. What it printed tells why. "
+            f"({_first_line(text)})",
+        )
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         where = "" if error.filename is None else f" for {error.filename}"
-        return 2, f"there is no room on the disk{where}. Free some, then run the same command (a training run goes on with --resume)."
+        return (
+            2,
+            f"there is no room on the disk{where}. Free some, then run the same command (a training run "
+            "goes on with --resume).",
+        )
     if isinstance(error, OSError):
         return 2, explain_os_error(error)
     if isinstance(error, ValueError | FloatingPointError):

@@ -23,7 +23,9 @@ _CAUSES = {
 
 
 def printable(text: str) -> str:
-    """``text`` with every character that steers a terminal or is no text written as its escape; line breaks and tabs stay."""
+    """``text`` with every character that steers a terminal or is no text written as its escape; line breaks
+    and tabs stay.
+    """
     return "".join(_escaped(letter) for letter in text) if not text.isprintable() else text
 
 
@@ -40,7 +42,9 @@ def quoted(value: object, longest: int = LONGEST) -> str:
 
 
 def explain_os_error(error: OSError) -> str:
-    """A sentence in place of ``[Errno 20] Not a directory: 'x'``; what has no error number keeps its own message."""
+    """A sentence in place of ``[Errno 20] Not a directory: 'x'``; what has no error number keeps its own
+    message.
+    """
     if error.errno is None:
         return str(error)
     cause = _CAUSES.get(error.errno, (error.strerror or "it cannot be used").lower())

@@ -16,7 +16,10 @@ def expanded(path: str) -> str:
     found = os.path.expanduser(path)  # noqa: PTH111 - pathlib raises a RuntimeError
     if found.startswith("~"):
         user = path.partition("/")[0]
-        raise ValueError(f"{path}: there is no user {user[1:]!r}, so {user} is no home folder. For a file of that name write ./{path}.")
+        raise ValueError(
+            f"{path}: there is no user {user[1:]!r}, so {user} is no home folder. For a file of that name "
+            f"write ./{path}."
+        )
     return found
 
 

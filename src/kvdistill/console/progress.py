@@ -37,12 +37,18 @@ class Progress:
         self.total, self.name, self.unit, self.shown = total, name, unit, shown
         self.done = 0
         self._said = time.monotonic()
-        self._bar = Bar(total=total, desc=name, unit=unit, leave=False, dynamic_ncols=True) if shown and on_terminal() else None
+        self._bar = (
+            Bar(total=total, desc=name, unit=unit, leave=False, dynamic_ncols=True)
+            if shown and on_terminal()
+            else None
+        )
 
     def __enter__(self) -> "Progress":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._bar is not None:
             self._bar.close()
 
@@ -57,19 +63,27 @@ class Progress:
 
 
 class StageProgress:
-    """Several stages of known lengths, some of them side by side: a bar each on a terminal, one line for all in a log."""
+    """Several stages of known lengths, some of them side by side: a bar each on a terminal, one line for all
+    in a log.
+    """
 
     def __init__(self, steps: Mapping[str, int]) -> None:
         self.steps = dict(steps)
         self.done = dict.fromkeys(steps, 0)
         self._notes = dict.fromkeys(steps, "")
         self._said = time.monotonic()
-        self._bars = {name: _stage_bar(name, total, row) for row, (name, total) in enumerate(steps.items())} if on_terminal() else {}
+        self._bars = (
+            {name: _stage_bar(name, total, row) for row, (name, total) in enumerate(steps.items())}
+            if on_terminal()
+            else {}
+        )
 
     def __enter__(self) -> "StageProgress":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for bar in self._bars.values():
             bar.close()
         if not self._bars:
@@ -92,7 +106,10 @@ class StageProgress:
     def _say(self) -> None:
         self._said = time.monotonic()
         parts = [f"{name} {done}/{self.steps[name]}" for name, done in self.done.items()]
-        noted = [f"{part} ({note})" if note else part for part, note in zip(parts, self._notes.values(), strict=True)]
+        noted = [
+            f"{part} ({note})" if note else part
+            for part, note in zip(parts, self._notes.values(), strict=True)
+        ]
         print("steps: " + ", ".join(noted), file=sys.stderr, flush=True)
 
 

@@ -24,7 +24,9 @@ class Interrupted(KeyboardInterrupt):
 
 @contextmanager
 def signals_raised() -> Iterator[None]:
-    """Inside the block, a signal of ``ENDING`` or Ctrl-C raises ``Interrupted``, once; ignored signals (nohup) stay ignored."""
+    """Inside the block, a signal of ``ENDING`` or Ctrl-C raises ``Interrupted``, once; ignored signals
+    (nohup) stay ignored.
+    """
     defaults = (signal.SIG_DFL, signal.default_int_handler)
     before = {signum: signal.getsignal(signum) for signum in (*ENDING, signal.SIGINT)}
     before = {signum: handler for signum, handler in before.items() if handler in defaults}
@@ -59,7 +61,9 @@ class Kept:
     process: int = field(default_factory=os.getpid)
 
     def keep(self, signum: int, frame: FrameType | None) -> None:
-        """Remember the signal. A worker of a loader leaves the first one to its parent, which ends its workers."""
+        """Remember the signal. A worker of a loader leaves the first one to its parent, which ends its
+        workers.
+        """
         if os.getpid() == self.process:
             self.signum = signum
         else:
@@ -68,7 +72,8 @@ class Kept:
 
 @contextmanager
 def signals_kept() -> Iterator[Kept]:
-    """Inside ``signals_raised``: signals of ``ENDING`` are kept for whoever can stop in good order. Elsewhere: no change.
+    """Inside ``signals_raised``: signals of ``ENDING`` are kept for whoever can stop in good order.
+    Elsewhere: no change.
 
     Raises:
         Interrupted: at the end of the block, if a signal came and there was no error.

@@ -7,7 +7,9 @@ def counted(number: int, noun: str) -> str:
 
 
 def short_number(value: float) -> str:
-    """A measured number with two significant digits, and every digit in front of the point: ``130``, ``4.2``, ``0.69``."""
+    """A measured number with two significant digits, and every digit in front of the point: ``130``, ``4.2``,
+    ``0.69``.
+    """
     if value >= 9.95:
         return f"{value:.0f}"
     return f"{value:.1f}" if value >= 0.995 else f"{value:.2g}"

@@ -25,16 +25,18 @@ Operation = tuple[str, int]
 
 @dataclass(frozen=True, kw_only=True)
 class Arith:
-    """Word problems in GSM8K's form: ``steps`` additions, subtractions and multiplications of a running total.
+    """Word problems in GSM8K's form: ``steps`` additions, subtractions and multiplications of a running
+    total.
 
-    The answer is drawn first, evenly from 1 to ``largest``, and the way to it afterwards: no number of the question and no earlier
-    total equals the answer, and with two steps or more the total goes both up and down by sums, so that adding up all numbers of the
-    question fails too. Chance is ``1 / largest``. A terse step is ``<<3+4=7>>``, a verbose one
-    ``Now Ann has 3+4 = <<3+4=7>>7 apples.``; the question's cue (``briefly``, ``fully``) says which is asked, and the
-    student's is always ``briefly``.
+    The answer is drawn first, evenly from 1 to ``largest``, and the way to it afterwards: no number of the
+    question and no earlier total equals the answer, and with two steps or more the total goes both up and
+    down by sums, so that adding up all numbers of the question fails too. Chance is ``1 / largest``. A terse
+    step is ``<<3+4=7>>``, a verbose one ``Now Ann has 3+4 = <<3+4=7>>7 apples.``; the question's cue
+    (``briefly``, ``fully``) says which is asked, and the student's is always ``briefly``.
 
-    A problem is its numbers and operations; its hash decides the split, and no problem comes twice in a set. Names and things vary
-    freely. As with ``Chain``, another ``trace`` gives the same problems in the same order.
+    A problem is its numbers and operations; its hash decides the split, and no problem comes twice in a set.
+    Names and things vary freely. As with ``Chain``, another ``trace`` gives the same problems in the same
+    order.
 
     Source: ours, in the form of https://arxiv.org/abs/2110.14168.
     """
@@ -65,7 +67,10 @@ class Arith:
         Raises:
             ValueError: always; it says what to do instead.
         """
-        raise ValueError("Arith has no word list, since its sums are too many words. Name a tokenizer that splits words, such as GPT-2's.")
+        raise ValueError(
+            "Arith has no word list, since its sums are too many words. Name a tokenizer that splits words, "
+            "such as GPT-2's."
+        )
 
     def make(self, num: int, split: Split, seed: int) -> list[Example]:
         """``num`` different problems of a split, in an order that ``seed`` decides.
@@ -86,13 +91,16 @@ class Arith:
                 continue
             fruitless = 0
             seen.add(problem)
-            examples.append(self._example(start, operations, rng, f"arith-{split}-{seed}-{len(examples)}", len(examples)))
+            examples.append(
+                self._example(start, operations, rng, f"arith-{split}-{seed}-{len(examples)}", len(examples))
+            )
         return examples
 
     def _give_up(self, fruitless: int, made: int, split: Split) -> None:
         if fruitless > _PATIENCE:
             raise ValueError(
-                f"Arith found {made} different {split} problems with {self.steps} steps up to {self.largest}, then no new one in "
+                f"Arith found {made} different {split} problems with {self.steps} steps up to "
+                f"{self.largest}, then no new one in "
                 f"{_PATIENCE} draws. Ask for at most {made}, or raise Arith.largest or Arith.steps."
             )
 
@@ -117,7 +125,9 @@ class Arith:
         both = self.steps == 1 or {"+", "-"} <= signs
         return both and len(set(totals)) == len(totals) and all(n != totals[-1] for _, n in operations)
 
-    def _example(self, start: int, operations: Sequence[Operation], rng: random.Random, sample_id: str, index: int) -> Example:
+    def _example(
+        self, start: int, operations: Sequence[Operation], rng: random.Random, sample_id: str, index: int
+    ) -> Example:
         name, thing = rng.choice(NAMES), rng.choice(THINGS)
         style = style_of(self.trace, index)
         told = [rng.choice(_SENTENCES[sign]).format(name=name, n=n) for sign, n in operations]
@@ -126,7 +136,9 @@ class Arith:
             before, total = total, {"+": total + n, "-": total - n, "*": total * n}[sign]
             sum_text = f"{before}{sign}{n}"
             terse = f"<<{sum_text}={total}>>"
-            steps.append(terse if style == "briefly" else f"Now {name} has {sum_text} = {terse}{total} {thing}.")
+            steps.append(
+                terse if style == "briefly" else f"Now {name} has {sum_text} = {terse}{total} {thing}."
+            )
         question = f"{name} has {start} {thing}. {' '.join(told)} How many {thing} does {name} have now?"
         return Example(question, tuple(steps), str(total), sample_id, cue=style, student_cue="briefly")
 

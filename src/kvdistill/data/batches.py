@@ -8,10 +8,12 @@ POOL = 50
 
 
 def length_batches(lengths: Sequence[int], batch_size: int, seed: int | str, epoch: int) -> list[list[int]]:
-    """Every index of ``lengths`` once, in batches of ``batch_size`` (the last may be smaller) whose members are of similar length.
+    """Every index of ``lengths`` once, in batches of ``batch_size`` (the last may be smaller) whose members
+    are of similar length.
 
-    Indices are shuffled, cut into pools of ``POOL`` batches, sorted by length inside each pool, and the full batches shuffled again.
-    The same arguments give the same batches on every machine; another ``epoch`` gives others.
+    Indices are shuffled, cut into pools of ``POOL`` batches, sorted by length inside each pool, and the full
+    batches shuffled again. The same arguments give the same batches on every machine; another ``epoch`` gives
+    others.
 
     Raises:
         ValueError: if ``batch_size`` is below 1.
@@ -21,7 +23,8 @@ def length_batches(lengths: Sequence[int], batch_size: int, seed: int | str, epo
     rng = random.Random(f"batches/{seed}/{epoch}")
     order = list(range(len(lengths)))
     rng.shuffle(order)
-    # The odd ones out are chosen by chance, before sorting, or the shortest samples would always end up in the small batch.
+    # The odd ones out are chosen by chance, before sorting, or the shortest samples would always end up in
+    # the small batch.
     whole = len(order) - len(order) % batch_size
     rest = order[whole:]
     pool = batch_size * POOL

@@ -23,7 +23,10 @@ def collate(samples: Sequence[Encoded], pad_id: int, padding_side: Side = "right
         ValueError: if there is no sample.
     """
     if not samples:
-        raise ValueError("A batch needs at least one sample. Check that the data set is not empty, or that not every sample was dropped.")
+        raise ValueError(
+            "A batch needs at least one sample. Check that the data set is not empty, or that not every "
+            "sample was dropped."
+        )
     ends = [[index in sample.step_ends for index in range(len(sample.cot.ids))] for sample in samples]
     return Batch(
         question=_pad([sample.question.ids for sample in samples], pad_id, padding_side),
@@ -39,7 +42,9 @@ def collate(samples: Sequence[Encoded], pad_id: int, padding_side: Side = "right
 
 
 def chain_number(sample: Encoded) -> int:
-    """A number from 0 to 2^63 - 1 that depends on the text of chain of thought and answer alone, the same on every machine."""
+    """A number from 0 to 2^63 - 1 that depends on the text of chain of thought and answer alone, the same on
+    every machine.
+    """
     text = f"{sample.cot.text}\0{sample.answer.text}".encode()
     return int.from_bytes(blake2b(text, digest_size=8).digest(), "big") >> 1
 

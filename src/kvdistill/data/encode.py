@@ -12,9 +12,13 @@ from kvdistill.data.template import Frame, Template, default_template, name_of, 
 from kvdistill.text import Batch, Encoded, Example, Segment
 
 CHARACTERS_PER_TOKEN = 64
-"""More than any tokenizer's tokens have on average: a text with more characters a token is too long without being tokenized."""
+"""More than any tokenizer's tokens have on average: a text with more characters a token is too long without
+being tokenized.
+"""
 LARGEST = 2**16
-"""Tokens for which an example may have characters where there is no ``max_length``; tokenizing takes some 160 bytes a character."""
+"""Tokens for which an example may have characters where there is no ``max_length``; tokenizing takes some 160
+bytes a character.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,24 +33,35 @@ class EncodedSet:
 def num_tokens(sample: Encoded) -> int:
     """Tokens that the longer of the two readers reads: question, cue, chain of thought, prompt and answer."""
     cue = max(len(sample.cue.ids), len(sample.student_cue.ids))
-    return cue + sum(len(segment.ids) for segment in (sample.question, sample.cot, sample.prompt, sample.answer))
+    return cue + sum(
+        len(segment.ids) for segment in (sample.question, sample.cot, sample.prompt, sample.answer)
+    )
 
 
 def encode(
-    example: Example, tokenizer: PreTrainedTokenizerBase, template: Template | None = None, *, drop_last_step: bool = False
+    example: Example,
+    tokenizer: PreTrainedTokenizerBase,
+    template: Template | None = None,
+    *,
+    drop_last_step: bool = False,
 ) -> Encoded:
     """One example as token ids, see ``encode_all``.
 
     Raises:
         ValueError: as ``encode_all`` does, or if the example has more characters than any model reads.
     """
-    return encode_all([example], tokenizer, template, drop_last_step=drop_last_step, on_long="error").samples[0]
+    return encode_all([example], tokenizer, template, drop_last_step=drop_last_step, on_long="error").samples[
+        0
+    ]
 
 
 def encode_questions(
-    questions: Sequence[str], tokenizer: PreTrainedTokenizerBase, template: Template | Mapping[str, str] | None = None
+    questions: Sequence[str],
+    tokenizer: PreTrainedTokenizerBase,
+    template: Template | Mapping[str, str] | None = None,
 ) -> Batch:
-    """A batch of questions to be answered, padded on the left; chain of thought is empty, the answer the end token alone.
+    """A batch of questions to be answered, padded on the left; chain of thought is empty, the answer the end
+    token alone.
 
     Args:
         questions: at least one.
@@ -56,7 +71,10 @@ def encode_questions(
     Raises:
         ValueError: as ``encode_all`` and ``collate`` do.
     """
-    examples = [Example(question=question, steps=(), answer="", sample_id=str(place)) for place, question in enumerate(questions)]
+    examples = [
+        Example(question=question, steps=(), answer="", sample_id=str(place))
+        for place, question in enumerate(questions)
+    ]
     template = template_from(template) if isinstance(template, Mapping) else template
     encoded = encode_all(examples, tokenizer, template, on_long="error")
     return collate(encoded.samples, _pad_id(tokenizer), padding_side="left")
@@ -73,27 +91,30 @@ def encode_all(
 ) -> EncodedSet:
     """Every example as token ids with character spans; nothing is ever cut.
 
-    Segments are ``question`` (as the template lays it out), ``cot`` (one step a line), ``prompt`` and ``answer`` (after a space, closed
-    by the end token). They are tokenised apart, so that the distillation token is the same id with and without a chain of thought.
-    Tokens that stand for no text (beginning and end of sequence) have empty spans. Where the two readers' cues differ, the question
-    stops before them and each cue closes it; where they agree, they are part of the question. A tokenizer that puts a space before
-    every text of its own (Llama 2, Mistral) would write the space before an answer twice; whatever follows the question and begins
-    with a space gets the tokens that it has behind another text.
+    Segments are ``question`` (as the template lays it out), ``cot`` (one step a line), ``prompt`` and
+    ``answer`` (after a space, closed by the end token). They are tokenised apart, so that the distillation
+    token is the same id with and without a chain of thought. Tokens that stand for no text (beginning and end
+    of sequence) have empty spans. Where the two readers' cues differ, the question stops before them and each
+    cue closes it; where they agree, they are part of the question. A tokenizer that puts a space before every
+    text of its own (Llama 2, Mistral) would write the space before an answer twice; whatever follows the
+    question and begins with a space gets the tokens that it has behind another text.
 
-    An example with more than ``CHARACTERS_PER_TOKEN`` characters for each of ``max_length`` tokens (``LARGEST`` where there is no
-    ``max_length``) is too long too, and is never tokenized: that would take gigabytes for a single damaged row.
+    An example with more than ``CHARACTERS_PER_TOKEN`` characters for each of ``max_length`` tokens
+    (``LARGEST`` where there is no ``max_length``) is too long too, and is never tokenized: that would take
+    gigabytes for a single damaged row.
 
     Args:
         examples: what to encode.
         tokenizer: a fast one, with a pad and an end token.
         template: ``None`` takes the tokenizer's chat template where it has one.
-        drop_last_step: leave the last step out of the chain of thought; one that had a single step becomes empty.
+        drop_last_step: leave the last step out of the chain of thought; one that had a single step becomes
+            empty.
         max_length: most tokens that all segments of an example may have together, see ``num_tokens``.
         on_long: what to do with an example beyond that: leave it out and say so in ``dropped``, or raise.
 
     Raises:
-        ValueError: if the tokenizer lacks character offsets, a pad or an end token, if it makes no token of the prompt, or if an
-            example is too long and ``on_long`` is ``error``.
+        ValueError: if the tokenizer lacks character offsets, a pad or an end token, if it makes no token of
+            the prompt, or if an example is too long and ``on_long`` is ``error``.
 
     Source: ours. Dropping the last step: https://arxiv.org/abs/2502.21074, section 3.
     """
@@ -102,7 +123,10 @@ def encode_all(
     frame = template.frame(tokenizer)
     (prompt,) = continuations_of([template.prompt], tokenizer)
     if not prompt.ids:
-        raise ValueError(f"{name_of(tokenizer)} makes no token of the answer prompt {template.prompt!r}. Choose a prompt with words in it.")
+        raise ValueError(
+            f"{name_of(tokenizer)} makes no token of the answer prompt {template.prompt!r}. Choose a prompt "
+            "with words in it."
+        )
     examples, oversized = _without_oversized(examples, max_length)
     if oversized and on_long == "error":
         raise _too_long(*oversized[0])
@@ -138,8 +162,9 @@ def encode_all(
 def step_ends(cot: Segment, steps: Sequence[str]) -> tuple[int, ...]:
     """Index of the last token of each step in a chain of thought that has one step a line.
 
-    A token belongs to the first step of whose characters it covers one. Steps without a token of their own (all their characters
-    normalised away, or swallowed by a token of the step before) are left out, so that the indices strictly increase.
+    A token belongs to the first step of whose characters it covers one. Steps without a token of their own
+    (all their characters normalised away, or swallowed by a token of the step before) are left out, so that
+    the indices strictly increase.
     """
     ends: list[int] = []
     token = start = 0
@@ -157,7 +182,9 @@ def step_ends(cot: Segment, steps: Sequence[str]) -> tuple[int, ...]:
 def _opening(example: Example, frame: Frame) -> tuple[str, str, str]:
     """Texts of question, cue and student cue."""
     question = f"{frame.before}{example.question}"
-    cue, student_cue = (f" {cue}{frame.after}" if cue else frame.after for cue in (example.cue, example.student_cue))
+    cue, student_cue = (
+        f" {cue}{frame.after}" if cue else frame.after for cue in (example.cue, example.student_cue)
+    )
     return (f"{question}{cue}", "", "") if cue == student_cue else (question, cue, student_cue)
 
 
@@ -167,7 +194,9 @@ def _wrap(segment: Segment, before: tuple[int, ...] = (), after: tuple[int, ...]
     return Segment(segment.text, (*before, *segment.ids, *after), spans)
 
 
-def _without_oversized(examples: Sequence[Example], max_length: int | None) -> tuple[list[Example], list[tuple[str, str]]]:
+def _without_oversized(
+    examples: Sequence[Example], max_length: int | None
+) -> tuple[list[Example], list[tuple[str, str]]]:
     """The examples that may be tokenized, and id and reason of the others."""
     most = CHARACTERS_PER_TOKEN * (LARGEST if max_length is None else max_length)
     fitting: list[Example] = []
@@ -192,7 +221,8 @@ def _within(
     dropped = tuple(
         (
             sample.sample_id,
-            f"{num_tokens(sample)} tokens (question {len(sample.question.ids)}, chain of thought {len(sample.cot.ids)}), "
+            f"{num_tokens(sample)} tokens (question {len(sample.question.ids)}, chain of thought "
+            f"{len(sample.cot.ids)}), "
             f"more than max_length {max_length}",
         )
         for sample in samples
@@ -204,12 +234,20 @@ def _within(
 
 
 def _too_long(sample_id: str, reason: str) -> ValueError:
-    return ValueError(f"Sample {sample_id} has {reason}. Raise max_length, remove the sample, or set on_long='drop'.")
+    return ValueError(
+        f"Sample {sample_id} has {reason}. Raise max_length, remove the sample, or set on_long='drop'."
+    )
 
 
 def _pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
     if not tokenizer.is_fast:
-        raise ValueError(f"{name_of(tokenizer)} gives no character offsets. Load its fast version, a folder with a tokenizer.json.")
+        raise ValueError(
+            f"{name_of(tokenizer)} gives no character offsets. Load its fast version, a folder with a "
+            "tokenizer.json."
+        )
     if not isinstance(tokenizer.pad_token_id, int):
-        raise ValueError(f"{name_of(tokenizer)} has no padding token. Set tokenizer.pad_token = tokenizer.eos_token, or to another token.")
+        raise ValueError(
+            f"{name_of(tokenizer)} has no padding token. Set tokenizer.pad_token = tokenizer.eos_token, or "
+            "to another token."
+        )
     return tokenizer.pad_token_id

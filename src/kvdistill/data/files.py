@@ -34,7 +34,8 @@ _FOREIGN = {
 
 
 def paths_of(path: Path | str) -> list[Path]:
-    """The file, or the files that a pattern such as ``data/part-*.jsonl`` matches, in the order of their names.
+    """The file, or the files that a pattern such as ``data/part-*.jsonl`` matches, in the order of their
+    names.
 
     Raises:
         DataError: if there is none, or the path is a folder.
@@ -46,7 +47,9 @@ def paths_of(path: Path | str) -> list[Path]:
     if stat.S_ISREG(mode) or stat.S_ISFIFO(mode) or (mode and single.samefile(os.devnull)):
         return [single]
     if mode:
-        raise DataError(f"{path}: this is a device or socket, not a file. Copy the data to a file, and name that.")
+        raise DataError(
+            f"{path}: this is a device or socket, not a file. Copy the data to a file, and name that."
+        )
     here = f"(relative ones start at {Path.cwd()})"
     if not glob.has_magic(str(path)):
         raise DataError(f"{path}: there is no such file. Check the path {here}.")
@@ -61,7 +64,8 @@ def form_of(path: Path, as_text: bool | None = None) -> Form:
 
     Args:
         path: an existing file, no pipe (which can be read only once).
-        as_text: True where lines are text, False where they are JSON; None where the line decides: text holds both ``||`` and ``####``.
+        as_text: True where lines are text, False where they are JSON; None where the line decides: text holds
+            both ``||`` and ``####``.
 
     Raises:
         DataError: if the file is empty, or not text.
@@ -71,7 +75,8 @@ def form_of(path: Path, as_text: bool | None = None) -> Form:
 
 
 def read_rows(path: Path, as_text: bool | None = None) -> Iterator[Row | BadRow]:
-    """The rows of a file; blank lines are passed over. A row's id is the file's stem and its line (of a list: its place), from 1.
+    """The rows of a file; blank lines are passed over. A row's id is the file's stem and its line (of a list:
+    its place), from 1.
 
     Raises:
         DataError: as ``form_of``, or if the file begins like a JSON list and is none, or an empty one.
@@ -85,8 +90,12 @@ def read_rows(path: Path, as_text: bool | None = None) -> Iterator[Row | BadRow]
             yield from (row for row, _, _ in _lines(file, path, form))
 
 
-def read_lines(path: Path, form: Form, offset: int = 0, number: int = 0) -> Iterator[tuple[Row | BadRow, int, int]]:
-    """Every row from byte ``offset`` on, which ``number`` lines precede, with the offset and the number after it."""
+def read_lines(
+    path: Path, form: Form, offset: int = 0, number: int = 0
+) -> Iterator[tuple[Row | BadRow, int, int]]:
+    """Every row from byte ``offset`` on, which ``number`` lines precede, with the offset and the number after
+    it.
+    """
     with _opened(path) as file:
         file.seek(offset)
         yield from _lines(file, path, form, offset, number)
@@ -126,15 +135,22 @@ def _form_in(file: io.BufferedIOBase, path: Path, as_text: bool | None) -> Form:
         raise DataError(f"{path}: the file is empty. Write one JSON object a line.")
     foreign = next((what for magic, what in _FOREIGN.items() if head.startswith(magic)), None)
     if foreign is not None:
-        raise DataError(f"{path}: this is {foreign}, not UTF-8 text. Unpack or save it as JSON lines in UTF-8.")
+        raise DataError(
+            f"{path}: this is {foreign}, not UTF-8 text. Unpack or save it as JSON lines in UTF-8."
+        )
     if _JOINED.search(head) or (b"\r" in head and head.count(MARKS[0]) > 1):
-        raise DataError(f"{path}: its lines end with carriage returns alone. Convert it: tr '\\r' '\\n' < FILE > NEW_FILE.")
+        raise DataError(
+            f"{path}: its lines end with carriage returns alone. Convert it: tr '\\r' '\\n' < FILE > "
+            "NEW_FILE."
+        )
     if as_text or (as_text is None and head[:1] not in b"{[" and all(mark in head for mark in MARKS)):
         return "text"
     return "list" if head.startswith(b"[") else "json"
 
 
-def _lines(file: io.BufferedIOBase, path: Path, form: Form, offset: int = 0, number: int = 0) -> Iterator[tuple[Row | BadRow, int, int]]:
+def _lines(
+    file: io.BufferedIOBase, path: Path, form: Form, offset: int = 0, number: int = 0
+) -> Iterator[tuple[Row | BadRow, int, int]]:
     origin = Origin(str(path), "line", path.stem)
     # Only "\n" ends a line of a binary file: text mode would also cut at "\r" and count in characters.
     for line in file:
@@ -150,18 +166,27 @@ def _row(line: bytes, origin: Origin, number: int, form: Form) -> Row | BadRow:
         text = _decoded(line).rstrip("\r\n")
         value = {"text": text} if form == "text" else parse_json(text)
     except RowError as error:
-        torn = "" if line.endswith(b"\n") else " The file ends here without a line break: if it was cut off, copy it again."
+        torn = (
+            ""
+            if line.endswith(b"\n")
+            else " The file ends here without a line break: if it was cut off, copy it again."
+        )
         return origin.bad(number, f"{error}{torn}", shown)
     return origin.row(number, value, text)
 
 
 def _decoded(line: bytes) -> str:
     if b"\x00" in line:
-        raise RowError(f"byte {line.index(0) + 1} is NUL, as after a crash while writing. Write the row again, or remove it.")
+        raise RowError(
+            f"byte {line.index(0) + 1} is NUL, as after a crash while writing. Write the row again, or "
+            "remove it."
+        )
     try:
         return line.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise RowError(f"byte {error.start + 1} is not UTF-8. Save the file as UTF-8, or repair the character.") from error
+        raise RowError(
+            f"byte {error.start + 1} is not UTF-8. Save the file as UTF-8, or repair the character."
+        ) from error
 
 
 def _items(file: io.BufferedIOBase, path: Path) -> Iterator[Row | BadRow]:

@@ -33,19 +33,26 @@ class Hub:
             DataError: as ``open`` does, or if the state belongs to another data set.
         """
         if state is not None and state["name"] != str(self):
-            raise DataError(f"{self}: the reading to be continued was of {state['name']}. Name that data set again, or start anew.")
+            raise DataError(
+                f"{self}: the reading to be continued was of {state['name']}. Name that data set again, or "
+                "start anew."
+            )
         rows, before = self.open(streaming=True), 0
         if state is not None:
             rows.load_state_dict(state["rows"])
             before = state["row"]
         for number, fields in enumerate(rows, start=before + 1):
-            yield self.origin.row(number, fields), {"name": str(self), "row": number, "rows": rows.state_dict()}
+            yield (
+                self.origin.row(number, fields),
+                {"name": str(self), "row": number, "rows": rows.state_dict()},
+            )
 
     def open(self, streaming: bool) -> Any:
         """The ``datasets.Dataset``, or with ``streaming`` the ``IterableDataset``.
 
         Raises:
-            DataError: if it cannot be reached or may not be read, or has no such configuration or split; the message lists what it has.
+            DataError: if it cannot be reached or may not be read, or has no such configuration or split; the
+                message lists what it has.
         """
         from datasets import load_dataset  # half a second that a run on files need not wait
         from datasets.exceptions import DatasetsError
@@ -55,7 +62,8 @@ class Hub:
             return load_dataset(self.name, self.config, split=self.split, streaming=streaming)
         except (ConnectionError, httpx.HTTPError) as error:
             raise DataError(
-                f"{self}: the hub cannot be reached ({error}). Connect to the network and unset HF_HUB_OFFLINE, or name a folder or file "
+                f"{self}: the hub cannot be reached ({error}). Connect to the network and unset "
+                "HF_HUB_OFFLINE, or name a folder or file "
                 "that is here."
             ) from error
         except (OSError, DatasetsError, RuntimeError, ValueError) as error:
@@ -69,7 +77,9 @@ def read_hub(hub: Hub, format: str | Source = "auto") -> Loaded:
         DataError: as ``Hub.open`` and ``load`` do.
     """
     rows: Iterable[dict[str, object]] = hub.open(streaming=False)
-    return examples_of([hub.origin.row(number, fields) for number, fields in enumerate(rows, start=1)], format, str(hub))
+    return examples_of(
+        [hub.origin.row(number, fields) for number, fields in enumerate(rows, start=1)], format, str(hub)
+    )
 
 
 def _in_words(error: Exception, hub: Hub) -> str:
@@ -77,13 +87,17 @@ def _in_words(error: Exception, hub: Hub) -> str:
     listed = re.search(r"(?<=\[)'.*?'(?=\])", said)
     choose = f"Choose {listed[0]} as" if listed else "Set"
     causes = {
-        "Config name is missing": f"the data set has several configurations. {choose} its config (--dataset_config).",
+        "Config name is missing": f"the data set has several configurations. {choose} its config "
+        "(--dataset_config).",
         "BuilderConfig": f"there is no configuration {hub.config!r}. {choose} its config (--dataset_config).",
         "Unknown split": f"there is no split {hub.split!r}. {choose} its split (--dataset_split).",
         "Bad split": f"there is no split {hub.split!r} to stream. {choose} its split (--dataset_split).",
-        "gated": "the data set is open only to those whom its owner admits. Ask for access on its page, then log in with `hf auth login`.",
-        "scripts": "the data set needs code of its own to be read, which is never run. Use a copy of it in Parquet or JSON.",
-        "doesn't exist": "there is no such data set, or it is private. Check the name; log in with `hf auth login` where it is yours.",
+        "gated": "the data set is open only to those whom its owner admits. Ask for access on its page, "
+        "then log in with `hf auth login`.",
+        "scripts": "the data set needs code of its own to be read, which is never run. Use a copy of it in "
+        "Parquet or JSON.",
+        "doesn't exist": "there is no such data set, or it is private. Check the name; log in with `hf auth "
+        "login` where it is yours.",
         "Couldn't find": "there is no such data set here. Check the name, or the path of the folder.",
     }
     known = next((words for phrase, words in causes.items() if phrase in said), None)

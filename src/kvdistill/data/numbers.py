@@ -6,7 +6,8 @@ from decimal import Decimal
 _SPACE = r"(?:\s|\\[!,;: ])*+"  # also LaTeX's
 _DIGIT = r"[-+({]*+[$€£¥]?[0-9]"
 _UNIT = r"(?:\s*(?:\([^()]*+\)|\\?%|[^\W\d_]++))?"  # (dollars), %, dollars
-# A number that continues in one of these ways is no number. Possessive quantifiers keep "1,000/3" from being read as "1", and long
+# A number that continues in one of these ways is no number. Possessive quantifiers keep "1,000/3" from being
+# read as "1", and long
 # texts from taking quadratic time.
 _GOES_ON = (
     r"\w*[0-9]",  # 12x3
@@ -16,10 +17,12 @@ _GOES_ON = (
     r"\s*[¼½¾⅐-⅞↉π√∞±]",
     r"\s*e[-+][0-9]",
     r"\s*\\(?:[dt]?frac|sqrt|times|cdot|pi|pm|mp|infty)(?![a-z])",
-    rf"{_SPACE}(?:[,:/÷\u2044\u2215^*×·x]++{_SPACE}{_DIGIT}|[0-9])",  # 1 000, 1 1/2, 3,5, 4 : 5, 10^{3}, 10,\!080
+    # 1 000, 1 1/2, 3,5, 4 : 5, 10^{3}, 10,\!080
+    rf"{_SPACE}(?:[,:/÷\u2044\u2215^*×·x]++{_SPACE}{_DIGIT}|[0-9])",
     r"\s*[^\W\d_]++\.?\s+[0-9]",  # 5 feet 3 inches
     rf"{_UNIT}\s*[-+±~–—]++\s*+{_DIGIT}",  # 5-6, 5 + 3, 5x - 7y, 50%–60%
-    rf"{_UNIT}\s*(?:[;,&]|,?\s*\b(?:and|or|to)\b)\s*{_DIGIT}",  # 31; 21, 148 (dollars), 296 (dollars), 5 hours and 30 minutes
+    # 31; 21, 148 (dollars), 296 (dollars), 5 hours and 30 minutes
+    rf"{_UNIT}\s*(?:[;,&]|,?\s*\b(?:and|or|to)\b)\s*{_DIGIT}",
 )
 _NUMBER = re.compile(
     r"(?P<minus>-?)\s*[$€£¥]?\s*(?P<minus2>-?)(?P<whole>[0-9]{1,3}(?:,[0-9]{3})++|[0-9]++|(?=\.[0-9]))(?:\.(?P<part>[0-9]++))?+"
@@ -31,12 +34,14 @@ _NUMBER = re.compile(
 def leading_number(text: str) -> str | None:
     """The number that ``text`` begins with, as plain digits: ``"$1,080.50 a day"`` gives ``"1080.5"``.
 
-    Commas before groups of three digits, one currency sign, leading and trailing zeros go; words that follow are ignored. Fractions,
-    ratios, times, lists (``31; 21``, ``148 (dollars); 296 (dollars)``), ranges, sums, products (``3\\pi``), powers, numbers in exponent
-    form and digits grouped in any other way are not numbers here, since their first digits alone would be a wrong number.
+    Commas before groups of three digits, one currency sign, leading and trailing zeros go; words that follow
+    are ignored. Fractions, ratios, times, lists (``31; 21``, ``148 (dollars); 296 (dollars)``), ranges, sums,
+    products (``3\\pi``), powers, numbers in exponent form and digits grouped in any other way are not numbers
+    here, since their first digits alone would be a wrong number.
 
     Returns:
-        Digits with an optional minus and decimal part, the same string for the same number; None where no number stands first.
+        Digits with an optional minus and decimal part, the same string for the same number; None where no
+        number stands first.
 
     Source: https://arxiv.org/abs/2110.14168, section 2 (final answer after ``####``, commas dropped).
     Differs: decimals are normalised and currency signs dropped, which the paper's own answers do not need.

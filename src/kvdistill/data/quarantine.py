@@ -12,7 +12,9 @@ def json_lines(bad: Iterable[BadRow]) -> bytes:
     """Rows that cannot be used as JSON lines ``{"where", "line", "reason", "text"}``."""
     rows = ({"where": row.where, "line": row.number, "reason": row.reason, "text": row.text} for row in bad)
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    return text.encode("utf-8", "backslashreplace")  # halves of surrogate pairs, which no UTF-8 holds, become JSON's own escapes
+    return text.encode(
+        "utf-8", "backslashreplace"
+    )  # halves of surrogate pairs, which no UTF-8 holds, become JSON's own escapes
 
 
 def quarantine(bad: Sequence[BadRow], total: int, path: Path, max_share: float) -> str:
@@ -38,7 +40,11 @@ def quarantine(bad: Sequence[BadRow], total: int, path: Path, max_share: float) 
     counted = f"{len(bad)} of {total} rows of {first}{f' and {len(others)} more' if others else ''}"
     if len(bad) > max_share * total:
         raise DataError(
-            f"{counted} cannot be used: {len(bad) / total:.2%}, more than data.max_bad_rows = {max_share:g} allows. They are in {path} "
+            f"{counted} cannot be used: {len(bad) / total:.2%}, more than data.max_bad_rows = {max_share:g} "
+            f"allows. They are in {path} "
             f"with line numbers and reasons. Repair them, or raise data.max_bad_rows. The first: {bad[0]}"
         )
-    return f"{counted} cannot be used and were left out; they are in {path} with line numbers and reasons. The first: {bad[0]}"
+    return (
+        f"{counted} cannot be used and were left out; they are in {path} with line numbers and reasons. "
+        f"The first: {bad[0]}"
+    )

@@ -9,15 +9,19 @@ from kvdistill.text import Example
 
 @dataclass(frozen=True, kw_only=True)
 class Questions:
-    """Rows with a question, perhaps in several fields, and an answer; the defaults fit GSM-Hard and MultiArith.
+    """Rows with a question, perhaps in several fields, and an answer; the defaults fit GSM-Hard and
+    MultiArith.
 
-    Source: ours; the sets are those of https://arxiv.org/abs/2211.10435 (GSM-Hard), https://aclanthology.org/D15-1202 (MultiArith)
-    and https://arxiv.org/abs/2103.07191 (SVAMP: ``question=("Body", "Question"), answer="Answer"``).
+    Source: ours; the sets are those of https://arxiv.org/abs/2211.10435 (GSM-Hard),
+    https://aclanthology.org/D15-1202 (MultiArith) and https://arxiv.org/abs/2103.07191 (SVAMP:
+    ``question=("Body", "Question"), answer="Answer"``).
     """
 
     kind: Literal["questions"] = "questions"
     question: tuple[str, ...] = ("input",)
-    """Fields that make up the question, in order; each but the last is closed by a full stop where it has none."""
+    """Fields that make up the question, in order; each but the last is closed by a full stop where it has
+    none.
+    """
     answer: str = "target"
     answers: AnswerKind = "number"
 
@@ -29,4 +33,9 @@ class Questions:
         """
         *before, last = (row.text(key) for key in self.question)
         closed = [part if part[-1] in ".?!," else f"{part}." for part in before]
-        return Example(question=" ".join((*closed, last)), steps=(), answer=row.answer(self.answer), sample_id=row.sample_id)
+        return Example(
+            question=" ".join((*closed, last)),
+            steps=(),
+            answer=row.answer(self.answer),
+            sample_id=row.sample_id,
+        )

@@ -13,9 +13,18 @@ from kvdistill.text import Example
 AnswerKind = Literal["auto", "number", "words"]
 """What answers must be; ``auto`` asks for numbers where at least nine rows in ten have one."""
 
-# NUL and halves of surrogate pairs, which JSON's escapes can spell: the first is a scar of broken writing, the second no tokenizer reads.
+# NUL and halves of surrogate pairs, which JSON's escapes can spell: the first is a scar of broken writing,
+# the second no tokenizer reads.
 _NO_TEXT = re.compile(r"[\x00\ud800-\udfff]")
-_KINDS = {dict: "an object", list: "a list", str: "text", bool: "true or false", int: "a number", float: "a number", type(None): "null"}
+_KINDS = {
+    dict: "an object",
+    list: "a list",
+    str: "text",
+    bool: "true or false",
+    int: "a number",
+    float: "a number",
+    type(None): "null",
+}
 
 
 class DataError(ValueError):
@@ -72,8 +81,15 @@ class Row:
         value = self.fields.get(key)
         if not isinstance(value, str) or not value.strip():
             found = "it is empty" if isinstance(value, str) else f"it is {kind_of(value)}"
-            why = found if key in self.fields else f"the row has {shortened(', '.join(self.fields)) or 'nothing'}"
-            raise RowError(f"the row has no text under {key!r} ({why}). Add it, remove the row, or choose another format.")
+            why = (
+                found
+                if key in self.fields
+                else f"the row has {shortened(', '.join(self.fields)) or 'nothing'}"
+            )
+            raise RowError(
+                f"the row has no text under {key!r} ({why}). Add it, remove the row, or choose another "
+                "format."
+            )
         return readable(value, key)
 
     def answer(self, key: str) -> str:
@@ -111,10 +127,17 @@ class Origin:
         if isinstance(value, dict):
             return Row(value, self._where(number), number, f"{self.stem}:{number}", line)
         if isinstance(value, RepeatedKey):
-            reason = f"the key {quoted(value.key)} stands twice in the row. Keep one of them, or remove the row."
+            reason = (
+                f"the key {quoted(value.key)} stands twice in the row. Keep one of them, or remove the row."
+            )
         else:
-            reason = f"the row is {kind_of(value)}, not an object. Write it as {{'question': ..., 'answer': ...}}, or remove it."
-        return self.bad(number, reason, json.dumps(value, ensure_ascii=False, default=vars) if line is None else line)
+            reason = (
+                f"the row is {kind_of(value)}, not an object. Write it as {{'question': ..., 'answer': "
+                f"...}}, or remove it."
+            )
+        return self.bad(
+            number, reason, json.dumps(value, ensure_ascii=False, default=vars) if line is None else line
+        )
 
     def bad(self, number: int, reason: str, text: str) -> BadRow:
         """A row that could not even be taken apart."""
@@ -142,7 +165,9 @@ def parse_json(text: str) -> object:
         return jsonfile.parse_json(text, _object)
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}" if "\n" in text else f"column {error.colno}"
-        raise RowError(f"the text is not JSON ({error.msg.removesuffix(' at')} at {place}). Repair or remove it.") from error
+        raise RowError(
+            f"the text is not JSON ({error.msg.removesuffix(' at')} at {place}). Repair or remove it."
+        ) from error
     except ValueError as error:
         raise RowError(f"the JSON cannot be read ({error}). Repair or remove it.") from error
 
@@ -156,7 +181,8 @@ def readable(value: str, key: str) -> str:
     found = _NO_TEXT.search(value)
     if found is not None:
         raise RowError(
-            f"the text under {key!r} holds {found[0]!a} at character {found.start() + 1}, which is no text. Repair or remove it."
+            f"the text under {key!r} holds {found[0]!a} at character {found.start() + 1}, which is no text. "
+            "Repair or remove it."
         )
     return value.strip()
 
@@ -169,4 +195,8 @@ def kind_of(value: object) -> str:
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object] | RepeatedKey:
     keys = [key for key, _ in pairs]
     found = dict(pairs)
-    return found if len(found) == len(keys) else RepeatedKey(next(key for key in keys if keys.count(key) > 1), pairs)
+    return (
+        found
+        if len(found) == len(keys)
+        else RepeatedKey(next(key for key in keys if keys.count(key) > 1), pairs)
+    )

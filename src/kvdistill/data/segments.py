@@ -22,16 +22,23 @@ def segments_of(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> lis
 
 
 def continuations_of(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[Segment]:
-    """Texts that follow another text: where they begin with a space, their tokens are those that they have behind other words.
+    """Texts that follow another text: where they begin with a space, their tokens are those that they have
+    behind other words.
 
-    Llama 2's and Mistral's tokenizers put a space of their own before every text, so that ``" 48"`` alone would begin with two.
+    Llama 2's and Mistral's tokenizers put a space of their own before every text, so that ``" 48"`` alone
+    would begin with two.
     """
     spaced = [text.startswith(" ") for text in texts]
     if not any(spaced) or not _doubles_leading_space(tokenizer):
         return segments_of(texts, tokenizer)
     (anchor,) = segments_of([_ANCHOR], tokenizer)
-    anchored = segments_of([f"{_ANCHOR}{text}" if space else text for text, space in zip(texts, spaced, strict=True)], tokenizer)
-    return [_behind(segment, anchor) if space else segment for segment, space in zip(anchored, spaced, strict=True)]
+    anchored = segments_of(
+        [f"{_ANCHOR}{text}" if space else text for text, space in zip(texts, spaced, strict=True)], tokenizer
+    )
+    return [
+        _behind(segment, anchor) if space else segment
+        for segment, space in zip(anchored, spaced, strict=True)
+    ]
 
 
 def _doubles_leading_space(tokenizer: PreTrainedTokenizerBase) -> bool:

@@ -73,16 +73,17 @@ class Parser:
 
 
 def load(path: Path | str, format: str | Source = "auto") -> Loaded:
-    """Read a data file, or all files that a pattern matches; rows that cannot be used are kept apart with their reasons.
+    """Read a data file, or all files that a pattern matches; rows that cannot be used are kept apart with
+    their reasons.
 
     Args:
         path: a file, or a pattern such as ``data/part-*.jsonl``.
-        format: a name of ``FORMATS``, a reader, or ``auto``: lines of text are recognised by ``||`` and ``####`` in the first, JSON by
-            the fields of most of the first ``HEAD`` rows.
+        format: a name of ``FORMATS``, a reader, or ``auto``: lines of text are recognised by ``||`` and
+            ``####`` in the first, JSON by the fields of most of the first ``HEAD`` rows.
 
     Raises:
-        DataError: if a file is missing or empty, or not a row can be used; if the format's name is unknown (the nearest is offered) or
-            the form is not recognised.
+        DataError: if a file is missing or empty, or not a row can be used; if the format's name is unknown
+            (the nearest is offered) or the form is not recognised.
     """
     as_text = is_text(format, str(path))
     rows = [row for each in paths_of(path) for row in read_rows(each, as_text)]
@@ -107,7 +108,10 @@ def examples_of(rows: Sequence[Row | BadRow], format: str | Source, name: str) -
     """
     parser = fit(rows, format, name)
     found = [parser.parse(row) for row in rows]
-    return Loaded([each for each in found if isinstance(each, Example)], [each for each in found if isinstance(each, BadRow)])
+    return Loaded(
+        [each for each in found if isinstance(each, Example)],
+        [each for each in found if isinstance(each, BadRow)],
+    )
 
 
 def fit(rows: Sequence[Row | BadRow], format: str | Source, name: str) -> Parser:
@@ -119,7 +123,9 @@ def fit(rows: Sequence[Row | BadRow], format: str | Source, name: str) -> Parser
     reader = _named(format, name) or _recognised(rows, name)
     words = [each for each in map(Parser(reader, numbers=False).parse, rows) if isinstance(each, Example)]
     with_number = sum(leading_number(example.answer) is not None for example in words)
-    numbers = reader.answers == "number" or (reader.answers == "auto" and with_number >= NUMBER_SHARE * len(words))
+    numbers = reader.answers == "number" or (
+        reader.answers == "auto" and with_number >= NUMBER_SHARE * len(words)
+    )
     parser = Parser(reader, numbers)
     if not any(isinstance(parser.parse(row), Example) for row in rows):
         raise _unusable([parser.parse(row) for row in rows], name)
@@ -133,7 +139,9 @@ def _named(format: str | Source, name: str) -> Source | None:
         return FORMATS.get(format)
     near = get_close_matches(format, FORMATS, n=1)
     hint = f"Did you mean {near[0]!r}? " if near else ""
-    raise DataError(f"{name}: there is no data format {format!r}. {hint}Choose 'auto' or one of {', '.join(FORMATS)}.")
+    raise DataError(
+        f"{name}: there is no data format {format!r}. {hint}Choose 'auto' or one of {', '.join(FORMATS)}."
+    )
 
 
 def _recognised(rows: Sequence[Row | BadRow], name: str) -> Source:
@@ -141,7 +149,10 @@ def _recognised(rows: Sequence[Row | BadRow], name: str) -> Source:
     decoded = [row for row in rows if isinstance(row, Row)]
     if not decoded:
         raise _unusable(rows, name)
-    fitting = (next((reader for fields, reader in _BY_FIELDS if fields <= row.fields.keys()), None) for row in decoded[:HEAD])
+    fitting = (
+        next((reader for fields, reader in _BY_FIELDS if fields <= row.fields.keys()), None)
+        for row in decoded[:HEAD]
+    )
     counts = Counter(reader for reader in fitting if reader is not None)
     if counts:
         return counts.most_common(1)[0][0]
@@ -166,5 +177,8 @@ def _number(answer: str) -> str:
     number = leading_number(answer)
     if number is None:
         what = "is not a single number" if any(letter.isdigit() for letter in answer) else "has no number"
-        raise RowError(f"the answer {quoted(answer)} {what}. Write the number, remove the row, or choose a format with answers in words.")
+        raise RowError(
+            f"the answer {quoted(answer)} {what}. Write the number, remove the row, or choose a format with "
+            "answers in words."
+        )
     return number

@@ -9,7 +9,8 @@ from kvdistill.text import Example
 
 @dataclass(frozen=True, kw_only=True)
 class StepsJson:
-    """Rows ``{"question": ..., "steps": [...], "answer": ...}``, as JSON lines or as one JSON list; a row may have no step.
+    """Rows ``{"question": ..., "steps": [...], "answer": ...}``, as JSON lines or as one JSON list; a row may
+    have no step.
 
     Source: https://arxiv.org/abs/2412.06769, section 4.1 (the form in which that work keeps its data).
     """
@@ -25,6 +26,10 @@ class StepsJson:
         """
         steps = row.fields.get("steps")
         if not isinstance(steps, list) or not all(isinstance(step, str) for step in steps):
-            raise RowError("'steps' is not a list of texts. Write [\"first step\", ...], or [] where there is none.")
+            raise RowError(
+                "'steps' is not a list of texts. Write [\"first step\", ...], or [] where there is none."
+            )
         kept = tuple(step for step in (readable(step, "steps") for step in steps) if step)
-        return Example(question=row.text("question"), steps=kept, answer=row.answer("answer"), sample_id=row.sample_id)
+        return Example(
+            question=row.text("question"), steps=kept, answer=row.answer("answer"), sample_id=row.sample_id
+        )

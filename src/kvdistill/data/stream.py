@@ -34,11 +34,15 @@ class LineFiles:
         """
         paths = tuple(paths_of(path))
         if pipe := next((each for each in paths if each.is_fifo()), None):
-            raise DataError(f"{pipe}: this is a pipe, and a stream is read more than once. Write it to a file, or leave streaming out.")
+            raise DataError(
+                f"{pipe}: this is a pipe, and a stream is read more than once. Write it to a file, or leave "
+                "streaming out."
+            )
         forms: tuple[Form, ...] = tuple(form_of(each, as_text) for each in paths)
         if "list" in forms:
             raise DataError(
-                f"{paths[forms.index('list')]}: the file is one JSON list, which is only read as a whole. Write one JSON object a line, "
+                f"{paths[forms.index('list')]}: the file is one JSON list, which is only read as a whole. "
+                "Write one JSON object a line, "
                 f"or read it without streaming. {TEXT_HINT}"
             )
         return cls(paths, forms, tuple(each.stat().st_size for each in paths))
@@ -61,9 +65,12 @@ class LineFiles:
         found = [(path.name, path.stat().st_size, path) for path in self.paths]
         for before, now in zip_longest(state["files"], found):
             if before is None or now is None or (*before,) != now[:2]:
-                was, now_is = (f"{each[0]} of {each[1]} bytes" if each else "no file" for each in (before, now))
+                was, now_is = (
+                    f"{each[0]} of {each[1]} bytes" if each else "no file" for each in (before, now)
+                )
                 raise DataError(
-                    f"{state['files'][index][0]}, line {number}: the reading to be continued stopped there, but {now_is} stands where it "
+                    f"{state['files'][index][0]}, line {number}: the reading to be continued stopped there, "
+                    f"but {now_is} stands where it "
                     f"had {was}. Put the same files back, or start anew."
                 )
         return index, offset, number
@@ -72,22 +79,28 @@ class LineFiles:
 class RowStream:
     """Reads examples one by one and can go on exactly where a reading stopped.
 
-    Form and kind of answer (numbers or words) are decided once, when the stream is made, on its first ``HEAD`` rows; after that no more
-    is read than was asked for, and only one row is held.
+    Form and kind of answer (numbers or words) are decided once, when the stream is made, on its first
+    ``HEAD`` rows; after that no more is read than was asked for, and only one row is held.
     """
 
-    def __init__(self, source: Path | str | Hub, format: str | Source = "auto", limit: int | None = None) -> None:
+    def __init__(
+        self, source: Path | str | Hub, format: str | Source = "auto", limit: int | None = None
+    ) -> None:
         """Look at the first rows.
 
         Args:
-            source: a file, a pattern such as ``data/part-*.jsonl`` (read in the order of the names), or a data set of the hub.
+            source: a file, a pattern such as ``data/part-*.jsonl`` (read in the order of the names), or a
+                data set of the hub.
             format: as in ``load``.
             limit: usable examples of a whole pass, however often it is interrupted; None takes all.
 
         Raises:
-            DataError: if the source or the format is missing or does not fit, or none of the first rows can be used.
+            DataError: if the source or the format is missing or does not fit, or none of the first rows can
+                be used.
         """
-        self.origin = source if isinstance(source, Hub) else LineFiles.matching(source, is_text(format, str(source)))
+        self.origin = (
+            source if isinstance(source, Hub) else LineFiles.matching(source, is_text(format, str(source)))
+        )
         self.limit = limit
         self._parser = fit([row for row, _ in islice(self.origin.rows(), HEAD)], format, str(source))
 

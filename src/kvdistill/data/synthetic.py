@@ -16,12 +16,14 @@ __all__ = ["Arith", "Chain", "Synthetic", "write_jsonl"]
 
 
 def write_jsonl(examples: Sequence[Example], path: Path | str) -> None:
-    """Write examples as GSM8K rows, ``{"question": ..., "answer": "step\\nstep\\n#### 72"}``; the file appears whole or not at all.
+    """Write examples as GSM8K rows, ``{"question": ..., "answer": "step\\nstep\\n#### 72"}``; the file
+    appears whole or not at all.
 
     The cue for the explicit reader closes the question; one for the student alone has no place in the form.
 
     Raises:
-        ValueError: if a step or an answer holds a line break or ``####``, which the form could not tell apart.
+        ValueError: if a step or an answer holds a line break or ``####``, which the form could not tell
+            apart.
     """
     rows = "".join(json.dumps(_row(example), ensure_ascii=False) + "\n" for example in examples)
     write_atomic(Path(path), rows)
@@ -31,7 +33,8 @@ def _row(example: Example) -> dict[str, str]:
     for part in (*example.steps, example.answer):
         if "\n" in part or MARKER in part:
             raise ValueError(
-                f"Sample {example.sample_id}: {part!r} holds a line break or {MARKER!r}, which a GSM8K row cannot carry. "
+                f"Sample {example.sample_id}: {part!r} holds a line break or {MARKER!r}, which a GSM8K row "
+                "cannot carry. "
                 "Split the step, or keep the data as question, steps and answer."
             )
     question = f"{example.question} {example.cue}" if example.cue else example.question

@@ -35,7 +35,8 @@ class Plain:
     """Stands before the answer in both modes; its last token is the distillation token."""
 
     def frame(self, tokenizer: PreTrainedTokenizerBase) -> Frame:
-        """A line break after the question; the beginning-of-sequence token where the tokenizer adds one itself.
+        """A line break after the question; the beginning-of-sequence token where the tokenizer adds one
+        itself.
 
         Raises:
             ValueError: if the tokenizer has no end-of-sequence token.
@@ -47,9 +48,11 @@ class Plain:
 
 @dataclass(frozen=True, kw_only=True)
 class Chat:
-    """The question in the user's turn of the tokenizer's chat template; everything after it is the assistant's.
+    """The question in the user's turn of the tokenizer's chat template; everything after it is the
+    assistant's.
 
-    The template alone decides on a beginning-of-sequence token, and its end of turn closes the answer where it has a token for that.
+    The template alone decides on a beginning-of-sequence token, and its end of turn closes the answer where
+    it has a token for that.
 
     Source: ours.
     """
@@ -62,15 +65,22 @@ class Chat:
         """The text that the chat template puts round a user's words, up to where the assistant begins.
 
         Raises:
-            ValueError: if the tokenizer has no chat template or end token, or the template does not repeat the user's words.
+            ValueError: if the tokenizer has no chat template or end token, or the template does not repeat
+                the user's words.
         """
         if not tokenizer.chat_template:
-            raise ValueError(f"{name_of(tokenizer)} has no chat template. Choose the template 'plain', or set tokenizer.chat_template.")
+            raise ValueError(
+                f"{name_of(tokenizer)} has no chat template. Choose the template 'plain', or set "
+                "tokenizer.chat_template."
+            )
         user = {"role": "user", "content": _PROBE}
-        before, found, after = str(tokenizer.apply_chat_template([user], tokenize=False, add_generation_prompt=True)).rpartition(_PROBE)
+        before, found, after = str(
+            tokenizer.apply_chat_template([user], tokenize=False, add_generation_prompt=True)
+        ).rpartition(_PROBE)
         if not found:
             raise ValueError(
-                f"{name_of(tokenizer)} has a chat template that drops the user's words. Choose the template 'plain', or repair it."
+                f"{name_of(tokenizer)} has a chat template that drops the user's words. Choose the template "
+                "'plain', or repair it."
             )
         turns = [user, {"role": "assistant", "content": _PROBE}]
         closing = str(tokenizer.apply_chat_template(turns, tokenize=False)).rpartition(_PROBE)[2].strip()
@@ -100,7 +110,9 @@ def template_from(settings: Mapping[str, str]) -> Template:
     """
     kinds = {"plain": Plain, "chat": Chat}
     if settings.get("kind") not in kinds or not settings.keys() <= {"kind", "prompt"}:
-        raise ValueError(f"{dict(settings)} is no template. Give kind ('plain' or 'chat') and, if you like, prompt.")
+        raise ValueError(
+            f"{dict(settings)} is no template. Give kind ('plain' or 'chat') and, if you like, prompt."
+        )
     return kinds[settings["kind"]](prompt=settings.get("prompt", ANSWER_PROMPT))
 
 
@@ -117,6 +129,7 @@ def _end_of_sequence(tokenizer: PreTrainedTokenizerBase) -> int:
     eos = _id(tokenizer.eos_token_id)
     if eos is None:
         raise ValueError(
-            f"{name_of(tokenizer)} has no end-of-sequence token, so answers would never end. Set tokenizer.eos_token to one of its tokens."
+            f"{name_of(tokenizer)} has no end-of-sequence token, so answers would never end. Set "
+            "tokenizer.eos_token to one of its tokens."
         )
     return eos

@@ -18,10 +18,12 @@ _SENTENCE_END = re.compile(r"(?<=[.!?])(?<!\b[MD]r\.)(?<!\bMrs\.)(?<!\bMs\.)\s+(
 class TextLines:
     """Lines ``question||chain of thought #### answer``; the chain may be empty.
 
-    A chain of nothing but ``<<48/2=24>>`` is split into these; any other into sentences, which end with ``.``, ``!`` or ``?`` before
-    white space that no small letter follows (so ``8 p.m. to 10`` stays whole, as do ``Mr.``, ``Mrs.``, ``Ms.`` and ``Dr.``).
+    A chain of nothing but ``<<48/2=24>>`` is split into these; any other into sentences, which end with
+    ``.``, ``!`` or ``?`` before white space that no small letter follows (so ``8 p.m. to 10`` stays whole, as
+    do ``Mr.``, ``Mrs.``, ``Ms.`` and ``Dr.``).
 
-    Source: https://arxiv.org/abs/2405.14838 (the form in which that work keeps GSM8k-Aug). Differs: sentences are ours.
+    Source: https://arxiv.org/abs/2405.14838 (the form in which that work keeps GSM8k-Aug). Differs: sentences
+    are ours.
     """
 
     kind: Literal["text"] = "text"
@@ -36,7 +38,8 @@ class TextLines:
         parts = row.text("text").split(MARK)
         if len(parts) != 2:
             raise RowError(
-                f"the line holds {MARK!r} {len(parts) - 1} times. Write it once, between question and chain of thought, or remove the row."
+                f"the line holds {MARK!r} {len(parts) - 1} times. Write it once, between question and chain "
+                "of thought, or remove the row."
             )
         question = parts[0].strip()
         if not question:

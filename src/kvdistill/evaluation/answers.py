@@ -31,18 +31,20 @@ def extract(text: str, prompt: str = ANSWER_PROMPT) -> str | None:
 def canonical(answer: str) -> str | None:
     """One form for all spellings of an answer: ``"$1,000.00 a day"`` is ``"1000"``, ``"Bob ."`` is ``"bob"``.
 
-    Only the first line with text counts. A number that stands first makes the answer a number; otherwise it is the words, in lower
-    case, without closing punctuation. None where there is no text.
+    Only the first line with text counts. A number that stands first makes the answer a number; otherwise it
+    is the words, in lower case, without closing punctuation. None where there is no text.
     """
     words = _words(answer)
     return leading_number(_line(answer)) or (words and leading_number(words)) or words
 
 
 def same(said: str, wanted: str) -> bool:
-    """Whether an answer (without its marker) is the one that is wanted: as numbers where that is a number and no more, else as words.
+    """Whether an answer (without its marker) is the one that is wanted: as numbers where that is a number and
+    no more, else as words.
 
-    Whole numbers must agree exactly, others to 1e-9 of their size, because data sets hold results of floating-point sums. What only
-    begins with a number, such as ``3\\sqrt{13}``, is words: ``3`` is another answer.
+    Whole numbers must agree exactly, others to 1e-9 of their size, because data sets hold results of
+    floating-point sums. What only begins with a number, such as ``3\\sqrt{13}``, is words: ``3`` is another
+    answer.
     """
     if not set(_line(wanted)) <= _NUMERIC:
         return _words(said) is not None and _words(said) == _words(wanted)

@@ -29,14 +29,19 @@ class Evaluator:
     batch_size: int = 32
     max_new_tokens: int = 256
     timed: int = 32
-    """Questions asked one by one, and again side by side, for passes, tokens and latency; 0 leaves latency out and
+    """Questions asked one by one, and again side by side, for passes, tokens and latency; 0 leaves latency
+    out and
     counts passes and tokens on the first question alone."""
     progress: bool = False
     purpose: str = ""
     """What is shown beside the progress: what the answers are for, where it is not accuracy."""
 
     def answers(
-        self, model: LatentReasoner, samples: Sequence[Encoded], reasoning: Reasoning, edit: Callable[[Past], Past] = lambda past: past
+        self,
+        model: LatentReasoner,
+        samples: Sequence[Encoded],
+        reasoning: Reasoning,
+        edit: Callable[[Past], Past] = lambda past: past,
     ) -> list[str]:
         """What the model says to each question, special tokens left out."""
         said: list[str] = []
@@ -53,7 +58,11 @@ class Evaluator:
         return Progress(questions, about, "question", self.progress)
 
     def accuracy(
-        self, model: LatentReasoner, samples: Sequence[Encoded], reasoning: Reasoning, edit: Callable[[Past], Past] = lambda past: past
+        self,
+        model: LatentReasoner,
+        samples: Sequence[Encoded],
+        reasoning: Reasoning,
+        edit: Callable[[Past], Past] = lambda past: past,
     ) -> float:
         """Share of questions answered right.
 
@@ -64,7 +73,12 @@ class Evaluator:
         return count_right(self.answers(model, samples, reasoning, edit), samples, reasoning) / len(samples)
 
     def evaluate(
-        self, model: LatentReasoner, samples: Sequence[Encoded], reasoning: Reasoning, data_set: str, label: Mode | None = None
+        self,
+        model: LatentReasoner,
+        samples: Sequence[Encoded],
+        reasoning: Reasoning,
+        data_set: str,
+        label: Mode | None = None,
     ) -> tuple[EvaluationRecord, list[str]]:
         """Accuracy with its interval, passes, tokens and latency, and the answers themselves.
 
@@ -87,14 +101,20 @@ class Evaluator:
         )
         return record, said
 
-    def _one_by_one(self, model: LatentReasoner, samples: Sequence[Encoded], reasoning: Reasoning) -> tuple[float, float, float]:
-        """Mean passes, tokens and milliseconds of a question asked alone; passes and tokens are counted where the body is called."""
+    def _one_by_one(
+        self, model: LatentReasoner, samples: Sequence[Encoded], reasoning: Reasoning
+    ) -> tuple[float, float, float]:
+        """Mean passes, tokens and milliseconds of a question asked alone; passes and tokens are counted where
+        the body is called.
+        """
         milliseconds = []
         shown = self._progress(len(samples), reasoning, "timed one by one")
         with evaluating(model), counting(model.body) as calls, shown as progress:
             for sample in samples:
                 batch = left_padded(model, [sample])
-                milliseconds.append(_timed(lambda batch=batch: generate_ids(model, batch, reasoning, self.max_new_tokens)))
+                milliseconds.append(
+                    _timed(lambda batch=batch: generate_ids(model, batch, reasoning, self.max_new_tokens))
+                )
                 progress.advance()
         return len(calls) / len(samples), sum(calls) / len(samples), mean(milliseconds)
 
@@ -106,7 +126,9 @@ class Evaluator:
 
 
 def is_right(said: str, sample: Encoded, reasoning: Reasoning) -> bool:
-    """Whether the answer equals the sample's: all that was said, or after a chain of thought what follows the answer prompt."""
+    """Whether the answer equals the sample's: all that was said, or after a chain of thought what follows the
+    answer prompt.
+    """
     answer = extract(said, sample.prompt.text) if reasoning == "cot" else said
     return answer is not None and same(answer, sample.example.answer)
 
@@ -137,18 +159,24 @@ def decode(model: LatentReasoner, ids: Int[Tensor, "B A"], skip_special_tokens: 
     Raises:
         ValueError: if the model has no tokenizer.
     """
-    return [text.strip() for text in _tokenizer(model).batch_decode(ids, skip_special_tokens=skip_special_tokens)]
+    return [
+        text.strip() for text in _tokenizer(model).batch_decode(ids, skip_special_tokens=skip_special_tokens)
+    ]
 
 
 def _tokenizer(model: LatentReasoner) -> PreTrainedTokenizerBase:
     if model.tokenizer is None:
-        raise ValueError("This student has no tokenizer: load it from a folder that holds one, or set model.tokenizer.")
+        raise ValueError(
+            "This student has no tokenizer: load it from a folder that holds one, or set model.tokenizer."
+        )
     return model.tokenizer
 
 
 def _require_questions(samples: Sequence[Encoded], data_set: str) -> None:
     if not samples:
-        raise ValueError(f"{data_set} holds no question: nothing to evaluate. Check the file, the split and max_length.")
+        raise ValueError(
+            f"{data_set} holds no question: nothing to evaluate. Check the file, the split and max_length."
+        )
 
 
 @contextmanager
@@ -174,7 +202,9 @@ def counting(body: nn.Module) -> Iterator[list[int]]:
             if isinstance(value, Tensor):
                 calls.append(value.shape[1])
                 return
-        raise TypeError("The body was called without inputs_embeds or input_ids, so its tokens cannot be counted.")
+        raise TypeError(
+            "The body was called without inputs_embeds or input_ids, so its tokens cannot be counted."
+        )
 
     handle = body.register_forward_pre_hook(count, with_kwargs=True)
     try:

@@ -28,8 +28,11 @@ def chosen(samples: Sequence[Encoded]) -> int:
     return lengths.index(max(lengths))
 
 
-def example_of(model: LatentReasoner, sample: Encoded, task: str, data_set: str, words: int = 3) -> ExampleRecord:
-    """The question, its chain of thought, and what each slot decodes to in its ``words`` likeliest words; no answers yet.
+def example_of(
+    model: LatentReasoner, sample: Encoded, task: str, data_set: str, words: int = 3
+) -> ExampleRecord:
+    """The question, its chain of thought, and what each slot decodes to in its ``words`` likeliest words; no
+    answers yet.
 
     What a slot says is what the language-model head reads off the hidden state that the slot is made of.
 
@@ -56,7 +59,9 @@ def example_of(model: LatentReasoner, sample: Encoded, task: str, data_set: str,
     )
 
 
-def answer_of(model: LatentReasoner, sample: Encoded, reasoning: Reasoning, evaluator: Evaluator, method: str) -> ExampleAnswer:
+def answer_of(
+    model: LatentReasoner, sample: Encoded, reasoning: Reasoning, evaluator: Evaluator, method: str
+) -> ExampleAnswer:
     """What the model says to the question in one way of reasoning, under the name of ``method``."""
     (text,) = evaluator.answers(model, [sample], reasoning)
     answer = extract(text, sample.prompt.text) or "" if reasoning == "cot" else text
@@ -70,6 +75,9 @@ def _read_slots(model: LatentReasoner, sample: Encoded, words: int) -> list[Slot
         logits = model.head(states).float()
         shares, ids = logits.softmax(-1).topk(min(words, logits.shape[-1]))
     return [
-        SlotReading(words=decode(model, token_ids[:, None], skip_special_tokens=False), probabilities=probabilities.tolist())
+        SlotReading(
+            words=decode(model, token_ids[:, None], skip_special_tokens=False),
+            probabilities=probabilities.tolist(),
+        )
         for token_ids, probabilities in zip(ids, shares, strict=True)
     ]

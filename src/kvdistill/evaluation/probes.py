@@ -20,21 +20,27 @@ from kvdistill.records.schema import ProbesRecord
 from kvdistill.text import Encoded
 
 
-def probe(model: LatentReasoner, samples: Sequence[Encoded], evaluator: Evaluator, words: int = 3) -> ProbesRecord:
-    """Accuracy with the latents zeroed, swapped between questions and cut to fewer, and what their states decode to.
+def probe(
+    model: LatentReasoner, samples: Sequence[Encoded], evaluator: Evaluator, words: int = 3
+) -> ProbesRecord:
+    """Accuracy with the latents zeroed, swapped between questions and cut to fewer, and what their states
+    decode to.
 
     A slot's state is its last hidden state; ``words`` of its most frequent first words are kept.
 
     Raises:
-        ValueError: with a single question, since nothing can be swapped, or on a backbone that fills its cache by itself.
+        ValueError: with a single question, since nothing can be swapped, or on a backbone that fills its
+            cache by itself.
 
-    Source: ours; decoding latents with the language-model head: KaVa, https://arxiv.org/abs/2510.02312, section 4.
+    Source: ours; decoding latents with the language-model head: KaVa, https://arxiv.org/abs/2510.02312,
+    section 4.
     """
     if len(samples) < 2:
         raise ValueError("Swapping latents between questions needs at least two questions.")
     if model.architecture().cache_source == "prefill":
         raise ValueError(
-            f"{type(model.backbone).__name__} caches something else than the keys and values that its attention sees, so its "
+            f"{type(model.backbone).__name__} caches something else than the keys and values that its "
+            "attention sees, so its "
             "latents cannot be zeroed or swapped there: evaluate it without probes."
         )
     slots = model.config.slots
@@ -47,7 +53,10 @@ def probe(model: LatentReasoner, samples: Sequence[Encoded], evaluator: Evaluato
     return ProbesRecord(
         zeroed=ask("zeroed", partial(zeroed, slots=slots)),
         swapped=ask("swapped", partial(swapped, slots=slots, geometry=model.geometry())),
-        fewer={keep: ask(f"cut to {counted(keep, 'slot')}", partial(cut, slots=slots, keep=keep)) for keep in range(slots)},
+        fewer={
+            keep: ask(f"cut to {counted(keep, 'slot')}", partial(cut, slots=slots, keep=keep))
+            for keep in range(slots)
+        },
         top_words=top,
         step_match=match,
     )
@@ -60,11 +69,18 @@ def num_rounds(slots: int) -> int:
 
 def zeroed(past: Past, slots: int) -> Past:
     """Keys and values of the latent slots set to zero."""
-    return replace(past, prefix=_changed(past.prefix, slots, lambda _, keys, values: (torch.zeros_like(keys), torch.zeros_like(values))))
+    return replace(
+        past,
+        prefix=_changed(
+            past.prefix, slots, lambda _, keys, values: (torch.zeros_like(keys), torch.zeros_like(values))
+        ),
+    )
 
 
 def swapped(past: Past, slots: int, geometry: Geometry) -> Past:
-    """Each question gets the latent slots of the question before it in the batch, turned to its own positions."""
+    """Each question gets the latent slots of the question before it in the batch, turned to its own
+    positions.
+    """
     theirs, own = past.positions[:, -slots:].roll(1, 0), past.positions[:, -slots:]
 
     def swap(layer_id: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
@@ -78,7 +94,8 @@ def swapped(past: Past, slots: int, geometry: Geometry) -> Past:
 def cut(past: Past, slots: int, keep: int) -> Past:
     """Only the first ``keep`` latent slots can be seen; what comes after them moves up.
 
-    Where slots are computed one after another (as many passes as slots), this is the same student with ``keep`` slots.
+    Where slots are computed one after another (as many passes as slots), this is the same student with
+    ``keep`` slots.
     """
     mask = past.mask.clone()
     mask[:, mask.shape[1] - slots + keep :] = False
@@ -90,7 +107,9 @@ def _pairable(num: int, batch_size: int) -> int:
     return next(size for size in range(max(batch_size, 2), max(batch_size, num) + 2) if num % size != 1)
 
 
-def _changed(prefix: Prefix, slots: int, change: Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor]]) -> Prefix:
+def _changed(
+    prefix: Prefix, slots: int, change: Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor]]
+) -> Prefix:
     changed: Prefix = {}
     for layer_id, pieces in prefix.items():
         keys, values = (torch.cat(piece, 2) for piece in pieces)
@@ -100,7 +119,9 @@ def _changed(prefix: Prefix, slots: int, change: Callable[[int, Tensor, Tensor],
 
 
 @torch.no_grad()
-def _decoded(model: LatentReasoner, samples: Sequence[Encoded], batch_size: int, words: int) -> tuple[list[list[str]], list[float]]:
+def _decoded(
+    model: LatentReasoner, samples: Sequence[Encoded], batch_size: int, words: int
+) -> tuple[list[list[str]], list[float]]:
     """The most frequent first words of each slot, and how often slot i decodes to the last word of step i.
 
     What a slot says is what the head reads off the hidden state that the slot is made of.
@@ -111,10 +132,18 @@ def _decoded(model: LatentReasoner, samples: Sequence[Encoded], batch_size: int,
         for start in range(0, len(samples), batch_size):
             batch = left_padded(model, samples[start : start + batch_size])
             for slot, states in enumerate(think(model, batch).states.unbind(1)):
-                said[slot] += decode(model, model.head(states).argmax(-1, keepdim=True), skip_special_tokens=False)
-    top = [sorted(set(texts), key=lambda text, texts=texts: (-texts.count(text), text))[:words] for texts in said]
+                said[slot] += decode(
+                    model, model.head(states).argmax(-1, keepdim=True), skip_special_tokens=False
+                )
+    top = [
+        sorted(set(texts), key=lambda text, texts=texts: (-texts.count(text), text))[:words] for texts in said
+    ]
     pairs = [
-        [(text, sample) for text, sample in zip(said[slot], samples, strict=True) if len(sample.example.steps) > slot]
+        [
+            (text, sample)
+            for text, sample in zip(said[slot], samples, strict=True)
+            if len(sample.example.steps) > slot
+        ]
         for slot in range(slots)
     ]
     match = [_share(slot, pair) for slot, pair in enumerate(pairs) if pair]

@@ -10,7 +10,13 @@ DELIMITERS = ("student", "both")
 FEEDBACKS = ("mlp", "none")
 OPTIONAL = {"special": dict, "template": dict, "lora": dict, "base": str, "base_fingerprint": str}
 """Settings that may be None, with the type that they have otherwise."""
-TYPES: dict[str, type] = {"slots": int, "passes": int, "feedback": str, "delimiters": str, "taught": bool} | OPTIONAL
+TYPES: dict[str, type] = {
+    "slots": int,
+    "passes": int,
+    "feedback": str,
+    "delimiters": str,
+    "taught": bool,
+} | OPTIONAL
 
 
 class LatentConfig(PreTrainedConfig):
@@ -20,14 +26,18 @@ class LatentConfig(PreTrainedConfig):
         backbone: configuration of the causal language model, as an object or a dictionary.
         slots: number of latent slots, M.
         passes: number of Jacobi passes over them, T; M is the sequential recurrence, 0 gives pause tokens.
-        feedback: ``mlp`` maps the last hidden state of a slot to the input of the next; ``none`` hands it over as it is.
+        feedback: ``mlp`` maps the last hidden state of a slot to the input of the next; ``none`` hands it
+            over as it is.
         delimiters: ``student`` (only student mode reads ``<bot>`` and ``<eot>``, as published) or ``both``.
         special: ids of ``<bot>``, ``<eot>`` and ``<latent>``.
-        template: how questions become text, as written by the data part; kept so that a saved student reads as it was taught.
+        template: how questions become text, as written by the data part; kept so that a saved student reads
+            as it was taught.
         lora: settings of peft's LoRA, or None where all weights are trained.
         taught: whether the latent slots have been trained, and not only explicit reasoning.
-        base: the model folder or hub name that frozen weights come from, or None where the checkpoint holds every weight.
-        base_fingerprint: of those frozen weights, so that others in their place are noticed; None where they do not count.
+        base: the model folder or hub name that frozen weights come from, or None where the checkpoint holds
+            every weight.
+        base_fingerprint: of those frozen weights, so that others in their place are noticed; None where they
+            do not count.
 
     Raises:
         ValueError: if slots and passes make no sense together, or a setting is misspelt.
@@ -46,7 +56,10 @@ class LatentConfig(PreTrainedConfig):
     ) -> None:
         if isinstance(backbone, dict):
             if not isinstance(backbone.get("model_type"), str):
-                raise ValueError("The backbone of a latent student has no model_type: give one of transformers', such as 'llama'.")
+                raise ValueError(
+                    "The backbone of a latent student has no model_type: give one of transformers', such as "
+                    "'llama'."
+                )
             backbone = AutoConfig.for_model(**backbone)
         self.backbone = backbone
         self.slots, self.passes, self.feedback, self.delimiters = slots, passes, feedback, delimiters
@@ -72,8 +85,14 @@ class LatentConfig(PreTrainedConfig):
             if type(value) is not kind and not (value is None and name in OPTIONAL):
                 raise ValueError(f"latent.{name} is {value!r}; it has to be of type {kind.__name__}.")
         special = self.special
-        if special is not None and (special.keys() != SPECIAL_TOKENS.keys() or not all(type(number) is int for number in special.values())):
-            raise ValueError(f"The special tokens of a latent student are {special!r}; give the ids of {', '.join(SPECIAL_TOKENS)}.")
+        if special is not None and (
+            special.keys() != SPECIAL_TOKENS.keys()
+            or not all(type(number) is int for number in special.values())
+        ):
+            raise ValueError(
+                f"The special tokens of a latent student are {special!r}; give the ids of "
+                f"{', '.join(SPECIAL_TOKENS)}."
+            )
 
 
 def check_slots(slots: int, passes: int) -> None:
@@ -85,9 +104,13 @@ def check_slots(slots: int, passes: int) -> None:
     if slots < 1:
         raise ValueError(f"latent.slots is {slots}; a latent student needs at least 1 slot (KaVa uses 24).")
     if passes < 0:
-        raise ValueError(f"latent.passes is {passes}; choose 0 (pause tokens) up to latent.slots = {slots} (one slot after another).")
+        raise ValueError(
+            f"latent.passes is {passes}; choose 0 (pause tokens) up to latent.slots = {slots} (one slot "
+            "after another)."
+        )
     if passes > slots:
         raise ValueError(
-            f"latent.passes is {passes} with {slots} slots: after {slots} passes every slot is final, so more change nothing. "
+            f"latent.passes is {passes} with {slots} slots: after {slots} passes every slot is final, so "
+            "more change nothing. "
             f"Choose latent.passes <= {slots}."
         )

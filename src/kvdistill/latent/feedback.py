@@ -8,9 +8,11 @@ from torch import Tensor, nn
 class Feedback(nn.Module):
     """Linear, GELU, Linear, LayerNorm; its output starts at the spread of the token embeddings.
 
-    Without that start the residual stream of the first layers drowns in inputs several times as large as any word.
+    Without that start the residual stream of the first layers drowns in inputs several times as large as any
+    word.
 
-    Source: CODI, https://arxiv.org/abs/2502.21074, section 3. Differs: the norm starts at the embeddings' standard deviation.
+    Source: CODI, https://arxiv.org/abs/2502.21074, section 3. Differs: the norm starts at the embeddings'
+    standard deviation.
     """
 
     def __init__(self, width: int) -> None:

@@ -21,24 +21,37 @@ Reasoning = Literal["latent", "cot", "direct"]
 
 @torch.no_grad()
 def generate_ids(
-    model: "LatentReasoner", batch: Batch, reasoning: Reasoning, max_new_tokens: int, edit: Callable[[Past], Past] = lambda past: past
+    model: "LatentReasoner",
+    batch: Batch,
+    reasoning: Reasoning,
+    max_new_tokens: int,
+    edit: Callable[[Past], Past] = lambda past: past,
 ) -> Int[Tensor, "B A"]:
-    """Ids that follow the question: answers (``latent``, ``direct``) or chain of thought and answer (``cot``).
+    """Ids that follow the question: answers (``latent``, ``direct``) or chain of thought and answer
+    (``cot``).
 
-    Questions must be padded on the left, so that sliding windows count tokens and not padding. ``edit`` may change what the
-    student has thought before it answers (probes do). Generation stops at the token that closes the batch's own answers (a chat's
-    end of turn, say) and at the tokenizer's end of sequence; what follows is padding.
+    Questions must be padded on the left, so that sliding windows count tokens and not padding. ``edit`` may
+    change what the student has thought before it answers (probes do). Generation stops at the token that
+    closes the batch's own answers (a chat's end of turn, say) and at the tokenizer's end of sequence; what
+    follows is padding.
 
     Raises:
-        ValueError: if a question is padded on the right, or padding stands between tokens that a sliding window counts.
+        ValueError: if a question is padded on the right, or padding stands between tokens that a sliding
+            window counts.
     """
     if not batch.question.mask[:, -1].all():
-        raise ValueError("Questions must be padded on the left to be answered: collate them with padding_side='left'.")
+        raise ValueError(
+            "Questions must be padded on the left to be answered: collate them with padding_side='left'."
+        )
     closing = int(batch.answer.ids[0][batch.answer.mask[0]][-1])
     known = model.tokenizer if model.tokenizer is not None else model.backbone.config
     ends = [closing] if known.eos_token_id in (None, closing) else [closing, known.eos_token_id]
     settings = GenerationConfig(
-        max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=ends, pad_token_id=known.pad_token_id, use_cache=True
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        eos_token_id=ends,
+        pad_token_id=known.pad_token_id,
+        use_cache=True,
     )
     ids, mask = _read_before_answer(model, batch, reasoning)
     cache = None
@@ -62,15 +75,18 @@ def _require_no_gap(model: "LatentReasoner", mask: Bool[Tensor, "B S"]) -> None:
     windowed = any(layer.window is not None for layer in model.architecture().layers)
     if windowed and (mask[:, :-1] & ~mask[:, 1:]).any():
         raise ValueError(
-            f"{type(model.backbone).__name__} attends in sliding windows, and cues or prompts of unlike lengths leave padding inside the "
-            "texts of a batch, which generation would count as tokens: answer these questions one at a time (batch size 1)."
+            f"{type(model.backbone).__name__} attends in sliding windows, and cues or prompts of unlike "
+            "lengths leave padding inside the "
+            "texts of a batch, which generation would count as tokens: answer these questions one at a time "
+            "(batch size 1)."
         )
 
 
 def as_cache(model: "LatentReasoner", batch: Batch, past: Past) -> Any:
     """Question and latent slots as a cache that the backbone generates from.
 
-    Where the backbone caches something else than what its attention sees, it reads question and latent inputs once more by itself.
+    Where the backbone caches something else than what its attention sees, it reads question and latent inputs
+    once more by itself.
     """
     if model.architecture().cache_source == "captured":
         return captured_cache(model.backbone, past.prefix)
@@ -83,7 +99,9 @@ def as_cache(model: "LatentReasoner", batch: Batch, past: Past) -> Any:
     return prefill_cache(model.backbone, inputs, past.mask, past.positions)
 
 
-def _read_before_answer(model: "LatentReasoner", batch: Batch, reasoning: Reasoning) -> tuple[Int[Tensor, "B S"], Bool[Tensor, "B S"]]:
+def _read_before_answer(
+    model: "LatentReasoner", batch: Batch, reasoning: Reasoning
+) -> tuple[Int[Tensor, "B S"], Bool[Tensor, "B S"]]:
     """What the backbone still has to read before its first new token."""
     question, special = batch.question, model.special
     ones = torch.ones_like(question.mask[:, :1])
@@ -100,22 +118,29 @@ def _read_before_answer(model: "LatentReasoner", batch: Batch, reasoning: Reason
     return torch.cat(ids, 1), torch.cat(masks, 1)
 
 
-def answer(model: "LatentReasoner", questions: list[str], batch_size: int = 32, max_new_tokens: int = 32) -> list[str]:
+def answer(
+    model: "LatentReasoner", questions: list[str], batch_size: int = 32, max_new_tokens: int = 32
+) -> list[str]:
     """Answers to questions in words, ``batch_size`` at a time, in the order of the questions.
 
     Raises:
-        ValueError: if the student was saved without its tokenizer, or a question is longer than its positions reach.
+        ValueError: if the student was saved without its tokenizer, or a question is longer than its positions
+            reach.
     """
     from kvdistill.data.encode import encode_questions
 
     if model.tokenizer is None:
-        raise ValueError("This student has no tokenizer: load it from a folder that holds one, or set model.tokenizer.")
+        raise ValueError(
+            "This student has no tokenizer: load it from a folder that holds one, or set model.tokenizer."
+        )
     answers: list[str] = []
     training = model.training
     model.eval()
     try:
         for start in range(0, len(questions), batch_size):
-            batch = encode_questions(questions[start : start + batch_size], model.tokenizer, model.config.template)
+            batch = encode_questions(
+                questions[start : start + batch_size], model.tokenizer, model.config.template
+            )
             ids = generate_ids(model, batch.to(model.device), "latent", max_new_tokens)
             answers += model.tokenizer.batch_decode(ids, skip_special_tokens=True)
     finally:

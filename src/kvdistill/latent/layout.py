@@ -1,7 +1,7 @@
 """What the student reads: its part of one packed sequence for both modes, and its tail.
 
-The packed sequence is ``question | student: cue, bot, placeholders | teacher: cue, (bot), chain of thought, (eot), prompt,
-answer``. Both modes see the question, neither sees the other.
+The packed sequence is ``question | student: cue, bot, placeholders | teacher: cue, (bot), chain of thought,
+(eot), prompt, answer``. Both modes see the question, neither sees the other.
 """
 
 from typing import NamedTuple

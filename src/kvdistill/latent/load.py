@@ -1,4 +1,6 @@
-"""The parts of a saved student, read strictly: its configuration, its tokenizer, and the base model of adapters."""
+"""The parts of a saved student, read strictly: its configuration, its tokenizer, and the base model of
+adapters.
+"""
 
 from collections.abc import Callable, Iterator
 from math import prod
@@ -43,12 +45,14 @@ def read_config(folder: Path) -> LatentConfig:
     """The configuration of a saved student.
 
     Raises:
-        ValueError: if there is none, it is damaged, it belongs to another kind of model, or its weights are too few for its sizes.
+        ValueError: if there is none, it is damaged, it belongs to another kind of model, or its weights are
+            too few for its sizes.
     """
     file = folder / "config.json"
     if not file.is_file():
         raise ValueError(
-            f"{folder} holds no config.json: give a folder that kvdistill train wrote, such as outputs/run/checkpoint-ep1; if it is a "
+            f"{folder} holds no config.json: give a folder that kvdistill train wrote, such as "
+            "outputs/run/checkpoint-ep1; if it is a "
             f"checkpoint, {AGAIN}."
         )
     try:
@@ -56,8 +60,14 @@ def read_config(folder: Path) -> LatentConfig:
         config = LatentConfig.from_pretrained(folder)
     except Exception as error:  # transformers checks its settings with classes of their own
         raise ValueError(f"{file} is damaged ({first_line(error)}): {AGAIN}.") from error
-    if settings.get("model_type") != LatentConfig.model_type or config.backbone is None or config.special is None:
-        raise ValueError(f"{folder} is not a latent student: its config.json does not name slots and special tokens.")
+    if (
+        settings.get("model_type") != LatentConfig.model_type
+        or config.backbone is None
+        or config.special is None
+    ):
+        raise ValueError(
+            f"{folder} is not a latent student: its config.json does not name slots and special tokens."
+        )
     if config.base is None:
         _require_sizes(folder, config)
     return config
@@ -72,11 +82,16 @@ def _require_sizes(folder: Path, config: LatentConfig) -> None:
     text = config.backbone.get_text_config()  # pyright: ignore[reportOptionalMemberAccess]
     widths = [getattr(text, name, None) for name in ("hidden_size", "embedding_size", "word_embed_proj_dim")]
     width = min((width for width in widths if isinstance(width, int)), default=1)
-    for name, most in (("hidden_size", numbers), ("vocab_size", numbers // max(width, 1)), ("num_hidden_layers", len(shapes))):
+    for name, most in (
+        ("hidden_size", numbers),
+        ("vocab_size", numbers // max(width, 1)),
+        ("num_hidden_layers", len(shapes)),
+    ):
         size = getattr(text, name, 0)
         if isinstance(size, int) and size > most:
             raise ValueError(
-                f"{folder / 'config.json'} is damaged: its {name} is {size}, but the weights hold only {numbers} numbers in {len(shapes)} "
+                f"{folder / 'config.json'} is damaged: its {name} is {size}, but the weights hold only "
+                f"{numbers} numbers in {len(shapes)} "
                 f"tensors: {AGAIN}."
             )
 
@@ -98,14 +113,21 @@ def read_tokenizer(folder: Path, config: LatentConfig) -> PreTrainedTokenizerBas
 
     if not (folder / "tokenizer_config.json").is_file():
         return None
-    strange = ValueError(f"The tokenizer in {folder} is not the student's (its tokenizer.json is another, or gone): {AGAIN}.")
+    strange = ValueError(
+        f"The tokenizer in {folder} is not the student's (its tokenizer.json is another, or gone): {AGAIN}."
+    )
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, config=config.backbone, trust_remote_code=False)
     except Exception as error:  # of no other class where a tokenizer.json is damaged
         if "trust_remote_code" in str(error):
-            raise ValueError(f"The tokenizer in {folder} brings code of its own, which is never run from a checkpoint: {AGAIN}.") from error
+            raise ValueError(
+                f"The tokenizer in {folder} brings code of its own, which is never run from a checkpoint: "
+                f"{AGAIN}."
+            ) from error
         raise strange from error
-    if tokenizer.convert_tokens_to_ids(list(SPECIAL_TOKENS.values())) != [config.special[name] for name in SPECIAL_TOKENS]:  # pyright: ignore
+    if tokenizer.convert_tokens_to_ids(list(SPECIAL_TOKENS.values())) != [
+        config.special[name] for name in SPECIAL_TOKENS
+    ]:  # pyright: ignore
         raise strange
     return tokenizer
 
@@ -117,7 +139,8 @@ def load_adapter(
     tokenizer: PreTrainedTokenizerBase | None,
     options: dict[str, Any],
 ) -> Any:
-    """A student whose frozen weights are read from its base model; ``build`` makes it from its configuration and that backbone.
+    """A student whose frozen weights are read from its base model; ``build`` makes it from its configuration
+    and that backbone.
 
     Raises:
         ValueError: if the base model cannot be read, is another one, or the trained weights do not fit it.
@@ -127,19 +150,24 @@ def load_adapter(
         base = read_backbone(name, **{"dtype": config.dtype, **options, "trust_remote_code": False})
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"The checkpoint {folder} takes its frozen weights from its `base`, {name}, which could not be loaded: {why_not(name, error)}. "
-            f"Put the base model back there, or write where it is now as `base` into {folder / 'config.json'}."
+            f"The checkpoint {folder} takes its frozen weights from its `base`, {name}, which could not be "
+            f"loaded: {why_not(name, error)}. "
+            "Put the base model back there, or write where it is now as `base` into "
+            f"{folder / 'config.json'}."
         ) from error
     wanted, found = config.backbone, fingerprint(base)
     if base.config.model_type != wanted.model_type or base.config.hidden_size != wanted.hidden_size:  # pyright: ignore
         raise ValueError(
-            f"{folder} was trained on a {wanted.model_type} of width {wanted.hidden_size}, but {name} now holds a "  # pyright: ignore
-            f"{base.config.model_type} of width {base.config.hidden_size}. Restore the base model or edit `base` in config.json."
+            f"{folder} was trained on a {wanted.model_type} of width {wanted.hidden_size}, but {name} now "
+            "holds a "  # pyright: ignore
+            f"{base.config.model_type} of width {base.config.hidden_size}. Restore the base model or edit "
+            "`base` in config.json."
         )
     last = max((tokenizer.get_vocab() if tokenizer is not None else config.special or {}).values(), default=0)
     if wanted.vocab_size > max(num_rows(base), last + 1):  # pyright: ignore
         raise ValueError(
-            f"{folder / 'config.json'} is damaged: its vocab_size is {wanted.vocab_size}, but {name} and the tokenizer have "  # pyright: ignore
+            f"{folder / 'config.json'} is damaged: its vocab_size is {wanted.vocab_size}, but {name} and "
+            "the tokenizer have "  # pyright: ignore
             f"{max(num_rows(base), last + 1)} tokens: {AGAIN}."
         )
     grow(base, wanted.vocab_size)  # pyright: ignore
@@ -151,10 +179,14 @@ def load_adapter(
     for size in SIZES:
         ours, theirs = getattr(wanted, size, None), getattr(base.config, size, None)
         if ours != theirs:
-            raise ValueError(f"{folder / 'config.json'} is damaged: its {size} is {ours}, but {name} has {theirs}: {AGAIN}.")
+            raise ValueError(
+                f"{folder / 'config.json'} is damaged: its {size} is {ours}, but {name} has {theirs}: "
+                f"{AGAIN}."
+            )
     if config.base_fingerprint is not None and not same_weights(config.base_fingerprint, found):
         raise ValueError(
-            f"{folder} was trained on other weights than {name} holds now. Restore the base model, or write where it is now as `base` into "
+            f"{folder} was trained on other weights than {name} holds now. Restore the base model, or write "
+            "where it is now as `base` into "
             f"{folder / 'config.json'}."
         )
     model.load_state_dict(state, strict=False)

@@ -1,4 +1,6 @@
-"""Low-rank adapters on the backbone (LoRA, https://arxiv.org/abs/2106.09685), and the embedding rows that train beside them."""
+"""Low-rank adapters on the backbone (LoRA, https://arxiv.org/abs/2106.09685), and the embedding rows that
+train beside them.
+"""
 
 import re
 from typing import Any
@@ -18,15 +20,20 @@ def add_lora(backbone: PreTrainedModel, settings: dict[str, Any]) -> None:
         settings: fields of peft's LoraConfig.
     """
     backbone.requires_grad_(False)
-    if settings["target_modules"] == "all-linear" and any(re.fullmatch(TOWERS, name) for name, _ in backbone.named_modules()):
+    if settings["target_modules"] == "all-linear" and any(
+        re.fullmatch(TOWERS, name) for name, _ in backbone.named_modules()
+    ):
         settings = {"exclude_modules": TOWERS, **settings}
     inject_adapter_in_model(LoraConfig(**settings), backbone)
     names = {name for name, _ in backbone.named_parameters(remove_duplicate=False)}
-    backbone._tied_weights_keys = backbone.all_tied_weights_keys = _through_adapter(backbone.all_tied_weights_keys, names)
+    backbone._tied_weights_keys = backbone.all_tied_weights_keys = _through_adapter(
+        backbone.all_tied_weights_keys, names
+    )
 
 
 def new_rows(backbone: PreTrainedModel, rows: list[int]) -> dict[str, list[int]]:
-    """The rows of embedding and head that a frozen backbone has to learn: their start is random, so no base model holds them.
+    """The rows of embedding and head that a frozen backbone has to learn: their start is random, so no base
+    model holds them.
 
     Returns:
         Module name -> row indices, as peft's ``trainable_token_indices`` takes them.
@@ -37,7 +44,10 @@ def new_rows(backbone: PreTrainedModel, rows: list[int]) -> dict[str, list[int]]
     names = {module: name for name, module in backbone.named_modules()}
     head = backbone.get_output_embeddings()
     if getattr(head, "bias", None) is not None:
-        raise ValueError(f"The head of {type(backbone).__name__} has a bias, which peft drops where rows are added: train it without LoRA.")
+        raise ValueError(
+            f"The head of {type(backbone).__name__} has a bias, which peft drops where rows are added: "
+            "train it without LoRA."
+        )
     return {names[layer]: rows for layer in (backbone.get_input_embeddings(), head)}
 
 
@@ -47,5 +57,7 @@ def _through_adapter(tied: dict[str, str], names: set[str]) -> dict[str, str]:
     renamed: dict[str, str] = {}
     for target, source in tied.items():
         stems = target.removesuffix("weight"), source.removesuffix("weight")
-        renamed |= {target: source} if source in names else {stems[0] + part: stems[1] + part for part in inside}
+        renamed |= (
+            {target: source} if source in names else {stems[0] + part: stems[1] + part for part in inside}
+        )
     return renamed

@@ -1,12 +1,13 @@
 """Both modes of one backbone on one batch, without paying for anything twice.
 
-A step is ``1 + T`` calls of the body: the packed one (question once, teacher mode, the student's placeholders), then T passes over
-the latent slots, the last of which also reads the student's prompt and answer. After pass t slot t no longer changes, and what
-pass t needs to know of slots far to the right never reaches the end; so pass t computes slots t ... M - T + t only:
-``M - T + 1`` slots, the same in every pass. ``T = M`` is then the sequential recurrence, one slot a pass.
+A step is ``1 + T`` calls of the body: the packed one (question once, teacher mode, the student's
+placeholders), then T passes over the latent slots, the last of which also reads the student's prompt and
+answer. After pass t slot t no longer changes, and what pass t needs to know of slots far to the right never
+reaches the end; so pass t computes slots t ... M - T + t only: ``M - T + 1`` slots, the same in every pass.
+``T = M`` is then the sequential recurrence, one slot a pass.
 
-Source: KaVa, https://arxiv.org/abs/2510.02312, section 3; PCCoT, https://arxiv.org/abs/2506.18582. Differs: the slots that cannot
-change any more, or cannot reach the answer, are not computed; the result is the same.
+Source: KaVa, https://arxiv.org/abs/2510.02312, section 3; PCCoT, https://arxiv.org/abs/2506.18582. Differs:
+the slots that cannot change any more, or cannot reach the answer, are not computed; the result is the same.
 """
 
 from dataclasses import dataclass
@@ -48,7 +49,9 @@ class Past:
     mask: Bool[Tensor, "B P"]
     positions: Int[Tensor, "B P"]
     states: Float[Tensor, "B n D"]
-    """The hidden state that each latent slot was made of: what the slot says. Its own last state without passes."""
+    """The hidden state that each latent slot was made of: what the slot says. Its own last state without
+    passes.
+    """
 
     def then(self, state: "Pass", start: int, stop: int, states: Float[Tensor, "B n D"]) -> "Past":
         """The same with the latent slots in columns [start, stop) of a call behind it, made of ``states``."""
@@ -64,8 +67,11 @@ class Past:
         )
 
 
-def run(model: "LatentReasoner", sequence: Sequence, past: Past | None, inputs: Float[Tensor, "B W D"] | None) -> Pass:
-    """One call of the body over ``sequence``, on top of ``past``; ``inputs`` replace the embeddings of its first columns.
+def run(
+    model: "LatentReasoner", sequence: Sequence, past: Past | None, inputs: Float[Tensor, "B W D"] | None
+) -> Pass:
+    """One call of the body over ``sequence``, on top of ``past``; ``inputs`` replace the embeddings of its
+    first columns.
 
     The last column is never an input: it is the last token of an answer, which predicts nothing.
     """
@@ -84,9 +90,12 @@ def run(model: "LatentReasoner", sequence: Sequence, past: Past | None, inputs: 
         kv_call=call,
     )
     call.closed = True
-    if output.last_hidden_state.requires_grad and not any(seen.values.requires_grad for seen in call.seen.values()):
+    if output.last_hidden_state.requires_grad and not any(
+        seen.values.requires_grad for seen in call.seen.values()
+    ):
         raise ValueError(
-            "Reentrant gradient checkpointing hides the gradients of keys and values: set gradient_checkpointing_kwargs to "
+            "Reentrant gradient checkpointing hides the gradients of keys and values: set "
+            "gradient_checkpointing_kwargs to "
             "{'use_reentrant': False}."
         )
     return Pass(sequence, call, output.last_hidden_state, output.hidden_states)
@@ -157,7 +166,12 @@ def iterate(model: "LatentReasoner", packed: Pass, past: Past, tail: tuple[Piece
 def past_of_question(packed: Pass) -> Past:
     """Keys and values of question, cue and ``<bot>``, as views of the packed call."""
     stop = packed.sequence.span("bot", "student")[1]
-    return Past(_slice(packed.call, 0, stop), packed.sequence.mask[:, :stop], packed.sequence.positions()[:, :stop], packed.last[:, :0])
+    return Past(
+        _slice(packed.call, 0, stop),
+        packed.sequence.mask[:, :stop],
+        packed.sequence.positions()[:, :stop],
+        packed.last[:, :0],
+    )
 
 
 def teacher_output(model: "LatentReasoner", packed: Pass, batch: Batch) -> ModelOutput:
@@ -174,7 +188,9 @@ def student_output(model: "LatentReasoner", last: Pass, past: Past, latents: Pre
     slots, geometry = model.config.slots, model.geometry()
     start, stop = last.sequence.span("latents", "student")
     done = slots - (stop - start)
-    positions = torch.cat((past.positions[:, past.positions.shape[1] - done :], last.sequence.positions()[:, start:stop]), 1)
+    positions = torch.cat(
+        (past.positions[:, past.positions.shape[1] - done :], last.sequence.positions()[:, start:stop]), 1
+    )
     layers, attention = [], []
     for layer_id, (own_keys, own_values) in sorted(latents.items()):
         before = past.prefix[layer_id]
@@ -192,10 +208,14 @@ def student_output(model: "LatentReasoner", last: Pass, past: Past, latents: Pre
         if model.want_attention:
             attention.append(_latent_attention(last, layer_id, keys, positions))
     kv = ModelKV(tuple(layers), tuple(sorted(latents)), "student mode")
-    return ModelOutput(kv, _label_rows(model, last, "student"), _distilled(last, "student"), tuple(attention) or None)
+    return ModelOutput(
+        kv, _label_rows(model, last, "student"), _distilled(last, "student"), tuple(attention) or None
+    )
 
 
-def _latent_attention(last: Pass, layer_id: int, keys: Float[Tensor, "B H M K"], positions: Int[Tensor, "B M"]) -> Float[Tensor, "B H M"]:
+def _latent_attention(
+    last: Pass, layer_id: int, keys: Float[Tensor, "B H M K"], positions: Int[Tensor, "B M"]
+) -> Float[Tensor, "B H M"]:
     rows = last.sequence.answer_rows("student")
     seen = last.call.seen[layer_id]
     visible = rows.mask[:, None, :, None].expand(-1, -1, -1, keys.shape[2])
@@ -217,7 +237,9 @@ def _distilled(state: Pass, reader: str) -> Float[Tensor, "B L D"]:
 
 
 def _slice(call: AttentionCall, start: int, stop: int) -> Prefix:
-    return {i: ([seen.keys[:, :, start:stop]], [seen.values[:, :, start:stop]]) for i, seen in call.seen.items()}
+    return {
+        i: ([seen.keys[:, :, start:stop]], [seen.values[:, :, start:stop]]) for i, seen in call.seen.items()
+    }
 
 
 def _last(pieces: list[Tensor], count: int) -> list[Tensor]:

@@ -43,17 +43,24 @@ class LatentReasoner(PreTrainedModel):
     want_attention = False
     """Whether student mode also measures how the answer attends to the slots (in the graph)."""
     projector: Projector | None
-    """Lifts the latent cache to a separate teacher's heads and widths; trained along, never saved with the student."""
+    """Lifts the latent cache to a separate teacher's heads and widths; trained along, never saved with the
+    student.
+    """
 
     def __init__(self, config: LatentConfig, backbone: PreTrainedModel | None = None) -> None:
         super().__init__(config)
         self.projector = None
         if config.backbone is None or config.special is None:
-            raise ValueError("A latent student needs a backbone and its special tokens: build one with LatentReasoner.build(...).")
+            raise ValueError(
+                "A latent student needs a backbone and its special tokens: build one with "
+                "LatentReasoner.build(...)."
+            )
         self.backbone: PreTrainedModel = _new_backbone(config) if backbone is None else backbone
         if config.lora is not None:
             add_lora(self.backbone, config.lora)
-        self.backbone.generation_config = GenerationConfig()  # a hub's penalties and sampling would change answers without a word
+        self.backbone.generation_config = (
+            GenerationConfig()
+        )  # a hub's penalties and sampling would change answers without a word
         self.feedback = _new_feedback(config, self.backbone)
         self.special = Special(**config.special)
         self.backbone.config._attn_implementation = packable(self.backbone)
@@ -62,11 +69,14 @@ class LatentReasoner(PreTrainedModel):
         self.post_init()
 
     @classmethod
-    def build(cls, backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: LatentConfig) -> "LatentReasoner":
-        """A new student on ``backbone``: adds the latent tokens, starts the feedback at the embeddings' spread.
+    def build(
+        cls, backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: LatentConfig
+    ) -> "LatentReasoner":
+        """A new student on ``backbone``: adds the latent tokens, starts the feedback at the embeddings'
+        spread.
 
-        ``config`` brings slots, passes, feedback, delimiters, template and lora; what belongs to backbone and tokenizer is
-        filled in. The backbone is taken over, not copied.
+        ``config`` brings slots, passes, feedback, delimiters, template and lora; what belongs to backbone and
+        tokenizer is filled in. The backbone is taken over, not copied.
 
         Raises:
             ValueError: if the backbone cannot be captured, or has no embedding for a token of a text.
@@ -75,13 +85,18 @@ class LatentReasoner(PreTrainedModel):
         require_rows(backbone, tokenizer, SPECIAL_TOKENS.values())
         if config.lora is not None and config.base is not None:
             config.base_fingerprint = fingerprint(backbone)
-        special = {name: int(tokenizer.convert_tokens_to_ids(token)) for name, token in SPECIAL_TOKENS.items()}  # pyright: ignore[reportArgumentType]
+        special = {
+            name: int(tokenizer.convert_tokens_to_ids(token)) for name, token in SPECIAL_TOKENS.items()
+        }  # pyright: ignore[reportArgumentType]
         grow(backbone, max(tokenizer.get_vocab().values()) + 1, started=special.values())
         config.backbone = backbone.config
         config.tie_word_embeddings = bool(getattr(backbone.config, "tie_word_embeddings", False))
         config.special = special
         if config.lora is not None:
-            config.lora = {**config.lora, "trainable_token_indices": new_rows(backbone, sorted(special.values()))}
+            config.lora = {
+                **config.lora,
+                "trainable_token_indices": new_rows(backbone, sorted(special.values())),
+            }
         model = cls(config, backbone)
         model.tokenizer = tokenizer
         model.start_feedback()
@@ -89,11 +104,14 @@ class LatentReasoner(PreTrainedModel):
         return model
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, *args: Any, **kwargs: Any) -> "LatentReasoner":
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | Path, *args: Any, **kwargs: Any
+    ) -> "LatentReasoner":
         """Load a saved student, strictly: a missing, superfluous or misshapen weight is an error.
 
         Raises:
-            ValueError: if the folder holds no latent student, a damaged one, or weights of another backbone, or its base has changed.
+            ValueError: if the folder holds no latent student, a damaged one, or weights of another backbone,
+                or its base has changed.
         """
         folder = Path(pretrained_model_name_or_path)
         check_files(folder)
@@ -104,21 +122,37 @@ class LatentReasoner(PreTrainedModel):
                 model = load_adapter(cls, folder, config, tokenizer, kwargs)
             else:
                 config.backbone._attn_implementation = kwargs.pop("attn_implementation", None)  # pyright: ignore
-                settings: dict[str, Any] = {"config": config, "output_loading_info": True, "ignore_mismatched_sizes": True, **SAFE}
+                settings: dict[str, Any] = {
+                    "config": config,
+                    "output_loading_info": True,
+                    "ignore_mismatched_sizes": True,
+                    **SAFE,
+                }
                 loaded = super().from_pretrained(folder, *args, **{**kwargs, **settings})
                 model, info = cast(tuple["LatentReasoner", dict[str, Any]], loaded)
-                require_fit(folder, info["missing_keys"], info["unexpected_keys"], (name for name, *_ in info["mismatched_keys"]))
+                require_fit(
+                    folder,
+                    info["missing_keys"],
+                    info["unexpected_keys"],
+                    (name for name, *_ in info["mismatched_keys"]),
+                )
             require_finite(folder, model.state_dict())
             model.tokenizer = tokenizer
         return model
 
     def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:
-        """Save config, weights and tokenizer; with LoRA on a named base model only what was trained. A projector is left out."""
+        """Save config, weights and tokenizer; with LoRA on a named base model only what was trained. A
+        projector is left out.
+        """
         state = kwargs.get("state_dict") or self.state_dict()
-        kwargs["state_dict"] = {name: value for name, value in state.items() if not name.startswith("projector.")}
+        kwargs["state_dict"] = {
+            name: value for name, value in state.items() if not name.startswith("projector.")
+        }
         if self.config.base is not None:
             kwargs["state_dict"] = _trained_state(self, kwargs["state_dict"])
-            kwargs["save_original_format"] = False  # names as they are here: these weights are read back by this class alone
+            kwargs["save_original_format"] = (
+                False  # names as they are here: these weights are read back by this class alone
+            )
         super().save_pretrained(save_directory, *args, **kwargs)
         share(Path(save_directory))
         if self.tokenizer is not None:
@@ -148,7 +182,9 @@ class LatentReasoner(PreTrainedModel):
         return self._architecture
 
     def geometry(self) -> Geometry:
-        """The backbone's attention layers, with the rotations that they carry now (measured at the first call)."""
+        """The backbone's attention layers, with the rotations that they carry now (measured at the first
+        call).
+        """
         return rotation.geometry(self.architecture().layers)
 
     def embed(self, ids: Int[Tensor, "B S"]) -> Float[Tensor, "B S D"]:
@@ -173,7 +209,9 @@ class LatentReasoner(PreTrainedModel):
         return two if self.projector is None else replace(two, projected=self.projector.move(two.student.kv))
 
     def generate(self, questions: list[str], **settings: Any) -> list[str]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Answers to questions in words, reasoned in latent slots; see :func:`kvdistill.latent.generate.answer`."""
+        """Answers to questions in words, reasoned in latent slots; see
+        :func:`kvdistill.latent.generate.answer`.
+        """
         from kvdistill.latent.generate import answer
 
         return answer(self, questions, **settings)
@@ -200,7 +238,9 @@ def _scaled(logits: Tensor, config: Any) -> Tensor:
 
 def _trained_state(model: LatentReasoner, state: dict[str, Tensor]) -> dict[str, Tensor]:
     """The weights in ``state`` that are not the frozen base model's."""
-    trained = {name for name, parameter in model.named_parameters(remove_duplicate=False) if parameter.requires_grad}
+    trained = {
+        name for name, parameter in model.named_parameters(remove_duplicate=False) if parameter.requires_grad
+    }
     return {name: value for name, value in state.items() if name in trained}
 
 
@@ -210,7 +250,9 @@ def _new_backbone(config: LatentConfig) -> PreTrainedModel:
 
 def add_latent_tokens(tokenizer: PreTrainedTokenizerBase) -> None:
     """Add ``<bot>``, ``<eot>`` and ``<latent>`` where the tokenizer lacks them."""
-    tokenizer.add_special_tokens({"extra_special_tokens": list(SPECIAL_TOKENS.values())}, replace_extra_special_tokens=False)
+    tokenizer.add_special_tokens(
+        {"extra_special_tokens": list(SPECIAL_TOKENS.values())}, replace_extra_special_tokens=False
+    )
 
 
 def _weight(layer: nn.Module) -> Tensor:

@@ -1,4 +1,6 @@
-"""Losses between a target cache and the student: ``(target, student) -> LossOutput``. They take tensors, never a module."""
+"""Losses between a target cache and the student: ``(target, student) -> LossOutput``. They take tensors,
+never a module.
+"""
 
 from kvdistill.losses.attention_kl import AttentionKL
 from kvdistill.losses.codi import CODILoss, codi_supported

@@ -16,10 +16,12 @@ TINY = 1e-12
 
 @dataclass(frozen=True, kw_only=True)
 class AttentionKL:
-    """``KL(teacher || student)`` in nats between the answer's attention to the kept tokens and to the latent slots.
+    """``KL(teacher || student)`` in nats between the answer's attention to the kept tokens and to the latent
+    slots.
 
-    The teacher's distribution is the target's importance. Both are renormalised over the slots valid on both sides, so spare slots
-    get no signal. A sample is a mean over the heads that have a valid slot, then over layers; the loss is the mean over samples.
+    The teacher's distribution is the target's importance. Both are renormalised over the slots valid on both
+    sides, so spare slots get no signal. A sample is a mean over the heads that have a valid slot, then over
+    layers; the loss is the mean over samples.
 
     Source: ours.
     """
@@ -38,25 +40,37 @@ class AttentionKL:
     def per_sample(self, target: ModelKV, student: ModelOutput) -> Float[Tensor, " B"]:
         """The loss of each sample; errors as in ``compare``."""
         if student.attention is None:
-            raise ValueError("AttentionKL: the student's answer attention was not measured. Ask for it, or set attention_weight to 0.")
+            raise ValueError(
+                "AttentionKL: the student's answer attention was not measured. Ask for it, or set "
+                "attention_weight to 0."
+            )
         if not len(target.layers) == len(student.attention) == len(student.kv.layers):
             raise ValueError(
-                f"AttentionKL: the target from {target.source} has {len(target.layers)} layers, the student {len(student.kv.layers)} and "
-                f"attention for {len(student.attention)}. Map the target's layers to the student's first (kvdistill.align)."
+                f"AttentionKL: the target from {target.source} has {len(target.layers)} layers, the student "
+                f"{len(student.kv.layers)} and "
+                f"attention for {len(student.attention)}. Map the target's layers to the student's first "
+                "(kvdistill.align)."
             )
         triples = zip(target.layers, student.attention, student.kv.layers, strict=True)
-        return torch.stack([_layer(t, attention, s.mask, target.source) for t, attention, s in triples]).mean(0)
+        return torch.stack([_layer(t, attention, s.mask, target.source) for t, attention, s in triples]).mean(
+            0
+        )
 
 
-def _layer(target: LayerKV, attention: Float[Tensor, "B H T"], slots: Bool[Tensor, "B H T"], source: str) -> Float[Tensor, " B"]:
+def _layer(
+    target: LayerKV, attention: Float[Tensor, "B H T"], slots: Bool[Tensor, "B H T"], source: str
+) -> Float[Tensor, " B"]:
     if target.importance is None:
         raise ValueError(
-            f"AttentionKL: the target from {source} has no importance. Capture it with its answer, or set attention_weight to 0."
+            f"AttentionKL: the target from {source} has no importance. Capture it with its answer, or set "
+            "attention_weight to 0."
         )
     if target.importance.shape != attention.shape:
         raise ValueError(
-            f"AttentionKL: the target from {source} has (batch, heads, slots) {tuple(target.importance.shape)}, the student's attention "
-            f"{tuple(attention.shape)}. Compress to the student's slots and bring heads to its geometry first."
+            f"AttentionKL: the target from {source} has (batch, heads, slots) "
+            f"{tuple(target.importance.shape)}, the student's attention "
+            f"{tuple(attention.shape)}. Compress to the student's slots and bring heads to its geometry "
+            "first."
         )
     mask = target.mask & slots
     teacher, student = _renormalised(target.importance, mask), _renormalised(attention, mask)

@@ -21,10 +21,12 @@ def codi_supported(teacher: ModelOutput, student: ModelOutput) -> bool:
 class CODILoss:
     """The student's hidden state at the token before the answer against the detached one of teacher mode.
 
-    A sample is a mean over width, divided by the standard deviation (over width, floor 1e-6) of that sample's teacher state of
-    the layer, then a mean over layers, the embedding layer among them; the loss is the mean over samples.
+    A sample is a mean over width, divided by the standard deviation (over width, floor 1e-6) of that sample's
+    teacher state of the layer, then a mean over layers, the embedding layer among them; the loss is the mean
+    over samples.
 
-    Source: CODI, https://arxiv.org/abs/2502.21074, and KaVa, https://arxiv.org/abs/2510.02312, the term L_CODI.
+    Source: CODI, https://arxiv.org/abs/2502.21074, and KaVa, https://arxiv.org/abs/2510.02312, the term
+    L_CODI.
     Differs: the standard deviation is each sample's own, where the published code takes the batch's.
     """
 
@@ -39,7 +41,9 @@ class CODILoss:
         require_positive_beta(self.beta)
 
     def compare(self, teacher: ModelOutput, student: ModelOutput) -> LossOutput:
-        """The loss, logged as ``codi``; where ``codi_supported`` says no, a loss of 0 and ``codi_skipped`` = 1."""
+        """The loss, logged as ``codi``; where ``codi_supported`` says no, a loss of 0 and ``codi_skipped`` =
+        1.
+        """
         if not codi_supported(teacher, student):
             nothing = torch.zeros((), device=student.hidden.device)
             return LossOutput(nothing, {"codi_skipped": torch.ones_like(nothing)})

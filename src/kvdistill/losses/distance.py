@@ -11,10 +11,13 @@ from kvdistill.ops import to_float32
 Distance = Literal["mse", "l1", "smooth_l1"]
 
 
-def elementwise(target: Float[Tensor, "*s"], student: Float[Tensor, "*s"], distance: Distance, beta: float) -> Float[Tensor, "*s"]:
+def elementwise(
+    target: Float[Tensor, "*s"], student: Float[Tensor, "*s"], distance: Distance, beta: float
+) -> Float[Tensor, "*s"]:
     """Distance of each pair of numbers; gradients flow to both sides.
 
-    ``beta`` is where ``smooth_l1`` turns from ``d² / (2 beta)`` into ``|d| - beta / 2``; the others do not read it.
+    ``beta`` is where ``smooth_l1`` turns from ``d² / (2 beta)`` into ``|d| - beta / 2``; the others do not
+    read it.
     """
     target, student = to_float32(target), to_float32(student)
     if distance == "mse":
@@ -31,4 +34,7 @@ def require_positive_beta(beta: float) -> None:
         ValueError: if ``beta`` is 0 or less.
     """
     if beta <= 0:
-        raise ValueError(f"beta is {beta}. The turning point of smooth_l1 must be above 0; for a plain L1 set distance to 'l1'.")
+        raise ValueError(
+            f"beta is {beta}. The turning point of smooth_l1 must be above 0; for a plain L1 set distance "
+            "to 'l1'."
+        )

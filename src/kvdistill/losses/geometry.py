@@ -15,7 +15,8 @@ from kvdistill.ops import rotate, to_float32
 class CachedFrame:
     """What puts un-rotated keys back to the positions that they have in their model's own cache.
 
-    One rotation serves both sides: caches are compared as cached only in self-distillation or between equal rotations.
+    One rotation serves both sides: caches are compared as cached only in self-distillation or between equal
+    rotations.
 
     Source: https://arxiv.org/abs/2510.02312, equation 7 (the plain reading of "the cache").
     """
@@ -36,15 +37,20 @@ class CachedFrame:
 
 
 def _rotated(layer: LayerKV, start: Int[Tensor, " B"], rope: Rope) -> LayerKV:
-    return layer.replace(keys=rotate(to_float32(layer.keys), start[:, None, None] + layer.positions, rope), rope=rope)
+    return layer.replace(
+        keys=rotate(to_float32(layer.keys), start[:, None, None] + layer.positions, rope), rope=rope
+    )
 
 
-def reading_weights(tokens: Bool[Tensor, "B H N"], slots: Bool[Tensor, "B H M"], dtype: torch.dtype) -> Float[Tensor, "B H N M"]:
-    """How much each of the student's slots says about each token of a full-length target; rows sum to 1 at valid tokens.
+def reading_weights(
+    tokens: Bool[Tensor, "B H N"], slots: Bool[Tensor, "B H M"], dtype: torch.dtype
+) -> Float[Tensor, "B H N M"]:
+    """How much each of the student's slots says about each token of a full-length target; rows sum to 1 at
+    valid tokens.
 
-    Valid token i of N reads the M valid slots at ``u_i = i (M - 1) / max(N - 1, 1)``: between two slots by linear interpolation
-    if N > M, else slot ``round(u_i)`` alone (a half is rounded up, so no slot serves two tokens). Order is the order of the slot
-    axis; padding may stand anywhere.
+    Valid token i of N reads the M valid slots at ``u_i = i (M - 1) / max(N - 1, 1)``: between two slots by
+    linear interpolation if N > M, else slot ``round(u_i)`` alone (a half is rounded up, so no slot serves two
+    tokens). Order is the order of the slot axis; padding may stand anywhere.
 
     Source: ours.
     """
@@ -59,10 +65,12 @@ def reading_weights(tokens: Bool[Tensor, "B H N"], slots: Bool[Tensor, "B H M"],
 
 
 def read_at_tokens(target: ModelKV, student: ModelKV) -> tuple[ModelKV, ModelKV]:
-    """Bring both sides to the target's token axis (letters: N tokens, M slots), for targets that keep all their tokens.
+    """Bring both sides to the target's token axis (letters: N tokens, M slots), for targets that keep all
+    their tokens.
 
-    Keys must be un-rotated: interpolating rotated keys mixes angles. The target comes back as it is, masked where the student
-    has no slot at all; the student comes back read at every valid token (see ``reading_weights``).
+    Keys must be un-rotated: interpolating rotated keys mixes angles. The target comes back as it is, masked
+    where the student has no slot at all; the student comes back read at every valid token (see
+    ``reading_weights``).
 
     Source: ours.
     """
@@ -81,10 +89,11 @@ def _read_layer(target: LayerKV, student: LayerKV) -> tuple[LayerKV, LayerKV]:
 
 @torch.no_grad()
 def best_reading(target: ModelKV, student: ModelKV) -> ModelKV:
-    """The target as the best possible student would be read at its tokens: its least-squares fit by M slots, a sample and head.
+    """The target as the best possible student would be read at its tokens: its least-squares fit by M slots,
+    a sample and head.
 
-    What it misses of the target is the floor that no training of the student's M slots goes below under a squared distance; it is
-    0 where N <= M. Letters as in ``read_at_tokens``.
+    What it misses of the target is the floor that no training of the student's M slots goes below under a
+    squared distance; it is 0 where N <= M. Letters as in ``read_at_tokens``.
 
     Source: ours (normal equations of the linear interpolation).
     """
@@ -96,15 +105,20 @@ def _fit_layer(target: LayerKV, student: LayerKV) -> LayerKV:
     with torch.autocast(keys.device.type, enabled=False):
         weights = reading_weights(target.mask, student.mask, keys.dtype)
         normal = weights.mT @ weights
-        # A slot that no token reads has an empty row here; any value fits it, and a 1 keeps the system solvable.
+        # A slot that no token reads has an empty row here; any value fits it, and a 1 keeps the system
+        # solvable.
         normal = normal + torch.diag_embed((normal.diagonal(dim1=-2, dim2=-1) == 0).to(normal.dtype))
         fitted = weights @ torch.linalg.solve(normal, weights.mT @ torch.cat((keys, values), dim=-1))
     fitted_keys, fitted_values = fitted.split((keys.shape[-1], values.shape[-1]), dim=-1)
-    return target.replace(keys=fitted_keys, values=fitted_values, mask=target.mask & student.mask.any(-1, keepdim=True))
+    return target.replace(
+        keys=fitted_keys, values=fitted_values, mask=target.mask & student.mask.any(-1, keepdim=True)
+    )
 
 
 def zeroed(values: Float[Tensor, "B H T W"], mask: Bool[Tensor, "B H T"]) -> Float[Tensor, "B H T W"]:
-    """The same numbers, at least float32, with 0 where nothing is: what padding holds (even NaN) reaches no sum, no gradient."""
+    """The same numbers, at least float32, with 0 where nothing is: what padding holds (even NaN) reaches no
+    sum, no gradient.
+    """
     return torch.where(mask[..., None], to_float32(values), 0.0)
 
 
@@ -116,7 +130,8 @@ def require_same_shape(target: ModelKV, student: ModelKV, geometry: Literal["slo
     """
     if len(target.layers) != len(student.layers):
         raise ValueError(
-            f"losses: the target from {target.source} has {len(target.layers)} layers, the student {len(student.layers)}. "
+            f"losses: the target from {target.source} has {len(target.layers)} layers, the student "
+            f"{len(student.layers)}. "
             "Map the target's layers to the student's first (kvdistill.align)."
         )
     for layer_id, ours, theirs in zip(student.layer_ids, student.layers, target.layers, strict=True):
@@ -124,7 +139,9 @@ def require_same_shape(target: ModelKV, student: ModelKV, geometry: Literal["slo
         aligned = found if geometry == "slots" else ((*found[0][:2], expected[0][2], found[0][3]), found[1])
         if expected != aligned:
             raise ValueError(
-                f"losses: keys (batch, heads, slots, width) and value width of student layer {layer_id} are {expected}, the target's "
-                f"from {target.source} {found}. Compress to the student's slots (kvdistill.compress) and bring heads and widths to its "
+                f"losses: keys (batch, heads, slots, width) and value width of student layer {layer_id} are "
+                f"{expected}, the target's "
+                f"from {target.source} {found}. Compress to the student's slots (kvdistill.compress) and "
+                "bring heads and widths to its "
                 "geometry (kvdistill.align) first."
             )

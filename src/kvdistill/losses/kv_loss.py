@@ -17,16 +17,19 @@ from kvdistill.ops import masked_mean, masked_std
 
 @dataclass(frozen=True, kw_only=True)
 class KVLoss:
-    """``½ (λ_k d(K) + λ_v d(V)) + β cosine``: the student's keys and values against the target's, slot by slot.
+    """``½ (λ_k d(K) + λ_v d(V)) + β cosine``: the student's keys and values against the target's, slot by
+    slot.
 
-    Only slots valid on both sides count. A sample is a mean over heads, valid slots and width, then over layers; the loss is the
-    mean over samples, in which one without a valid slot counts 0. The target is not detached here: what was captured is detached
-    at capture, and adapters that produce the target learn through this loss.
+    Only slots valid on both sides count. A sample is a mean over heads, valid slots and width, then over
+    layers; the loss is the mean over samples, in which one without a valid slot counts 0. The target is not
+    detached here: what was captured is detached at capture, and adapters that produce the target learn
+    through this loss.
 
-    Source: https://arxiv.org/abs/2510.02312, equation 7 (loss, division by the teacher's standard deviation); ``geometry="tokens"``
-    and the cosine term: ours.
-    Differs: means where equation 7 sums over heads and width (``reduction="paper_sum"`` sums them); K and V have a standard
-    deviation each, that of the sample's un-rotated tensor, no gradient through it, and cosines, having no unit, are not divided.
+    Source: https://arxiv.org/abs/2510.02312, equation 7 (loss, division by the teacher's standard deviation);
+    ``geometry="tokens"`` and the cosine term: ours.
+    Differs: means where equation 7 sums over heads and width (``reduction="paper_sum"`` sums them); K and V
+    have a standard deviation each, that of the sample's un-rotated tensor, no gradient through it, and
+    cosines, having no unit, are not divided.
     """
 
     kind: Literal["kv"] = "kv"
@@ -43,26 +46,44 @@ class KVLoss:
     reduction: Literal["mean", "paper_sum"] = "mean"
     """``paper_sum`` is heads x width times the mean, so weights do not carry over from one to the other."""
     frame: Literal["pre_rope", "as_cached"] = "pre_rope"
-    """Compare un-rotated keys, or keys turned to their own absolute positions (then ``compare`` needs a CachedFrame)."""
+    """Compare un-rotated keys, or keys turned to their own absolute positions (then ``compare`` needs a
+    CachedFrame).
+    """
     geometry: Literal["slots", "tokens"] = "slots"
-    """``slots``: slot against slot. ``tokens``: the target keeps its tokens and the student is read at each of them."""
+    """``slots``: slot against slot. ``tokens``: the target keeps its tokens and the student is read at each
+    of them.
+    """
 
     def __post_init__(self) -> None:
         """Refuse settings that contradict each other."""
         require_positive_beta(self.beta)
         if min(self.lambda_k, self.lambda_v, self.cosine_weight) < 0:
-            raise ValueError("KVLoss: lambda_k, lambda_v and cosine_weight must not be negative; set 0 to leave a term out.")
+            raise ValueError(
+                "KVLoss: lambda_k, lambda_v and cosine_weight must not be negative; set 0 to leave a term "
+                "out."
+            )
         if self.distance == "cosine" and self.reduction == "paper_sum":
-            raise ValueError("KVLoss: a cosine has no width to sum over. Set reduction to 'mean', or distance to mse, l1 or smooth_l1.")
+            raise ValueError(
+                "KVLoss: a cosine has no width to sum over. Set reduction to 'mean', or distance to mse, l1 "
+                "or smooth_l1."
+            )
         if self.geometry == "tokens" and self.frame == "as_cached":
-            raise ValueError("KVLoss: rotated keys cannot be interpolated. Set frame to 'pre_rope' for geometry 'tokens'.")
+            raise ValueError(
+                "KVLoss: rotated keys cannot be interpolated. Set frame to 'pre_rope' for geometry 'tokens'."
+            )
 
     def compare(
-        self, target: ModelKV, student: ModelKV, frame: CachedFrame | None = None, layer_weights: Float[Tensor, " L"] | None = None
+        self,
+        target: ModelKV,
+        student: ModelKV,
+        frame: CachedFrame | None = None,
+        layer_weights: Float[Tensor, " L"] | None = None,
     ) -> LossOutput:
-        """The loss of the batch and its parts ``kv``, ``kv_k``, ``kv_v`` (before λ and ½) and, for ``tokens``, ``kv_floor``.
+        """The loss of the batch and its parts ``kv``, ``kv_k``, ``kv_v`` (before λ and ½) and, for
+        ``tokens``, ``kv_floor``.
 
-        ``kv_floor`` is what the same loss with a squared distance and no cosine would be for the best possible student.
+        ``kv_floor`` is what the same loss with a squared distance and no cosine would be for the best
+        possible student.
 
         Raises:
             ValueError: if keys are rotated, shapes differ, the frame is missing, or no layer has a weight.
@@ -71,11 +92,17 @@ class KVLoss:
         metrics = {"kv": loss.detach(), "kv_k": keys.detach(), "kv_v": values.detach()}
         if self.geometry == "tokens":
             floor = replace(self, geometry="slots", distance="mse", cosine_weight=0.0)
-            metrics["kv_floor"] = floor.per_sample(target.detach(), best_reading(target, student), None, layer_weights)[0].mean()
+            metrics["kv_floor"] = floor.per_sample(
+                target.detach(), best_reading(target, student), None, layer_weights
+            )[0].mean()
         return LossOutput(loss, metrics)
 
     def per_sample(
-        self, target: ModelKV, student: ModelKV, frame: CachedFrame | None = None, layer_weights: Float[Tensor, " L"] | None = None
+        self,
+        target: ModelKV,
+        student: ModelKV,
+        frame: CachedFrame | None = None,
+        layer_weights: Float[Tensor, " L"] | None = None,
     ) -> Float[Tensor, "3 B"]:
         """Loss, distance of the keys, distance of the values of each sample; errors as in ``compare``."""
         require_unrotated(target, "losses/kv_loss (target)")
@@ -93,22 +120,35 @@ class KVLoss:
         return _weighted_mean(torch.stack(layers), layer_weights)
 
     def _scales(self, target: LayerKV) -> Float[Tensor, "2 B"]:
-        """What the distances of keys and of values are divided by; taken before keys are turned, so that no frame changes it."""
+        """What the distances of keys and of values are divided by; taken before keys are turned, so that no
+        frame changes it.
+        """
         if not self.layer_std:
             return torch.ones(2, target.keys.shape[0], device=target.keys.device)
-        return torch.stack([masked_std(zeroed(x.detach(), target.mask), target.mask) for x in (target.keys, target.values)])
+        return torch.stack(
+            [masked_std(zeroed(x.detach(), target.mask), target.mask) for x in (target.keys, target.values)]
+        )
 
     def _layer(self, target: LayerKV, student: LayerKV, scales: Float[Tensor, "2 B"]) -> Float[Tensor, "3 B"]:
         mask = target.mask & student.mask
-        pairs = [(zeroed(t, mask), zeroed(s, mask)) for t, s in ((target.keys, student.keys), (target.values, student.values))]
-        keys, values = (self._distance(t, s, mask, scale) for (t, s), scale in zip(pairs, scales, strict=True))
+        pairs = [
+            (zeroed(t, mask), zeroed(s, mask))
+            for t, s in ((target.keys, student.keys), (target.values, student.values))
+        ]
+        keys, values = (
+            self._distance(t, s, mask, scale) for (t, s), scale in zip(pairs, scales, strict=True)
+        )
         loss = 0.5 * (self.lambda_k * keys + self.lambda_v * values)
         if self.cosine_weight:
             loss = loss + self.cosine_weight * 0.5 * sum(_cosine(t, s, mask) for t, s in pairs)
         return torch.stack((loss, keys, values))
 
     def _distance(
-        self, target: Float[Tensor, "B H T W"], student: Float[Tensor, "B H T W"], mask: Bool[Tensor, "B H T"], scale: Float[Tensor, " B"]
+        self,
+        target: Float[Tensor, "B H T W"],
+        student: Float[Tensor, "B H T W"],
+        mask: Bool[Tensor, "B H T"],
+        scale: Float[Tensor, " B"],
     ) -> Float[Tensor, " B"]:
         if self.distance == "cosine":
             return _cosine(target, student, mask)
@@ -120,7 +160,8 @@ class KVLoss:
 
 
 def annealed_layer_weights(progress: float, num_layers: int, share: float) -> Float[Tensor, " L"]:
-    """Weights under which only the lowest third of the layers counts for the first ``share`` of the steps, then all.
+    """Weights under which only the lowest third of the layers counts for the first ``share`` of the steps,
+    then all.
 
     ``progress`` and ``share`` are parts of the run, from 0 to 1; the lowest third is rounded up.
 
@@ -130,22 +171,35 @@ def annealed_layer_weights(progress: float, num_layers: int, share: float) -> Fl
     return (torch.arange(num_layers) < counted).to(torch.float32)
 
 
-def _cosine(target: Float[Tensor, "B H T W"], student: Float[Tensor, "B H T W"], mask: Bool[Tensor, "B H T"]) -> Float[Tensor, " B"]:
+def _cosine(
+    target: Float[Tensor, "B H T W"], student: Float[Tensor, "B H T W"], mask: Bool[Tensor, "B H T"]
+) -> Float[Tensor, " B"]:
     return masked_mean(1 - functional.cosine_similarity(target, student, dim=-1), mask, (1, 2))
 
 
-def _weighted_mean(layers: Float[Tensor, "L 3 B"], weights: Float[Tensor, " L"] | None) -> Float[Tensor, "3 B"]:
+def _weighted_mean(
+    layers: Float[Tensor, "L 3 B"], weights: Float[Tensor, " L"] | None
+) -> Float[Tensor, "3 B"]:
     if weights is None:
         return layers.mean(0)
     if not weights.sum() > 0:
-        raise ValueError("KVLoss: the layer weights sum to 0 or less, so no layer counts. Give at least one layer a positive weight.")
+        raise ValueError(
+            "KVLoss: the layer weights sum to 0 or less, so no layer counts. Give at least one layer a "
+            "positive weight."
+        )
     shares = (weights / weights.sum()).to(layers)
     return (shares[:, None, None] * layers).sum(0)
 
 
 def _require_frame(frame: CachedFrame | None, num_layers: int) -> CachedFrame:
     if frame is None:
-        raise ValueError("KVLoss: frame 'as_cached' needs a CachedFrame (rotations and start positions). Pass one, or set 'pre_rope'.")
+        raise ValueError(
+            "KVLoss: frame 'as_cached' needs a CachedFrame (rotations and start positions). Pass one, or "
+            "set 'pre_rope'."
+        )
     if len(frame.ropes) != num_layers:
-        raise ValueError(f"KVLoss: the CachedFrame holds {len(frame.ropes)} rotations for {num_layers} layers. Give one entry a layer.")
+        raise ValueError(
+            f"KVLoss: the CachedFrame holds {len(frame.ropes)} rotations for {num_layers} layers. Give one "
+            "entry a layer."
+        )
     return frame

@@ -24,12 +24,14 @@ AGAIN = "delete the checkpoint to go on from the one before it, or copy it here 
 
 
 def read_backbone(name: str, **options: Any) -> PreTrainedModel:
-    """The causal language model in a folder or on the hub, from safetensors alone, with every weight from there.
+    """The causal language model in a folder or on the hub, from safetensors alone, with every weight from
+    there.
 
     Masks that older releases saved among the weights are left out.
 
     Raises:
-        ValueError: if weights are damaged, missing, left over or of another shape; the message is a reason, to be put behind a name.
+        ValueError: if weights are damaged, missing, left over or of another shape; the message is a reason,
+            to be put behind a name.
         OSError: if there is no model, as transformers says it.
     """
     strict: dict[str, Any] = {"output_loading_info": True, "ignore_mismatched_sizes": True, **SAFE}
@@ -41,15 +43,21 @@ def read_backbone(name: str, **options: Any) -> PreTrainedModel:
     unexpected = (key for key in info["unexpected_keys"] if not key.endswith(".masked_bias"))
     if problems := misfits(info["missing_keys"], unexpected, (key for key, *_ in info["mismatched_keys"])):
         raise ValueError(
-            f"its weights do not fit the {type(model).__name__} that its config.json describes ({problems}): fetch it again, or "
+            f"its weights do not fit the {type(model).__name__} that its config.json describes "
+            f"({problems}): fetch it again, or "
             "choose another model"
         )
     if found := nonfinite(model.state_dict()):
-        raise ValueError(f"its weights hold numbers that are not finite (in {found}): fetch it again, or choose another model")
+        raise ValueError(
+            f"its weights hold numbers that are not finite (in {found}): fetch it again, or choose another "
+            "model"
+        )
     return model
 
 
-def require_fit(folder: Path, missing: Iterable[str], unexpected: Iterable[str], mismatched: Iterable[str]) -> None:
+def require_fit(
+    folder: Path, missing: Iterable[str], unexpected: Iterable[str], mismatched: Iterable[str]
+) -> None:
     """Refuse a checkpoint with other weights than its student has.
 
     Raises:
@@ -57,7 +65,8 @@ def require_fit(folder: Path, missing: Iterable[str], unexpected: Iterable[str],
     """
     if problems := misfits(missing, unexpected, mismatched):
         raise ValueError(
-            f"The weights in {folder} do not fit the student that its config.json describes ({problems}): the checkpoint was written "
+            f"The weights in {folder} do not fit the student that its config.json describes ({problems}): "
+            "the checkpoint was written "
             "for another backbone, or is incomplete."
         )
 
@@ -85,7 +94,8 @@ def nonfinite(tensors: Mapping[str, Tensor]) -> str:
 
 
 def require_regular_files(folder: Path) -> None:
-    """Refuse a folder with a pipe or a device in it, which may be read for ever, or a folder in place of a file.
+    """Refuse a folder with a pipe or a device in it, which may be read for ever, or a folder in place of a
+    file.
 
     Raises:
         ValueError: naming it.
@@ -97,7 +107,9 @@ def require_regular_files(folder: Path) -> None:
 
 
 def share(folder: Path) -> None:
-    """Give the safetensors files of a folder the mode of any new file; safetensors lets only their owner read them."""
+    """Give the safetensors files of a folder the mode of any new file; safetensors lets only their owner read
+    them.
+    """
     probe = folder / f".mode.{os.getpid()}"
     probe.touch()
     mode = probe.stat().st_mode & 0o777
@@ -109,16 +121,22 @@ def share(folder: Path) -> None:
 
 def misfits(missing: Iterable[str], unexpected: Iterable[str], mismatched: Iterable[str]) -> str:
     """The first names of each kind in words; empty where there are none."""
-    found = (("missing", sorted(missing)), ("unexpected", sorted(unexpected)), ("of another shape", sorted(mismatched)))
+    found = (
+        ("missing", sorted(missing)),
+        ("unexpected", sorted(unexpected)),
+        ("of another shape", sorted(mismatched)),
+    )
     return "; ".join(f"{what} {', '.join(names[:3])}" for what, names in found if names)
 
 
 @contextmanager
 def whole(folder: Path, placed: bool = False) -> Iterator[None]:
-    """Where a checkpoint cannot be read, say which of its files is damaged or gone; ``placed`` where a device may be the cause.
+    """Where a checkpoint cannot be read, say which of its files is damaged or gone; ``placed`` where a device
+    may be the cause.
 
     Raises:
-        ValueError: naming the file, or the folder where it is not known which file it is; an OSError or ValueError stays as it is.
+        ValueError: naming the file, or the folder where it is not known which file it is; an OSError or
+            ValueError stays as it is.
     """
     try:
         yield
@@ -126,20 +144,27 @@ def whole(folder: Path, placed: bool = False) -> Iterator[None]:
         raise
     except Exception as error:
         if (file := damaged_file(folder)) is not None:
-            raise ValueError(f"{file} is damaged ({first_line(error.__cause__ or error)}): {AGAIN}.") from error
+            raise ValueError(
+                f"{file} is damaged ({first_line(error.__cause__ or error)}): {AGAIN}."
+            ) from error
         if isinstance(error, OSError) and not any(folder.glob("model*.safetensors")):
             raise ValueError(f"{folder} has no file named model.safetensors: {AGAIN}.") from error
         if placed or isinstance(error, OSError | ValueError):
             raise
         raise ValueError(
-            f"{folder} could not be loaded ({type(error).__name__}: {first_line(error)}): its config.json does not describe its weights; "
+            f"{folder} could not be loaded ({type(error).__name__}: {first_line(error)}): its config.json "
+            "does not describe its weights; "
             f"{AGAIN}."
         ) from error
 
 
 def damaged_file(folder: Path) -> Path | None:
-    """The first JSON or safetensors file of a folder that cannot be read to its end; the folder may itself be such a file."""
-    for file in [folder] if folder.is_file() else sorted((*folder.glob("*.json"), *folder.glob("*.safetensors"))):
+    """The first JSON or safetensors file of a folder that cannot be read to its end; the folder may itself be
+    such a file.
+    """
+    for file in (
+        [folder] if folder.is_file() else sorted((*folder.glob("*.json"), *folder.glob("*.safetensors")))
+    ):
         try:
             if file.suffix == ".json" or not file.is_file():
                 read_json(file)
@@ -160,7 +185,11 @@ def why_not(name: str, error: Exception) -> str:
         return f"{file} is damaged ({first_line(error.__cause__ or error)}): fetch it again"
     if Path(name).is_absolute() and not Path(name).exists():
         return "there is no such folder"
-    return f"it is neither here nor can it be had from the hub ({reason})" if isinstance(error, OSError) else reason
+    return (
+        f"it is neither here nor can it be had from the hub ({reason})"
+        if isinstance(error, OSError)
+        else reason
+    )
 
 
 @torch.no_grad()

@@ -1,4 +1,6 @@
-"""``example.json``: one question of the test set, what its chain of thought says, and what the latent slots say instead."""
+"""``example.json``: one question of the test set, what its chain of thought says, and what the latent slots
+say instead.
+"""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -16,7 +18,8 @@ class SlotReading:
     def __post_init__(self) -> None:
         if not self.words or len(self.words) != len(self.probabilities):
             raise ValueError(
-                f"a slot has {len(self.words)} words and {len(self.probabilities)} probabilities. Give one each, and at least one."
+                f"a slot has {len(self.words)} words and {len(self.probabilities)} probabilities. Give one "
+                "each, and at least one."
             )
 
 
@@ -59,6 +62,11 @@ class ExampleRecord(JsonFile):
 
     def __post_init__(self) -> None:
         if len(self.results) != len(self.steps):
-            raise ValueError(f"an example has {len(self.steps)} steps and {len(self.results)} results. Give one result a step.")
+            raise ValueError(
+                f"an example has {len(self.steps)} steps and {len(self.results)} results. Give one result a "
+                "step."
+            )
         if len(self.matches) != min(len(self.slots), len(self.steps)):
-            raise ValueError(f"an example has {len(self.matches)} matches. Give one for each slot that has a step.")
+            raise ValueError(
+                f"an example has {len(self.matches)} matches. Give one for each slot that has a step."
+            )

@@ -1,7 +1,7 @@
 """Dataclasses kept as JSON files: written whole or not at all, read with every key checked.
 
-A field that still has its default is left out of the file. A field that ``__post_init__`` computes stands in the file for other
-readers; on reading it has to agree with the fields it follows from.
+A field that still has its default is left out of the file. A field that ``__post_init__`` computes stands in
+the file for other readers; on reading it has to agree with the fields it follows from.
 """
 
 import json
@@ -42,7 +42,10 @@ class JsonFile:
             try:
                 json.dumps(value, allow_nan=False, default=_from_numpy)
             except ValueError as error:
-                raise ValueError(f"{path}: {key} holds a number that is not finite. Repair what measures it, or record null.") from error
+                raise ValueError(
+                    f"{path}: {key} holds a number that is not finite. Repair what measures it, or record "
+                    "null."
+                ) from error
         write_atomic(path, json.dumps(document, indent=2, ensure_ascii=False, default=_from_numpy) + "\n")
 
     @classmethod
@@ -51,7 +54,8 @@ class JsonFile:
 
         Raises:
             FileNotFoundError: if there is no such file; the message names the command that writes it.
-            ValueError: if the file is not JSON, of another version, or a key is missing, unknown or of the wrong type.
+            ValueError: if the file is not JSON, of another version, or a key is missing, unknown or of the
+                wrong type.
         """
         if not path.is_file():
             raise FileNotFoundError(f"{path} does not exist: `{cls.made_by}` writes it.")
@@ -62,12 +66,17 @@ class JsonFile:
         if not isinstance(document, dict):
             raise ValueError(f"{path} should hold one JSON object: write it again with `{cls.made_by}`.")
         if cls.version is not None and (found := document.pop("version", None)) != cls.version:
-            raise ValueError(f"{path}: version is {found!r}, this kvdistill reads {cls.version}. Write it again with `{cls.made_by}`.")
+            raise ValueError(
+                f"{path}: version is {found!r}, this kvdistill reads {cls.version}. Write it again with "
+                f"`{cls.made_by}`."
+            )
         return _build(cls, document, f"{path}: ")
 
     @classmethod
     def find(cls: type[Kind], path: Path) -> Kind | None:
-        """The dataclass in a file, None where there is no such file; a broken file is an error as in ``read``."""
+        """The dataclass in a file, None where there is no such file; a broken file is an error as in
+        ``read``.
+        """
         return cls.read(path) if path.is_file() else None
 
 
@@ -75,7 +84,8 @@ def read_json(path: Path) -> Any:
     """The document in a JSON file.
 
     Raises:
-        ValueError: if it is not a regular file or as ``parse_json`` does; the message is a reason, to be put behind the file's name.
+        ValueError: if it is not a regular file or as ``parse_json`` does; the message is a reason, to be put
+            behind the file's name.
         OSError: if it is missing or cannot be read.
     """
     if path.exists() and not path.is_file():
@@ -87,8 +97,9 @@ def parse_json(text: str, pairs_hook: Callable[[list[tuple[str, Any]]], Any] | N
     """``json.loads`` for texts that others wrote.
 
     Raises:
-        ValueError: if the text is not JSON, holds a number of thousands of digits, or is nested more than ``DEEPEST`` levels, where
-            ``json`` or whoever walks through the value would end with a ``RecursionError``.
+        ValueError: if the text is not JSON, holds a number of thousands of digits, or is nested more than
+            ``DEEPEST`` levels, where ``json`` or whoever walks through the value would end with a
+            ``RecursionError``.
     """
     try:
         value = json.loads(text, object_pairs_hook=pairs_hook)
@@ -137,7 +148,9 @@ def write_atomic(path: Path, text: str) -> None:
 def _from_numpy(value: object) -> object:
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
-    raise TypeError(f"a {type(value).__name__} does not go into a record: use numbers, strings, lists and dicts.")
+    raise TypeError(
+        f"a {type(value).__name__} does not go into a record: use numbers, strings, lists and dicts."
+    )
 
 
 def _plain(value: Any) -> Any:
@@ -153,17 +166,24 @@ def _plain(value: Any) -> Any:
 def _build(kind: Any, document: Any, where: str) -> Any:
     """A dataclass from its JSON object; ``where`` is the file and the way to the object, for messages."""
     if not isinstance(document, dict):
-        raise ValueError(f"{where.rstrip('.: ')} should be a JSON object, not {quoted(document)}. Write the file again.")
+        raise ValueError(
+            f"{where.rstrip('.: ')} should be a JSON object, not {quoted(document)}. Write the file again."
+        )
     known = {f.name: f for f in fields(kind)}
     if unknown := sorted(document.keys() - known.keys()):
-        raise ValueError(f"{where}unknown key {shortened(', '.join(unknown))}. Remove it, or write the file again.")
+        raise ValueError(
+            f"{where}unknown key {shortened(', '.join(unknown))}. Remove it, or write the file again."
+        )
     if missing := sorted(name for name, f in known.items() if f.default is MISSING and name not in document):
         raise ValueError(f"{where}missing key {', '.join(missing)}. Write the file again.")
     values = {name: _parse(known[name].type, value, f"{where}{name}") for name, value in document.items()}
     record = kind(**{name: value for name, value in values.items() if known[name].init})
     for name in (name for name in values if not known[name].init):
         if not isclose(values[name], getattr(record, name), abs_tol=1e-9):
-            raise ValueError(f"{where}{name} is {values[name]}, the other keys give {getattr(record, name)}. Write the file again.")
+            raise ValueError(
+                f"{where}{name} is {values[name]}, the other keys give {getattr(record, name)}. Write the "
+                "file again."
+            )
     return record
 
 
@@ -180,7 +200,10 @@ def _parse(hint: Any, value: Any, where: str) -> Any:
         return [_parse(args[0], item, f"{where}[{i}]") for i, item in enumerate(value)]
     if origin is dict and isinstance(value, dict):
         keys = {key: int(key) if args[0] is int and key.isdecimal() else key for key in value}
-        return {_parse(args[0], keys[key], f"{where} key"): _parse(args[1], item, f"{where}.{key}") for key, item in value.items()}
+        return {
+            _parse(args[0], keys[key], f"{where} key"): _parse(args[1], item, f"{where}.{key}")
+            for key, item in value.items()
+        }
     if hint is float and type(value) is int:
         return float(value)
     if type(value) is hint:

@@ -17,14 +17,41 @@ CONTENTS = "contents.json"
 """The file name of the manifest."""
 CONFIG = "config.json"
 """Hashed without its ``base``, which may be edited where the base model has moved."""
-TRAINING_ONLY = ("trainer_state.json", "optimizer.pt", "scheduler.pt", "scaler.pt", "rng_state*.pth", "carried.safetensors")
+TRAINING_ONLY = (
+    "trainer_state.json",
+    "optimizer.pt",
+    "scheduler.pt",
+    "scaler.pt",
+    "rng_state*.pth",
+    "carried.safetensors",
+)
 """Files that loading the model does not read."""
 LOADABLE = (
-    *("*.safetensors", "*.safetensors.index.json", "*.bin", "*.pt", "*.pth", "*.py", "*.jinja", "*.model", "*.tiktoken"),
-    *("config*.json", "adapter_config.json", "generation_config.json", "tokenizer*", "vocab*", "merges*", "tekken.json"),
+    *(
+        "*.safetensors",
+        "*.safetensors.index.json",
+        "*.bin",
+        "*.pt",
+        "*.pth",
+        "*.py",
+        "*.jinja",
+        "*.model",
+        "*.tiktoken",
+    ),
+    *(
+        "config*.json",
+        "adapter_config.json",
+        "generation_config.json",
+        "tokenizer*",
+        "vocab*",
+        "merges*",
+        "tekken.json",
+    ),
     *("added_tokens.json", "special_tokens_map.json"),
 )
-"""Files that loading would read if they were there: one that was not written with the checkpoint changes what is loaded."""
+"""Files that loading would read if they were there: one that was not written with the checkpoint changes what
+is loaded.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +61,9 @@ class Entry:
     size: int
     """Bytes."""
     xxh3_128: str | None
-    """A hash against damage and mix-ups, as fast as memory; None in manifests of the earlier version, which hold sizes alone."""
+    """A hash against damage and mix-ups, as fast as memory; None in manifests of the earlier version, which
+    hold sizes alone.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +83,10 @@ class Manifest(JsonFile):
         paths = [path for path in _files(folder) if path != folder / CONTENTS]
         with ThreadPoolExecutor() as pool:
             digests = list(pool.map(digest, paths))
-        entries = (Entry(size=path.stat().st_size, xxh3_128=found) for path, found in zip(paths, digests, strict=True))
+        entries = (
+            Entry(size=path.stat().st_size, xxh3_128=found)
+            for path, found in zip(paths, digests, strict=True)
+        )
         files = {str(path.relative_to(folder)): entry for path, entry in zip(paths, entries, strict=True)}
         return Manifest(checkpoint=name, global_step=global_step, files=files)
 
@@ -103,7 +135,8 @@ class Manifest(JsonFile):
 
 
 def require_unchanged(folder: Path) -> None:
-    """Refuse to load a model from a checkpoint whose files are not those that were written; other folders are not checked.
+    """Refuse to load a model from a checkpoint whose files are not those that were written; other folders are
+    not checked.
 
     Raises:
         ValueError: naming the file.
@@ -118,7 +151,9 @@ def require_unchanged(folder: Path) -> None:
 
 
 def problem(path: Path, entry: Entry) -> str | None:
-    """What is wrong with a file, as the rest of a sentence that begins with its name; None where it is as it was written."""
+    """What is wrong with a file, as the rest of a sentence that begins with its name; None where it is as it
+    was written.
+    """
     if not path.exists():
         return "is missing"
     if not path.is_file():
@@ -131,7 +166,11 @@ def problem(path: Path, entry: Entry) -> str | None:
         found = digest(path)
     except ValueError as error:
         return f"is damaged ({error})"
-    return None if found == entry.xxh3_128 else "is damaged or was replaced: its hash is not the one that was written with the checkpoint"
+    return (
+        None
+        if found == entry.xxh3_128
+        else "is damaged or was replaced: its hash is not the one that was written with the checkpoint"
+    )
 
 
 def digest(path: Path) -> str:
@@ -150,9 +189,17 @@ def digest(path: Path) -> str:
 
 
 def _earlier(document: object) -> Manifest:
-    if not isinstance(document, dict) or not document or not all(type(size) is int for size in document.values()):
+    if (
+        not isinstance(document, dict)
+        or not document
+        or not all(type(size) is int for size in document.values())
+    ):
         raise ValueError("a manifest of the earlier version lists the size of each file")
-    return Manifest(checkpoint=None, global_step=None, files={name: Entry(size=size, xxh3_128=None) for name, size in document.items()})
+    return Manifest(
+        checkpoint=None,
+        global_step=None,
+        files={name: Entry(size=size, xxh3_128=None) for name, size in document.items()},
+    )
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -34,7 +34,10 @@ def wilson_interval(correct: int, num: int, confidence: float = 0.95) -> Interva
         ValueError: if no question was asked, or more were right than asked.
     """
     if num < 1 or not 0 <= correct <= num:
-        raise ValueError(f"{correct} correct of {num} questions is no accuracy: evaluate at least one question, count each at most once.")
+        raise ValueError(
+            f"{correct} correct of {num} questions is no accuracy: evaluate at least one question, count "
+            "each at most once."
+        )
     z = NormalDist().inv_cdf((1 + confidence) / 2)
     p = correct / num
     centre = (p + z * z / (2 * num)) / (1 + z * z / num)
@@ -67,12 +70,16 @@ class RunRecord(JsonFile):
     processes: int = 1
     """How many processes shared out each batch."""
     data: str | None = None
-    """Fingerprint of the training samples as token ids, of a stream of the names and lengths of its files; None for a streamed hub set."""
+    """Fingerprint of the training samples as token ids, of a stream of the names and lengths of its files;
+    None for a streamed hub set.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationRecord(JsonFile):
-    """``evaluation.json``: one mode of a model on one data set. Accuracy and its interval follow from the counts."""
+    """``evaluation.json``: one mode of a model on one data set. Accuracy and its interval follow from the
+    counts.
+    """
 
     made_by: ClassVar[str] = "kvdistill evaluate"
 
@@ -95,13 +102,19 @@ class EvaluationRecord(JsonFile):
     answers: str | None = None
     """File with the answer to each question, relative to this file."""
     chance: float | None = None
-    """Share of questions that the most frequent answer of the data set is right for; None in files of before it was recorded."""
+    """Share of questions that the most frequent answer of the data set is right for; None in files of before
+    it was recorded.
+    """
     source: str | None = None
     """Path of the data as ``kvdistill evaluate`` was given it; None for a run's own evaluation."""
 
     def __post_init__(self) -> None:
         interval = wilson_interval(self.correct, self.num)
-        for name, value in (("accuracy", self.correct / self.num), ("low", interval.low), ("high", interval.high)):
+        for name, value in (
+            ("accuracy", self.correct / self.num),
+            ("low", interval.low),
+            ("high", interval.high),
+        ):
             object.__setattr__(self, name, value)
 
 
@@ -119,7 +132,9 @@ class Bar:
     reached: bool = field(init=False)
 
     def __post_init__(self) -> None:
-        reached = self.value is not None and (self.value <= self.bar if self.at_most else self.value >= self.bar)
+        reached = self.value is not None and (
+            self.value <= self.bar if self.at_most else self.value >= self.bar
+        )
         object.__setattr__(self, "reached", reached)
 
 
@@ -167,11 +182,16 @@ class Curve(JsonFile):
 
     def __post_init__(self) -> None:
         if not self.steps or len(self.steps) != len(self.accuracy):
-            raise ValueError(f"curve {self.method}: {len(self.steps)} steps, {len(self.accuracy)} accuracies. Give one accuracy a step.")
+            raise ValueError(
+                f"curve {self.method}: {len(self.steps)} steps, {len(self.accuracy)} accuracies. Give one "
+                "accuracy a step."
+            )
         if any(later <= earlier for earlier, later in pairwise(self.steps)):
             raise ValueError(f"curve {self.method}: steps do not rise. Give each step once, in order.")
         if not all(0 <= accuracy <= 1 for accuracy in self.accuracy):
-            raise ValueError(f"curve {self.method}: an accuracy is not between 0 and 1. Give shares, not percent.")
+            raise ValueError(
+                f"curve {self.method}: an accuracy is not between 0 and 1. Give shares, not percent."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,7 +251,9 @@ class Metrics:
         return [self._row(line, number) for number, line in enumerate(whole.splitlines(), start=1)]
 
     def series(self) -> dict[str, dict[int, float]]:
-        """Value by step of each name, steps rising; where a resumed run wrote a step again, the later row counts."""
+        """Value by step of each name, steps rising; where a resumed run wrote a step again, the later row
+        counts.
+        """
         by_name: dict[str, dict[int, float]] = {}
         for row in self.read_rows():
             for name in row.keys() - {"step"}:
@@ -241,12 +263,23 @@ class Metrics:
     def _row(self, line: bytes, number: int) -> dict[str, float | int]:
         try:
             row = json.loads(line)
-            return {name: float("nan") if value is None else value + 0 for name, value in row.items()} | {"step": int(row["step"])}
+            return {name: float("nan") if value is None else value + 0 for name, value in row.items()} | {
+                "step": int(row["step"])
+            }
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise ValueError(f"{self.path}, line {number}: not a row of numbers with a step. Delete the line or train again.") from error
+            raise ValueError(
+                f"{self.path}, line {number}: not a row of numbers with a step. Delete the line or train "
+                "again."
+            ) from error
 
 
 def _line(path: Path, step: int, values: Mapping[str, float | int]) -> str:
     if "step" in values:
         raise ValueError(f"{path}: a metric is called step, which is the row's own key. Rename the metric.")
-    return json.dumps({"step": int(step)} | {name: float(value) if isfinite(value) else None for name, value in values.items()}) + "\n"
+    return (
+        json.dumps(
+            {"step": int(step)}
+            | {name: float(value) if isfinite(value) else None for name, value in values.items()}
+        )
+        + "\n"
+    )

@@ -61,7 +61,10 @@ class Missing:
 
     def html(self) -> str:
         """As HTML."""
-        return f'<p class="missing">Missing: {escape(self.what)}. <code>{escape(self.command)}</code> writes it.</p>'
+        return (
+            f'<p class="missing">Missing: {escape(self.what)}. <code>{escape(self.command)}</code> '
+            "writes it.</p>"
+        )
 
     def markdown(self, folder: Path) -> str:
         """As Markdown."""
@@ -74,7 +77,9 @@ class Missing:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells under a header (left out where all of it is empty); the first column is words, the others numbers unless ``words``."""
+    """Rows of cells under a header (left out where all of it is empty); the first column is words, the others
+    numbers unless ``words``.
+    """
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -83,11 +88,16 @@ class Table:
     def html(self) -> str:
         """As HTML; wide tables scroll on a narrow screen, and a line above them tells so there."""
         head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in self.header)
-        body = "\n".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in self.rows)
+        body = "\n".join(
+            "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in self.rows
+        )
         kind = "words" if self.words else "numbers"
         head = f"<thead><tr>{head}</tr></thead>" if any(self.header) else ""
         hint = f'<p class="hint">{_HINT}</p>\n' if not self.words and len(self.header) > _FITS else ""
-        return f'{hint}<div class="scroll"><table class="{kind}">\n{head}\n<tbody>\n{body}\n</tbody>\n</table></div>'
+        return (
+            f'{hint}<div class="scroll"><table '
+            f'class="{kind}">\n{head}\n<tbody>\n{body}\n</tbody>\n</table></div>'
+        )
 
     def markdown(self, folder: Path) -> str:
         """As Markdown."""
@@ -96,7 +106,9 @@ class Table:
         return "\n".join("| " + " | ".join(row) + " |" for row in (rows[0], align, *rows[1:]))
 
     def plain(self, width: int) -> str:
-        """As columns; where they are wider than ``width`` together, the cells of the widest ones are broken into lines."""
+        """As columns; where they are wider than ``width`` together, the cells of the widest ones are broken
+        into lines.
+        """
         head = [list(self.header), ["-" * len(cell) for cell in self.header]] if any(self.header) else []
         rows = [*head, *self.rows]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -104,7 +116,10 @@ class Table:
             widths[widths.index(max(widths))] -= 1
         lines = []
         for row in rows:
-            cells = [textwrap.wrap(cell, room, break_on_hyphens=False) or [""] for cell, room in zip(row, widths, strict=True)]
+            cells = [
+                textwrap.wrap(cell, room, break_on_hyphens=False) or [""]
+                for cell, room in zip(row, widths, strict=True)
+            ]
             for parts in zip_longest(*cells, fillvalue=""):
                 placed = [
                     part.ljust(room) if self.words or i == 0 else part.rjust(room)
@@ -125,7 +140,9 @@ class Picture:
     def html(self) -> str:
         """As HTML, both figures inside, of which the page shows one; their colors follow the page."""
         caption = escape(self.caption)
-        figures = [_inline(path, kind, caption) for path, kind in ((self.path, "wide"), (self.narrow, "narrow"))]
+        figures = [
+            _inline(path, kind, caption) for path, kind in ((self.path, "wide"), (self.narrow, "narrow"))
+        ]
         return f"<figure>{figures[0]}{figures[1]}<figcaption>{caption}</figcaption></figure>"
 
     def markdown(self, folder: Path) -> str:
@@ -183,7 +200,9 @@ def percent(share: float) -> str:
 
 
 def number(value: float | int | None, absent: str = "–", digits: int = 3) -> str:
-    """So many digits that matter; without a point where that many stand before it, or where it is a whole number anyway."""
+    """So many digits that matter; without a point where that many stand before it, or where it is a whole
+    number anyway.
+    """
     if value is None:
         return absent
     short = f"{value:.{digits}g}"
@@ -211,7 +230,12 @@ def inline_code(text: str) -> str:
 def _inline(path: Path, kind: str, caption: str) -> str:
     """The figure of a file as part of a page: without the file's own head, titled, in the page's colors."""
     svg = path.read_text(encoding="utf-8")
-    svg = re.sub(r"<style.*?</style>|<metadata>.*?</metadata>|<!--.*?-->", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    svg = re.sub(
+        r"<style.*?</style>|<metadata>.*?</metadata>|<!--.*?-->",
+        "",
+        svg[svg.index("<svg") :],
+        flags=re.DOTALL,
+    )
     used = set(re.findall(r'(?:href="|url\()#([\w.-]+)', svg))
 
     def tag(found: re.Match[str]) -> str:
@@ -219,4 +243,6 @@ def _inline(path: Path, kind: str, caption: str) -> str:
         return themed(re.sub(r' id="([^"]*)"', lambda name: name[0] if name[1] in used else "", found[0]))
 
     svg = re.sub(r"<[^<>]+>", tag, svg)
-    return svg.replace("<svg", f'<svg class="{kind}" role="img" aria-label="{caption}" stroke-linejoin="round"', 1).strip()
+    return svg.replace(
+        "<svg", f'<svg class="{kind}" role="img" aria-label="{caption}" stroke-linejoin="round"', 1
+    ).strip()

@@ -1,4 +1,6 @@
-"""What all figures have in common: how they look, how names are written beside what they name, and what happens when one fails."""
+"""What all figures have in common: how they look, how names are written beside what they name, and what
+happens when one fails.
+"""
 
 import re
 import warnings
@@ -56,7 +58,8 @@ class Label:
 
 
 def draw(paint: Callable[[bool], Figure], path: Path, caption: str) -> Picture | Words:
-    """Paint a figure for a screen and for a phone (the argument of ``paint``) into two SVG files, ``path`` and its ``-narrow`` twin.
+    """Paint a figure for a screen and for a phone (the argument of ``paint``) into two SVG files, ``path``
+    and its ``-narrow`` twin.
 
     A figure that cannot be painted does not cost the report: a sentence with the reason takes its place.
     """
@@ -104,7 +107,9 @@ def style(axes: Axes) -> Axes:
 def count_on(axes: Axes, ticks: int = 7) -> None:
     """Ticks of the horizontal axis at whole numbers only: steps, passes and slots are counted."""
     axes.xaxis.set_major_locator(MaxNLocator(ticks, integer=True, steps=[1, 2, 5, 10]))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")))
+    axes.xaxis.set_major_formatter(
+        FuncFormatter(lambda value, _: f"{value:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}"))
+    )
 
 
 def shortened(text: str, length: int = 40) -> str:
@@ -122,12 +127,21 @@ def label_ends(axes: Axes, labels: Sequence[Label], narrow: bool) -> None:
     ordered = sorted(labels, key=lambda label: label.y)
     places = _spread([(label.y - low) / (high - low) for label in ordered], 1.25 * SIZE / _points_high(axes))
     for place, label in zip(places, ordered, strict=True):
-        words = axes.annotate(shortened(label.text), (1, place), (6, 0), xycoords="axes fraction", textcoords="offset points", va="center")
+        words = axes.annotate(
+            shortened(label.text),
+            (1, place),
+            (6, 0),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            va="center",
+        )
         words.set(color=label.tint, fontsize=SIZE)
 
 
 def label_points(axes: Axes, labels: Sequence[Label], narrow: bool) -> None:
-    """Write the names beside the points, towards the middle and apart from each other, with a thin line to what they name."""
+    """Write the names beside the points, towards the middle and apart from each other, with a thin line to
+    what they name.
+    """
     if narrow:
         legend(axes.figure, labels)  # pyright: ignore[reportArgumentType]
         return
@@ -140,14 +154,28 @@ def label_points(axes: Axes, labels: Sequence[Label], narrow: bool) -> None:
         aside = label.x + (1 if left else -1) * 0.05 * middle
         axes.plot([label.x, aside], [label.y, place], color=label.tint, linewidth=0.8)
         side = "left" if left else "right"
-        axes.text(aside, place, f" {shortened(label.text)} ", color=label.tint, fontsize=SIZE, va="center", ha=side, bbox=BEHIND)
+        axes.text(
+            aside,
+            place,
+            f" {shortened(label.text)} ",
+            color=label.tint,
+            fontsize=SIZE,
+            va="center",
+            ha=side,
+            bbox=BEHIND,
+        )
 
 
 def legend(figure: Figure, labels: Sequence[Label], columns: int = 1) -> None:
     """The names in rows under the figure, in the order given."""
-    handles = [Line2D([], [], color=label.tint, marker=label.marker, linestyle=label.line, linewidth=2) for label in labels]
+    handles = [
+        Line2D([], [], color=label.tint, marker=label.marker, linestyle=label.line, linewidth=2)
+        for label in labels
+    ]
     names = [shortened(label.text) for label in labels]
-    figure.legend(handles, names, loc="outside lower left", frameon=False, ncols=columns, fontsize=SIZE, borderpad=0.2)
+    figure.legend(
+        handles, names, loc="outside lower left", frameon=False, ncols=columns, fontsize=SIZE, borderpad=0.2
+    )
 
 
 def level(axes: Axes, share: float, name: str, line: Line) -> Label:

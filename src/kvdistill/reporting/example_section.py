@@ -27,7 +27,9 @@ class Example:
         head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in _HEADER)
         rows = [
             f"<tr><td>{place}</td><td>{_step(step)}</td><td>{_slot(slot, match)}</td></tr>"
-            for place, (step, slot, match) in enumerate(zip_longest(steps, record.slots, record.matches), start=1)
+            for place, (step, slot, match) in enumerate(
+                zip_longest(steps, record.slots, record.matches), start=1
+            )
         ]
         parts = [
             '<div class="example">',
@@ -40,7 +42,10 @@ class Example:
             "<h3>The answers</h3>",
             '<table class="words">\n<tbody>',
             f"<tr><td>right answer</td><td><mark>{escape(record.answer)}</mark></td></tr>",
-            *(f"<tr><td>{escape(_label(answer.method))}</td><td>{_said(answer)}</td></tr>" for answer in record.answers),
+            *(
+                f"<tr><td>{escape(_label(answer.method))}</td><td>{_said(answer)}</td></tr>"
+                for answer in record.answers
+            ),
             "</tbody></table>",
         ]
         return "\n".join([*filter(None, parts), "</div>"])
@@ -56,15 +61,23 @@ class Example:
         """As lines of at most ``width`` letters."""
         words = [self.record.task, self.record.question]
         lines = "\n".join(filled(line, width) for line in self._answers())
-        return "\n\n".join([*(filled(text, width) for text in words if text), self._table().plain(width), lines])
+        return "\n\n".join(
+            [*(filled(text, width) for text in words if text), self._table().plain(width), lines]
+        )
 
     def _table(self) -> Table:
         pairs = zip_longest(self.record.steps, self.record.slots)
-        rows = [[str(place), step or "", "" if slot is None else _reading(slot)] for place, (step, slot) in enumerate(pairs, start=1)]
+        rows = [
+            [str(place), step or "", "" if slot is None else _reading(slot)]
+            for place, (step, slot) in enumerate(pairs, start=1)
+        ]
         return Table(_HEADER, rows, words=True)
 
     def _answers(self) -> list[str]:
-        told = [f"{_label(one.method)}: {_shown(one.answer)} ({'right' if one.right else 'wrong'})" for one in self.record.answers]
+        told = [
+            f"{_label(one.method)}: {_shown(one.answer)} ({'right' if one.right else 'wrong'})"
+            for one in self.record.answers
+        ]
         return [f"right answer: {self.record.answer}", *told]
 
 
@@ -73,10 +86,16 @@ def example_section(record: ExampleRecord | None) -> list[Section]:
     if record is None:
         return []
     matched = sum(record.matches)
-    told = f"This is {record.rule}; how it is answered played no part in the choice. The result of each step is underlined. "
+    told = (
+        f"This is {record.rule}; how it is answered played no part in the choice. The result of each "
+        "step is underlined. "
+    )
     if record.matches:
         told += f"Of {len(record.matches)} slots beside a step, {matched} decode to its result. "
-    told += "A slot is decoded by the language-model head; the bar and the number are the probability of its likeliest word."
+    told += (
+        "A slot is decoded by the language-model head; the bar and the number are the probability of "
+        "its likeliest word."
+    )
     return [Section("One question, in words and in latent slots", [Words(told), Example(record)])]
 
 
@@ -97,7 +116,10 @@ def _slot(slot: SlotReading | None, match: bool | None) -> str:
     word = escape(_shown(slot.words[0]))
     verdict = {True: ' <span class="right">✓</span>', False: ' <span class="wrong">✗</span>', None: ""}[match]
     share = slot.probabilities[0]
-    rest = ", ".join(f"{_shown(text)} {_small(chance)}" for text, chance in zip(slot.words[1:], slot.probabilities[1:], strict=True))
+    rest = ", ".join(
+        f"{_shown(text)} {_small(chance)}"
+        for text, chance in zip(slot.words[1:], slot.probabilities[1:], strict=True)
+    )
     more = f'<span class="more">next: {escape(rest)}</span>' if rest else ""
     bar = f'<span class="sure"><span style="width: {100 * share:.1f}%"></span></span>'
     return f"<b>{word}</b> {percent(share)}{verdict}{bar}{more}"
@@ -106,7 +128,11 @@ def _slot(slot: SlotReading | None, match: bool | None) -> str:
 def _said(answer: ExampleAnswer) -> str:
     """The answer with its verdict, and all that was said where that is more."""
     verdict = '<span class="right">✓ right</span>' if answer.right else '<span class="wrong">✗ wrong</span>'
-    more = f'<br><span class="more">said: {escape(answer.text)}</span>' if _shown(answer.text) != _shown(answer.answer) else ""
+    more = (
+        f'<br><span class="more">said: {escape(answer.text)}</span>'
+        if _shown(answer.text) != _shown(answer.answer)
+        else ""
+    )
     return f"<b>{escape(_shown(answer.answer))}</b> {verdict}{more}"
 
 
@@ -115,7 +141,9 @@ def _small(share: float) -> str:
 
 
 def _reading(slot: SlotReading) -> str:
-    return ", ".join(f"{_shown(word)} {_small(share)}" for word, share in zip(slot.words, slot.probabilities, strict=True))
+    return ", ".join(
+        f"{_shown(word)} {_small(share)}" for word, share in zip(slot.words, slot.probabilities, strict=True)
+    )
 
 
 def _label(name: str) -> str:

@@ -1,4 +1,6 @@
-"""Figures of a report. Each is a function of records and of whether it is drawn for a phone; ``drawing.draw`` writes it."""
+"""Figures of a report. Each is a function of records and of whether it is drawn for a phone; ``drawing.draw``
+writes it.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -50,7 +52,9 @@ class Measured:
 
 
 def accuracy_curves(curves: Mapping[str, Curve], levels: Mapping[str, float], narrow: bool) -> Figure:
-    """Validation accuracy over training steps, one line a method, its name at its end; ``levels`` are shares drawn across, by name."""
+    """Validation accuracy over training steps, one line a method, its name at its end; ``levels`` are shares
+    drawn across, by name.
+    """
     figure, axes = canvas(4.6 + 0.2 * len(curves) if narrow else 4.3, narrow)
     end = max(curve.steps[-1] for curve in curves.values())
     axes.set_xlim(left=0, right=max(end, 1))
@@ -61,10 +65,22 @@ def accuracy_curves(curves: Mapping[str, Curve], levels: Mapping[str, float], na
         known = method(key)
         tint = known.tint.light
         every = max(1, len(percent) // 12)
-        axes.plot(curve.steps, percent, color=tint, linewidth=2, marker=known.marker, markersize=5, markevery=every, clip_on=False)
+        axes.plot(
+            curve.steps,
+            percent,
+            color=tint,
+            linewidth=2,
+            marker=known.marker,
+            markersize=5,
+            markevery=every,
+            clip_on=False,
+        )
         labels.append(Label(float(curve.steps[-1]), percent[-1], curve_name(key, curve), tint, known.marker))
     lines: tuple[Line, ...] = ("--", ":", "-.")
-    labels += [level(axes, share, name, lines[place % len(lines)]) for place, (name, share) in enumerate(levels.items())]
+    labels += [
+        level(axes, share, name, lines[place % len(lines)])
+        for place, (name, share) in enumerate(levels.items())
+    ]
     axes.set_xlabel("training steps")
     axes.set_ylabel("validation accuracy (%)")
     count_on(axes, 4 if narrow else 7)
@@ -85,18 +101,29 @@ def loss_curves(terms: Mapping[str, Mapping[str, Mapping[int, float]]], narrow: 
         axes = style(figure.add_subplot(rows, columns, place))
         for run, values in by_run.items():
             alone = "o" if len(values) == 1 else ""
-            axes.plot(list(values), list(values.values()), color=_run_tint(run), linewidth=1.5, marker=alone, clip_on=False)
+            axes.plot(
+                list(values),
+                list(values.values()),
+                color=_run_tint(run),
+                linewidth=1.5,
+                marker=alone,
+                clip_on=False,
+            )
         axes.set_title(shortened(term, 44), loc="left", fontsize=SIZE, fontweight="bold")
         axes.set_xlabel("training steps")
         count_on(axes, 4)
         axes.set_xlim(left=0)
     if len(runs) > 1:
-        legend(figure, [Label(0.0, 0.0, method(run).label, _run_tint(run)) for run in runs], 1 if narrow else 2)
+        legend(
+            figure, [Label(0.0, 0.0, method(run).label, _run_tint(run)) for run in runs], 1 if narrow else 2
+        )
     return figure
 
 
 def accuracy_bars(rows: Sequence[Measured], chance: float | None, narrow: bool) -> Figure:
-    """Accuracy of each row as a bar with its interval, first row on top; on a phone the names are above the bars."""
+    """Accuracy of each row as a bar with its interval, first row on top; on a phone the names are above the
+    bars.
+    """
     figure, axes = canvas(1.0 + (0.62 if narrow else 0.46) * len(rows), narrow)
     for place, row in enumerate(rows):
         accuracy = 100 * row.accuracy
@@ -104,11 +131,22 @@ def accuracy_bars(rows: Sequence[Measured], chance: float | None, narrow: bool) 
         right = accuracy
         if row.interval is not None:
             low, right = 100 * row.interval.low, 100 * row.interval.high
-            axes.errorbar(accuracy, place, xerr=[[accuracy - low], [right - accuracy]], color=INK.light, capsize=4, linewidth=1.4)
-        axes.text(max(right, accuracy) + 1.5, place, f"{accuracy:.1f} %", va="center", fontsize=SIZE, bbox=BEHIND)
+            axes.errorbar(
+                accuracy,
+                place,
+                xerr=[[accuracy - low], [right - accuracy]],
+                color=INK.light,
+                capsize=4,
+                linewidth=1.4,
+            )
+        axes.text(
+            max(right, accuracy) + 1.5, place, f"{accuracy:.1f} %", va="center", fontsize=SIZE, bbox=BEHIND
+        )
         if narrow:
             axes.text(0.8, place - 0.25, shortened(row.label), va="bottom", fontsize=SIZE, bbox=BEHIND)
-    axes.set_yticks([] if narrow else range(len(rows)), [] if narrow else [shortened(row.label) for row in rows])
+    axes.set_yticks(
+        [] if narrow else range(len(rows)), [] if narrow else [shortened(row.label) for row in rows]
+    )
     axes.set_ylim(len(rows) - 0.5, -0.8 if narrow else -0.5)
     axes.set_xlim(0, 124 if narrow else 114)
     axes.set_xticks(range(0, 101, 20))
@@ -123,7 +161,9 @@ def accuracy_bars(rows: Sequence[Measured], chance: float | None, narrow: bool) 
 
 
 def passes_scatter(rows: Sequence[Measured], chance: float | None, narrow: bool) -> Figure:
-    """Accuracy against sequential forward passes a question, one point a way to answer; up and to the left is better."""
+    """Accuracy against sequential forward passes a question, one point a way to answer; up and to the left is
+    better.
+    """
     shown = [row for row in rows if row.passes is not None]
     figure, axes = canvas(3.4 + 0.22 * len(shown) if narrow else 4.3, narrow)
     axes.set_xlim(0, 1.1 * max(row.passes or 0 for row in shown))
@@ -132,7 +172,9 @@ def passes_scatter(rows: Sequence[Measured], chance: float | None, narrow: bool)
     for row in shown:
         passes, accuracy = float(row.passes or 0), 100 * row.accuracy
         if row.interval is not None:
-            axes.vlines(passes, 100 * row.interval.low, 100 * row.interval.high, color=row.tint, linewidth=1.5)
+            axes.vlines(
+                passes, 100 * row.interval.low, 100 * row.interval.high, color=row.tint, linewidth=1.5
+            )
         axes.plot(passes, accuracy, color=row.tint, marker=row.marker, markersize=8, linestyle="none")
         labels.append(Label(passes, accuracy, row.label, row.tint, row.marker, "none"))
     count_on(axes)
@@ -141,7 +183,15 @@ def passes_scatter(rows: Sequence[Measured], chance: float | None, narrow: bool)
     if chance is not None:
         level(axes, chance, "chance", "--")
         where = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
-        axes.annotate(f"chance {100 * chance:.1f} %", (1, 100 * chance), (0, 3), ha="right", color=MUTED.light, fontsize=SIZE, **where)
+        axes.annotate(
+            f"chance {100 * chance:.1f} %",
+            (1, 100 * chance),
+            (0, 3),
+            ha="right",
+            color=MUTED.light,
+            fontsize=SIZE,
+            **where,
+        )
     label_points(axes, labels, narrow)
     return figure
 

@@ -1,4 +1,6 @@
-"""A report as data, written as one HTML file that needs nothing else, as Markdown beside its figures, or as plain text."""
+"""A report as data, written as one HTML file that needs nothing else, as Markdown beside its figures, or as
+plain text.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,10 +29,15 @@ class Page:
     sections: Sequence[Section]
 
     def write(self, folder: Path) -> Path:
-        """Write ``report.html`` and ``report.md`` into ``folder``, where the pictures lie; returns the HTML file."""
+        """Write ``report.html`` and ``report.md`` into ``folder``, where the pictures lie; returns the HTML
+        file.
+        """
         markdown = [f"# {literal(self.title)}", literal(self.lead)]
         for section in self.sections:
-            markdown += [f"## {literal(section.title)}", *(block.markdown(folder) for block in section.blocks)]
+            markdown += [
+                f"## {literal(section.title)}",
+                *(block.markdown(folder) for block in section.blocks),
+            ]
         write_atomic(folder / "report.html", self.html())
         write_atomic(folder / "report.md", "\n\n".join(markdown) + "\n")
         return folder / "report.html"
@@ -39,12 +46,19 @@ class Page:
         """As an HTML document, the pictures inside."""
         html = [head(self.title), f'<h1>{escape(self.title)}</h1>\n<p class="lead">{escape(self.lead)}</p>']
         for section in self.sections:
-            html += [f"<section>\n<h2>{escape(section.title)}</h2>", *(block.html() for block in section.blocks), "</section>"]
+            html += [
+                f"<section>\n<h2>{escape(section.title)}</h2>",
+                *(block.html() for block in section.blocks),
+                "</section>",
+            ]
         return "\n".join([*html, "</body>\n</html>\n"])
 
     def plain(self, width: int = 100) -> str:
         """As text in lines of at most ``width`` letters."""
         parts = [f"{self.title}\n{'=' * len(self.title)}", filled(self.lead, width)]
         for section in self.sections:
-            parts += [f"\n{section.title}\n{'-' * len(section.title)}", *(block.plain(width) for block in section.blocks)]
+            parts += [
+                f"\n{section.title}\n{'-' * len(section.title)}",
+                *(block.plain(width) for block in section.blocks),
+            ]
         return "\n\n".join(parts).replace("\N{NO-BREAK SPACE}", " ") + "\n"

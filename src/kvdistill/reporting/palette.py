@@ -1,4 +1,6 @@
-"""Names, colors and markers of everything that a report shows: the same in every table and every figure, on light and dark pages."""
+"""Names, colors and markers of everything that a report shows: the same in every table and every figure, on
+light and dark pages.
+"""
 
 import re
 from dataclasses import dataclass
@@ -7,7 +9,9 @@ from zlib import crc32
 
 @dataclass(frozen=True)
 class Tint:
-    """A color on a light page, which is also what the figures' files hold, and its counterpart on a dark page."""
+    """A color on a light page, which is also what the figures' files hold, and its counterpart on a dark
+    page.
+    """
 
     light: str
     dark: str
@@ -32,7 +36,8 @@ GOOD = Tint("#1b7837", "#7bd389")
 BAD = Tint("#b2182b", "#ff8a80")
 NOTE = Tint("#b07800", "#e0b050")
 
-# Told apart by color-blind eyes and dark enough on white. Source: Okabe and Ito 2008, Tol 2021, both slightly darkened.
+# Told apart by color-blind eyes and dark enough on white. Source: Okabe and Ito 2008, Tol 2021, both slightly
+# darkened.
 _BLUE = Tint("#0072b2", "#5ab4ee")
 _VERMILION = Tint("#d55e00", "#ff9a52")
 _GREEN = Tint("#009e73", "#2fd0a3")
@@ -92,12 +97,16 @@ _TINTS = {
 
 
 def method(key: str) -> Method:
-    """The method of this short name. One that the project does not know keeps its name, and has the same color wherever it is shown."""
+    """The method of this short name. One that the project does not know keeps its name, and has the same
+    color wherever it is shown.
+    """
     known = METHODS.get(key)
     if known is not None:
         return known
     place = crc32(key.encode("utf-8", "replace"))
-    return Method(f"latent, {key.replace('_', '-')}", _SPARE[place % len(_SPARE)], _MARKERS[place % len(_MARKERS)])
+    return Method(
+        f"latent, {key.replace('_', '-')}", _SPARE[place % len(_SPARE)], _MARKERS[place % len(_MARKERS)]
+    )
 
 
 def experiment(name: str) -> Method:

@@ -13,7 +13,8 @@ from kvdistill.reporting.studies.experiments import discover
 
 
 def report(folder: Path) -> Path:
-    """Write the report that belongs to a folder: of the demo, of the run, or of all the studies in it; returns its file.
+    """Write the report that belongs to a folder: of the demo, of the run, or of all the studies in it;
+    returns its file.
 
     Raises:
         FileNotFoundError: if there is no such folder.
@@ -26,7 +27,8 @@ def report(folder: Path) -> Path:
     if discover(folder).studies:
         return write_experiment_report(folder)
     raise ValueError(
-        f"{folder} holds nothing to report on: name the folder of a demo (with summary.json), of a run (with run.json), or one with runs "
+        f"{folder} holds nothing to report on: name the folder of a demo (with summary.json), of a run "
+        "(with run.json), or one with runs "
         "in <experiment>/seed<number>."
     )
 
@@ -34,8 +36,9 @@ def report(folder: Path) -> Path:
 def write_demo_report(folder: Path) -> Path:
     """Write ``report.html`` and ``report.md`` of a demo into its folder; returns the HTML file.
 
-    Reads ``summary.json``, ``evaluation_{cot,cot_terse,direct,latent_e1,latent_kv,...}.json``, ``curve_*.json``,
-    ``metrics*.jsonl``, ``example.json``, ``probes.json`` and ``run.json``, as far as they are there. Figures go to ``figures/``.
+    Reads ``summary.json``, ``evaluation_{cot,cot_terse,direct,latent_e1,latent_kv,...}.json``,
+    ``curve_*.json``, ``metrics*.jsonl``, ``example.json``, ``probes.json`` and ``run.json``, as far as they
+    are there. Figures go to ``figures/``.
 
     Raises:
         FileNotFoundError: if there is no such folder.
@@ -43,8 +46,13 @@ def write_demo_report(folder: Path) -> Path:
     """
     _require(folder, "kvdistill demo")
     summary = DemoSummary.find(folder / "summary.json")
-    records = {path.stem.removeprefix("evaluation_"): EvaluationRecord.read(path) for path in sorted(folder.glob("evaluation_*.json"))}
-    curves = {path.stem.removeprefix("curve_"): Curve.read(path) for path in sorted(folder.glob("curve_*.json"))}
+    records = {
+        path.stem.removeprefix("evaluation_"): EvaluationRecord.read(path)
+        for path in sorted(folder.glob("evaluation_*.json"))
+    }
+    curves = {
+        path.stem.removeprefix("curve_"): Curve.read(path) for path in sorted(folder.glob("curve_*.json"))
+    }
     chance = results.chance_in(records.values())
     parts = [
         *example_section(ExampleRecord.find(folder / "example.json")),
@@ -63,8 +71,8 @@ def write_demo_report(folder: Path) -> Path:
 def write_report(folder: Path) -> Path:
     """Write ``report.html`` and ``report.md`` of a training run into its folder; returns the HTML file.
 
-    Reads ``run.json``, ``metrics*.jsonl``, ``evaluation*.json``, ``example.json``, ``probes.json`` and ``curve_*.json``, as far
-    as they are there.
+    Reads ``run.json``, ``metrics*.jsonl``, ``evaluation*.json``, ``example.json``, ``probes.json`` and
+    ``curve_*.json``, as far as they are there.
 
     Raises:
         FileNotFoundError: if there is no such folder.
@@ -74,22 +82,39 @@ def write_report(folder: Path) -> Path:
     records = {path.stem: EvaluationRecord.read(path) for path in sorted(folder.glob("evaluation*.json"))}
     rows = results.evaluated(records)
     chance = results.chance_in(records.values())
-    curves = {path.stem.removeprefix("curve_"): Curve.read(path) for path in sorted(folder.glob("curve_*.json"))}
+    curves = {
+        path.stem.removeprefix("curve_"): Curve.read(path) for path in sorted(folder.glob("curve_*.json"))
+    }
     curves = curves or training_sections.run_curve(folder)
-    table = results.table_of_answers(folder, rows, chance) if rows else [Missing("evaluation.json", "kvdistill evaluate")]
+    table = (
+        results.table_of_answers(folder, rows, chance)
+        if rows
+        else [Missing("evaluation.json", "kvdistill evaluate")]
+    )
     parts = [*example_section(ExampleRecord.find(folder / "example.json")), Section("Answers", table)]
     if (probes := ProbesRecord.find(folder / "probes.json")) is not None:
         parts.append(sections.probes(folder, probes, None, chance))
     if curves:
         parts.append(training_sections.training(folder, None, curves, None))
-    parts += [training_sections.losses(folder, "kvdistill train"), sections.made(folder, "kvdistill train", None)]
+    parts += [
+        training_sections.losses(folder, "kvdistill train"),
+        sections.made(folder, "kvdistill train", None),
+    ]
     best = max((row.measured for row in rows), key=lambda measured: measured.accuracy, default=None)
-    lead = "Not evaluated yet." if best is None else f"Best accuracy: {percent(best.accuracy)}, {best.label}{_guessing(chance)}."
+    lead = (
+        "Not evaluated yet."
+        if best is None
+        else f"Best accuracy: {percent(best.accuracy)}, {best.label}{_guessing(chance)}."
+    )
     return Page(title=f"Training run {folder.resolve().name}", lead=lead, sections=parts).write(folder)
 
 
 def _guessing(chance: float | None) -> str:
-    return "" if chance is None else f"; always giving the most frequent answer would be right in {percent(chance)}"
+    return (
+        ""
+        if chance is None
+        else f"; always giving the most frequent answer would be right in {percent(chance)}"
+    )
 
 
 def _require(folder: Path, command: str) -> None:

@@ -42,34 +42,60 @@ class Row:
     def cells(self) -> list[str]:
         """The line as text, in the order of the header."""
         shown = self.measured
-        interval = "–" if shown.interval is None else f"{100 * shown.interval.low:.1f}–{percent(shown.interval.high)}"
+        interval = (
+            "–"
+            if shown.interval is None
+            else f"{100 * shown.interval.low:.1f}–{percent(shown.interval.high)}"
+        )
         times = (number(ms, digits=2) for ms in (self.ms_batch1, self.ms_batch32))
-        return [shown.label, percent(shown.accuracy), interval, number(self.num), number(shown.passes), number(self.tokens), *times]
+        return [
+            shown.label,
+            percent(shown.accuracy),
+            interval,
+            number(self.num),
+            number(shown.passes),
+            number(self.tokens),
+            *times,
+        ]
 
 
 def chance_in(records: Iterable[EvaluationRecord]) -> float | None:
-    """What guessing achieves: the share of the most frequent answer, the highest where data sets differ; None where none recorded it."""
+    """What guessing achieves: the share of the most frequent answer, the highest where data sets differ; None
+    where none recorded it.
+    """
     return max((record.chance for record in records if record.chance is not None), default=None)
 
 
 def evaluated(records: Mapping[str, EvaluationRecord]) -> list[Row]:
-    """A line for each record by its file's name, which is part of the label where mode and data set are the same."""
+    """A line for each record by its file's name, which is part of the label where mode and data set are the
+    same.
+    """
     labels = [f"{method(record.mode).label} on {record.data_set}" for record in records.values()]
-    names = [f"{label} ({name})" if labels.count(label) > 1 else label for label, name in zip(labels, records, strict=True)]
+    names = [
+        f"{label} ({name})" if labels.count(label) > 1 else label
+        for label, name in zip(labels, records, strict=True)
+    ]
     return [_row(record, name, record.mode) for name, record in zip(names, records.values(), strict=True)]
 
 
-def demo_section(folder: Path, summary: DemoSummary | None, records: Mapping[str, EvaluationRecord]) -> Section:
+def demo_section(
+    folder: Path, summary: DemoSummary | None, records: Mapping[str, EvaluationRecord]
+) -> Section:
     """How each mode of the demo answers, what is missing, and where two files disagree."""
     rows = _demo_rows(summary, records)
     blocks = table_of_answers(folder, rows, chance_in(records.values())) if rows else []
-    missing = ([] if summary is not None else ["summary.json"]) + [f"evaluation_{name}.json" for name in _DEMO if name not in records]
+    missing = ([] if summary is not None else ["summary.json"]) + [
+        f"evaluation_{name}.json" for name in _DEMO if name not in records
+    ]
     if missing:
         blocks.append(Missing(", ".join(missing), "kvdistill demo"))
     for name, record in records.items():
         stated = getattr(summary, name) if summary is not None and name in _DEMO else None
         if stated is not None and abs(stated - record.accuracy) > _AGREEMENT:
-            both = f"summary.json says {percent(stated)} for {name}, evaluation_{name}.json {percent(record.accuracy)}"
+            both = (
+                f"summary.json says {percent(stated)} for {name}, evaluation_{name}.json "
+                f"{percent(record.accuracy)}"
+            )
             blocks.append(Words(f"{both}: run `kvdistill demo` again."))
     return Section("Answers", blocks)
 
@@ -79,9 +105,15 @@ def table_of_answers(folder: Path, rows: Sequence[Row], chance: float | None) ->
     measured = [row.measured for row in rows]
     guessed = [] if chance is None else [["chance", percent(chance), *["–"] * (len(_HEADER) - 2)]]
     told = (
-        "The interval (Wilson) is the luck of the questions, not of training: that needs several seeds. Passes are sequential forward "
-        "passes, each waiting for the one before; passes, tokens and milliseconds are means over questions. – means not measured."
-        + ("" if chance is None else " Chance is what always giving the most frequent answer of the test set would get right.")
+        "The interval (Wilson) is the luck of the questions, not of training: that needs several seeds. "
+        "Passes are sequential forward "
+        "passes, each waiting for the one before; passes, tokens and milliseconds are means over questions. "
+        "– means not measured."
+        + (
+            ""
+            if chance is None
+            else " Chance is what always giving the most frequent answer of the test set would get right."
+        )
     )
     bars = draw(
         partial(accuracy_bars, measured, chance),
@@ -91,7 +123,9 @@ def table_of_answers(folder: Path, rows: Sequence[Row], chance: float | None) ->
     blocks: list[Block] = [Table(_HEADER, [*(row.cells for row in rows), *guessed]), Words(told), bars]
     if any(row.passes is not None for row in measured):
         caption = "Accuracy against sequential forward passes a question: up and to the left is better."
-        blocks.append(draw(partial(passes_scatter, measured, chance), folder / "figures" / "passes.svg", caption))
+        blocks.append(
+            draw(partial(passes_scatter, measured, chance), folder / "figures" / "passes.svg", caption)
+        )
     return blocks
 
 
@@ -108,19 +142,27 @@ def _demo_rows(summary: DemoSummary | None, records: Mapping[str, EvaluationReco
     rows = []
     for name, kept in fields.items():
         key = demo_key(name, summary)
-        label = method(key).label if key in METHODS or name not in records else f"{name} on {records[name].data_set}"
+        label = (
+            method(key).label
+            if key in METHODS or name not in records
+            else f"{name} on {records[name].data_set}"
+        )
         label += " (chosen)" if name == "latent_kv" else ""
         accuracy = None if summary is None or kept is None else getattr(summary, name)
         if name in records:
             rows.append(_row(records[name], label, key))
         elif accuracy is not None and kept is not None:
             passes, ms = (None if field is None else getattr(summary, field) for field in kept)
-            rows.append(Row(measured=Measured(label=label, accuracy=accuracy, passes=passes, key=key), ms_batch1=ms))
+            rows.append(
+                Row(measured=Measured(label=label, accuracy=accuracy, passes=passes, key=key), ms_batch1=ms)
+            )
     return rows
 
 
 def _place(name: str) -> tuple[int, str]:
-    """The chosen slots first, then those of other targets, then what they are compared with, then everything else."""
+    """The chosen slots first, then those of other targets, then what they are compared with, then everything
+    else.
+    """
     if name.startswith("latent_") and name not in _DEMO:
         return (1, name)
     return (2 * list(_DEMO).index(name) if name in _DEMO else 2 * len(_DEMO), name)
@@ -128,5 +170,17 @@ def _place(name: str) -> tuple[int, str]:
 
 def _row(record: EvaluationRecord, label: str, key: str) -> Row:
     interval = Interval(low=record.low, high=record.high)
-    measured = Measured(label=label, accuracy=record.accuracy, interval=interval, passes=record.sequential_passes_mean, key=key)
-    return Row(measured=measured, num=record.num, tokens=record.tokens_mean, ms_batch1=record.ms_batch1, ms_batch32=record.ms_batch32)
+    measured = Measured(
+        label=label,
+        accuracy=record.accuracy,
+        interval=interval,
+        passes=record.sequential_passes_mean,
+        key=key,
+    )
+    return Row(
+        measured=measured,
+        num=record.num,
+        tokens=record.tokens_mean,
+        ms_batch1=record.ms_batch1,
+        ms_batch32=record.ms_batch32,
+    )

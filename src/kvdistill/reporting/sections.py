@@ -1,4 +1,6 @@
-"""The sections of a report beside its answers and its training. What is missing is named, with the command that makes it."""
+"""The sections of a report beside its answers and its training. What is missing is named, with the command
+that makes it.
+"""
 
 import json
 from collections.abc import Mapping
@@ -19,15 +21,21 @@ def headline(summary: DemoSummary | None, records: Mapping[str, EvaluationRecord
     """Title and first paragraph."""
     if summary is None:
         return "Latent reasoning demo", "The demo has not finished: it has written no summary yet."
-    title = f"Latent reasoning demo: {percent(summary.latent_kv)} right in {number(summary.passes_latent)} passes"
+    title = (
+        f"Latent reasoning demo: {percent(summary.latent_kv)} right in {number(summary.passes_latent)} passes"
+    )
     terse = records.get("cot_terse")
     ms_terse = None if terse is None else terse.ms_batch1
     told = [
-        f"Thinking in latent slots that were trained with the KV term ({method(summary.kv_method).label}), the student answers "
-        f"{percent(summary.latent_kv)} of the questions right in {_cost(summary.passes_latent, summary.ms_latent)}.",
-        f"Writing its chain of thought out, it answers {percent(summary.cot)} in {_cost(summary.passes_cot, summary.ms_cot)} where the "
+        f"Thinking in latent slots that were trained with the KV term ({method(summary.kv_method).label}), "
+        "the student answers "
+        f"{percent(summary.latent_kv)} of the questions right in "
+        f"{_cost(summary.passes_latent, summary.ms_latent)}.",
+        f"Writing its chain of thought out, it answers {percent(summary.cot)} in "
+        f"{_cost(summary.passes_cot, summary.ms_cot)} where the "
         "chain is verbose" + ("." if summary.cot_terse is None else f", {_terse(summary, ms_terse)}"),
-        f"Slots trained without the KV term (E1) answer {percent(summary.latent_e1)}, and answering directly gives "
+        f"Slots trained without the KV term (E1) answer {percent(summary.latent_e1)}, and answering "
+        "directly gives "
         f"{percent(summary.direct)}{_chance(chance_in(records.values()))}.",
         f"The demo took {summary.minutes:.1f} minutes.",
     ]
@@ -44,8 +52,12 @@ def _terse(summary: DemoSummary, ms_terse: float | None) -> str:
     assert summary.cot_terse is not None
     if summary.passes_cot_terse is None:
         return f"and {percent(summary.cot_terse)} where it is terse."
-    told = f"and {percent(summary.cot_terse)} in {_cost(summary.passes_cot_terse, ms_terse)} where it is terse"
-    ahead = [name for name, is_ahead in (("more often right", summary.cot_terse > summary.latent_kv),) if is_ahead]
+    told = (
+        f"and {percent(summary.cot_terse)} in {_cost(summary.passes_cot_terse, ms_terse)} where it is terse"
+    )
+    ahead = [
+        name for name, is_ahead in (("more often right", summary.cot_terse > summary.latent_kv),) if is_ahead
+    ]
     if summary.ms_latent is not None and ms_terse is not None and ms_terse < summary.ms_latent:
         ahead.append("faster")
     fewer = "fewer" if summary.passes_latent < summary.passes_cot_terse else "no fewer"
@@ -88,31 +100,49 @@ def methods(summary: DemoSummary | None) -> Section:
     if summary is None:
         return Section(title, [Missing("latent_by_method in summary.json", "kvdistill demo")])
     ranked = sorted(summary.latent_by_method.items(), key=lambda item: -item[1])
-    rows = [[method(name).label, percent(accuracy), "chosen" if name == summary.kv_method else ""] for name, accuracy in ranked]
-    told = f"{method(summary.kv_method).label} was best on the validation set, which chose it; accuracy is on the test set."
+    rows = [
+        [method(name).label, percent(accuracy), "chosen" if name == summary.kv_method else ""]
+        for name, accuracy in ranked
+    ]
+    told = (
+        f"{method(summary.kv_method).label} was best on the validation set, which chose it; accuracy is "
+        "on the test set."
+    )
     return Section(title, [Words(told), Table(("target of the latent slots", "accuracy", ""), rows)])
 
 
-def probes(folder: Path, probes: ProbesRecord | None, summary: DemoSummary | None, chance: float | None) -> Section:
+def probes(
+    folder: Path, probes: ProbesRecord | None, summary: DemoSummary | None, chance: float | None
+) -> Section:
     """What happens to the answers when the latents are changed, and what each slot decodes to."""
     title = "Are the latent slots used?"
     if probes is None:
         return Section(title, [Missing("probes.json", "kvdistill demo")])
-    whole = [] if summary is None else [Measured(label="as trained", accuracy=summary.latent_kv, key=summary.kv_method)]
+    whole = (
+        []
+        if summary is None
+        else [Measured(label="as trained", accuracy=summary.latent_kv, key=summary.kv_method)]
+    )
     changed = [("set to zero", probes.zeroed), ("of another question", probes.swapped)]
     changed += [(_kept(slots), share) for slots, share in sorted(probes.fewer.items(), reverse=True)]
     rows = [*whole, *(Measured(label=label, accuracy=share) for label, share in changed)]
     caption = "Accuracy with the slots as they are, and with slots that were changed before the answer."
     figure = draw(partial(accuracy_bars, rows, chance), folder / "figures" / "probes.svg", caption)
     pairs = list(zip_longest(probes.top_words, probes.step_match))
-    decoded = [[f"slot {slot}", "–" if match is None else percent(match)] for slot, (_, match) in enumerate(pairs, start=1)]
+    decoded = [
+        [f"slot {slot}", "–" if match is None else percent(match)]
+        for slot, (_, match) in enumerate(pairs, start=1)
+    ]
     words = [[f"slot {slot}", ", ".join(words or ["–"])] for slot, (words, _) in enumerate(pairs, start=1)]
     accuracies = Table(("latent slots", "accuracy"), [[row.label, percent(row.accuracy)] for row in rows])
     blocks: list[Block] = [
         figure,
         Table(("latent slot", "decodes to the result of its step"), decoded),
         Folded("The accuracies as numbers", accuracies),
-        Folded("The words that each slot decodes to most often, over all questions", Table(("latent slot", "words"), words, words=True)),
+        Folded(
+            "The words that each slot decodes to most often, over all questions",
+            Table(("latent slot", "words"), words, words=True),
+        ),
     ]
     return Section(title, blocks)
 
@@ -137,5 +167,7 @@ def made(folder: Path, command: str, summary: DemoSummary | None) -> Section:
     } | run.versions
     table = Table(("", ""), [list(fact) for fact in facts.items()], words=True)
     typed: list[Block] = [] if run.command is None else [Code(run.command)]
-    config = Folded("Every option of the configuration", Code(json.dumps(run.config, indent=2, ensure_ascii=False)))
+    config = Folded(
+        "Every option of the configuration", Code(json.dumps(run.config, indent=2, ensure_ascii=False))
+    )
     return Section(title, [*typed, table, config])

@@ -30,7 +30,8 @@ class Verdict:
     """Sample standard deviation of the differences."""
     interval: Interval
     p_value: float
-    """Twice the one-sided p-value of the paired t test against the claim being false; Holm's inside a family."""
+    """Twice the one-sided p-value of the paired t test against the claim being false; Holm's inside a family.
+    """
     p_sign_flip: float | None
     """The same from sign flips; None below six seeds."""
     outcome: Literal["supported", "not supported", "inconclusive"]
@@ -40,15 +41,19 @@ class Verdict:
     def __str__(self) -> str:
         more = "" if self.further_seeds is None else f", needs {self.further_seeds} more seeds"
         spread = f"difference {self.mean:+.4g} [{self.interval.low:+.4g}, {self.interval.high:+.4g}]"
-        return f"{self.claim.name}: {self.outcome}{more} ({spread}, {self.num_seeds} seeds, p = {self.p_value:.2g})"
+        return (
+            f"{self.claim.name}: {self.outcome}{more} ({spread}, {self.num_seeds} seeds, p = "
+            f"{self.p_value:.2g})"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
     """A sentence about the difference of two methods that paired seeds can support or refute.
 
-    The kinds are one rule on shifted differences d: ``superiority`` d, ``non_inferiority`` d + delta, ``negligible`` delta - d.
-    The claim is supported if the interval of the shifted mean lies above 0, not supported if it lies below delta, else inconclusive.
+    The kinds are one rule on shifted differences d: ``superiority`` d, ``non_inferiority`` d + delta,
+    ``negligible`` delta - d. The claim is supported if the interval of the shifted mean lies above 0, not
+    supported if it lies below delta, else inconclusive.
 
     Source: ours.
     """
@@ -62,10 +67,14 @@ class Claim:
 
     def __post_init__(self) -> None:
         if not 0 < self.delta < math.inf:
-            raise ValueError(f"claim {self.name}: delta is {self.delta}. Give the smallest difference that matters, above 0.")
+            raise ValueError(
+                f"claim {self.name}: delta is {self.delta}. Give the smallest difference that matters, "
+                "above 0."
+            )
 
     def judge(self, first: Sequence[float], second: Sequence[float]) -> Verdict:
-        """The verdict on "first is better (larger) than second"; where smaller is better, give them in the other order.
+        """The verdict on "first is better (larger) than second"; where smaller is better, give them in the
+        other order.
 
         ``first[i]`` and ``second[i]`` come from the same seed.
 
@@ -73,10 +82,15 @@ class Claim:
             ValueError: if the seeds are not paired, fewer than two, or a value is not finite.
         """
         if len(first) != len(second) or len(first) < 2:
-            raise ValueError(f"claim {self.name}: {len(first)} and {len(second)} values. Give one value a seed, same seeds, at least two.")
+            raise ValueError(
+                f"claim {self.name}: {len(first)} and {len(second)} values. Give one value a seed, same "
+                "seeds, at least two."
+            )
         differences = np.asarray(first, dtype=float) - np.asarray(second, dtype=float)
         if not np.isfinite(differences).all():
-            raise ValueError(f"claim {self.name}: a value is not finite. Leave out the seed on both sides, and say so.")
+            raise ValueError(
+                f"claim {self.name}: a value is not finite. Leave out the seed on both sides, and say so."
+            )
         shifted = self._shift(differences)
         low, high = _limits(shifted, self.alpha)
         outcome = "supported" if low > 0 else "not supported" if high < self.delta else "inconclusive"
@@ -90,26 +104,36 @@ class Claim:
             p_value=_p_value(shifted),
             p_sign_flip=sign_flip(shifted.tolist()) if num >= SIGN_FLIP_SEEDS else None,
             outcome=outcome,
-            further_seeds=max(1, seeds_needed(sd, self.delta, self.alpha) - num) if outcome == "inconclusive" else None,
+            further_seeds=max(1, seeds_needed(sd, self.delta, self.alpha) - num)
+            if outcome == "inconclusive"
+            else None,
         )
 
     def _shift(self, differences: np.ndarray) -> np.ndarray:
-        """Differences such that the claim says that their mean is above 0, and delta above 0 is what it hopes for."""
-        return {"superiority": differences, "non_inferiority": differences + self.delta, "negligible": self.delta - differences}[self.kind]
+        """Differences such that the claim says that their mean is above 0, and delta above 0 is what it hopes
+        for.
+        """
+        return {
+            "superiority": differences,
+            "non_inferiority": differences + self.delta,
+            "negligible": self.delta - differences,
+        }[self.kind]
 
 
 def judge_family(verdicts: Sequence[Verdict], alpha: float = 0.05, num_untested: int = 0) -> list[Verdict]:
     """The same verdicts with Holm's p-values; a claim that is no longer supported becomes inconclusive.
 
-    The further seeds of such a claim are counted for Holm's strictest step. ``num_untested`` claims of the family have no verdict
-    yet; they count as tests that failed, so that adding them later takes nothing back.
+    The further seeds of such a claim are counted for Holm's strictest step. ``num_untested`` claims of the
+    family have no verdict yet; they count as tests that failed, so that adding them later takes nothing back.
     """
     judged = []
     p_values = holm([*(verdict.p_value for verdict in verdicts), *[1.0] * num_untested])[: len(verdicts)]
     for verdict, p_value in zip(verdicts, p_values, strict=True):
         if verdict.outcome == "supported" and p_value >= alpha:
             needed = seeds_needed(verdict.sd, verdict.claim.delta, alpha / (len(verdicts) + num_untested))
-            verdict = replace(verdict, outcome="inconclusive", further_seeds=max(1, needed - verdict.num_seeds))
+            verdict = replace(
+                verdict, outcome="inconclusive", further_seeds=max(1, needed - verdict.num_seeds)
+            )
         judged.append(replace(verdict, p_value=p_value))
     return judged
 
@@ -213,7 +237,8 @@ def area(curve: Curve) -> float:
 
 
 def roughness(curve: Curve) -> float:
-    """Accuracy lost on the way: the sum of all falls between neighbouring evaluations. 0 for a curve that only rises.
+    """Accuracy lost on the way: the sum of all falls between neighbouring evaluations. 0 for a curve that
+    only rises.
 
     Source: ours.
     """
@@ -221,12 +246,15 @@ def roughness(curve: Curve) -> float:
 
 
 def steps_to(fraction: float, curve: Curve, of: float | None = None) -> int | None:
-    """First step at which the curve reaches ``fraction`` of the accuracy ``of`` (default: its own last); None if it never does.
+    """First step at which the curve reaches ``fraction`` of the accuracy ``of`` (default: its own last); None
+    if it never does.
 
     Source: ours.
     """
     goal = fraction * (curve.accuracy[-1] if of is None else of)
-    reached = (step for step, accuracy in zip(curve.steps, curve.accuracy, strict=True) if accuracy >= goal - 1e-12)
+    reached = (
+        step for step, accuracy in zip(curve.steps, curve.accuracy, strict=True) if accuracy >= goal - 1e-12
+    )
     return next(reached, None)
 
 

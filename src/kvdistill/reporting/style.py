@@ -1,4 +1,6 @@
-"""How a page looks: one style sheet for light and dark, a screen, a phone and paper, and the head that refuses everything from outside."""
+"""How a page looks: one style sheet for light and dark, a screen, a phone and paper, and the head that
+refuses everything from outside.
+"""
 
 from html import escape
 

@@ -30,7 +30,9 @@ _TERMS = {
 """What is logged, in the order of the panels."""
 
 
-def training(folder: Path, summary: DemoSummary | None, curves: Mapping[str, Curve], chance: float | None) -> Section:
+def training(
+    folder: Path, summary: DemoSummary | None, curves: Mapping[str, Curve], chance: float | None
+) -> Section:
     """Validation curves to their end, with the step at which each reached the threshold."""
     blocks: list[Block] = []
     threshold = None if summary is None else summary.threshold
@@ -46,11 +48,17 @@ def training(folder: Path, summary: DemoSummary | None, curves: Mapping[str, Cur
     rows = []
     for key, curve in curves.items():
         goal = steps_to(0.9, curve) if threshold is None else steps_to(1.0, curve, of=threshold)
-        measures = [percent(curve.accuracy[-1]), number(goal, "never"), percent(area(curve)), _points(roughness(curve))]
+        measures = [
+            percent(curve.accuracy[-1]),
+            number(goal, "never"),
+            percent(area(curve)),
+            _points(roughness(curve)),
+        ]
         rows.append([curve_name(key, curve), str(curve.steps[-1]), *measures])
     goal = "step to 90 % of its last" if threshold is None else f"step to {percent(threshold)}"
     told = (
-        "Mean over training is the area under the curve, divided by its length; lost in falls is the sum of all drops between "
+        "Mean over training is the area under the curve, divided by its length; lost in falls is the sum of "
+        "all drops between "
         "neighboring evaluations."
     )
     table = Table(("method", "last step", "last accuracy", goal, "mean over training", "lost in falls"), rows)
@@ -61,7 +69,11 @@ def run_curve(folder: Path) -> dict[str, Curve]:
     """The validation curve that a run logged; empty where it logged none."""
     path = folder / "metrics.jsonl"
     values = Metrics(path).series().get("validation_accuracy", {}) if path.is_file() else {}
-    return {"latent": Curve(method="this run", steps=list(values), accuracy=list(values.values()))} if values else {}
+    return (
+        {"latent": Curve(method="this run", steps=list(values), accuracy=list(values.values()))}
+        if values
+        else {}
+    )
 
 
 def losses(folder: Path, command: str) -> Section:
@@ -79,7 +91,10 @@ def losses(folder: Path, command: str) -> Section:
     known = [[name, _TERMS[name]] for name in shown if name in _TERMS]
     blocks += [Table(("term", "what it is"), known, words=True)] if known else []
     if any(name in logged for name in _RANGES):
-        told = "importance_min to distinctness_max in metrics.jsonl are the ranges of the two terms of R-KV's score, over tokens."
+        told = (
+            "importance_min to distinctness_max in metrics.jsonl are the ranges of the two terms of "
+            "R-KV's score, over tokens."
+        )
         blocks.append(Words(told))
     return Section("Losses", blocks)
 

@@ -17,16 +17,28 @@ from kvdistill.text import Encoded
 def evaluator_of(config: RunConfig, timed: int = 32) -> Evaluator:
     """The evaluator that the configuration describes."""
     section = config.evaluation
-    return Evaluator(batch_size=section.batch_size, max_new_tokens=section.max_new_tokens, timed=timed, progress=config.training.progress)
+    return Evaluator(
+        batch_size=section.batch_size,
+        max_new_tokens=section.max_new_tokens,
+        timed=timed,
+        progress=config.training.progress,
+    )
 
 
-def evaluate_run(config: RunConfig, model: LatentReasoner, questions: Sequence[Encoded], folder: Path) -> tuple[EvaluationRecord, ...]:
+def evaluate_run(
+    config: RunConfig, model: LatentReasoner, questions: Sequence[Encoded], folder: Path
+) -> tuple[EvaluationRecord, ...]:
     """Records of every mode that the configuration names and the student has learnt."""
     modes = [mode for mode in config.evaluation.modes if mode != "latent" or model.config.taught]
-    return tuple(write_evaluation(evaluator_of(config), model, questions, mode, Place(folder, "test")) for mode in modes)
+    return tuple(
+        write_evaluation(evaluator_of(config), model, questions, mode, Place(folder, "test"))
+        for mode in modes
+    )
 
 
-def measure_during_training(config: RunConfig, validation: Sequence[Encoded]) -> Callable[[Any, int], dict[str, float]]:
+def measure_during_training(
+    config: RunConfig, validation: Sequence[Encoded]
+) -> Callable[[Any, int], dict[str, float]]:
     """What is measured during training: accuracy in the way of reasoning that is trained."""
     reasoning: Any = {"latent": "latent", "explicit": "cot", "direct": "direct"}[config.training.task]
     evaluator = replace(evaluator_of(config, timed=0), progress=False)
@@ -51,7 +63,9 @@ class Place:
         return self.folder / f"evaluation_{self.data_set}_{mode}.json"
 
 
-def write_evaluation(evaluator: Evaluator, model: LatentReasoner, samples: Sequence[Encoded], mode: Any, place: Place) -> EvaluationRecord:
+def write_evaluation(
+    evaluator: Evaluator, model: LatentReasoner, samples: Sequence[Encoded], mode: Any, place: Place
+) -> EvaluationRecord:
     """Evaluate one mode, and write its record and answers."""
     record, said = evaluator.evaluate(model, samples, mode, place.data_set)
     path = place.record(mode)
@@ -70,6 +84,7 @@ def summary_line(record: EvaluationRecord) -> str:
         slow = f", {alone} ms a question alone, {together} ms in batches of 32"
     return (
         f"{record.mode:>8} on {record.data_set}: {100 * record.accuracy:.1f} % right of {record.num} "
-        f"(95 %: {100 * record.low:.1f}-{100 * record.high:.1f}), {record.sequential_passes_mean:.1f} passes, "
+        f"(95 %: {100 * record.low:.1f}-{100 * record.high:.1f}), {record.sequential_passes_mean:.1f} "
+        "passes, "
         f"{counted(round(record.tokens_mean), 'token')} a question{slow}"
     )

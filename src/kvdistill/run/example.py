@@ -14,8 +14,11 @@ from kvdistill.text import Encoded
 NAME = "example.json"
 
 
-def write_example(config: RunConfig, model: LatentReasoner, questions: Sequence[Encoded], folder: Path) -> ExampleRecord | None:
-    """Write ``example.json`` of a run: one test question, answered in every mode that the run is evaluated in.
+def write_example(
+    config: RunConfig, model: LatentReasoner, questions: Sequence[Encoded], folder: Path
+) -> ExampleRecord | None:
+    """Write ``example.json`` of a run: one test question, answered in every mode that the run is evaluated
+    in.
 
     None, and no file, where the student has no latent slots to show or the run has no test set.
     """

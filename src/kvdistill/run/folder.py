@@ -19,10 +19,19 @@ from kvdistill.training.checkpoint import hide, newest_checkpoint, require_steps
 COMPLETED = "TRAINING_COMPLETED.txt"
 """Written last: a folder with it holds a finished run."""
 WRITTEN = (
-    *(COMPLETED, ".checkpoint-ep*", "checkpoint-ep*", "evaluation_*.json", "evaluation_*.answers.txt", "report.html", "report.md"),
+    *(
+        COMPLETED,
+        ".checkpoint-ep*",
+        "checkpoint-ep*",
+        "evaluation_*.json",
+        "evaluation_*.answers.txt",
+        "report.html",
+        "report.md",
+    ),
     *("example.json", "figures", "runs", "metrics.jsonl", "training_log.txt", "run.json"),
 )
-"""What a run leaves in its folder and the next one deletes, in this order: cut short, it leaves an unfinished run. Quarantine files are
+"""What a run leaves in its folder and the next one deletes, in this order: cut short, it leaves an unfinished
+run. Quarantine files are
 not among them: they are written anew as the data are read, which is before."""
 FREE = ("overwrite", "resume", "progress", "tensorboard", "num_workers", "save_total_limit", "output_dir")
 """Options of training that do not change what is learnt: a run may go on with others."""
@@ -41,7 +50,8 @@ class Start:
 
 
 def look(config: RunConfig, processes: int = 1) -> Start:
-    """Whether the run of so many processes may write into its folder, and where it begins. Nothing is changed.
+    """Whether the run of so many processes may write into its folder, and where it begins. Nothing is
+    changed.
 
     Raises:
         ValueError: in words, if the folder holds a run that must not be touched, or one made otherwise.
@@ -55,20 +65,32 @@ def look(config: RunConfig, processes: int = 1) -> Start:
     if not begun:
         if checkpoint is not None or finished:
             left = COMPLETED if checkpoint is None else checkpoint.name
-            raise ValueError(f"{folder} holds {left}, but no run.json: choose another --training.output_dir, or move it away.")
+            raise ValueError(
+                f"{folder} holds {left}, but no run.json: choose another --training.output_dir, or move it "
+                "away."
+            )
         return Start(folder)
     lost = finished and checkpoint is None
     if lost or not section.resume:
-        state = "an unfinished run (--resume goes on with it)" if not finished else f"a finished run{' without its checkpoints' * lost}"
-        raise ValueError(f"{folder} already holds {state}: choose another --training.output_dir, or say --training.overwrite true.")
+        state = (
+            "an unfinished run (--resume goes on with it)"
+            if not finished
+            else f"a finished run{' without its checkpoints' * lost}"
+        )
+        raise ValueError(
+            f"{folder} already holds {state}: choose another --training.output_dir, or say "
+            "--training.overwrite true."
+        )
     before = RunRecord.read(folder / "run.json")
     _refuse_another(folder, before.config, resolved(config))
     if not finished:
         _refuse_damaged(folder, checkpoint)
     if checkpoint is not None and not finished and before.processes != processes:
         raise ValueError(
-            f"{folder} was begun by {before.processes} processes, and {processes} would see other batches: go on with as many "
-            f"(torchrun --nproc_per_node {before.processes}), or begin a new run from {checkpoint} (--model_name)."
+            f"{folder} was begun by {before.processes} processes, and {processes} would see other batches: "
+            "go on with as many "
+            f"(torchrun --nproc_per_node {before.processes}), or begin a new run from {checkpoint} "
+            "(--model_name)."
         )
     return Start(folder, checkpoint, finished, before)
 
@@ -76,7 +98,11 @@ def look(config: RunConfig, processes: int = 1) -> Start:
 def clear(start: Start) -> None:
     """Remove what an earlier run, or an interrupted beginning, left; other people's files stay as they are."""
     start.folder.mkdir(parents=True, exist_ok=True)
-    patterns = WRITTEN if start.checkpoint is None else (COMPLETED, ".checkpoint-ep*", "evaluation_*.json", "evaluation_*.answers.txt")
+    patterns = (
+        WRITTEN
+        if start.checkpoint is None
+        else (COMPLETED, ".checkpoint-ep*", "evaluation_*.json", "evaluation_*.answers.txt")
+    )
     if (start.folder / "run.json").is_file():
         for old in [path for pattern in patterns for path in sorted(start.folder.glob(pattern))]:
             if old.is_dir():
@@ -98,9 +124,14 @@ def alone(folder: Path, first: bool) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as file:
         try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # unlike flock's, no child that outlives its parent holds it
+            fcntl.lockf(
+                file, fcntl.LOCK_EX | fcntl.LOCK_NB
+            )  # unlike flock's, no child that outlives its parent holds it
         except (BlockingIOError, PermissionError):
-            raise ValueError(f"Another process is training in {folder}: wait for it, stop it, or choose another output_dir.") from None
+            raise ValueError(
+                f"Another process is training in {folder}: wait for it, stop it, or choose another "
+                "output_dir."
+            ) from None
         except OSError:
             pass  # a file system without locks, as some clusters have
         yield
@@ -108,7 +139,12 @@ def alone(folder: Path, first: bool) -> Iterator[None]:
 
 def summary(record: RunRecord, lines: dict[str, Any]) -> str:
     """The text of TRAINING_COMPLETED.txt."""
-    shown = {"started": record.started, "seconds": f"{record.seconds or 0:.1f}", "seed": record.seed, "hardware": record.hardware}
+    shown = {
+        "started": record.started,
+        "seconds": f"{record.seconds or 0:.1f}",
+        "seed": record.seed,
+        "hardware": record.hardware,
+    }
     shown |= {"commit": record.commit or "unknown", "command": record.command or "called from Python"} | lines
     return "Training completed.\n\n" + "".join(f"{name + ':':28}{value}\n" for name, value in shown.items())
 
@@ -120,18 +156,27 @@ def complete(folder: Path, text: str) -> None:
 
 def _refuse_place(config: RunConfig, folder: Path) -> None:
     if config.training.resume and config.training.overwrite:
-        raise ValueError("training.resume goes on with the run in its folder, training.overwrite deletes it: choose one of them.")
+        raise ValueError(
+            "training.resume goes on with the run in its folder, training.overwrite deletes it: choose one "
+            "of them."
+        )
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file: choose another training.output_dir.")
     for name in (config.model.name, config.teacher and config.teacher.name):
         if name is not None and Path(name).exists() and folder.resolve() in Path(name).resolve().parents:
-            raise ValueError(f"{name} lies in {folder}, which the run would write over: choose another --training.output_dir.")
+            raise ValueError(
+                f"{name} lies in {folder}, which the run would write over: choose another "
+                "--training.output_dir."
+            )
 
 
 def _refuse_damaged(folder: Path, newest: Path | None) -> None:
     for path in sorted(folder.glob("checkpoint-ep*")):
         if path.is_dir() and not (path / TRAINER_STATE_NAME).is_file():
-            raise ValueError(f"{path} holds no {TRAINER_STATE_NAME}, so it is no whole checkpoint: delete it to go on without it.")
+            raise ValueError(
+                f"{path} holds no {TRAINER_STATE_NAME}, so it is no whole checkpoint: delete it to go on "
+                "without it."
+            )
     if newest is not None:
         require_steps(folder)
         require_whole(newest)
@@ -140,11 +185,19 @@ def _refuse_damaged(folder: Path, newest: Path | None) -> None:
 def _refuse_another(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
     old, new = _flat(before), _flat(now)
     free = {f"training.{name}" for name in FREE}
-    other = next((name for name in sorted(old.keys() | new.keys()) if name not in free and old.get(name) != new.get(name)), None)
+    other = next(
+        (
+            name
+            for name in sorted(old.keys() | new.keys())
+            if name not in free and old.get(name) != new.get(name)
+        ),
+        None,
+    )
     if other is not None:
         words = f"--config '{folder / 'run.json'}' --training.resume true --training.overwrite false"
         raise ValueError(
-            f"{folder} holds another run: its {other} is {json.dumps(old.get(other))}, now it is {json.dumps(new.get(other))}. Go on with "
+            f"{folder} holds another run: its {other} is {json.dumps(old.get(other))}, now it is "
+            f"{json.dumps(new.get(other))}. Go on with "
             f"the options that it was started with ({words}), or choose another output_dir."
         )
 
@@ -152,5 +205,9 @@ def _refuse_another(folder: Path, before: dict[str, Any], now: dict[str, Any]) -
 def _flat(tree: dict[str, Any], above: str = "") -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in tree.items():
-        found |= _flat(value, f"{above}{name}.") if isinstance(value, dict) and value else {f"{above}{name}": value}
+        found |= (
+            _flat(value, f"{above}{name}.")
+            if isinstance(value, dict) and value
+            else {f"{above}{name}": value}
+        )
     return found

@@ -1,4 +1,6 @@
-"""Tokenizers and causal language models by their names, from folders or the hub; what is missing is said in words."""
+"""Tokenizers and causal language models by their names, from folders or the hub; what is missing is said in
+words.
+"""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -7,7 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import (
+    CONFIG_MAPPING,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
 
 from kvdistill.config import ModelSection, RunConfig, SyntheticData, TeacherSection
 from kvdistill.data import word_tokenizer
@@ -25,14 +33,21 @@ def load_backbone(section: ModelSection, tokenizer: PreTrainedTokenizerBase) -> 
     """
     options = options_of(section)
     if section.name is None:
-        return AutoModelForCausalLM.from_config(_described(section.config or {}, tokenizer), trust_remote_code=False, **options)
+        return AutoModelForCausalLM.from_config(
+            _described(section.config or {}, tokenizer), trust_remote_code=False, **options
+        )
     with placed(section) as place:
         model = pretrained("model", section, options | place)
     require_one_device(section, model)
     if type(model).__module__.startswith("transformers_modules"):
-        known = "leave --trust_remote_code out" if model.config.model_type in CONFIG_MAPPING else "choose another model"
+        known = (
+            "leave --trust_remote_code out"
+            if model.config.model_type in CONFIG_MAPPING
+            else "choose another model"
+        )
         raise ValueError(
-            f"model.name: {section.name} runs as {type(model).__name__} of its own code, which a checkpoint of the student would be read "
+            f"model.name: {section.name} runs as {type(model).__name__} of its own code, which a checkpoint "
+            "of the student would be read "
             f"back without: {known}. A separate teacher (--teacher_name) may bring its code."
         )
     return model
@@ -48,10 +63,13 @@ def placed(section: ModelSection) -> Iterator[dict[str, Any]]:
     try:
         yield {} if section.device_map is None else {"device_map": section.device_map}
     except (OSError, ValueError, RuntimeError, AssertionError) as error:
-        if section.device_map is None or (isinstance(error, OSError | ValueError) and "device_map" not in str(error)):
+        if section.device_map is None or (
+            isinstance(error, OSError | ValueError) and "device_map" not in str(error)
+        ):
             raise
         raise ValueError(
-            f"model.device_map is {section.device_map!r}, and {section.name} cannot be put there ({error}): name one device of this "
+            f"model.device_map is {section.device_map!r}, and {section.name} cannot be put there ({error}): "
+            "name one device of this "
             "machine (cpu, cuda:0), or leave device_map out."
         ) from error
 
@@ -65,8 +83,10 @@ def require_one_device(section: ModelSection, model: Any) -> None:
     places = set(getattr(model, "hf_device_map", {}).values())
     if len(places) > 1:
         raise ValueError(
-            f"model.device_map {section.device_map!r} spreads {section.name} over {', '.join(map(str, sorted(places, key=str)))}, but a "
-            "training step compares its layers and needs them on one device: name one (cpu, cuda:0), or leave device_map out and train "
+            f"model.device_map {section.device_map!r} spreads {section.name} over "
+            f"{', '.join(map(str, sorted(places, key=str)))}, but a "
+            "training step compares its layers and needs them on one device: name one (cpu, cuda:0), or "
+            "leave device_map out and train "
             "adapters (--lora_r) in bfloat16 (--torch_dtype bfloat16) with gradient checkpointing."
         )
 
@@ -79,7 +99,9 @@ def is_student(name: str | None) -> bool:
 
 def options_of(section: ModelSection | TeacherSection) -> dict[str, Any]:
     """How transformers is to load a model."""
-    return {"dtype": DTYPES[section.dtype]} | ({} if section.attention is None else {"attn_implementation": section.attention})
+    return {"dtype": DTYPES[section.dtype]} | (
+        {} if section.attention is None else {"attn_implementation": section.attention}
+    )
 
 
 def pretrained(option: str, section: ModelSection | TeacherSection, options: dict[str, Any]) -> Any:
@@ -108,14 +130,18 @@ def load_tokenizer(config: RunConfig) -> PreTrainedTokenizerBase:
     if name is None:
         if not isinstance(train, SyntheticData):
             raise ValueError(
-                "model.tokenizer is missing: a new backbone on a data file needs a tokenizer (folder, hub name or tokenizer.json)."
+                "model.tokenizer is missing: a new backbone on a data file needs a tokenizer (folder, hub "
+                "name or tokenizer.json)."
             )
         prompt = config.data.template.prompt.split() if config.data.template is not None else []
         return word_tokenizer([*train.task.words(), *prompt])
-    tokenizer = open_tokenizer("model.name" if section.tokenizer is None else "model.tokenizer", name, section.trust_remote_code)
+    tokenizer = open_tokenizer(
+        "model.name" if section.tokenizer is None else "model.tokenizer", name, section.trust_remote_code
+    )
     if type(tokenizer).__module__.startswith("transformers_modules"):
         raise ValueError(
-            f"{name} brings a tokenizer of its own code ({type(tokenizer).__name__}), which a checkpoint of the student would be read back "
+            f"{name} brings a tokenizer of its own code ({type(tokenizer).__name__}), which a checkpoint of "
+            "the student would be read back "
             "without: choose another tokenizer (--model.tokenizer)."
         )
     _name_tokens(tokenizer, section.special_tokens)
@@ -134,9 +160,18 @@ def open_tokenizer(option: str, name: str, trust_remote_code: bool) -> PreTraine
     Raises:
         ValueError: in words, if it is not there, is damaged, or needs what is not allowed.
     """
-    if (Path(name) / "config.json").is_file() and not any(any(Path(name).glob(file)) for file in ("tokenizer*", "vocab*", "*.model")):
-        own = "" if option == "teacher.name" else "name one with --model.tokenizer (folder, hub name or tokenizer.json), or "
-        raise ValueError(f"{option}: {name} holds no tokenizer (no tokenizer.json or tokenizer_config.json): {own}copy its files there.")
+    if (Path(name) / "config.json").is_file() and not any(
+        any(Path(name).glob(file)) for file in ("tokenizer*", "vocab*", "*.model")
+    ):
+        own = (
+            ""
+            if option == "teacher.name"
+            else "name one with --model.tokenizer (folder, hub name or tokenizer.json), or "
+        )
+        raise ValueError(
+            f"{option}: {name} holds no tokenizer (no tokenizer.json or tokenizer_config.json): {own}copy "
+            "its files there."
+        )
     require_regular_files(Path(name))
     if is_student(name):
         require_unchanged(Path(name))
@@ -154,12 +189,17 @@ def _described(settings: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> 
     """transformers' configuration with these settings; the tokenizer fills in what belongs to it."""
     kind = str(settings.get("model_type"))
     if kind not in CONFIG_MAPPING:
-        raise ValueError(f"model.config.model_type is {kind!r}: give one of transformers', such as 'llama'.{_near(kind, CONFIG_MAPPING)}")
+        raise ValueError(
+            f"model.config.model_type is {kind!r}: give one of transformers', such as "
+            f"'llama'.{_near(kind, CONFIG_MAPPING)}"
+        )
     build: Any = CONFIG_MAPPING[kind]
     known = build().to_dict().keys() | build.attribute_map | {"rope_theta", "rope_scaling"}
     for name in settings.keys() - known:
         raise ValueError(f"model.config: {kind} has no setting {name!r}.{_near(name, known)}")
-    own = {"vocab_size": len(tokenizer)} | {name: getattr(tokenizer, name) for name in ("pad_token_id", "eos_token_id", "bos_token_id")}
+    own = {"vocab_size": len(tokenizer)} | {
+        name: getattr(tokenizer, name) for name in ("pad_token_id", "eos_token_id", "bos_token_id")
+    }
     return build(**own | {name: value for name, value in settings.items() if name != "model_type"})
 
 
@@ -169,7 +209,10 @@ def _name_tokens(tokenizer: PreTrainedTokenizerBase, special: dict[str, str]) ->
             near = _near(token, tokenizer.SPECIAL_TOKENS_ATTRIBUTES)
             raise ValueError(f"model.special_tokens: there is no special token {token!r}.{near}")
         if text not in tokenizer.get_vocab():
-            raise ValueError(f"model.special_tokens: {text!r} is no token of {tokenizer.name_or_path}. Name one of its own.")
+            raise ValueError(
+                f"model.special_tokens: {text!r} is no token of {tokenizer.name_or_path}. Name one of its "
+                "own."
+            )
         setattr(tokenizer, token, text)
 
 
@@ -181,5 +224,8 @@ def _near(name: str, known: Iterable[str]) -> str:
 def _not_loaded(option: str, name: str, error: Exception) -> ValueError:
     if "trust_remote_code" in str(error):
         allow = f"--{option.partition('.')[0]}.trust_remote_code true"
-        return ValueError(f"{option}: {name} brings code of its own, which is not run unless you allow it: read it, then say {allow}.")
+        return ValueError(
+            f"{option}: {name} brings code of its own, which is not run unless you allow it: read it, then "
+            f"say {allow}."
+        )
     return ValueError(f"{option}: {name!r} could not be loaded: {why_not(name, error)}.")

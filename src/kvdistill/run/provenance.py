@@ -37,5 +37,7 @@ def hardware() -> str:
 
 def _commit() -> str | None:
     where = Path(__file__).resolve().parent
-    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=where, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=where, capture_output=True, text=True, check=False
+    )
     return done.stdout.strip() or None if done.returncode == 0 else None

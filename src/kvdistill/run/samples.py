@@ -44,13 +44,25 @@ class Samples:
             ValueError: if nothing is left, or the data set cannot be used.
         """
         loaded = examples(data)
-        self.say(quarantine(loaded.bad, len(loaded.examples) + len(loaded.bad), self.quarantine_of(role), self.section.max_bad_rows))
+        self.say(
+            quarantine(
+                loaded.bad,
+                len(loaded.examples) + len(loaded.bad),
+                self.quarantine_of(role),
+                self.section.max_bad_rows,
+            )
+        )
         limit = None if isinstance(data, SyntheticData) else data.limit
         if limit is not None and limit > len(loaded.examples):
-            self.say(f"data.{role}.limit is {limit}, and there are only {len(loaded.examples)} usable rows: all of them are used")
+            self.say(
+                f"data.{role}.limit is {limit}, and there are only {len(loaded.examples)} usable rows: all "
+                "of them are used"
+            )
         return self.usable(loaded.examples[:limit], role, loaded.bad)
 
-    def usable(self, found: Sequence[Example], role: Role = "train", bad: Sequence[BadRow] | None = None) -> tuple[Encoded, ...]:
+    def usable(
+        self, found: Sequence[Example], role: Role = "train", bad: Sequence[BadRow] | None = None
+    ) -> tuple[Encoded, ...]:
         """Examples as the student reads them; reports how many are too long.
 
         With ``bad`` (the rows in quarantine) those examples are kept in the quarantine file behind them.
@@ -61,19 +73,32 @@ class Samples:
         samples, dropped = self.encode(found)
         if dropped:
             kept = "" if bad is None else f"; they are in {self.quarantine_of(role)}"
-            self.say(f"{len(dropped)} of {len(found)} {role} examples left out: {dropped[0][1]}, and the like{kept}")
+            self.say(
+                f"{len(dropped)} of {len(found)} {role} examples left out: {dropped[0][1]}, and the "
+                f"like{kept}"
+            )
             if bad is not None:
                 rows = (BadRow(sample_id, None, reason, "") for sample_id, reason in dropped)
                 write_atomic(self.quarantine_of(role), json_lines([*bad, *rows]).decode())
         if not samples:
             most = self.section.max_length
             if most is None:
-                raise ValueError(f"No {role} example is left of {len(found)}: all have more characters than any model reads. Shorten them.")
-            raise ValueError(f"No {role} example is left of {len(found)}: all are longer than data.max_length = {most}. Raise it.")
+                raise ValueError(
+                    f"No {role} example is left of {len(found)}: all have more characters than any model "
+                    "reads. Shorten them."
+                )
+            raise ValueError(
+                f"No {role} example is left of {len(found)}: all are longer than data.max_length = {most}. "
+                "Raise it."
+            )
         if role == "train":
             self.require_chains(samples)
             bare = sum(not sample.cot.ids for sample in samples)
-            self.say(f"{bare} of {len(samples)} train examples have no chain of thought to distil" if bare and not self.direct else "")
+            self.say(
+                f"{bare} of {len(samples)} train examples have no chain of thought to distil"
+                if bare and not self.direct
+                else ""
+            )
         return samples
 
     def require_chains(self, samples: Sequence[Encoded]) -> None:
@@ -84,14 +109,17 @@ class Samples:
         """
         if not self.direct and samples and not any(sample.cot.ids for sample in samples):
             raise DataError(
-                f"None of {len(samples)} training examples has a chain of thought, so there is nothing to distil: give data with reasoning "
+                f"None of {len(samples)} training examples has a chain of thought, so there is nothing to "
+                "distil: give data with reasoning "
                 "steps, or train on answers alone (--training.task direct)."
             )
 
     def encode(self, found: Sequence[Example]) -> tuple[tuple[Encoded, ...], tuple[tuple[str, str], ...]]:
         """Examples as the student reads them, and those left out with the reason."""
         if self.model.tokenizer is None:
-            raise ValueError("The student was saved without its tokenizer: its folder must hold tokenizer_config.json.")
+            raise ValueError(
+                "The student was saved without its tokenizer: its folder must hold tokenizer_config.json."
+            )
         if self.direct:
             found = [replace(example, steps=()) for example in found]
         encoded = encode_all(
@@ -131,7 +159,8 @@ def fingerprint(samples: Sequence[Encoded]) -> str:
 
 
 def require_files(section: DataSection) -> None:
-    """Refuse a configuration whose data files cannot be read, before anything large is loaded: a glance at each file's first line.
+    """Refuse a configuration whose data files cannot be read, before anything large is loaded: a glance at
+    each file's first line.
 
     Raises:
         DataError: naming the path.
@@ -145,10 +174,15 @@ def require_files(section: DataSection) -> None:
                 if not path.is_fifo():
                     form_of(path, as_text)
                 elif int(os.environ.get("WORLD_SIZE", "1")) > 1:
-                    raise DataError(f"{path}: this is a pipe, which only one process can read. Write it to a file, and name that.")
+                    raise DataError(
+                        f"{path}: this is a pipe, which only one process can read. Write it to a file, and "
+                        "name that."
+                    )
 
 
-def read_data(section: DataSection, data: DataSet, model: LatentReasoner, folder: Path, role: Role = "test") -> tuple[Encoded, ...]:
+def read_data(
+    section: DataSection, data: DataSet, model: LatentReasoner, folder: Path, role: Role = "test"
+) -> tuple[Encoded, ...]:
     """The samples of one data set; says aloud what was left out.
 
     Raises:

@@ -1,4 +1,6 @@
-"""Training samples read while training: what ``training.stream`` asks for, from files or data sets larger than memory."""
+"""Training samples read while training: what ``training.stream`` asks for, from files or data sets larger
+than memory.
+"""
 
 import json
 import os
@@ -23,19 +25,24 @@ FEW = 1000
 
 @dataclass
 class SampleStream:
-    """Samples by the window, as ``training.stream.Stream`` asks for them. What is left out goes to the quarantine file as it is met."""
+    """Samples by the window, as ``training.stream.Stream`` asks for them. What is left out goes to the
+    quarantine file as it is met.
+    """
 
     owner: Samples
     data: FileData | HubData
     _reading: tuple[Cursor, Iterator[tuple[Example | BadRow, Cursor]]] | None = None
-    """Where the last window ended, and the reading that goes on there: a hub's data would be opened and skipped through again."""
+    """Where the last window ended, and the reading that goes on there: a hub's data would be opened and
+    skipped through again.
+    """
     _met: int = 0
     """Rows of this pass, or since a run went on within it."""
     _bad: int = 0
     _from_start: bool = False
 
     def __call__(self, cursor: Cursor | None, wanted: int) -> tuple[list[Encoded], Cursor | None]:
-        """``wanted`` samples from ``cursor`` on, fewer at the end of a pass, and the cursor behind them (None at the end).
+        """``wanted`` samples from ``cursor`` on, fewer at the end of a pass, and the cursor behind them (None
+        at the end).
 
         Raises:
             DataError: if too many rows are malformed.
@@ -47,7 +54,8 @@ class SampleStream:
         rows = self._rows.read(cursor) if going is None or going[0] != cursor else going[1]
         have: list[Encoded] = []
         while len(have) < wanted:
-            # Exactly as many rows as samples are missing: the cursor behind the last one is the end of the window.
+            # Exactly as many rows as samples are missing: the cursor behind the last one is the end of the
+            # window.
             chunk = list(islice(rows, wanted - len(have)))
             if not chunk:
                 self._require_few_bad(1 if self._from_start else FEW)
@@ -67,7 +75,9 @@ class SampleStream:
         return have, cursor
 
     def fingerprint(self) -> str | None:
-        """What tells these files from others: a hash of their names and lengths; None for a data set of the hub."""
+        """What tells these files from others: a hash of their names and lengths; None for a data set of the
+        hub.
+        """
         if isinstance(self.data, HubData):
             return None
         files = LineFiles.matching(self.data.path, is_text(self.data.format, self.data.path))
@@ -77,7 +87,11 @@ class SampleStream:
     def report(self) -> str:
         """What was left out, in a sentence; empty where nothing was."""
         count = self._file.read_bytes().count(b"\n") if self._file.is_file() else 0
-        return f"{count} rows of the stream were left out; they are in {self._file} with their reasons" if count else ""
+        return (
+            f"{count} rows of the stream were left out; they are in {self._file} with their reasons"
+            if count
+            else ""
+        )
 
     @property
     def _file(self) -> Path:
@@ -86,12 +100,18 @@ class SampleStream:
     @cached_property
     def _rows(self) -> RowStream:
         data = self.data
-        source = Hub(name=data.name, config=data.config, split=data.split) if isinstance(data, HubData) else data.path
+        source = (
+            Hub(name=data.name, config=data.config, split=data.split)
+            if isinstance(data, HubData)
+            else data.path
+        )
         return RowStream(source, data.format, data.limit)
 
     @cached_property
     def _known(self) -> set[tuple[str, str]]:
-        """What is in quarantine already: a window may be read twice, and every pass meets the same rows again."""
+        """What is in quarantine already: a window may be read twice, and every pass meets the same rows
+        again.
+        """
         if not self._file.is_file():
             return set()
         whole, end, torn = self._file.read_bytes().rpartition(b"\n")
@@ -111,7 +131,9 @@ class SampleStream:
         """Refuse too large a share of malformed rows, as if at least ``least`` had been met."""
         if self._bad > self.owner.section.max_bad_rows * max(self._met, least):
             raise DataError(
-                f"{self._bad} of {self._met} rows of the stream cannot be used, more than data.max_bad_rows = "
-                f"{self.owner.section.max_bad_rows:g} allows. They are in {self._file} with line numbers and reasons. Repair them, or "
+                f"{self._bad} of {self._met} rows of the stream cannot be used, more than data.max_bad_rows "
+                "= "
+                f"{self.owner.section.max_bad_rows:g} allows. They are in {self._file} with line numbers "
+                "and reasons. Repair them, or "
                 "raise data.max_bad_rows."
             )

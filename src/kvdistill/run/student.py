@@ -9,14 +9,22 @@ from kvdistill.data import Template, default_template
 from kvdistill.data.template import template_from
 from kvdistill.latent.config import LatentConfig
 from kvdistill.latent.reasoner import LatentReasoner, add_latent_tokens
-from kvdistill.run.pretrained import is_student, load_backbone, load_tokenizer, options_of, placed, require_one_device
+from kvdistill.run.pretrained import (
+    is_student,
+    load_backbone,
+    load_tokenizer,
+    options_of,
+    placed,
+    require_one_device,
+)
 
 
 def build_student(config: RunConfig) -> LatentReasoner:
     """The student that training starts from: a new one on a backbone, or a saved one.
 
     Raises:
-        ValueError: in words, if what the configuration names is not there, cannot be captured, or was saved with other settings.
+        ValueError: in words, if what the configuration names is not there, cannot be captured, or was saved
+            with other settings.
     """
     return _asked(config, _saved_student(config) if is_student(config.model.name) else _new_student(config))
 
@@ -28,7 +36,9 @@ def resumed_student(config: RunConfig, checkpoint: Path) -> LatentReasoner:
         ValueError: in words, if the checkpoint is damaged or was saved with other settings.
     """
     here = {"name": str(checkpoint), "config": None, "tokenizer": None, "special_tokens": {}}
-    return _asked(config, _saved_student(config.model_copy(update={"model": config.model.model_copy(update=here)})))
+    return _asked(
+        config, _saved_student(config.model_copy(update={"model": config.model.model_copy(update=here)}))
+    )
 
 
 def template_of(model: LatentReasoner) -> Template:
@@ -57,7 +67,9 @@ def _new_student(config: RunConfig) -> LatentReasoner:
 
 
 def _saved_student(config: RunConfig) -> LatentReasoner:
-    """A saved student with the configuration's slots and passes; what its weights depend on has to be as it was saved."""
+    """A saved student with the configuration's slots and passes; what its weights depend on has to be as it
+    was saved.
+    """
     section, name = config.model, str(config.model.name)
     with placed(section) as place:
         model = LatentReasoner.from_pretrained(name, **options_of(section), **place)
@@ -68,21 +80,32 @@ def _saved_student(config: RunConfig) -> LatentReasoner:
     for option, wanted, found in (
         ("latent.feedback", config.latent.feedback, saved.feedback),
         ("model.tuning.kind", section.tuning.kind, "full" if saved.lora is None else "lora"),
-        ("model.tuning", lora, saved.lora and {key: value for key, value in saved.lora.items() if key in (lora or {})}),
+        (
+            "model.tuning",
+            lora,
+            saved.lora and {key: value for key, value in saved.lora.items() if key in (lora or {})},
+        ),
         ("data.template", template, saved.template),
         ("model.tokenizer", section.tokenizer, None),
         ("model.special_tokens", section.special_tokens, {}),
     ):
         if wanted != found:
             raise ValueError(
-                f"{name} is a latent student saved with {option} = {found!r}, and cannot go on with {wanted!r}: change {option}."
+                f"{name} is a latent student saved with {option} = {found!r}, and cannot go on with "
+                f"{wanted!r}: change {option}."
             )
-    saved.slots, saved.passes, saved.delimiters = config.latent.slots, config.latent.passes, config.latent.delimiters
+    saved.slots, saved.passes, saved.delimiters = (
+        config.latent.slots,
+        config.latent.passes,
+        config.latent.delimiters,
+    )
     return model
 
 
 def _anywhere(name: str | None) -> str | None:
-    """A folder by its full path, since a checkpoint that names it may be loaded from elsewhere; a hub name as it is."""
+    """A folder by its full path, since a checkpoint that names it may be loaded from elsewhere; a hub name as
+    it is.
+    """
     return str(Path(name).resolve()) if name is not None and Path(name).is_dir() else name
 
 
@@ -90,4 +113,9 @@ def _lora(section: ModelSection) -> dict[str, Any] | None:
     if not isinstance(section.tuning, Lora):
         return None
     tuning = section.tuning
-    return {"r": tuning.r, "lora_alpha": tuning.alpha, "lora_dropout": tuning.dropout, "target_modules": tuning.targets}
+    return {
+        "r": tuning.r,
+        "lora_alpha": tuning.alpha,
+        "lora_dropout": tuning.dropout,
+        "target_modules": tuning.targets,
+    }

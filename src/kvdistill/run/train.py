@@ -30,7 +30,15 @@ from kvdistill.run.student import build_student, resumed_student
 from kvdistill.run.teachers import outside_teacher
 from kvdistill.text import Encoded
 from kvdistill.training.arguments import training_arguments
-from kvdistill.training.callbacks import EndEpoch, EvaluateWhen, Progress, SaveWhen, StopAtSignal, WriteLogs, reached
+from kvdistill.training.callbacks import (
+    EndEpoch,
+    EvaluateWhen,
+    Progress,
+    SaveWhen,
+    StopAtSignal,
+    WriteLogs,
+    reached,
+)
 from kvdistill.training.checkpoint import newest_checkpoint, read_state
 from kvdistill.training.means import TERMS
 from kvdistill.training.ranks import Ranks
@@ -72,15 +80,18 @@ class Run:
 def train(config: RunConfig, command: str | None = None) -> Trained:
     """Train as the configuration says, evaluate on the test set, and write the run's folder.
 
-    The folder then holds run.json, metrics.jsonl, training_log.txt, checkpoints, evaluations, the report and, last of all,
-    TRAINING_COMPLETED.txt. With ``training.resume`` an interrupted run goes on from its newest checkpoint, and a finished one is
-    only read.
+    The folder then holds run.json, metrics.jsonl, training_log.txt, checkpoints, evaluations, the report and,
+    last of all, TRAINING_COMPLETED.txt. With ``training.resume`` an interrupted run goes on from its newest
+    checkpoint, and a finished one is only read.
 
     Raises:
-        ValueError: in words, if the configuration and what it names do not fit together, or the folder is not this run's.
+        ValueError: in words, if the configuration and what it names do not fit together, or the folder is not
+            this run's.
     """
     clock = time.monotonic()
-    args = training_arguments(config.training, has_unused=config.training.task != "latent" or config.latent.passes == 0)
+    args = training_arguments(
+        config.training, has_unused=config.training.task != "latent" or config.latent.passes == 0
+    )
     torch.device(args.device)  # joins the other processes, where there are any
     ranks = Ranks.here()
     start = look(config, ranks.size)
@@ -113,7 +124,8 @@ def _same_data(run: Run, data: Any) -> str | None:
     found = fingerprint(data) if read is None else read.fingerprint()
     if run.start.checkpoint is not None and before is not None and before.data != found:
         raise ValueError(
-            f"The training data is not what {run.folder} was begun with: its rows, or how they become tokens, have changed. Put the old "
+            f"The training data is not what {run.folder} was begun with: its rows, or how they become "
+            "tokens, have changed. Put the old "
             f"data back, or begin a new run from {run.start.checkpoint} (--model_name)."
         )
     return found
@@ -121,7 +133,9 @@ def _same_data(run: Run, data: Any) -> str | None:
 
 @contextmanager
 def _interruptible(trainer: LatentTrainer) -> Iterator[None]:
-    """Signals inside the block end the training with a checkpoint; however it ends, its progress bar is closed."""
+    """Signals inside the block end the training with a checkpoint; however it ends, its progress bar is
+    closed.
+    """
     with signals_kept() as kept:
         trainer.add_callback(StopAtSignal(kept, trainer.ranks))
         try:
@@ -139,7 +153,9 @@ def _train(trainer: LatentTrainer, start: Start) -> None:
         raise ValueError(own_words(error)) from error
 
 
-def _prepare(config: RunConfig, args: TrainingArguments, ranks: Ranks, start: Start, command: str | None) -> Run:
+def _prepare(
+    config: RunConfig, args: TrainingArguments, ranks: Ranks, start: Start, command: str | None
+) -> Run:
     require_files(config.data)
     set_seed(config.training.seed)
     now = datetime.now(UTC).astimezone().isoformat(timespec="seconds")
@@ -153,12 +169,19 @@ def _prepare(config: RunConfig, args: TrainingArguments, ranks: Ranks, start: St
     record = replace(record_of(config, now, command), processes=ranks.size)
     if start.checkpoint is not None and start.before is not None:
         record = replace(record, started=start.before.started, resumes=start.before.resumes + 1)
-    samples = Samples(config.data, model, start.folder, config.training.task == "direct", first=ranks.rank == 0)
+    samples = Samples(
+        config.data, model, start.folder, config.training.task == "direct", first=ranks.rank == 0
+    )
     if samples.first and start.checkpoint is None:
         samples.forget()
     if config.teacher is not None and not config.reads_teacher:
-        samples.say(f"The teacher {config.teacher.name} is not read: this run compares no caches (training.task, loss.kv_weight)")
-    questions = () if config.data.test is None else samples.read(config.data.test, "test")[: config.evaluation.num]
+        samples.say(
+            f"The teacher {config.teacher.name} is not read: this run compares no caches (training.task, "
+            "loss.kv_weight)"
+        )
+    questions = (
+        () if config.data.test is None else samples.read(config.data.test, "test")[: config.evaluation.num]
+    )
     return Run(config, args, ranks, start, record, model, samples, questions)
 
 
@@ -199,9 +222,17 @@ def _closing(run: Run, evaluations: Sequence[EvaluationRecord]) -> dict[str, Any
     assert newest is not None
     state = read_state(newest)
     last = next((row for row in reversed(state.log_history) if "epoch_loss" in row), {})
-    lines: dict[str, Any] = {"resumed": f"{run.record.resumes} times", "checkpoint": newest.name, "steps": state.global_step}
-    lines |= {f"last epoch's {name}": f"{last[f'epoch_{name}']:.4f}" for name in TERMS if f"epoch_{name}" in last}
-    lines |= {f"accuracy, {r.mode}": f"{100 * r.accuracy:.1f} % of {r.num} on {r.data_set}" for r in evaluations}
+    lines: dict[str, Any] = {
+        "resumed": f"{run.record.resumes} times",
+        "checkpoint": newest.name,
+        "steps": state.global_step,
+    }
+    lines |= {
+        f"last epoch's {name}": f"{last[f'epoch_{name}']:.4f}" for name in TERMS if f"epoch_{name}" in last
+    }
+    lines |= {
+        f"accuracy, {r.mode}": f"{100 * r.accuracy:.1f} % of {r.num} on {r.data_set}" for r in evaluations
+    }
     return lines | {f"left out ({number})": note for number, note in enumerate(run.samples.notes, start=1)}
 
 
@@ -220,9 +251,16 @@ def _trainer(run: Run) -> LatentTrainer:
         ranks=run.ranks,
     )
     if config.data.validation is not None:
-        validation = run.samples.read(config.data.validation, "validation")[: config.evaluation.during_training]
+        validation = run.samples.read(config.data.validation, "validation")[
+            : config.evaluation.during_training
+        ]
         trainer.add_callback(
-            EvaluateWhen(measure_during_training(config, validation), section.eval_steps, trainer.log, section.stop_at_accuracy)
+            EvaluateWhen(
+                measure_during_training(config, validation),
+                section.eval_steps,
+                trainer.log,
+                section.stop_at_accuracy,
+            )
         )
     trainer.add_callback(EndEpoch(trainer.log_epoch))
     trainer.add_callback(SaveWhen(section.save_steps))
@@ -235,7 +273,9 @@ def _training_data(run: Run) -> tuple[Any, Any]:
     least = 2 if run.config.paired else 1
     if not isinstance(data, FileData | HubData) or not data.streaming:
         samples = run.samples.read(data, "train")
-        return samples, RankBatches([num_tokens(sample) for sample in samples], section.batch_size, section.seed, ranks, least)
+        return samples, RankBatches(
+            [num_tokens(sample) for sample in samples], section.batch_size, section.seed, ranks, least
+        )
     stream = Stream(SampleStream(run.samples, data), section.batch_size, section.seed, ranks, least)
     if section.max_steps < 1:
         stream.rows = data.limit or 0

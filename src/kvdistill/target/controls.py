@@ -12,11 +12,13 @@ from kvdistill.target.mean import TargetMean
 
 
 def partners(chain: Int[Tensor, " B"], seed: int) -> Int[Tensor, " B"]:
-    """Whose target each sample gets: a random derangement of the batch, in which partners of the same ``chain`` are rarest.
+    """Whose target each sample gets: a random derangement of the batch, in which partners of the same
+    ``chain`` are rarest.
 
-    A batch statistic by nature. Chains are lined up in random order, the samples of a chain side by side in random order, and
-    everyone looks ahead by the size of the largest chain. Nobody meets itself; if no chain fills more than half of the batch,
-    nobody meets its own chain, and else only as many of the largest chain do as no derangement can spare.
+    A batch statistic by nature. Chains are lined up in random order, the samples of a chain side by side in
+    random order, and everyone looks ahead by the size of the largest chain. Nobody meets itself; if no chain
+    fills more than half of the batch, nobody meets its own chain, and else only as many of the largest chain
+    do as no derangement can spare.
 
     Raises:
         ValueError: for a batch of one.
@@ -26,7 +28,8 @@ def partners(chain: Int[Tensor, " B"], seed: int) -> Int[Tensor, " B"]:
     batch = len(chain)
     if batch < 2:
         raise ValueError(
-            "controls: a batch of one has no other sample to take a target from. Raise the batch size per device to 2 or more (and "
+            "controls: a batch of one has no other sample to take a target from. Raise the batch size per "
+            "device to 2 or more (and "
             "drop a last batch of one), or use the control 'mean_target'."
         )
     generator = torch.Generator().manual_seed(seed)
@@ -65,22 +68,28 @@ class NoControl:
 
     kind: Literal["none"] = "none"
 
-    def apply(self, target: ModelKV, chain: Int[Tensor, " B"], step_seed: int, mean: TargetMean | None = None) -> ModelKV:
+    def apply(
+        self, target: ModelKV, chain: Int[Tensor, " B"], step_seed: int, mean: TargetMean | None = None
+    ) -> ModelKV:
         """The target itself."""
         return target
 
 
 @dataclass(frozen=True, kw_only=True)
 class OtherSample:
-    """Each sample gets the target of another one (see ``partners``), in its time order, with its mask and positions.
+    """Each sample gets the target of another one (see ``partners``), in its time order, with its mask and
+    positions.
 
     Source: ours.
     """
 
     kind: Literal["other_sample"] = "other_sample"
 
-    def apply(self, target: ModelKV, chain: Int[Tensor, " B"], step_seed: int, mean: TargetMean | None = None) -> ModelKV:
-        """The targets handed round; equal ``chain`` numbers mark equal chains of thought, ``step_seed`` draws the partners.
+    def apply(
+        self, target: ModelKV, chain: Int[Tensor, " B"], step_seed: int, mean: TargetMean | None = None
+    ) -> ModelKV:
+        """The targets handed round; equal ``chain`` numbers mark equal chains of thought, ``step_seed`` draws
+        the partners.
 
         Raises:
             ValueError: for a batch of one.
@@ -90,9 +99,11 @@ class OtherSample:
 
 @dataclass(frozen=True, kw_only=True)
 class Shuffled:
-    """Another sample's target with its slots in another order, the same for every sample, layer and step of a run.
+    """Another sample's target with its slots in another order, the same for every sample, layer and step of a
+    run.
 
-    No slot keeps its place. The order depends on the number of slots, so it is fixed for compressed targets only.
+    No slot keeps its place. The order depends on the number of slots, so it is fixed for compressed targets
+    only.
 
     Source: ours.
     """
@@ -101,7 +112,9 @@ class Shuffled:
     seed: int = 0
     """Draws the order of the slots."""
 
-    def apply(self, target: ModelKV, chain: Int[Tensor, " B"], step_seed: int, mean: TargetMean | None = None) -> ModelKV:
+    def apply(
+        self, target: ModelKV, chain: Int[Tensor, " B"], step_seed: int, mean: TargetMean | None = None
+    ) -> ModelKV:
         """The targets handed round as in ``OtherSample``, slots in the run's order.
 
         Raises:
@@ -109,28 +122,37 @@ class Shuffled:
         """
         num_slots = target.layers[0].mask.shape[-1]
         if num_slots < 2:
-            raise ValueError("controls: 'shuffled' needs at least two slots to change their order. Use 'other_sample' for a single slot.")
+            raise ValueError(
+                "controls: 'shuffled' needs at least two slots to change their order. Use 'other_sample' "
+                "for a single slot."
+            )
         slots = partners(torch.arange(num_slots, device=chain.device), self.seed)
         return _take(_take(target, partners(chain, step_seed), 0), slots, 2)
 
 
 @dataclass(frozen=True, kw_only=True)
 class MeanTarget:
-    """Each slot holds the mean of that slot over the data set seen so far; the sample's own mask and positions stay.
+    """Each slot holds the mean of that slot over the data set seen so far; the sample's own mask and
+    positions stay.
 
     Source: ours.
     """
 
     kind: Literal["mean_target"] = "mean_target"
 
-    def apply(self, target: ModelKV, chain: Int[Tensor, " B"], step_seed: int, mean: TargetMean | None = None) -> ModelKV:
+    def apply(
+        self, target: ModelKV, chain: Int[Tensor, " B"], step_seed: int, mean: TargetMean | None = None
+    ) -> ModelKV:
         """The mean in place of every target; slots that the mean has never seen filled are masked.
 
         Raises:
             ValueError: without a mean, or with one of other slots.
         """
         if mean is None:
-            raise ValueError("controls: 'mean_target' needs the mean so far. Carry mean = TargetMean.over(target, mean) from step to step.")
+            raise ValueError(
+                "controls: 'mean_target' needs the mean so far. Carry mean = TargetMean.over(target, mean) "
+                "from step to step."
+            )
         return mean.spread(target)
 
 

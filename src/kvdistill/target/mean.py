@@ -24,7 +24,8 @@ class SlotMean:
 
 @dataclass(frozen=True, slots=True)
 class TargetMean:
-    """The mean of the targets per layer, head and slot over the samples seen so far; the caller carries it from batch to batch.
+    """The mean of the targets per layer, head and slot over the samples seen so far; the caller carries it
+    from batch to batch.
 
     Source: ours.
     """
@@ -33,7 +34,9 @@ class TargetMean:
 
     @staticmethod
     def over(
-        target: ModelKV, before: "TargetMean | None" = None, total: Callable[[Tensor], Tensor] = lambda values: values
+        target: ModelKV,
+        before: "TargetMean | None" = None,
+        total: Callable[[Tensor], Tensor] = lambda values: values,
     ) -> "TargetMean":
         """The mean over the samples of ``before`` and those of ``target``; both stay as they are.
 
@@ -46,20 +49,29 @@ class TargetMean:
         if before is None:
             return TargetMean(tuple(_join(layer, _empty(layer), total) for layer in target.layers))
         before.require_same_slots(target)
-        return TargetMean(tuple(_join(layer, mean, total) for layer, mean in zip(target.layers, before.layers, strict=True)))
+        return TargetMean(
+            tuple(_join(layer, mean, total) for layer, mean in zip(target.layers, before.layers, strict=True))
+        )
 
     def spread(self, target: ModelKV) -> ModelKV:
-        """``target`` with the mean in place of every sample; mask and positions stay, slots never seen filled are masked.
+        """``target`` with the mean in place of every sample; mask and positions stay, slots never seen filled
+        are masked.
 
         Raises:
             ValueError: if the slots of the two do not correspond.
         """
         self.require_same_slots(target)
-        return target.map(tuple(_spread(layer, mean) for layer, mean in zip(target.layers, self.layers, strict=True)))
+        return target.map(
+            tuple(_spread(layer, mean) for layer, mean in zip(target.layers, self.layers, strict=True))
+        )
 
     def tensors(self) -> dict[str, Tensor]:
         """All numbers by name, for a checkpoint."""
-        named = ((f"{i}.{f.name}", getattr(layer, f.name)) for i, layer in enumerate(self.layers) for f in fields(layer))
+        named = (
+            (f"{i}.{f.name}", getattr(layer, f.name))
+            for i, layer in enumerate(self.layers)
+            for f in fields(layer)
+        )
         return {name: value for name, value in named if value is not None}
 
     @staticmethod
@@ -80,19 +92,25 @@ class TargetMean:
         shapes = [(x.keys.shape[1:], x.values.shape[1:], x.importance is None) for x in target.layers]
         if shapes != [(x.keys.shape, x.values.shape, x.importance is None) for x in self.layers]:
             raise ValueError(
-                f"TargetMean: the target from {target.source} has other layers, heads, slots or widths (or importance where the others "
-                "had none) than the targets seen so far. Compress to a fixed number of slots and carry one mean a run."
+                f"TargetMean: the target from {target.source} has other layers, heads, slots or widths (or "
+                "importance where the others "
+                "had none) than the targets seen so far. Compress to a fixed number of slots and carry one "
+                "mean a run."
             )
 
 
 def _empty(layer: LayerKV) -> SlotMean:
     keys, values = (torch.zeros_like(to_float32(x[0].detach())) for x in (layer.keys, layer.values))
-    importance = None if layer.importance is None else torch.zeros_like(to_float32(layer.importance[0].detach()))
+    importance = (
+        None if layer.importance is None else torch.zeros_like(to_float32(layer.importance[0].detach()))
+    )
     return SlotMean(keys, values, importance, count=torch.zeros_like(layer.mask[0], dtype=torch.float32))
 
 
 def _join(layer: LayerKV, before: SlotMean, total: Callable[[Tensor], Tensor]) -> SlotMean:
-    count = before.count.to(layer.mask.device) + total(layer.mask.sum(0).float())  # a mean out of a checkpoint lies on the CPU
+    count = before.count.to(layer.mask.device) + total(
+        layer.mask.sum(0).float()
+    )  # a mean out of a checkpoint lies on the CPU
 
     def joined(values: Float[Tensor, "B H T *w"], mean: Float[Tensor, "H T *w"]) -> Float[Tensor, "H T *w"]:
         mean = mean.to(values.device)

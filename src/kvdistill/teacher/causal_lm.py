@@ -26,9 +26,11 @@ PARTS = {"normalizer": "normaliser", "pre_tokenizer": "pre-tokeniser", "model": 
 
 @dataclass(frozen=True, eq=False)
 class FrozenTeacher:
-    """A causal language model whose cache is read and which never learns: its parameters stop asking for gradients.
+    """A causal language model whose cache is read and which never learns: its parameters stop asking for
+    gradients.
 
-    It is no part of the student, so that it is neither trained nor saved with it, and follows each batch to its device.
+    It is no part of the student, so that it is neither trained nor saved with it, and follows each batch to
+    its device.
 
     Raises:
         ValueError: if the model cannot be captured under a mask for each query and key.
@@ -45,15 +47,18 @@ class FrozenTeacher:
         self.architecture  # noqa: B018  (refused here, not at the first batch)
 
     def geometry(self) -> Geometry:
-        """The teacher's attention layers, with the rotations that they carry now (measured at the first call)."""
+        """The teacher's attention layers, with the rotations that they carry now (measured at the first
+        call).
+        """
         return rotation.geometry(self.architecture.layers)
 
     @torch.no_grad()
     def read(self, batch: Batch) -> ModelKV:
-        """The cache over the chain of thought, un-rotated, with the importance that the teacher's own attention gives.
+        """The cache over the chain of thought, un-rotated, with the importance that the teacher's own
+        attention gives.
 
-        It reads question, cue, chain of thought, prompt and answer in one call without its head, in evaluation mode. The student's
-        latent tokens are in none of these.
+        It reads question, cue, chain of thought, prompt and answer in one call without its head, in
+        evaluation mode. The student's latent tokens are in none of these.
 
         Raises:
             ValueError: if a text is longer than the teacher's table of learned positions.
@@ -92,27 +97,38 @@ class FrozenTeacher:
     def _require_positions(self, positions: Int[Tensor, "B S"]) -> None:
         def describe(limit: PositionLimit, needed: int) -> str:
             return (
-                f"The teacher {self.name} {limit.reason} {limit.tokens} tokens, and a sample has {needed}. Leave samples beyond "
+                f"The teacher {self.name} {limit.reason} {limit.tokens} tokens, and a sample has {needed}. "
+                "Leave samples beyond "
                 f"{limit.tokens} tokens out (max_length), or choose a teacher that reads further."
             )
 
-        require_positions(self._limits, positions.shape[1], positions, describe, lambda: self.architecture.is_learned)
+        require_positions(
+            self._limits, positions.shape[1], positions, describe, lambda: self.architecture.is_learned
+        )
 
 
-def require_same_tokenizer(student: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase, name: str, added: Collection[str]) -> None:
-    """Refuse a teacher to whom the student's token ids mean something else, or who would cut a text differently.
+def require_same_tokenizer(
+    student: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase, name: str, added: Collection[str]
+) -> None:
+    """Refuse a teacher to whom the student's token ids mean something else, or who would cut a text
+    differently.
 
-    ``added`` are the tokens that the student's side may have added (the latent ones); neither side needs to know them.
+    ``added`` are the tokens that the student's side may have added (the latent ones); neither side needs to
+    know them.
 
     Raises:
         ValueError: naming what differs first, and what to do.
     """
     if not (isinstance(student, PreTrainedTokenizerFast) and isinstance(teacher, PreTrainedTokenizerFast)):
-        raise ValueError(f"The tokenizers of student and teacher {name} can only be compared where both are fast (have a tokenizer.json).")
+        raise ValueError(
+            f"The tokenizers of student and teacher {name} can only be compared where both are fast (have a "
+            "tokenizer.json)."
+        )
     difference = _numbers_differ(student, teacher, added) or _cuts_differ(student, teacher)
     if difference:
         raise ValueError(
-            f"The teacher {name} has another tokenizer than the student: {difference}. Choose a teacher of the student's family, which "
+            f"The teacher {name} has another tokenizer than the student: {difference}. Choose a teacher of "
+            "the student's family, which "
             "shares its tokenizer; teachers with other tokenizers are for the multi-teacher script."
         )
 
@@ -126,13 +142,19 @@ def require_vocabulary(model: PreTrainedModel, ids: Iterable[int], name: str) ->
     rows, highest = len(model.get_input_embeddings().weight), max(ids, default=-1)  # pyright: ignore[reportArgumentType]
     if highest >= rows:
         raise ValueError(
-            f"The teacher {name} has embeddings for {rows} tokens, but the student's tokens go up to id {highest}. Choose a teacher that "
+            f"The teacher {name} has embeddings for {rows} tokens, but the student's tokens go up to id "
+            f"{highest}. Choose a teacher that "
             "was trained with the student's tokenizer."
         )
 
 
-def _numbers_differ(student: PreTrainedTokenizerFast, teacher: PreTrainedTokenizerFast, added: Collection[str]) -> str:
-    ours, theirs = ({token: number for token, number in t.get_vocab().items() if token not in added} for t in (student, teacher))
+def _numbers_differ(
+    student: PreTrainedTokenizerFast, teacher: PreTrainedTokenizerFast, added: Collection[str]
+) -> str:
+    ours, theirs = (
+        {token: number for token, number in t.get_vocab().items() if token not in added}
+        for t in (student, teacher)
+    )
     if ours == theirs:
         return ""
     _, token = min((number, token) for token, number in ours.items() ^ theirs.items())
@@ -143,11 +165,16 @@ def _numbers_differ(student: PreTrainedTokenizerFast, teacher: PreTrainedTokeniz
 def _cuts_differ(student: PreTrainedTokenizerFast, teacher: PreTrainedTokenizerFast) -> str:
     ours, theirs = (json.loads(t.backend_tokenizer.to_str()) for t in (student, teacher))
     for part, words in PARTS.items():
-        here, there = ({name: value for name, value in (whole[part] or {}).items() if value} for whole in (ours, theirs))
+        here, there = (
+            {name: value for name, value in (whole[part] or {}).items() if value} for whole in (ours, theirs)
+        )
         for setting in [*here, *there]:  # one that is left out and one that is empty or off are the same
             one, other = _first_unlike(here.get(setting), there.get(setting))
             if one != other:
-                return f"the {words} differs in its {setting}, {one!r} for the student and {other!r} for the teacher"
+                return (
+                    f"the {words} differs in its {setting}, {one!r} for the student and {other!r} for "
+                    "the teacher"
+                )
     return ""
 
 

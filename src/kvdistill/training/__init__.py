@@ -1,1 +1,3 @@
-"""transformers' Trainer with as little beside it as possible; it knows nothing of teachers, targets or losses."""
+"""transformers' Trainer with as little beside it as possible; it knows nothing of teachers, targets or
+losses.
+"""

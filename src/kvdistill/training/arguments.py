@@ -22,7 +22,9 @@ class TrainingSection(BaseModel):
 
     output_dir: str = Field(default="outputs/run", min_length=1)
     task: Literal["latent", "explicit", "direct"] = "latent"
-    """``latent`` distils; ``explicit`` fine-tunes on chains of thought, ``direct`` on answers without one (the references)."""
+    """``latent`` distils; ``explicit`` fine-tunes on chains of thought, ``direct`` on answers without one
+    (the references).
+    """
     epochs: float = Field(default=10.0, gt=0, le=10**6)
     max_steps: int = Field(default=-1, ge=-1, le=10**9)
     """Stop after this many optimiser steps, whatever ``epochs`` says; -1 leaves it to ``epochs``."""
@@ -71,16 +73,23 @@ class TrainingSection(BaseModel):
 
 
 def training_arguments(section: TrainingSection, has_unused: bool = False) -> TrainingArguments:
-    """What transformers' Trainer is told; ``has_unused`` where some weights that train get no gradient (the feedback, say).
+    """What transformers' Trainer is told; ``has_unused`` where some weights that train get no gradient (the
+    feedback, say).
 
     Raises:
         ValueError: if the precision needs a GPU and there is none.
     """
     has_gpu = torch.accelerator.is_available()
     if section.precision == "fp16" and not has_gpu:
-        raise ValueError("training.precision fp16 needs a GPU, and none is visible: set training.precision to bf16 or float32.")
+        raise ValueError(
+            "training.precision fp16 needs a GPU, and none is visible: set training.precision to bf16 or "
+            "float32."
+        )
     # transformers renamed the option between the versions that are supported.
-    named = {option.name for option in fields(TrainingArguments)} & {"activation_checkpointing", "gradient_checkpointing"}
+    named = {option.name for option in fields(TrainingArguments)} & {
+        "activation_checkpointing",
+        "gradient_checkpointing",
+    }
     checkpointing: Any = {min(named): section.gradient_checkpointing}
     distributed = int(os.environ.get("WORLD_SIZE", "1")) > 1
     arguments = TrainingArguments(
@@ -114,6 +123,7 @@ def training_arguments(section: TrainingSection, has_unused: bool = False) -> Tr
         report_to=["tensorboard"] if section.tensorboard else [],
         disable_tqdm=not section.progress,
     )
-    # Several GPUs seen by one process would be driven by DataParallel, which cannot split a batch; torchrun gives each its process.
+    # Several GPUs seen by one process would be driven by DataParallel, which cannot split a batch; torchrun
+    # gives each its process.
     arguments._n_gpu = min(arguments.n_gpu, 1)
     return arguments

@@ -41,7 +41,8 @@ def whole_or_not(partial: Path, final: Path, mine: bool) -> Iterator[None]:
         newest = newest_checkpoint(final.parent)
         left = "there is no earlier one" if newest is None else f"{newest} is whole"
         raise OSError(
-            f"{final} could not be written ({error}); {left}. Free space on its disk (training.save_total_limit keeps fewer "
+            f"{final} could not be written ({error}); {left}. Free space on its disk "
+            "(training.save_total_limit keeps fewer "
             "checkpoints), then run the same command with --resume."
         ) from error
 
@@ -60,7 +61,10 @@ def load_carried(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None
         ValueError: if the checkpoint was written without it.
     """
     if not (folder / CARRIED).is_file():
-        raise ValueError(f"{folder} holds no {CARRIED}, so training cannot go on from it: it serves as model.name of a new run.")
+        raise ValueError(
+            f"{folder} holds no {CARRIED}, so training cannot go on from it: it serves as model.name of a "
+            "new run."
+        )
     with readable(folder, CARRIED), safe_open(folder / CARRIED, framework="pt") as file:
         return {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()["place"])  # noqa: SIM118
 
@@ -85,14 +89,19 @@ def readable(folder: Path, *names: str) -> Iterator[None]:
         raise
     except Exception as error:
         files = " or ".join(str(folder / name) for name in _unreadable(folder, names) or names)
-        reason = "" if isinstance(error, UnpicklingError) else f" ({type(error).__name__}: {first_line(error)})"
+        reason = (
+            "" if isinstance(error, UnpicklingError) else f" ({type(error).__name__}: {first_line(error)})"
+        )
         raise ValueError(
-            f"{files} is damaged, or holds more than plain tensors and numbers, and nothing else is ever loaded{reason}. {_remedy(folder)}"
+            f"{files} is damaged, or holds more than plain tensors and numbers, and nothing else is ever "
+            f"loaded{reason}. {_remedy(folder)}"
         ) from error
 
 
 def _unreadable(folder: Path, names: tuple[str, ...]) -> list[str]:
-    """Which of the files written by ``torch.save`` cannot be read; empty where all can, or there is only one file."""
+    """Which of the files written by ``torch.save`` cannot be read; empty where all can, or there is only one
+    file.
+    """
     found: list[str] = []
     for name in names if len(names) > 1 else ():
         try:
@@ -119,12 +128,15 @@ def read_state(folder: Path) -> TrainerState:
 
 
 def seal(folder: Path, name: str | None = None) -> None:
-    """Write the manifest of the files that the folder holds, for ``require_whole``; ``name`` is what the folder will be called."""
+    """Write the manifest of the files that the folder holds, for ``require_whole``; ``name`` is what the
+    folder will be called.
+    """
     Manifest.of(folder, name or folder.name, _step(folder / TRAINER_STATE_NAME)).write(folder / CONTENTS)
 
 
 def require_whole(folder: Path) -> None:
-    """Refuse to resume from a checkpoint of which a file is missing or changed: the run would not be the one that was begun.
+    """Refuse to resume from a checkpoint of which a file is missing or changed: the run would not be the one
+    that was begun.
 
     Raises:
         ValueError: naming the file.
@@ -135,14 +147,19 @@ def require_whole(folder: Path) -> None:
     state = read_state(folder)
     if manifest.global_step is not None and manifest.global_step != state.global_step:
         raise ValueError(
-            f"{folder / CONTENTS} was written at step {manifest.global_step}, the checkpoint at step {state.global_step}. {remedy}"
+            f"{folder / CONTENTS} was written at step {manifest.global_step}, the checkpoint at step "
+            f"{state.global_step}. {remedy}"
         )
     if manifest.checkpoint is not None and manifest.checkpoint != folder.name:
-        raise ValueError(f"{folder} is a copy of {manifest.checkpoint}, or was renamed: give it that name again, or delete it.")
+        raise ValueError(
+            f"{folder} is a copy of {manifest.checkpoint}, or was renamed: give it that name again, or "
+            "delete it."
+        )
 
 
 def require_steps(folder: Path) -> None:
-    """Refuse a run whose newest checkpoint cannot be told, since a trainer_state.json is not the one that was written.
+    """Refuse a run whose newest checkpoint cannot be told, since a trainer_state.json is not the one that was
+    written.
 
     Raises:
         ValueError: naming the file.
@@ -156,7 +173,10 @@ def require_steps(folder: Path) -> None:
 
 
 def _remedy(folder: Path) -> str:
-    return f"Put it back, or delete {folder}: training then resumes from the checkpoint before it, or from the start."
+    return (
+        f"Put it back, or delete {folder}: training then resumes from the checkpoint before it, or from "
+        "the start."
+    )
 
 
 def publish(partial: Path, final: Path) -> None:
@@ -175,7 +195,9 @@ def publish(partial: Path, final: Path) -> None:
 
 
 def checkpoints(folder: Path | str) -> list[Path]:
-    """The checkpoints of a run, fewest steps first, by their state files; half-written and half-deleted ones have other names."""
+    """The checkpoints of a run, fewest steps first, by their state files; half-written and half-deleted ones
+    have other names.
+    """
     steps = {path.parent: _step(path) for path in Path(folder).glob(f"checkpoint-*/{TRAINER_STATE_NAME}")}
     return sorted(steps, key=lambda path: steps[path])
 
@@ -184,7 +206,9 @@ def _step(state: Path) -> int:
     try:
         return operator.index(read_json(state)["global_step"])
     except (ValueError, KeyError, TypeError):
-        raise ValueError(f"{state} is damaged. Delete {state.parent} to go on without that checkpoint.") from None
+        raise ValueError(
+            f"{state} is damaged. Delete {state.parent} to go on without that checkpoint."
+        ) from None
 
 
 def newest_checkpoint(folder: Path | str) -> Path | None:
@@ -199,7 +223,9 @@ def keep_newest(folder: Path, limit: int | None) -> None:
 
 
 def hide(folder: Path) -> Path:
-    """Take a checkpoint, where there is one, out of sight before it is deleted, so that no half of it is ever found."""
+    """Take a checkpoint, where there is one, out of sight before it is deleted, so that no half of it is ever
+    found.
+    """
     hidden = folder.with_name(f".{folder.name}.older")
     if hidden.exists():
         shutil.rmtree(hidden)

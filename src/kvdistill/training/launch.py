@@ -1,4 +1,5 @@
-"""torchrun with its options, without its tracebacks: what the processes print themselves is all that a user has to read.
+"""torchrun with its options, without its tracebacks: what the processes print themselves is all that a user
+has to read.
 
     python -m kvdistill.training.launch --standalone --nproc_per_node 8 experiments/train_with_kv.py --resume
 
@@ -10,7 +11,9 @@ import sys
 from collections.abc import Sequence
 
 PATIENCE = 110
-"""Seconds that the processes have to save a checkpoint; SLURM's scripts are told two minutes before the end of their time."""
+"""Seconds that the processes have to save a checkpoint; SLURM's scripts are told two minutes before the end
+of their time.
+"""
 SIGNALS = "SIGTERM,SIGINT,SIGHUP,SIGUSR1"
 
 

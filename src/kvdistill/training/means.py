@@ -1,4 +1,6 @@
-"""Means of every term of the loss over the steps since somebody asked; they are kept in checkpoints, so a line may span a kill."""
+"""Means of every term of the loss over the steps since somebody asked; they are kept in checkpoints, so a
+line may span a kill.
+"""
 
 from collections.abc import Mapping
 
@@ -36,7 +38,9 @@ class Means:
         """Sum and weight of each name over all processes."""
         return {name: torch.tensor(pair, dtype=torch.float64) for name, pair in self._totals(ranks).items()}
 
-    def load_state(self, state: Mapping[str, Float[Tensor, " 2"]], ranks: Ranks, device: torch.device | str = "cpu") -> None:
+    def load_state(
+        self, state: Mapping[str, Float[Tensor, " 2"]], ranks: Ranks, device: torch.device | str = "cpu"
+    ) -> None:
         """Go on from what ``state`` gave; the first process holds it for all."""
         held = state if ranks.rank == 0 else {}
         self.sums = {name: pair[0].float().to(device) for name, pair in held.items()}

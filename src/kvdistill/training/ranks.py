@@ -19,7 +19,11 @@ class Ranks:
     @staticmethod
     def here() -> "Ranks":
         """The processes that torchrun started, or this one alone."""
-        return Ranks(dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else Ranks()
+        return (
+            Ranks(dist.get_rank(), dist.get_world_size())
+            if dist.is_available() and dist.is_initialized()
+            else Ranks()
+        )
 
     def wait(self) -> None:
         """Until every process is here."""
@@ -49,4 +53,7 @@ class Ranks:
         gathered: list[dict[str, tuple[float, float]]] = [{} for _ in range(self.size)]
         dist.all_gather_object(gathered, dict(numbers))
         names = dict.fromkeys(name for some in gathered for name in some)
-        return {name: tuple(map(sum, zip(*(some[name] for some in gathered if name in some), strict=True))) for name in names}  # pyright: ignore[reportReturnType]
+        return {
+            name: tuple(map(sum, zip(*(some[name] for some in gathered if name in some), strict=True)))
+            for name in names
+        }  # pyright: ignore[reportReturnType]

@@ -8,15 +8,19 @@ from kvdistill.data.batches import length_batches
 from kvdistill.training.ranks import Ranks
 
 
-def whole_batches(lengths: Sequence[int], size: int, seed: int | str, epoch: int, least: int = 1) -> list[list[int]]:
-    """The batches of an epoch over all processes (see ``length_batches``); a last one of fewer than ``least`` joins the one before.
+def whole_batches(
+    lengths: Sequence[int], size: int, seed: int | str, epoch: int, least: int = 1
+) -> list[list[int]]:
+    """The batches of an epoch over all processes (see ``length_batches``); a last one of fewer than ``least``
+    joins the one before.
 
     Raises:
         ValueError: if there are fewer than ``least`` samples at all.
     """
     if len(lengths) < least:
         raise ValueError(
-            f"{len(lengths)} examples are too few for a batch: {least} are needed, so that every process has one (two where a control "
+            f"{len(lengths)} examples are too few for a batch: {least} are needed, so that every process "
+            "has one (two where a control "
             "takes its target from another sample). Give more data, or start fewer processes."
         )
     batches = length_batches(lengths, size, seed, epoch)
@@ -27,13 +31,16 @@ def whole_batches(lengths: Sequence[int], size: int, seed: int | str, epoch: int
 
 
 class RankBatches(Sampler[list[int]]):
-    """This process's share of every batch; the order is a function of seed and epoch alone, whatever the number of processes.
+    """This process's share of every batch; the order is a function of seed and epoch alone, whatever the
+    number of processes.
 
-    A batch of the run holds ``batch_size`` samples a process. The processes share it out in turns, so that a run of two processes
-    sees, step by step, what one process with twice the batch size sees.
+    A batch of the run holds ``batch_size`` samples a process. The processes share it out in turns, so that a
+    run of two processes sees, step by step, what one process with twice the batch size sees.
     """
 
-    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int, ranks: Ranks | None = None, least: int = 1) -> None:
+    def __init__(
+        self, lengths: Sequence[int], batch_size: int, seed: int, ranks: Ranks | None = None, least: int = 1
+    ) -> None:
         self.lengths, self.seed, self.ranks = lengths, seed, ranks or Ranks()
         self.size, self.least, self.epoch = batch_size * self.ranks.size, least * self.ranks.size, 0
         self._count = len(self._batches())

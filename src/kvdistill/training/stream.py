@@ -1,4 +1,6 @@
-"""Training from a stream of samples: shuffled in windows, read once, continued exactly where a checkpoint left it."""
+"""Training from a stream of samples: shuffled in windows, read once, continued exactly where a checkpoint
+left it.
+"""
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
@@ -18,11 +20,15 @@ Cursor = dict[str, Any] | None
 SHORT = 0.9
 """Share of the rows that it promises which a pass over a stream has to give."""
 Read = Callable[[Cursor, int], tuple[Sequence[Encoded], Cursor]]
-"""Asked for so many samples from a place on; gives them (fewer only at the end of a pass) and the place behind them."""
+"""Asked for so many samples from a place on; gives them (fewer only at the end of a pass) and the place
+behind them.
+"""
 
 
 class Ticket(NamedTuple):
-    """A batch by its number in an epoch: the only thing that is drawn ahead and skipped, so skipping reads nothing."""
+    """A batch by its number in an epoch: the only thing that is drawn ahead and skipped, so skipping reads
+    nothing.
+    """
 
     epoch: int
     number: int
@@ -59,7 +65,9 @@ def own_words(error: Exception) -> str:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a stream stands after a batch: the window that the batch came from, and how much of it is used up."""
+    """Where a stream stands after a batch: the window that the batch came from, and how much of it is used
+    up.
+    """
 
     epoch: int = 0
     number: int = 0
@@ -88,9 +96,10 @@ class StreamBatch:
 class Stream(Dataset[StreamBatch]):
     """Batches of similar length from a source that is read once from front to back.
 
-    ``POOL`` batches make a window; inside it the order is that of map-style training, a function of seed and window alone. What
-    continues from a ``Place`` re-reads one window at most. Every process reads the whole stream and keeps its share. Where a pass ends
-    with fewer samples than its last window can share out, ``least`` a process, these are left out.
+    ``POOL`` batches make a window; inside it the order is that of map-style training, a function of seed and
+    window alone. What continues from a ``Place`` re-reads one window at most. Every process reads the whole
+    stream and keeps its share. Where a pass ends with fewer samples than its last window can share out,
+    ``least`` a process, these are left out.
 
     Source: ours.
     """
@@ -102,7 +111,9 @@ class Stream(Dataset[StreamBatch]):
     ranks: Ranks = field(default_factory=Ranks)
     least: int = 1
     count: int | None = None
-    """Batches an epoch, where one pass over the source makes an epoch; None for one epoch of endlessly many passes."""
+    """Batches an epoch, where one pass over the source makes an epoch; None for one epoch of endlessly many
+    passes.
+    """
     rows: int = 0
     """Usable rows that a pass promises; it may give a few less."""
     start: Place = field(default_factory=Place)
@@ -128,7 +139,9 @@ class Stream(Dataset[StreamBatch]):
         found = next(self._running, None)
         if found is None:
             least = self.least * self.ranks.size
-            raise ValueError(f"The stream holds fewer usable rows than the {least} of the smallest batch. Give more data.")
+            raise ValueError(
+                f"The stream holds fewer usable rows than the {least} of the smallest batch. Give more data."
+            )
         self._next = Ticket(ticket.epoch, ticket.number + 1)
         return found
 
@@ -136,7 +149,10 @@ class Stream(Dataset[StreamBatch]):
         if ticket.number == 0:
             return Place(epoch=ticket.epoch)
         if (self.start.epoch, self.start.number) != ticket:
-            raise ValueError(f"A stream is read in order: batch {ticket.number} of epoch {ticket.epoch} cannot be reached from here.")
+            raise ValueError(
+                f"A stream is read in order: batch {ticket.number} of epoch {ticket.epoch} cannot be "
+                "reached from here."
+            )
         return self.start
 
     def _batches(self, place: Place) -> Iterator[StreamBatch]:
@@ -148,7 +164,9 @@ class Stream(Dataset[StreamBatch]):
             seen += len(samples)
             if len(samples) >= self.least * self.ranks.size:  # fewer cannot be shared out
                 lengths = [num_tokens(sample) for sample in samples]
-                batches = whole_batches(lengths, size, f"{self.seed}/{place.epoch}", window, self.least * self.ranks.size)
+                batches = whole_batches(
+                    lengths, size, f"{self.seed}/{place.epoch}", window, self.least * self.ranks.size
+                )
                 for done, batch in enumerate(batches[taken:], start=taken + 1):
                     number += 1
                     mine = [samples[index] for index in batch[self.ranks.rank :: self.ranks.size]]
@@ -161,7 +179,9 @@ class Stream(Dataset[StreamBatch]):
             window, cursor, taken = window + 1, after, 0
 
     def _require_enough(self, seen: int) -> None:
-        """A pass may fall a little short of its epoch, by rows that were left out, and then begins again; but not by much."""
+        """A pass may fall a little short of its epoch, by rows that were left out, and then begins again; but
+        not by much.
+        """
         if seen < SHORT * self.rows:
             raise ValueError(
                 f"The stream ended after {seen} usable rows, and the subset size promises {self.rows}. Lower "

@@ -14,7 +14,16 @@ from transformers.trainer import OPTIMIZER_NAME, SCALER_NAME, SCHEDULER_NAME, TR
 from kvdistill.kv import LossOutput
 from kvdistill.pipeline import Prepared, Stateful, Step
 from kvdistill.training.callbacks import Progress
-from kvdistill.training.checkpoint import CARRIED, checkpoint_name, keep_newest, load_carried, publish, readable, save_carried, whole_or_not
+from kvdistill.training.checkpoint import (
+    CARRIED,
+    checkpoint_name,
+    keep_newest,
+    load_carried,
+    publish,
+    readable,
+    save_carried,
+    whole_or_not,
+)
 from kvdistill.training.means import TERMS, Means
 from kvdistill.training.ranks import Ranks
 from kvdistill.training.sampler import EpochLoader
@@ -22,9 +31,13 @@ from kvdistill.training.stream import Place, Stream
 
 
 class LatentTrainer(Trainer):
-    """Trainer's loop, precision, accumulation and logging; the loss comes from ``step``, the order of the data from ``batches``."""
+    """Trainer's loop, precision, accumulation and logging; the loss comes from ``step``, the order of the
+    data from ``batches``.
+    """
 
-    def __init__(self, *args: Any, step: Step, batches: Sampler[Any], ranks: Ranks | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, step: Step, batches: Sampler[Any], ranks: Ranks | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.step, self.batches, self.ranks = step, batches, ranks or Ranks()
         self.terms, self.epoch_terms = Means(), Means()
@@ -33,8 +46,16 @@ class LatentTrainer(Trainer):
         if self.pop_callback(ProgressCallback) is not None:
             self.add_callback(Progress())
 
-    def compute_loss(self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
-        """The step's loss. Overridden since the loss compares two modes of the model, which no model computes by itself."""
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Any:
+        """The step's loss. Overridden since the loss compares two modes of the model, which no model computes
+        by itself.
+        """
         batch = inputs["batch"].to(self.args.device)
         done = self.state.global_step
         output = self.step(model, batch, done, done / max(self.state.max_steps, 1))
@@ -43,14 +64,19 @@ class LatentTrainer(Trainer):
         for means in (self.terms, self.epoch_terms):
             means.add(output.metrics | {"loss": output.loss}, share)
         self._place = inputs.get("place", self._place)
-        # Trainer divides by the number of batches of the step, DistributedDataParallel by the number of processes.
+        # Trainer divides by the number of batches of the step, DistributedDataParallel by the number of
+        # processes.
         loss = output.loss * share * self.current_gradient_accumulation_steps * self.ranks.size
         return (loss, output) if return_outputs else loss
 
-    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list[Any], Any]:
-        """The batches of one optimiser step and their number of samples over all processes, so that each sample weighs the same.
+    def get_batch_samples(
+        self, epoch_iterator: Any, num_batches: int, device: torch.device
+    ) -> tuple[list[Any], Any]:
+        """The batches of one optimiser step and their number of samples over all processes, so that each
+        sample weighs the same.
 
-        Overridden since Trainer counts labels, and the short batch that ends an epoch would weigh as much as the others.
+        Overridden since Trainer counts labels, and the short batch that ends an epoch would weigh as much as
+        the others.
         """
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         if isinstance(self.step, Prepared) and self.state.global_step == 0:
@@ -62,7 +88,9 @@ class LatentTrainer(Trainer):
         return batches, int(self.ranks.sum(count))
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """The mean of every term since the last line, over all processes. Overridden since Trainer knows only the sum's mean."""
+        """The mean of every term since the last line, over all processes. Overridden since Trainer knows only
+        the sum's mean.
+        """
         if "loss" in logs:
             logs = logs | {name: round(value, 6) for name, value in self.terms.take(self.ranks).items()}
         super().log(logs, start_time)
@@ -73,19 +101,26 @@ class LatentTrainer(Trainer):
         super().log({f"epoch_{name}": round(means[name], 6) for name in TERMS if name in means})
 
     def get_train_dataloader(self) -> EpochLoader:
-        """Batches as the sampler lays them out. Overridden since accelerate would hand whole batches round and repeat samples."""
+        """Batches as the sampler lays them out. Overridden since accelerate would hand whole batches round
+        and repeat samples.
+        """
         workers = self.args.dataloader_num_workers
         return EpochLoader(
             self.train_dataset,  # pyright: ignore[reportArgumentType]
             batch_sampler=self.batches,
             collate_fn=self.data_collator,
-            num_workers=min(workers, 1) if isinstance(self.train_dataset, Stream) else workers,  # a stream is read in order
+            num_workers=min(workers, 1)
+            if isinstance(self.train_dataset, Stream)
+            else workers,  # a stream is read in order
             pin_memory=self.args.dataloader_pin_memory,
-            generator=torch.Generator().manual_seed(self.args.seed),  # the loader draws a number an epoch: not from training's own
+            generator=torch.Generator().manual_seed(
+                self.args.seed
+            ),  # the loader draws a number an epoch: not from training's own
         )
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        """What a checkpoint carries beside the weights. Overridden since Trainer's own loads weights leniently; a run that goes on
+        """What a checkpoint carries beside the weights. Overridden since Trainer's own loads weights
+        leniently; a run that goes on
         has built its student from the checkpoint, strictly.
         """
         folder = Path(resume_from_checkpoint)
@@ -120,8 +155,12 @@ class LatentTrainer(Trainer):
             super()._load_rng_state(checkpoint)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        """Write a checkpoint whole or not at all. Overridden since Trainer writes in place, names by step and pickles arguments."""
-        final = Path(str(self.args.output_dir)) / checkpoint_name(self.state.epoch or 0.0, self.state.global_step)
+        """Write a checkpoint whole or not at all. Overridden since Trainer writes in place, names by step and
+        pickles arguments.
+        """
+        final = Path(str(self.args.output_dir)) / checkpoint_name(
+            self.state.epoch or 0.0, self.state.global_step
+        )
         partial = final.with_name(f".{final.name}.partial")
         first = self.args.should_save
         refuse_nonfinite_weights(self.model, self.state.global_step)  # pyright: ignore[reportArgumentType]
@@ -146,7 +185,11 @@ class LatentTrainer(Trainer):
     def _carried(self) -> dict[str, torch.Tensor]:
         """By owner and name; every process has to ask."""
         step = self.step.state() if isinstance(self.step, Stateful) else {}
-        parts = {"step": step, "terms": self.terms.state(self.ranks), "epoch": self.epoch_terms.state(self.ranks)}
+        parts = {
+            "step": step,
+            "terms": self.terms.state(self.ranks),
+            "epoch": self.epoch_terms.state(self.ranks),
+        }
         return {f"{owner}/{name}": value for owner, held in parts.items() for name, value in held.items()}
 
 
@@ -158,7 +201,9 @@ def refuse_nonfinite(output: LossOutput, step: int, sample_ids: Sequence[str]) -
     """
     if torch.isfinite(output.loss):
         return
-    bad = [name for name, value in output.metrics.items() if not torch.isfinite(value).all()] or ["the weighted sum"]
+    bad = [name for name, value in output.metrics.items() if not torch.isfinite(value).all()] or [
+        "the weighted sum"
+    ]
     raise FloatingPointError(
         f"In step {step}, {', '.join(bad)} is not finite for samples {', '.join(sample_ids[:8])}. "
         "Lower training.lr or the weight of the term, or compute in float32 (training.precision)."
@@ -171,9 +216,14 @@ def refuse_nonfinite_weights(model: nn.Module, step: int) -> None:
     Raises:
         FloatingPointError: naming the step and the first weights.
     """
-    bad = [name for name, value in model.named_parameters() if value.requires_grad and not torch.isfinite(value).all()]
+    bad = [
+        name
+        for name, value in model.named_parameters()
+        if value.requires_grad and not torch.isfinite(value).all()
+    ]
     if bad:
         raise FloatingPointError(
-            f"After step {step}, {len(bad)} weights are not finite ({', '.join(bad[:3])}); they are not saved. Lower training.lr, or "
+            f"After step {step}, {len(bad)} weights are not finite ({', '.join(bad[:3])}); they are not "
+            "saved. Lower training.lr, or "
             "compute in float32 (training.precision)."
         )

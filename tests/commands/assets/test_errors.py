@@ -22,7 +22,10 @@ def test_a_gated_model_says_where_to_accept_and_how_to_log_in(local_hub: Hub) ->
     put_model(local_hub.folder, "meta/llama", {"config.json": b"{}"})
     local_hub.gated.add("meta/llama")
     sentence = told(find_model, "meta/llama")
-    assert sentence.startswith(f"meta/llama is gated. Accept its licence at {local_hub.url}/meta/llama with your account, log in here with")
+    assert sentence.startswith(
+        f"meta/llama is gated. Accept its licence at {local_hub.url}/meta/llama with your account, log in "
+        "here with"
+    )
     assert "`hf auth login`" in sentence
 
 
@@ -30,7 +33,9 @@ def test_a_gated_data_set_is_recognised_in_the_words_of_datasets(local_hub: Hub)
     put_data(local_hub.folder, "some/rows", [{"question": "q", "answer": "a"}], ["main"], ["train"])
     local_hub.gated.add("some/rows")
     with (
-        pytest.raises(HubError, match=rf"some/rows is gated. Accept its licence at {local_hub.url}/datasets/some/rows"),
+        pytest.raises(
+            HubError, match=rf"some/rows is gated. Accept its licence at {local_hub.url}/datasets/some/rows"
+        ),
         in_words("dataset", "some/rows"),
     ):
         load_dataset("some/rows", "main")
@@ -40,7 +45,8 @@ def test_a_gated_data_set_is_recognised_in_the_words_of_datasets(local_hub: Hub)
 def test_a_misspelt_name_gets_the_nearest(local_hub: Hub, wrong: str) -> None:
     put_model(local_hub.folder, "Qwen/Qwen2.5-7B-Instruct", {"config.json": b"{}"})
     assert told(find_model, wrong) == (
-        f"The hub shows no model {wrong}. Did you mean Qwen/Qwen2.5-7B-Instruct? Check the spelling (owner/name); if it is private, "
+        f"The hub shows no model {wrong}. Did you mean Qwen/Qwen2.5-7B-Instruct? Check the spelling "
+        "(owner/name); if it is private, "
         "log in with `hf auth login`."
     )
 
@@ -51,16 +57,21 @@ def test_a_name_that_resembles_nothing_gets_no_guess(local_hub: Hub) -> None:
 
 def test_a_missing_revision_is_named(local_hub: Hub) -> None:
     put_model(local_hub.folder, "a/b", {"config.json": b"{}"})
-    assert f"a/b has no such revision (404 Client Error.). Look at {local_hub.url}/a/b, or leave --revision out" in told(
-        find_model, "a/b", "v9"
+    assert (
+        f"a/b has no such revision (404 Client Error.). Look at {local_hub.url}/a/b, or leave --revision out"
+        in told(find_model, "a/b", "v9")
     )
 
 
 def test_what_is_no_name_is_told_with_an_example() -> None:
-    assert told(find_model, "a b/c").startswith("'a b/c' is no name of the hub (Repo id must use alphanumeric chars")
+    assert told(find_model, "a b/c").startswith(
+        "'a b/c' is no name of the hub (Repo id must use alphanumeric chars"
+    )
 
 
-def test_a_hub_that_is_not_there_and_offline_mode_differ(local_hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_that_is_not_there_and_offline_mode_differ(
+    local_hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     assert told(find_model, "a/b").startswith(
         "a/b: http://127.0.0.1:9 cannot be reached ([Errno 111] Connection refused). Check the network"
@@ -72,16 +83,24 @@ def test_a_hub_that_is_not_there_and_offline_mode_differ(local_hub: Hub, monkeyp
         snapshot_download("a/b")
 
 
-@pytest.mark.parametrize(("status", "remedy"), [(401, "Log in anew with `hf auth login`, and run"), (503, "Wait a little, and run")])
+@pytest.mark.parametrize(
+    ("status", "remedy"),
+    [(401, "Log in anew with `hf auth login`, and run"), (503, "Wait a little, and run")],
+)
 def test_a_refusal_says_what_helps(status: int, remedy: str) -> None:
     response = httpx.Response(status, request=httpx.Request("GET", "http://hub"))
     with pytest.raises(HubError) as caught, in_words("model", "a/b"):
         raise HfHubHTTPError(f"{status} refused\nmore", response=response)
-    assert str(caught.value).startswith(f"a/b: the hub refused ({status} refused). {remedy} the same command again")
+    assert str(caught.value).startswith(
+        f"a/b: the hub refused ({status} refused). {remedy} the same command again"
+    )
 
 
 def test_a_full_disk_keeps_its_own_words() -> None:
-    with pytest.raises(HubError, match=r"^a/b: \[Errno 28\] No space left on device$"), in_words("model", "a/b"):
+    with (
+        pytest.raises(HubError, match=r"^a/b: \[Errno 28\] No space left on device$"),
+        in_words("model", "a/b"),
+    ):
         raise OSError(28, "No space left on device")
 
 

@@ -8,7 +8,15 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 
 from kvdistill.commands.assets import hub as hub_module
 from kvdistill.commands.assets.errors import HubError
-from kvdistill.commands.assets.hub import Asset, download, find_data, find_model, model_files, require_space, size_text
+from kvdistill.commands.assets.hub import (
+    Asset,
+    download,
+    find_data,
+    find_model,
+    model_files,
+    require_space,
+    size_text,
+)
 from kvdistill.data import load
 from pico_hub import AUG_ROWS, GSM8K_ROWS, SHA, Hub, put_data, put_model
 from pico_tokenizer import word_level
@@ -19,28 +27,49 @@ GIB = 2**30
 def tiny(folder: Path) -> LlamaForCausalLM:
     """A model and its tokenizer, saved."""
     tokenizer = word_level()
-    config = LlamaConfig(vocab_size=len(tokenizer), hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=8,
+        intermediate_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+    )
     model = LlamaForCausalLM(config)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return model
 
 
-def test_a_model_is_fetched_without_its_duplicates_and_loads(local_hub: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_model_is_fetched_without_its_duplicates_and_loads(
+    local_hub: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     model = tiny(local_hub.folder / "models" / "owner" / "tiny")
     put_model(
-        local_hub.folder, "owner/tiny", {"pytorch_model.bin": b"x", "original/params.json": b"x", "a.gguf": b"x", ".gitattributes": b"x"}
+        local_hub.folder,
+        "owner/tiny",
+        {"pytorch_model.bin": b"x", "original/params.json": b"x", "a.gguf": b"x", ".gitattributes": b"x"},
     )
     download([find_model("owner/tiny")])
     folder = tmp_path / "cache" / "models--owner--tiny" / "snapshots" / SHA
     said = capsys.readouterr().out
     assert "owner/tiny: 5 files, 0.0 MiB\n" in said
-    assert f"owner/tiny is in {folder}\n  Use it: --model_name owner/tiny (on nodes without a network, set HF_HUB_OFFLINE=1)\n" in said
+    assert (
+        f"owner/tiny is in {folder}\n  Use it: --model_name owner/tiny (on nodes without a network, set "
+        "HF_HUB_OFFLINE=1)\n" in said
+    )
     assert {path.name for path in folder.iterdir()} == {
-        *("config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
+        *(
+            "config.json",
+            "generation_config.json",
+            "model.safetensors",
+            "tokenizer.json",
+            "tokenizer_config.json",
+        )
     }
     ids = torch.arange(4)[None]
-    assert torch.equal(AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True)(ids).logits, model(ids).logits)
+    assert torch.equal(
+        AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True)(ids).logits, model(ids).logits
+    )
     assert AutoTokenizer.from_pretrained(folder).get_vocab() == word_level().get_vocab()
 
 
@@ -51,7 +80,10 @@ def test_what_is_here_is_not_fetched_again(local_hub: Hub, capsys: pytest.Captur
     assert (asset.missing, asset.here) == (3 * 2**20, {"config.json"})
     local_hub.served.clear()
     download([asset])
-    assert "a/b: 2 files, 4.0 MiB; 1.0 MiB are here already, so it goes on from there\n" in capsys.readouterr().out
+    assert (
+        "a/b: 2 files, 4.0 MiB; 1.0 MiB are here already, so it goes on from there\n"
+        in capsys.readouterr().out
+    )
     assert local_hub.served == ["model.safetensors"]
     download([find_model("a/b")])
     assert "a/b: 2 files, 4.0 MiB; all are here already\n" in capsys.readouterr().out
@@ -61,7 +93,10 @@ def test_what_is_here_is_not_fetched_again(local_hub: Hub, capsys: pytest.Captur
 def test_a_revision_is_used_by_its_folder(local_hub: Hub, capsys: pytest.CaptureFixture[str]) -> None:
     put_model(local_hub.folder, "a/b", {"model.safetensors": b"x"})
     download([find_model("a/b", SHA)])
-    assert f"Use it: --model_name '{constants.HF_HUB_CACHE}/models--a--b/snapshots/{SHA}' (" in capsys.readouterr().out
+    assert (
+        f"Use it: --model_name '{constants.HF_HUB_CACHE}/models--a--b/snapshots/{SHA}' ("
+        in capsys.readouterr().out
+    )
 
 
 def test_the_weights_are_told_by_their_names() -> None:
@@ -71,15 +106,33 @@ def test_the_weights_are_told_by_their_names() -> None:
         "model.safetensors.index.json",
         "consolidated.safetensors",
     ]
-    files += ["model.fp16.safetensors", "tokenizer.model", "merges.txt", "chat_template.jinja", "code.py", "onnx/config.json", "README.md"]
-    assert model_files("a/b", files) == [*files[:3], "tokenizer.model", "merges.txt", "chat_template.jinja", "code.py"]
+    files += [
+        "model.fp16.safetensors",
+        "tokenizer.model",
+        "merges.txt",
+        "chat_template.jinja",
+        "code.py",
+        "onnx/config.json",
+        "README.md",
+    ]
+    assert model_files("a/b", files) == [
+        *files[:3],
+        "tokenizer.model",
+        "merges.txt",
+        "chat_template.jinja",
+        "code.py",
+    ]
     with pytest.raises(
-        HubError, match="a/b has no weights as safetensors, the only form that is loaded here. Choose another model, or convert"
+        HubError,
+        match="a/b has no weights as safetensors, the only form that is loaded here. Choose another model, "
+        "or convert",
     ):
         model_files("a/b", ["pytorch_model.bin", "config.json", "onnx/model.safetensors"])
 
 
-def test_data_are_fetched_counted_and_written(local_hub: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_data_are_fetched_counted_and_written(
+    local_hub: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     put_data(local_hub.folder, "openai/gsm8k", GSM8K_ROWS, ["main", "socratic"], ["train", "test"])
     put_data(local_hub.folder, "whynlp/gsm8k-aug", AUG_ROWS, ["default"], ["train"])
     asset = find_data("openai/gsm8k")
@@ -89,29 +142,45 @@ def test_data_are_fetched_counted_and_written(local_hub: Hub, tmp_path: Path, ca
     assert "openai/gsm8k is in the cache: train 5 rows, test 4 rows\n" in said
     assert f"4 rows -> {tmp_path}/data/gsm8k_aug_train.jsonl (sha256" in said
     assert [
-        len(load(tmp_path / "data" / name).examples) for name in ("gsm8k_train.jsonl", "gsm8k_test.jsonl", "gsm8k_aug_train.jsonl")
+        len(load(tmp_path / "data" / name).examples)
+        for name in ("gsm8k_train.jsonl", "gsm8k_test.jsonl", "gsm8k_aug_train.jsonl")
     ] == [5, 4, 4]
     assert find_data("openai/gsm8k").missing == 0
-    assert sorted(find_data("whynlp/gsm8k-aug", "other").sizes) == ["README.md", "default/train-00000-of-00001.parquet"]
+    assert sorted(find_data("whynlp/gsm8k-aug", "other").sizes) == [
+        "README.md",
+        "default/train-00000-of-00001.parquet",
+    ]
 
 
-def test_the_disk_is_looked_at_before_anything_is_fetched(local_hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_disk_is_looked_at_before_anything_is_fetched(
+    local_hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
     put_model(local_hub.folder, "a/b", {"model.safetensors": b"x"})
     asset = find_model("a/b")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(0, 0, GIB))
-    with pytest.raises(HubError, match=rf"The disk of {constants.HF_HUB_CACHE} has 1.0 GiB free; 0.0 MiB are still to be fetched"):
+    with pytest.raises(
+        HubError,
+        match=rf"The disk of {constants.HF_HUB_CACHE} has 1.0 GiB free; 0.0 MiB are still to be fetched",
+    ):
         download([asset])
     assert local_hub.served == []
 
 
 @pytest.mark.parametrize(("free", "fits"), [(20 * 1.05 + 1.001, True), (20 * 1.05 + 0.999, False)])
-def test_five_percent_and_one_gib_are_spared(monkeypatch: pytest.MonkeyPatch, free: float, fits: bool) -> None:
-    assets = [Asset("model", name, None, {"x": 10 * GIB, "y": 5 * GIB}, frozenset({"y"})) for name in ("a/b", "c/d")]
+def test_five_percent_and_one_gib_are_spared(
+    monkeypatch: pytest.MonkeyPatch, free: float, fits: bool
+) -> None:
+    assets = [
+        Asset("model", name, None, {"x": 10 * GIB, "y": 5 * GIB}, frozenset({"y"})) for name in ("a/b", "c/d")
+    ]
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(0, 0, int(free * GIB)))
     if fits:
         require_space(assets)
         return
-    sentence = "has 22.0 GiB free; 20.0 GiB are still to be fetched, which need 22.0 GiB with 5 % and 1 GiB to spare. Free some space, or"
+    sentence = (
+        "has 22.0 GiB free; 20.0 GiB are still to be fetched, which need 22.0 GiB with 5 % and 1 GiB "
+        "to spare. Free some space, or"
+    )
     with pytest.raises(HubError, match=sentence):
         require_space(assets)
 
@@ -122,4 +191,9 @@ def test_where_nothing_is_missing_a_full_disk_is_no_matter(monkeypatch: pytest.M
 
 
 def test_sizes_are_readable() -> None:
-    assert [size_text(size) for size in (0, 3 * 2**20, GIB // 5, 15.2 * GIB)] == ["0.0 MiB", "3.0 MiB", "0.2 GiB", "15.2 GiB"]
+    assert [size_text(size) for size in (0, 3 * 2**20, GIB // 5, 15.2 * GIB)] == [
+        "0.0 MiB",
+        "3.0 MiB",
+        "0.2 GiB",
+        "15.2 GiB",
+    ]

@@ -12,12 +12,23 @@ from kvdistill.records.schema import Curve, EvaluationRecord, Metrics
 from kvdistill.reporting.report import write_demo_report
 
 KEYS = {
-    *("cot", "direct", "latent_e1", "latent_kv", "kv_method", "latent_by_method", "steps_to_90_e1", "steps_to_90_kv"),
+    *(
+        "cot",
+        "direct",
+        "latent_e1",
+        "latent_kv",
+        "kv_method",
+        "latent_by_method",
+        "steps_to_90_e1",
+        "steps_to_90_kv",
+    ),
     *("passes_cot", "passes_latent", "minutes"),
 }
 
 
-def test_a_short_demo_leaves_every_file_and_an_honest_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_short_demo_leaves_every_file_and_an_honest_verdict(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = tmp_path / "a demo"
     demo.demo(folder, 3, "kvdistill demo --share 0.01", share=0.01)
     summary = json.loads((folder / "summary.json").read_text())
@@ -27,10 +38,19 @@ def test_a_short_demo_leaves_every_file_and_an_honest_verdict(tmp_path: Path, ca
     printed = capsys.readouterr().out
     assert "NOT reached" in printed
     assert "latent, E1" in printed
-    assert re.search(r"^warm_terse ended: (all \d+ steps made, )?validation accuracy \d\.\d\d", printed, flags=re.MULTILINE)
+    assert re.search(
+        r"^warm_terse ended: (all \d+ steps made, )?validation accuracy \d\.\d\d", printed, flags=re.MULTILINE
+    )
     assert "[1/4] warm_terse: explicit reasoning, until validation accuracy 0.98, at most 9 steps" in printed
     names = {path.name for path in folder.iterdir()}
-    assert {"report.html", "report.md", "run.json", "probes.json", "curve_e1.json", "metrics_e1.jsonl"} <= names
+    assert {
+        "report.html",
+        "report.md",
+        "run.json",
+        "probes.json",
+        "curve_e1.json",
+        "metrics_e1.jsonl",
+    } <= names
     latent = EvaluationRecord.read(folder / "evaluation_latent_kv.json")
     assert latent.sequential_passes_mean >= 1 + demo.HOPS + 1
     assert summary["passes_latent"] == latent.sequential_passes_mean
@@ -78,7 +98,12 @@ def record(accuracy: int, passes: float) -> EvaluationRecord:
 
 
 def test_bars_follow_from_the_numbers(tmp_path: Path) -> None:
-    rows = {"cot": record(100, 20.0), "cot_terse": record(100, 8.0), "direct": record(14, 2.0), "latent_e1": record(20, 7.0)}
+    rows = {
+        "cot": record(100, 20.0),
+        "cot_terse": record(100, 8.0),
+        "direct": record(14, 2.0),
+        "latent_e1": record(20, 7.0),
+    }
     rows |= {f"latent_{name}": record(95, 7.0) for name in demo.METHODS}
     steps = [25, 50, 75, 100]
     curves = {name: Curve(method=name, steps=steps, accuracy=[0.1, 0.5, 0.95, 1.0]) for name in demo.METHODS}

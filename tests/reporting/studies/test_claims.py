@@ -16,7 +16,9 @@ STEADY = {"area": {"E2": 0.4, "E3": 0.3, "E4": 0.5}, "roughness": {"E2": 0.2, "E
 STEADY |= {"steps_to_90": {"E2": 900.0, "E3": 800.0, "E4": 300.0}}
 
 
-def table(accuracy: Mapping[str, float], num: int = 8, measures: Mapping[str, Mapping[str, float]] = STEADY) -> dict[str, Any]:
+def table(
+    accuracy: Mapping[str, float], num: int = 8, measures: Mapping[str, Mapping[str, float]] = STEADY
+) -> dict[str, Any]:
     """Values as ``judge_claims`` takes them; E4's vary a little over seeds."""
     values: dict[str, Any] = {}
     for measure, means in ({"accuracy": accuracy} | dict(measures)).items():
@@ -26,7 +28,9 @@ def table(accuracy: Mapping[str, float], num: int = 8, measures: Mapping[str, Ma
     return values
 
 
-def judge(accuracy: Mapping[str, float], num: int = 8, measures: Mapping[str, Mapping[str, float]] = STEADY) -> list[JudgedClaim]:
+def judge(
+    accuracy: Mapping[str, float], num: int = 8, measures: Mapping[str, Mapping[str, float]] = STEADY
+) -> list[JudgedClaim]:
     return judge_claims(table(accuracy, num, measures), DELTAS)
 
 
@@ -34,12 +38,19 @@ def test_all_three_claims_can_be_supported() -> None:
     claims = judge(GOOD)
     assert [claim.title for claim in claims] == list(CLAIMS)
     assert [claim.outcome for claim in claims] == ["supported"] * 3
-    assert all(claim.further_seeds is None and claim.to_run == {} and claim.waits_for == [] for claim in claims)
+    assert all(
+        claim.further_seeds is None and claim.to_run == {} and claim.waits_for == [] for claim in claims
+    )
     keep = claims[0].comparisons
     assert [c.name for c in keep] == ["accuracy: E2 − E1 > 0", "accuracy: E4 − E2 > −δ"]
-    assert keep[0].mean == pytest.approx(0.2) and keep[0].seeds == list(range(8)) and keep[0].p_sign_flip == 2 / 256
+    assert (
+        keep[0].mean == pytest.approx(0.2)
+        and keep[0].seeds == list(range(8))
+        and keep[0].p_sign_flip == 2 / 256
+    )
     steps = claims[2].comparisons[4]
-    # Where less is better, the difference is turned: E2's 900 steps less E4's 300, whose noise is 300 times as large.
+    # Where less is better, the difference is turned: E2's 900 steps less E4's 300, whose noise is 300 times
+    # as large.
     assert steps.name == "steps: E2 − E4 > 0" and steps.mean == pytest.approx(600.0) and steps.delta == 100.0
 
 
@@ -50,7 +61,10 @@ def test_all_three_claims_can_be_supported() -> None:
         ({"E4": 0.55}, ["not supported", "supported", "supported"]),  # R-KV is five points below full KV
         ({"E4": 0.59}, ["supported"] * 3),  # one point below full KV, margin 2
         ({"E4": 0.65}, ["supported"] * 3),  # better than full KV is not inferior
-        ({"E1": 0.60, "E5": 0.4}, ["not supported", "not supported", "supported"]),  # nothing gained over the baseline
+        (
+            {"E1": 0.60, "E5": 0.4},
+            ["not supported", "not supported", "supported"],
+        ),  # nothing gained over the baseline
         ({"E5": 0.60}, ["supported", "not supported", "supported"]),  # the shuffled control does as well
         ({"E5": 0.30}, ["supported"] * 3),  # a control that harms gains nothing
         ({"E5": 0.43}, ["supported", "not supported", "supported"]),  # the control gains three points
@@ -73,7 +87,13 @@ def test_an_interval_across_the_margin_is_inconclusive() -> None:
 
 @pytest.mark.parametrize(
     ("measure", "means"),
-    [("area", {"E4": 0.4}), ("area", {"E3": 0.5}), ("roughness", {"E4": 0.2}), ("roughness", {"E3": 0.05}), ("steps_to_90", {"E4": 890.0})],
+    [
+        ("area", {"E4": 0.4}),
+        ("area", {"E3": 0.5}),
+        ("roughness", {"E4": 0.2}),
+        ("roughness", {"E3": 0.05}),
+        ("steps_to_90", {"E4": 890.0}),
+    ],
 )
 def test_the_steadiest_is_steadier_in_every_measure(measure: str, means: dict[str, float]) -> None:
     claims = judge(GOOD, measures=STEADY | {measure: STEADY[measure] | means})
@@ -98,16 +118,28 @@ def test_too_much_spread_asks_for_the_seeds_that_are_needed() -> None:
 
 def test_one_seed_is_inconclusive_and_needs_the_other_seven() -> None:
     for claim in judge(GOOD, num=1):
-        assert (claim.outcome, claim.further_seeds, claim.p_value, claim.waits_for) == ("inconclusive", 7, None, [])
+        assert (claim.outcome, claim.further_seeds, claim.p_value, claim.waits_for) == (
+            "inconclusive",
+            7,
+            None,
+            [],
+        )
         assert all(seeds == list(range(1, 8)) for seeds in claim.to_run.values()) and claim.to_run
-        assert all(c.mean is None and c.p_value is None and c.outcome == "inconclusive" for c in claim.comparisons)
+        assert all(
+            c.mean is None and c.p_value is None and c.outcome == "inconclusive" for c in claim.comparisons
+        )
 
 
 def test_few_seeds_without_any_spread_say_nothing_about_chance() -> None:
-    few, eight = ({name: {m: dict.fromkeys(range(num), 0.0) for m in ("accuracy", *STEADY)} for name in GOOD} for num in (3, 8))
+    few, eight = (
+        {name: {m: dict.fromkeys(range(num), 0.0) for m in ("accuracy", *STEADY)} for name in GOOD}
+        for num in (3, 8)
+    )
     for claim in judge_claims(few, DELTAS):
         assert (claim.outcome, claim.further_seeds, claim.p_value) == ("inconclusive", 5, 1.0)
-        assert all((c.outcome, c.mean, c.has_interval) == ("inconclusive", 0.0, False) for c in claim.comparisons)
+        assert all(
+            (c.outcome, c.mean, c.has_interval) == ("inconclusive", 0.0, False) for c in claim.comparisons
+        )
     assert [claim.outcome for claim in judge_claims(eight, DELTAS)] == ["not supported"] * 3
 
 
@@ -123,9 +155,19 @@ def test_a_missing_experiment_is_waited_for_and_runs_with_the_seeds_of_the_other
     del values["E5"]
     keeps, adds, _ = judge_claims(values, DELTAS)
     assert keeps.outcome == "supported"
-    assert (adds.outcome, adds.waits_for, adds.further_seeds, adds.to_run) == ("inconclusive", ["E5"], 8, {"E5": list(range(8))})
+    assert (adds.outcome, adds.waits_for, adds.further_seeds, adds.to_run) == (
+        "inconclusive",
+        ["E5"],
+        8,
+        {"E5": list(range(8))},
+    )
     # What is refuted stays refuted, whatever is still to come.
-    assert judge_claims({name: of for name, of in table(GOOD | {"E1": 0.6}).items() if name != "E5"}, DELTAS)[1].outcome == "not supported"
+    assert (
+        judge_claims({name: of for name, of in table(GOOD | {"E1": 0.6}).items() if name != "E5"}, DELTAS)[
+            1
+        ].outcome
+        == "not supported"
+    )
 
 
 def test_seeds_that_one_side_has_come_first() -> None:
@@ -149,7 +191,10 @@ def test_holm_over_the_three_claims_takes_back_what_is_too_weak() -> None:
     assert alone.p_value is not None and alone.p_value > 0.05
     assert alone.outcome == "inconclusive" and weak.sd is not None and alone.further_seeds is not None
     assert alone.further_seeds == max(1, seeds_needed(weak.sd, 0.02, 0.05 / 3) - 3)
-    assert alone.to_run["E1"] == alone.to_run["E2"] == list(range(3, 3 + alone.further_seeds)) and "E4" not in alone.to_run
+    assert (
+        alone.to_run["E1"] == alone.to_run["E2"] == list(range(3, 3 + alone.further_seeds))
+        and "E4" not in alone.to_run
+    )
 
 
 def test_a_claim_without_a_verdict_keeps_its_place_in_the_family() -> None:

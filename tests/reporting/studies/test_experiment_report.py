@@ -14,12 +14,18 @@ RISES = {"E4": (0.8, 0.95, 0.96, 1.0), "E2": (0.5, 0.3, 0.8, 1.0), "E3": (0.5, 0
 
 
 def test_eight_seeds_of_everything(tmp_path: Path, write_study: Any) -> None:
-    base = write_study(tmp_path / "outputs", {name: [mean + noise for noise in NOISE] for name, mean in MEANS.items()}, RISES)
+    base = write_study(
+        tmp_path / "outputs", {name: [mean + noise for noise in NOISE] for name, mean in MEANS.items()}, RISES
+    )
     path = write_experiment_report(base)
     assert path == base / "EXPERIMENT_REPORT.txt"
     text = path.read_text(encoding="utf-8")
     assert "Study outputs: claim 1 supported, claim 2 supported, claim 3 supported.\n" in text
-    titles = [line for line, under in zip(text.splitlines(), text.splitlines()[1:], strict=False) if under and set(under) == {"-"}]
+    titles = [
+        line
+        for line, under in zip(text.splitlines(), text.splitlines()[1:], strict=False)
+        if under and set(under) == {"-"}
+    ]
     assert titles[:4] == ["What ran", "Accuracy", "Weights and last losses", "Training curves"]
     assert titles[4] == "Claim 1. Compression keeps the supervision: SUPPORTED"
     assert titles[-3:] == ["The shuffled control", "Warnings", "How it was made"]
@@ -29,7 +35,10 @@ def test_eight_seeds_of_everything(tmp_path: Path, write_study: Any) -> None:
     record = ExperimentReport.read(base / "EXPERIMENT_REPORT.json")
     assert record == experiment_report(base) and record.studies[0].claims[0].outcome == "supported"
     html = (base / "EXPERIMENT_REPORT.html").read_text(encoding="utf-8")
-    assert html.count("<figure>") == 3 and "<h2>Claim 2. KV alignment adds to latent supervision: SUPPORTED</h2>" in html
+    assert (
+        html.count("<figure>") == 3
+        and "<h2>Claim 2. KV alignment adds to latent supervision: SUPPORTED</h2>" in html
+    )
 
 
 def test_several_studies_stand_in_one_report(tmp_path: Path, write_study: Any, write_run: Any) -> None:
@@ -63,10 +72,15 @@ def test_unlike_runs_are_said_at_the_top(tmp_path: Path, write_study: Any, write
 
 
 def test_nothing_to_report_on_is_said(tmp_path: Path, write_run: Any) -> None:
-    with pytest.raises(FileNotFoundError, match=r"holds no run of a study, which is a folder with a run in <experiment>/seed<number>"):
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"holds no run of a study, which is a folder with a run in <experiment>/seed<number>",
+    ):
         write_experiment_report(tmp_path)
     write_run(tmp_path / "demo", "E1", 0.5, seed=0)
-    with pytest.raises(FileNotFoundError, match=r"such as E4_rkv/seed0. What lies there belongs to no study: demo."):
+    with pytest.raises(
+        FileNotFoundError, match=r"such as E4_rkv/seed0. What lies there belongs to no study: demo."
+    ):
         write_experiment_report(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["demo"]
 

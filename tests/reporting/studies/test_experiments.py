@@ -36,8 +36,20 @@ def test_a_run_is_read_whole(tmp_path: Path, write_run: Any) -> None:
     write_run(tmp_path / "E2" / "seed1", "E2", 0.6)
     write_run(tmp_path / "E1" / "seed1", "E1", 0.4)
     e1, e2 = only(discover(tmp_path)).runs
-    assert (e2.accuracy, e2.passes, e2.curve.steps, e2.curve.accuracy[-1]) == (0.6, 7.5, [100, 200, 300, 400], 0.6)
-    assert e2.last == {"ce_student": 0.5, "ce_teacher": 0.25, "codi": 0.125, "kv": 0.2, "kv_weight": 2.01, "kv_floor": 0.125}
+    assert (e2.accuracy, e2.passes, e2.curve.steps, e2.curve.accuracy[-1]) == (
+        0.6,
+        7.5,
+        [100, 200, 300, 400],
+        0.6,
+    )
+    assert e2.last == {
+        "ce_student": 0.5,
+        "ce_teacher": 0.25,
+        "codi": 0.125,
+        "kv": 0.2,
+        "kv_weight": 2.01,
+        "kv_floor": 0.125,
+    }
     assert e1.last["kv_weight"] == 0.0 and "kv" not in e1.last
 
 
@@ -73,7 +85,8 @@ def test_a_finished_run_without_its_evaluation_does_not_count(tmp_path: Path, wr
     study = only(discover(tmp_path))
     assert study.counting == []
     assert study.notes == [
-        "cot/seed0 (explicit CoT) is finished without evaluation_test_cot.json: it does not count. Name a test set and train again."
+        "cot/seed0 (explicit CoT) is finished without evaluation_test_cot.json: it does not count. Name a "
+        "test set and train again."
     ]
 
 
@@ -87,7 +100,9 @@ def test_broken_files_are_named_and_stop_nothing(tmp_path: Path, write_run: Any)
     study = only(discover(tmp_path))
     assert [run.record.seed for run in study.runs] == [4]
     for note, words in zip(
-        study.notes, ("run.json is no JSON", "latent.json should hold", "line 2: not a row", "accuracy: curve E4"), strict=True
+        study.notes,
+        ("run.json is no JSON", "latent.json should hold", "line 2: not a row", "accuracy: curve E4"),
+        strict=True,
     ):
         assert "cannot be read and does not count: " in note and words in note
 
@@ -96,7 +111,8 @@ def test_a_configuration_of_another_time_is_named(tmp_path: Path, write_run: Any
     folder = write_run(tmp_path / "E4" / "seed0", "E4", 0.5)
     (folder / "run.json").write_text((folder / "run.json").read_text().replace('"control"', '"contrl"'))
     assert only(discover(tmp_path)).notes == [
-        "E4/seed0 cannot be read and does not count: run.json: the configuration lacks target.control.kind. Train again, or move the "
+        "E4/seed0 cannot be read and does not count: run.json: the configuration lacks target.control.kind. "
+        "Train again, or move the "
         "folder away."
     ]
     with pytest.raises(ValueError, match=r"the configuration lacks training.task"):
@@ -106,7 +122,9 @@ def test_a_configuration_of_another_time_is_named(tmp_path: Path, write_run: Any
 
 def test_the_newest_finished_run_of_a_seed_counts(tmp_path: Path, write_run: Any) -> None:
     write_run(tmp_path / "E4_a" / "seed0", "E4", 0.4, started="2026-01-02T03:00:00+00:00")
-    write_run(tmp_path / "E4_b" / "seed0", "E4", 0.5, started="2026-01-02T03:30:00+01:00")  # half an hour earlier
+    write_run(
+        tmp_path / "E4_b" / "seed0", "E4", 0.5, started="2026-01-02T03:30:00+01:00"
+    )  # half an hour earlier
     write_run(tmp_path / "E4_c" / "seed0", "E4", None, started="2026-01-03T03:00:00+00:00")
     study = only(discover(tmp_path))
     assert [run.accuracy for run in study.counting] == [0.4]
@@ -126,9 +144,13 @@ def test_studies_and_other_runs_are_told_apart(tmp_path: Path, write_run: Any) -
     assert found.others == ["demo"]
     assert [run.folder for run in only(discover(tmp_path / "llama")).runs] == ["E1/seed2", "E1/seed10"]
     assert [run.folder for run in only(discover(tmp_path / "E1")).runs] == ["seed0"]
-    with pytest.raises(FileNotFoundError, match="nowhere is no folder: give the one that holds the runs, such as outputs."):
+    with pytest.raises(
+        FileNotFoundError, match="nowhere is no folder: give the one that holds the runs, such as outputs."
+    ):
         discover(tmp_path / "nowhere")
 
 
 def test_neighbours_are_drawn_together() -> None:
-    assert seeds_in_words([5, 0, 2, 1]) == "0–2, 5" and seeds_in_words([7]) == "7" and seeds_in_words([]) == ""
+    assert (
+        seeds_in_words([5, 0, 2, 1]) == "0–2, 5" and seeds_in_words([7]) == "7" and seeds_in_words([]) == ""
+    )

@@ -45,7 +45,10 @@ def test_every_seed_has_its_dot_and_a_single_one_no_interval() -> None:
 
 
 def test_curves_are_means_over_the_steps_that_all_seeds_have() -> None:
-    curves = [Curve(method="E1", steps=[0, 10, 20], accuracy=[0.1, 0.5, 0.6]), Curve(method="E1", steps=[0, 20], accuracy=[0.3, 0.8])]
+    curves = [
+        Curve(method="E1", steps=[0, 10, 20], accuracy=[0.1, 0.5, 0.6]),
+        Curve(method="E1", steps=[0, 20], accuracy=[0.3, 0.8]),
+    ]
     apart = [Curve(method="E2", steps=[1], accuracy=[0.1]), Curve(method="E2", steps=[2], accuracy=[0.1])]
     (axes,) = mean_curves({"E1": curves, "E2": apart}, narrow=False).axes
     (line,) = axes.lines
@@ -57,11 +60,21 @@ def test_curves_are_means_over_the_steps_that_all_seeds_have() -> None:
 
 
 def test_the_forest_is_in_deltas_with_the_bound_of_each_kind() -> None:
-    wide = replace(PLAIN, name="b < δ", kind="negligible", outcome="inconclusive", mean=0.5, low=-0.5, high=1.5)
+    wide = replace(
+        PLAIN, name="b < δ", kind="negligible", outcome="inconclusive", mean=0.5, low=-0.5, high=1.5
+    )
     untested = replace(PLAIN, name="c", mean=None)
     claims = [
-        JudgedClaim(title="T", outcome="inconclusive", comparisons=[PLAIN, wide, untested], p_value=None, further_seeds=1),
-        JudgedClaim(title="not tested", outcome="inconclusive", comparisons=[untested], p_value=None, further_seeds=1),
+        JudgedClaim(
+            title="T",
+            outcome="inconclusive",
+            comparisons=[PLAIN, wide, untested],
+            p_value=None,
+            further_seeds=1,
+        ),
+        JudgedClaim(
+            title="not tested", outcome="inconclusive", comparisons=[untested], p_value=None, further_seeds=1
+        ),
     ]
     (axes,) = forest(claims, narrow=False).axes
     assert [label.get_text() for label in axes.get_yticklabels()] == ["T", "a > 0", "b < δ"]

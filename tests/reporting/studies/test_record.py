@@ -7,7 +7,14 @@ import pytest
 
 from kvdistill.records.schema import Curve
 from kvdistill.reporting.studies.experiments import discover
-from kvdistill.reporting.studies.record import Estimate, ExperimentReport, StudyRecord, deltas, steps_to_90, summarise
+from kvdistill.reporting.studies.record import (
+    Estimate,
+    ExperimentReport,
+    StudyRecord,
+    deltas,
+    steps_to_90,
+    summarise,
+)
 
 
 def record(folder: Path) -> StudyRecord:
@@ -18,8 +25,13 @@ def test_estimates_by_hand() -> None:
     # mean 0.03, sd 0.01, t of 2 degrees of freedom 4.302653
     estimate = Estimate.of({0: 0.02, 4: 0.03, 5: 0.04})
     assert estimate is not None
-    assert (estimate.mean, estimate.low, estimate.high) == pytest.approx((0.03, 0.0051586, 0.0548414), abs=1e-6)
-    assert Estimate.of({3: 0.5}) == Estimate(by_seed={3: 0.5}, mean=0.5, low=None, high=None) and Estimate.of({}) is None
+    assert (estimate.mean, estimate.low, estimate.high) == pytest.approx(
+        (0.03, 0.0051586, 0.0548414), abs=1e-6
+    )
+    assert (
+        Estimate.of({3: 0.5}) == Estimate(by_seed={3: 0.5}, mean=0.5, low=None, high=None)
+        and Estimate.of({}) is None
+    )
 
 
 def test_rows_hold_what_was_measured(tmp_path: Path, write_study: Any, write_run: Any) -> None:
@@ -27,7 +39,16 @@ def test_rows_hold_what_was_measured(tmp_path: Path, write_study: Any, write_run
     write_run(tmp_path / "E2" / "seed8", "E2", None)
     write_run(tmp_path / "mean" / "seed0", "E4", 0.3, target__control={"kind": "mean_target"})
     study = record(tmp_path)
-    assert [row.experiment for row in study.rows] == ["E1", "E2", "E3", "E4", "E5", "direct", "explicit CoT", "rkv, mean_target"]
+    assert [row.experiment for row in study.rows] == [
+        "E1",
+        "E2",
+        "E3",
+        "E4",
+        "E5",
+        "direct",
+        "explicit CoT",
+        "rkv, mean_target",
+    ]
     full, none = study.row("E2"), study.row("E4")
     assert full.seeds == [0, 1, 2] and full.unfinished == [8] and none.seeds == [] and none.measures == {}
     # E1 has no seed 2.
@@ -36,7 +57,10 @@ def test_rows_hold_what_was_measured(tmp_path: Path, write_study: Any, write_run
     # Trapezoids over 100..400 of 0.3, 0.15, 0.57, 0.6; one fall from 0.3 to 0.15.
     assert full.measures["area"].by_seed[0] == pytest.approx((0.225 + 0.36 + 0.585) / 3)
     assert full.measures["roughness"].by_seed[0] == pytest.approx(0.15)
-    assert full.measures["kv_weight"].by_seed == {0: 2.0, 1: 2.01, 2: 2.02} and full.measures["kv_floor"].mean == 0.125
+    assert (
+        full.measures["kv_weight"].by_seed == {0: 2.0, 1: 2.01, 2: 2.02}
+        and full.measures["kv_floor"].mean == 0.125
+    )
     assert full.spread == pytest.approx(0.0529150) and full.curves[1].steps == [100, 200, 300, 400]
     assert study.row("rkv, mean_target").what == "in no claim"
     assert {line.folder: line.state for line in study.runs}["E2/seed8"] == "unfinished"
@@ -51,7 +75,10 @@ def test_where_the_teacher_cannot_reason_it_is_said(tmp_path: Path, write_study:
     write_study(tmp_path / "a", {"E1": [0.2], "direct": [0.14, 0.15], "explicit CoT": [0.15, 0.16]})
     write_study(tmp_path / "b", {"E1": [0.2], "direct": [0.14, 0.15], "explicit CoT": [0.9, 0.16]})
     write_study(tmp_path / "c", {"E1": [0.2], "direct": [0.14, 0.15], "explicit CoT": [0.9, 0.18]})
-    said = "In seed {} the explicit chain of thought answers {} % right and a direct answer {} %: there is nothing to distil"
+    said = (
+        "In seed {} the explicit chain of thought answers {} % right and a direct answer {} %: there is "
+        "nothing to distil"
+    )
     assert record(tmp_path / "a").warnings[0].startswith(said.format("0–1", 15.5, 14.5))
     assert record(tmp_path / "b").warnings[0].startswith(said.format("1", "16.0", "15.0"))
     assert not any("nothing to distil" in line for line in record(tmp_path / "c").warnings)
@@ -82,7 +109,9 @@ def test_the_spread_is_tested_from_twenty_seeds_on(tmp_path: Path, write_study: 
 
 def test_unlike_runs_and_other_code_are_warned_of(tmp_path: Path, write_run: Any) -> None:
     write_run(tmp_path / "E1" / "seed0", "E1", 0.4)
-    write_run(tmp_path / "step_end" / "seed0", "E4", 0.4, target__method={"kind": "step_end"}, training__lr=0.1)
+    write_run(
+        tmp_path / "step_end" / "seed0", "E4", 0.4, target__method={"kind": "step_end"}, training__lr=0.1
+    )
     study = record(tmp_path)
     # A run in no claim is warned of, and no verdict rests on it.
     assert study.warnings == ["training.lr: 0.001 in E1; 0.1 in step_end."] and not study.unlike
@@ -90,7 +119,8 @@ def test_unlike_runs_and_other_code_are_warned_of(tmp_path: Path, write_run: Any
     (folder / "run.json").write_text((folder / "run.json").read_text().replace("0123abc", "9876fed"))
     study = record(tmp_path)
     assert study.unlike and study.warnings[-1] == (
-        "Not all runs were made by the same code: 0123abc (kvdistill 0.1.0, python 3.11.7) made E1/seed0, step_end/seed0; "
+        "Not all runs were made by the same code: 0123abc (kvdistill 0.1.0, python 3.11.7) made E1/seed0, "
+        "step_end/seed0; "
         "9876fed (kvdistill 0.1.0, python 3.11.7) made E4/seed0."
     )
 

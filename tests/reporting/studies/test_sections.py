@@ -26,7 +26,10 @@ def test_what_ran_names_what_did_not(tmp_path: Path, write_study: Any, write_run
     said = lines(study_sections.ran(study(tmp_path)))
     assert "E1 baseline: latents with CE and CODI only 0–2 –" in said
     assert "E4 R-KV not run 7" in said and "E5 shuffled KV (negative control) not run –" in said
-    assert "E4/seed7 (E4) is unfinished, running or cut off, at step 400 of about 400: it does not count." in said
+    assert (
+        "E4/seed7 (E4) is unfinished, running or cut off, at step 400 of about 400: it does not count."
+        in said
+    )
 
 
 def test_accuracy_has_its_interval_and_every_seed(tmp_path: Path, write_study: Any) -> None:
@@ -43,7 +46,10 @@ def test_accuracy_has_its_interval_and_every_seed(tmp_path: Path, write_study: A
 def test_many_seeds_take_several_tables(tmp_path: Path, write_study: Any) -> None:
     write_study(tmp_path, {"E1": [0.4] * 12})
     said = lines(study_sections.accuracy(study(tmp_path), tmp_path / "figures" / "study_"))
-    assert "accuracy in % seed 10 seed 11" in said and sum(line.startswith("accuracy in %") for line in said) == 2
+    assert (
+        "accuracy in % seed 10 seed 11" in said
+        and sum(line.startswith("accuracy in %") for line in said) == 2
+    )
 
 
 def test_weights_are_the_raw_ones(tmp_path: Path, write_study: Any) -> None:
@@ -64,12 +70,19 @@ def test_curves_have_their_measures_and_the_spread_its_interval(tmp_path: Path, 
     assert (tmp_path / "figures" / "study_curves.svg").is_file()
 
 
-def test_warnings_are_listed_and_their_absence_is_said(tmp_path: Path, write_study: Any, write_run: Any) -> None:
+def test_warnings_are_listed_and_their_absence_is_said(
+    tmp_path: Path, write_study: Any, write_run: Any
+) -> None:
     write_study(tmp_path, {"E1": [0.4], "E4": [0.6]})
-    assert lines(study_sections.warnings(study(tmp_path))) == ["None: the runs differ in target and KV loss alone."]
+    assert lines(study_sections.warnings(study(tmp_path))) == [
+        "None: the runs differ in target and KV loss alone."
+    ]
     write_run(tmp_path / "E2" / "seed0", "E2", 0.6, training__lr=0.5)
     said = lines(study_sections.warnings(study(tmp_path)))
-    assert said[0].startswith("Verdicts rest on unlike runs.") and "training.lr: 0.001 in E1, E4; 0.5 in E2." in said
+    assert (
+        said[0].startswith("Verdicts rest on unlike runs.")
+        and "training.lr: 0.001 in E1, E4; 0.5 in E2." in said
+    )
 
 
 def test_how_it_was_made(tmp_path: Path, write_study: Any) -> None:

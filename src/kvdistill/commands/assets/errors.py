@@ -44,7 +44,8 @@ def in_words(kind: Kind, name: str) -> Iterator[None]:
     """Turn what the hub's libraries raise in the block into a sentence.
 
     Raises:
-        HubError: for every error of the network, the hub, the login, the name, the disk or the data set's form.
+        HubError: for every error of the network, the hub, the login, the name, the disk or the data set's
+            form.
     """
     try:
         yield
@@ -58,34 +59,48 @@ def _sentence(kind: Kind, name: str, error: Exception) -> str:
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     if isinstance(error, GatedRepoError) or (isinstance(error, DatasetNotFoundError) and "gated" in reason):
         return (
-            f"{name} is gated. Accept its licence at {_page(kind, name)} with your account, log in here with `hf auth login` "
+            f"{name} is gated. Accept its licence at {_page(kind, name)} with your account, log in here "
+            "with `hf auth login` "
             f"(a token that may read gated repositories), and {AGAIN}"
         )
     if isinstance(error, RepositoryNotFoundError | DatasetNotFoundError):
         return (
-            f"The hub shows no {_noun(kind)} {name}.{_near(kind, name)} Check the spelling (owner/name); if it is private, "
+            f"The hub shows no {_noun(kind)} {name}.{_near(kind, name)} Check the spelling (owner/name); if "
+            "it is private, "
             "log in with `hf auth login`."
         )
     if isinstance(error, RevisionNotFoundError):
-        return f"{name} has no such revision ({reason}). Look at {_page(kind, name)}, or leave --revision out: then main is taken."
+        return (
+            f"{name} has no such revision ({reason}). Look at {_page(kind, name)}, or leave --revision "
+            "out: then main is taken."
+        )
     if isinstance(error, HFValidationError):
-        return f"{name!r} is no name of the hub ({reason}). Write owner/name, such as Qwen/Qwen2.5-7B-Instruct or openai/gsm8k."
+        return (
+            f"{name!r} is no name of the hub ({reason}). Write owner/name, such as "
+            "Qwen/Qwen2.5-7B-Instruct or openai/gsm8k."
+        )
     return _no_answer(name, error, reason)
 
 
 def _no_answer(name: str, error: Exception, reason: str) -> str:
     if isinstance(error, HfHubHTTPError):
-        remedy = "Log in anew with `hf auth login`, and" if error.response.status_code in (401, 403) else "Wait a little, and"
+        remedy = (
+            "Log in anew with `hf auth login`, and"
+            if error.response.status_code in (401, 403)
+            else "Wait a little, and"
+        )
         return f"{name}: the hub refused ({reason}). {remedy} {AGAIN}"
     if not isinstance(error, httpx.HTTPError | ConnectionError | TimeoutError | LocalEntryNotFoundError):
         return f"{name}: {reason}"
     if constants.is_offline_mode():
         return (
-            f"{name} cannot be fetched: HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set. Where there is a network (on a cluster: "
+            f"{name} cannot be fetched: HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set. Where there is a "
+            "network (on a cluster: "
             "the login node), run `unset HF_HUB_OFFLINE TRANSFORMERS_OFFLINE`, then the same command."
         )
     return (
-        f"{name}: {constants.ENDPOINT} cannot be reached ({reason}). Check the network (behind a proxy: HTTPS_PROXY; "
+        f"{name}: {constants.ENDPOINT} cannot be reached ({reason}). Check the network (behind a proxy: "
+        "HTTPS_PROXY; "
         f"another endpoint: HF_ENDPOINT; on a cluster: the login node), and {AGAIN}"
     )
 
@@ -99,7 +114,9 @@ def _page(kind: Kind, name: str) -> str:
 
 
 def _near(kind: Kind, name: str) -> str:
-    """Names like this one: of the same owner, or found by the hub's own search; nothing where the hub does not say."""
+    """Names like this one: of the same owner, or found by the hub's own search; nothing where the hub does
+    not say.
+    """
     api = HfApi()
     listed = api.list_models if kind == "model" else api.list_datasets
     owner, _, base = name.rpartition("/")

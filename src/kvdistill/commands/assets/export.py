@@ -60,7 +60,10 @@ def export(name: str, splits: Mapping[str, Dataset], folder: Path, overwrite: bo
     """
     stem = Path(name).name.replace("-", "_").lower()
     forms = {split: _form(f"{name}, split {split}", rows) for split, rows in splits.items()}
-    return [_write(rows, forms[split], folder / f"{stem}_{split}.jsonl", overwrite) for split, rows in splits.items()]
+    return [
+        _write(rows, forms[split], folder / f"{stem}_{split}.jsonl", overwrite)
+        for split, rows in splits.items()
+    ]
 
 
 def _form(where: str, rows: Dataset) -> tuple[str, ...]:
@@ -69,7 +72,8 @@ def _form(where: str, rows: Dataset) -> tuple[str, ...]:
             return form
     known = "; or ".join(", ".join(form) for form in FORMS)
     raise HubError(
-        f"{where}: the columns {', '.join(rows.column_names)} fit no form that is written: {known}. Choose another --dataset_name."
+        f"{where}: the columns {', '.join(rows.column_names)} fit no form that is written: {known}. Choose "
+        "another --dataset_name."
     )
 
 
@@ -82,14 +86,19 @@ def _write(rows: Dataset, form: tuple[str, ...], path: Path, overwrite: bool) ->
         with temporary.open("wb") as file:
             row: Any
             for row in tqdm(rows, desc=path.name, unit="row", disable=None):
-                line = (json.dumps({column: row[column] for column in form}, ensure_ascii=False) + "\n").encode()
+                line = (
+                    json.dumps({column: row[column] for column in form}, ensure_ascii=False) + "\n"
+                ).encode()
                 digest.update(line)
                 file.write(line)
             file.flush()
             os.fsync(file.fileno())
         same = path.is_file() and _sha256(path) == digest.hexdigest()
         if path.exists() and not same and not overwrite:
-            raise HubError(f"{path} is there with other content. Give --overwrite to replace it, or --output_dir to write elsewhere.")
+            raise HubError(
+                f"{path} is there with other content. Give --overwrite to replace it, or --output_dir to "
+                "write elsewhere."
+            )
         if not same:
             temporary.replace(path)
     finally:

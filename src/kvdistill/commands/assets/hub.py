@@ -38,7 +38,9 @@ class Asset:
 
     def __str__(self) -> str:
         total, some = sum(self.sizes.values()), bool(self.here)
-        goes_on = f"; {size_text(total - self.missing)} are here already, so it goes on from there" if some else ""
+        goes_on = (
+            f"; {size_text(total - self.missing)} are here already, so it goes on from there" if some else ""
+        )
         state = goes_on if len(self.here) < len(self.sizes) else "; all are here already"
         return f"{self.name}: {len(self.sizes)} files, {size_text(total)}{state}"
 
@@ -47,10 +49,13 @@ def find_model(name: str, revision: str | None = None) -> Asset:
     """Ask the hub for a model's files.
 
     Raises:
-        HubError: if the hub does not answer, there is no such model, no access to it, or no safetensors weights in it.
+        HubError: if the hub does not answer, there is no such model, no access to it, or no safetensors
+            weights in it.
     """
     sizes, sha = _look_up("model", name, revision)
-    return _asset("model", name, revision, {file: sizes[file] for file in model_files(name, list(sizes))}, sha)
+    return _asset(
+        "model", name, revision, {file: sizes[file] for file in model_files(name, list(sizes))}, sha
+    )
 
 
 def find_data(name: str, config: str | None = None) -> Asset:
@@ -78,11 +83,14 @@ def _look_up(kind: Kind, name: str, revision: str | None = None) -> tuple[dict[s
 
 def _asset(kind: Kind, name: str, option: str | None, sizes: dict[str, int], sha: str | None) -> Asset:
     cached = {file: try_to_load_from_cache(name, file, revision=sha, repo_type=kind) for file in sizes}
-    return Asset(kind, name, option, sizes, frozenset(file for file, path in cached.items() if isinstance(path, str)))
+    return Asset(
+        kind, name, option, sizes, frozenset(file for file, path in cached.items() if isinstance(path, str))
+    )
 
 
 def model_files(name: str, files: Sequence[str]) -> list[str]:
-    """What a model is loaded from: its weights as safetensors, once, and the small files beside them; nothing out of folders.
+    """What a model is loaded from: its weights as safetensors, once, and the small files beside them; nothing
+    out of folders.
 
     Raises:
         HubError: if there are no such weights.
@@ -90,7 +98,8 @@ def model_files(name: str, files: Sequence[str]) -> list[str]:
     weights = [file for file in files if _WEIGHTS.fullmatch(file)]
     if not weights:
         raise HubError(
-            f"{name} has no weights as safetensors, the only form that is loaded here. Choose another model, or convert this one where "
+            f"{name} has no weights as safetensors, the only form that is loaded here. Choose another "
+            "model, or convert this one where "
             "you trust its files: AutoModelForCausalLM.from_pretrained(name).save_pretrained(folder)."
         )
     return [file for file in files if file in weights or (file.endswith(_SUFFIXES) and "/" not in file)]
@@ -108,16 +117,20 @@ def require_space(assets: Sequence[Asset]) -> None:
     free = shutil.disk_usage(next(folder for folder in (cache, *cache.parents) if folder.exists())).free
     if missing and needed > free:
         raise HubError(
-            f"The disk of {cache} has {size_text(free)} free; {size_text(missing)} are still to be fetched, which need "
-            f"{size_text(needed)} with 5 % and 1 GiB to spare. Free some space, or name a folder on another disk with --cache_dir."
+            f"The disk of {cache} has {size_text(free)} free; {size_text(missing)} are still to be fetched, "
+            "which need "
+            f"{size_text(needed)} with 5 % and 1 GiB to spare. Free some space, or name a folder on another "
+            "disk with --cache_dir."
         )
 
 
 def download(assets: Sequence[Asset], jsonl: Path | None = None, overwrite: bool = False) -> None:
-    """Fetch models and data sets into the cache, and say where they are; data sets also as JSON lines, if a folder is given.
+    """Fetch models and data sets into the cache, and say where they are; data sets also as JSON lines, if a
+    folder is given.
 
     Raises:
-        HubError: if they do not fit on the disk, the hub refuses, or a file of rows with other content is there.
+        HubError: if they do not fit on the disk, the hub refuses, or a file of rows with other content is
+            there.
     """
     require_space(assets)
     for asset in assets:
@@ -126,19 +139,27 @@ def download(assets: Sequence[Asset], jsonl: Path | None = None, overwrite: bool
             print(_fetch_model(asset), flush=True)
             continue
         splits = load_splits(asset.name, asset.option)
-        print(f"{asset.name} is in the cache: {', '.join(f'{split} {len(rows):,} rows' for split, rows in splits.items())}", flush=True)
+        print(
+            f"{asset.name} is in the cache: "
+            f"{', '.join(f'{split} {len(rows):,} rows' for split, rows in splits.items())}",
+            flush=True,
+        )
         if jsonl is not None:
             print(*export(asset.name, splits, jsonl, overwrite), sep="\n", flush=True)
 
 
 def _fetch_model(asset: Asset) -> str:
     with in_words("model", asset.name):
-        # One after the other, here: the threads of snapshot_download would hold up Ctrl-C until their files are whole.
+        # One after the other, here: the threads of snapshot_download would hold up Ctrl-C until their files
+        # are whole.
         for file in asset.sizes:
             hf_hub_download(asset.name, file, revision=asset.option)
         folder = snapshot_download(asset.name, revision=asset.option, allow_patterns=list(asset.sizes))
     named = asset.name if asset.option is None else f"'{folder}'"
-    return f"{asset.name} is in {folder}\n  Use it: --model_name {named} (on nodes without a network, set HF_HUB_OFFLINE=1)"
+    return (
+        f"{asset.name} is in {folder}\n  Use it: --model_name {named} (on nodes without a network, set "
+        "HF_HUB_OFFLINE=1)"
+    )
 
 
 def size_text(num_bytes: int | float) -> str:

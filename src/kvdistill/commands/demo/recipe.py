@@ -1,11 +1,12 @@
 """What the demo trains, stage by stage.
 
-One small Llama learns explicit chains of thought, terse and verbose. Its latents are then distilled from verbose traces of four
-words a step, whose last word is the step's result, while the student is asked to be brief: with the KV loss, one run a compressor,
-and without it (E1). A last run learns direct answers.
+One small Llama learns explicit chains of thought, terse and verbose. Its latents are then distilled from
+verbose traces of four words a step, whose last word is the step's result, while the student is asked to be
+brief: with the KV loss, one run a compressor, and without it (E1). A last run learns direct answers.
 
-The KV loss counts only the first layer for the first half of the steps. Its keys and values say which name a slot holds; those of
-the second layer also say that a verbose trace goes on with "then", and a brief student that imitates that from the start gets stuck.
+The KV loss counts only the first layer for the first half of the steps. Its keys and values say which name a
+slot holds; those of the second layer also say that a verbose trace goes on with "then", and a brief student
+that imitates that from the start gets stuck.
 """
 
 from dataclasses import dataclass, field, replace
@@ -80,8 +81,19 @@ class Stage:
             "seed": seed,
         }
         data = {
-            "train": {"kind": "synthetic", "task": self.task, "num": min(24576, 64 * self.steps), "seed": seed},
-            "validation": {"kind": "synthetic", "task": self.task, "num": min(256, 64 * self.steps), "split": "validation", "seed": seed},
+            "train": {
+                "kind": "synthetic",
+                "task": self.task,
+                "num": min(24576, 64 * self.steps),
+                "seed": seed,
+            },
+            "validation": {
+                "kind": "synthetic",
+                "task": self.task,
+                "num": min(256, 64 * self.steps),
+                "split": "validation",
+                "seed": seed,
+            },
             "template": {"kind": "plain", "prompt": "answer"},
         }
         return RunConfig.model_validate(
@@ -110,7 +122,12 @@ def lanes(share: float = 1.0) -> tuple[list[Stage], list[Stage]]:
     latent = {"task": "latent", "lr": 1e-3, "eval_steps": 25}
     kv = [
         Stage(
-            f"latent_{name}", VERBOSE, 250, latent, {"codi_weight": 1.0, "kv_weight": 1.0}, {"method": {"kind": name}, "anneal_layers": 0.5}
+            f"latent_{name}",
+            VERBOSE,
+            250,
+            latent,
+            {"codi_weight": 1.0, "kv_weight": 1.0},
+            {"method": {"kind": name}, "anneal_layers": 0.5},
         )
         for name in METHODS
     ]

@@ -1,8 +1,9 @@
-"""The demo: a small student, taught on the spot, reasons in latent slots from its teacher mode's compressed KV cache.
+"""The demo: a small student, taught on the spot, reasons in latent slots from its teacher mode's compressed
+KV cache.
 
-One backbone first learns explicit chains of thought, terse and verbose (warm start). From there, side by side in two processes:
-latents with the KV loss, one run a compressor; latents without it (E1); and direct answers. The compressor is chosen on
-validation and reported on test.
+One backbone first learns explicit chains of thought, terse and verbose (warm start). From there, side by side
+in two processes: latents with the KV loss, one run a compressor; latents without it (E1); and direct answers.
+The compressor is chosen on validation and reported on test.
 """
 
 import os
@@ -59,7 +60,8 @@ class Run:
 def demo(output: str | Path, seed: int, command: str, share: float = 1.0) -> DemoSummary:
     """Run the whole demo into ``output``, print the table and write summary.json and report.html.
 
-    ``share`` shortens every stage and the test set, to try the machinery; the bars are then not expected to be reached.
+    ``share`` shortens every stage and the test set, to try the machinery; the bars are then not expected to
+    be reached.
 
     Raises:
         ValueError: if ``share`` is not above 0 and at most 1, or ``seed`` is out of range.
@@ -100,7 +102,9 @@ def _side_by_side(folder: Path, start: Path, seed: int, share: float) -> None:
         for stage in lane:
             path = folder / stage.name / "config.json"
             config = stage.config(folder, start, seed)
-            quiet = config.model_copy(update={"training": config.training.model_copy(update={"progress": False})})
+            quiet = config.model_copy(
+                update={"training": config.training.model_copy(update={"progress": False})}
+            )
             write_atomic(path, quiet.model_dump_json(indent=2))
             (folder / stage.name / "metrics.jsonl").unlink(missing_ok=True)
             runs.append(path)
@@ -148,7 +152,9 @@ def _outcome(folder: Path, stage: Stage) -> str:
     reached = stage.stop_at is not None and bool(accuracies) and accuracies[-1] >= stage.stop_at
     if reached:
         return f"validation accuracy {accuracies[-1]:.2f} reached at step {step} of at most {stage.steps}"
-    return f"all {counted(step, 'step')} made" + (f", validation accuracy {accuracies[-1]:.2f}" if accuracies else "")
+    return f"all {counted(step, 'step')} made" + (
+        f", validation accuracy {accuracies[-1]:.2f}" if accuracies else ""
+    )
 
 
 def _evaluate(folder: Path, start: Path, run: Run) -> DemoSummary:
@@ -182,7 +188,11 @@ def _evaluate(folder: Path, start: Path, run: Run) -> DemoSummary:
 
 def _example(folder: Path, models: dict[str, LatentReasoner], winner: str, run: Run) -> ExampleRecord:
     """One test question with the winner's slots, answered in every way that the demo compares."""
-    models = models | {"cot_terse": models["cot"], "e1": _last(folder, "latent_e1"), "direct": _last(folder, "direct")}
+    models = models | {
+        "cot_terse": models["cot"],
+        "e1": _last(folder, "latent_e1"),
+        "direct": _last(folder, "direct"),
+    }
     asked: dict[str, tuple[Chain, Reasoning]] = {
         winner: (VERBOSE, "latent"),
         "cot": (VERBOSE, "cot"),
@@ -197,14 +207,21 @@ def _example(folder: Path, models: dict[str, LatentReasoner], winner: str, run: 
     for name, (task, reasoning) in asked.items():
         sample = _test(models[name], task, run)[place]  # another trace of the same question
         answers.append(answer_of(models[name], sample, reasoning, evaluator, name))
-    return replace(example_of(models[winner], questions[place], VERBOSE.sentence, "chain, test"), answers=answers)
+    return replace(
+        example_of(models[winner], questions[place], VERBOSE.sentence, "chain, test"), answers=answers
+    )
 
 
-def _summary(rows: dict[str, EvaluationRecord], curves: dict[str, Curve], winner: str, run: Run) -> DemoSummary:
+def _summary(
+    rows: dict[str, EvaluationRecord], curves: dict[str, Curve], winner: str, run: Run
+) -> DemoSummary:
     minutes = (time.monotonic() - run.clock) / 60
     kv, cot = rows[f"latent_{winner}"], rows["cot"]
     threshold = 0.9 * cot.accuracy
-    reached = {name: next((s for s, a in zip(c.steps, c.accuracy, strict=True) if a >= threshold), None) for name, c in curves.items()}
+    reached = {
+        name: next((s for s, a in zip(c.steps, c.accuracy, strict=True) if a >= threshold), None)
+        for name, c in curves.items()
+    }
     e1, own = reached["e1"], reached[winner]
     sooner = _sooner(own, e1, curves["e1"].steps[-1])
     return DemoSummary(
@@ -228,33 +245,49 @@ def _summary(rows: dict[str, EvaluationRecord], curves: dict[str, Curve], winner
         bars={
             "explicit chain of thought": Bar(value=cot.accuracy, bar=0.95),
             "direct answers": Bar(value=rows["direct"].accuracy, bar=0.5, at_most=True),
-            "KV latents over explicit": Bar(value=kv.accuracy / cot.accuracy if cot.correct else None, bar=0.9),
+            "KV latents over explicit": Bar(
+                value=kv.accuracy / cot.accuracy if cot.correct else None, bar=0.9
+            ),
             "steps to 90 %, E1 over KV": sooner,
-            "passes, explicit over latent": Bar(value=cot.sequential_passes_mean / kv.sequential_passes_mean, bar=1.5),
+            "passes, explicit over latent": Bar(
+                value=cot.sequential_passes_mean / kv.sequential_passes_mean, bar=1.5
+            ),
             "minutes": Bar(value=minutes, bar=6.0, at_most=True, text=short_number(minutes)),
         },
     )
 
 
 def _sooner(own: int | None, e1: int | None, e1_steps: int) -> Bar:
-    """How many times as many steps E1 needs as the KV run; the least that it can be where E1 has not got there."""
+    """How many times as many steps E1 needs as the KV run; the least that it can be where E1 has not got
+    there.
+    """
     if own is None:
         return Bar(value=None, bar=1.5)
     if e1 is not None:
         return Bar(value=e1 / own, bar=1.5)
-    return Bar(value=e1_steps / own, bar=1.5, text=f"at least {e1_steps / own:.1f} (E1 not there after {e1_steps})")
+    return Bar(
+        value=e1_steps / own, bar=1.5, text=f"at least {e1_steps / own:.1f} (E1 not there after {e1_steps})"
+    )
 
 
 def _curve(folder: Path, stage: str, method: str) -> Curve:
     """Validation accuracy of a run, kept beside the summary."""
     series = Metrics(folder / stage / "metrics.jsonl").series()
     measured = series["validation_accuracy"]
-    losses = {name: values for name, values in series.items() if name in ("ce_student", "ce_teacher", "codi", "kv")}
+    losses = {
+        name: values for name, values in series.items() if name in ("ce_student", "ce_teacher", "codi", "kv")
+    }
     path = folder / f"metrics_{method}.jsonl"
     path.unlink(missing_ok=True)
     for step in sorted({step for values in losses.values() for step in values}):
-        Metrics(path).append_row(step, {name: values[step] for name, values in losses.items() if step in values})
-    curve = Curve(method="E1 (no KV)" if method == "e1" else f"KV, {method}", steps=list(measured), accuracy=list(measured.values()))
+        Metrics(path).append_row(
+            step, {name: values[step] for name, values in losses.items() if step in values}
+        )
+    curve = Curve(
+        method="E1 (no KV)" if method == "e1" else f"KV, {method}",
+        steps=list(measured),
+        accuracy=list(measured.values()),
+    )
     curve.write(folder / f"curve_{method}.json")
     return curve
 
@@ -273,13 +306,20 @@ def _test(model: LatentReasoner, task: Chain, run: Run) -> tuple[Encoded, ...]:
 
 def _table(summary: DemoSummary, folder: Path) -> str:
     lines = [f"{'':26}{'accuracy':>10}{'95 % interval':>18}{'passes':>9}{'ms/question':>13}"]
-    names = {"cot": "explicit, verbose", "cot_terse": "explicit, terse", "direct": "direct", "latent_e1": "latent, E1 (no KV)"}
+    names = {
+        "cot": "explicit, verbose",
+        "cot_terse": "explicit, terse",
+        "direct": "direct",
+        "latent_e1": "latent, E1 (no KV)",
+    }
     names |= {f"latent_{name}": f"latent, KV {name}" for name in METHODS}
     for key, label in names.items():
         name = "latent_kv" if key == f"latent_{summary.kv_method}" else key
         r = EvaluationRecord.read(folder / f"evaluation_{name}.json")
         interval = f"{100 * r.low:.1f}-{100 * r.high:.1f}"
-        lines.append(f"{label:26}{100 * r.accuracy:>9.1f}%{interval:>18}{r.sequential_passes_mean:>9.1f}{r.ms_batch1 or 0:>13.1f}")
+        lines.append(
+            f"{label:26}{100 * r.accuracy:>9.1f}%{interval:>18}{r.sequential_passes_mean:>9.1f}{r.ms_batch1 or 0:>13.1f}"
+        )
     for name, bar in (summary.bars or {}).items():
         value = "never" if bar.value is None else bar.text or f"{bar.value:.2f}"
         sign, verdict = "<=" if bar.at_most else ">=", "reached" if bar.reached else "NOT reached"

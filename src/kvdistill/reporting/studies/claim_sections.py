@@ -18,9 +18,12 @@ _RULES = (
     ("< δ", "below δ", "above 0"),
 )
 _HOW = (
-    "A claim is supported if all of its comparisons are and its p-value, the largest of theirs after Holm over the three claims, is below "
-    "0.05. It is not supported if any comparison is not. Else it is inconclusive. p: twice the one-sided p-value of the paired t test. "
-    "flips: the same of the sign-flip test, from 6 seeds on. Below 8 seeds, differences without any spread say nothing about chance: "
+    "A claim is supported if all of its comparisons are and its p-value, the largest of theirs after Holm "
+    "over the three claims, is below "
+    "0.05. It is not supported if any comparison is not. Else it is inconclusive. p: twice the one-sided "
+    "p-value of the paired t test. "
+    "flips: the same of the sign-flip test, from 6 seeds on. Below 8 seeds, differences without any spread "
+    "say nothing about chance: "
     "inconclusive."
 )
 
@@ -36,14 +39,25 @@ def claims(study: StudyRecord, delta: float, figures: Path) -> list[Section]:
         for place, claim in enumerate(study.claims, start=1)
     ]
     units = (
-        "Differences are paired by seed, in the direction that their formula names; those of accuracy, area and roughness in points. δ, "
-        f"the smallest difference that matters, is {100 * delta:g} points, and in steps one evaluation interval "
+        "Differences are paired by seed, in the direction that their formula names; those of accuracy, area "
+        "and roughness in points. δ, "
+        f"the smallest difference that matters, is {100 * delta:g} points, and in steps one evaluation "
+        "interval "
         f"({study.claims[-1].comparisons[-1].delta:g}). A comparison is judged by where its interval lies:"
     )
-    blocks: list[Block] = [Words(units), Table(("comparison", "supported", "not supported"), _RULES, words=True), Words(_HOW)]
+    blocks: list[Block] = [
+        Words(units),
+        Table(("comparison", "supported", "not supported"), _RULES, words=True),
+        Words(_HOW),
+    ]
     if any(comparison.mean is not None for claim in study.claims for comparison in claim.comparisons):
-        caption = "Every comparison in units of its δ: its 95 % interval, and the bound (upright tick) that it has to clear."
-        blocks.append(draw(partial(forest, study.claims), figures.with_name(f"{figures.name}claims.svg"), caption))
+        caption = (
+            "Every comparison in units of its δ: its 95 % interval, and the bound (upright tick) that "
+            "it has to clear."
+        )
+        blocks.append(
+            draw(partial(forest, study.claims), figures.with_name(f"{figures.name}claims.svg"), caption)
+        )
     return [*sections, Section("How verdicts are made", blocks)]
 
 
@@ -51,19 +65,39 @@ def control(study: StudyRecord) -> Section:
     """The shuffled control beside the baseline and R-KV, said as it is."""
     rows = [study.row(name) for name in ("E5", "E1", "E4")]
     if missing := [row.experiment for row in rows if not row.measures]:
-        return Section("The shuffled control", [Words(f"It cannot be compared yet: no run of {', '.join(missing)} counts.")])
+        return Section(
+            "The shuffled control",
+            [Words(f"It cannot be compared yet: no run of {', '.join(missing)} counts.")],
+        )
     means = ", ".join(f"{row.experiment} {percent(row.measures['accuracy'].mean)}" for row in rows)
     own, shuffled = (study.claims[1].comparisons[place] for place in (1, 2))
-    to_baseline = _sided(shuffled, "Shuffled targets help", "Shuffled targets harm", "These seeds show no effect of shuffled targets")
-    if shuffled.has_interval and shuffled.low is not None and shuffled.high is not None and shuffled.low < shuffled.delta:
+    to_baseline = _sided(
+        shuffled,
+        "Shuffled targets help",
+        "Shuffled targets harm",
+        "These seeds show no effect of shuffled targets",
+    )
+    if (
+        shuffled.has_interval
+        and shuffled.low is not None
+        and shuffled.high is not None
+        and shuffled.low < shuffled.delta
+    ):
         beyond = "ruled out" if shuffled.high < shuffled.delta else "not ruled out"
         to_baseline += f" A gain of {100 * shuffled.delta:g} points is {beyond}."
     to_rkv = _sided(
-        own, "R-KV does better on its own targets", "R-KV does worse on its own targets", "These seeds do not tell the two apart"
+        own,
+        "R-KV does better on its own targets",
+        "R-KV does worse on its own targets",
+        "These seeds do not tell the two apart",
     )
     return Section(
         "The shuffled control",
-        [Words(f"Right answers, mean over seeds: {means}."), Words(f"E5 beside E1: {to_baseline}"), Words(f"E4 beside E5: {to_rkv}")],
+        [
+            Words(f"Right answers, mean over seeds: {means}."),
+            Words(f"E5 beside E1: {to_baseline}"),
+            Words(f"E4 beside E5: {to_rkv}"),
+        ],
     )
 
 
@@ -84,7 +118,10 @@ def _needs(claim: JudgedClaim, study: StudyRecord) -> list[Words]:
     if absent := [name for name, has in has_runs.items() if not has]:
         said.append(f"It waits for {', '.join(absent)}, of which no run counts.")
     if flat := [name for name, has in has_runs.items() if has]:
-        said.append(f"It waits for validation curves of {', '.join(flat)}: train with a data.validation and training.eval_steps above 0.")
+        said.append(
+            f"It waits for validation curves of {', '.join(flat)}: train with a data.validation and "
+            "training.eval_steps above 0."
+        )
     if claim.further_seeds is not None:
         by_seeds: dict[str, list[str]] = {}
         for name, seeds in claim.to_run.items():
@@ -97,7 +134,9 @@ def _needs(claim: JudgedClaim, study: StudyRecord) -> list[Words]:
 def _sided(c: Comparison, above: str, below: str, between: str) -> str:
     """The sentence that the interval of a difference chooses, with its numbers."""
     if c.mean is None or c.low is None or c.high is None:
-        return f"Nothing can be said yet: they have {len(c.seeds)} of the 2 common seeds that it takes at least."
+        return (
+            f"Nothing can be said yet: they have {len(c.seeds)} of the 2 common seeds that it takes at least."
+        )
     interval = f"[{100 * c.low:+.1f},\N{NO-BREAK SPACE}{100 * c.high:+.1f}]"
     numbers = f"{c.first} − {c.second} is {100 * c.mean:+.1f} points {interval} over {len(c.seeds)} seeds"
     if not c.has_interval:

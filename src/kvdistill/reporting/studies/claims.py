@@ -1,9 +1,11 @@
-"""The three claims about the five experiments: each a few paired comparisons, judged by the rule of ``stats``.
+"""The three claims about the five experiments: each a few paired comparisons, judged by the rule of
+``stats``.
 
-A claim is supported if all of its comparisons are, not supported if any is, else inconclusive. Its p-value is the largest of its
-comparisons' (Berger 1982, intersection-union test), corrected by Holm over the three claims. An experiment that did not run leaves
-the claim inconclusive and its place in the family taken. Differences without any spread tell nothing about chance, as when every run
-failed alike: below ``DEFAULT_SEEDS`` seeds they are inconclusive.
+A claim is supported if all of its comparisons are, not supported if any is, else inconclusive. Its p-value is
+the largest of its comparisons' (Berger 1982, intersection-union test), corrected by Holm over the three
+claims. An experiment that did not run leaves the claim inconclusive and its place in the family taken.
+Differences without any spread tell nothing about chance, as when every run failed alike: below
+``DEFAULT_SEEDS`` seeds they are inconclusive.
 """
 
 from collections.abc import Mapping, Sequence
@@ -44,7 +46,11 @@ class Question(NamedTuple):
 
 CLAIMS: dict[str, tuple[Question, ...]] = {
     "Compression keeps the supervision": (Question("E2", "E1"), Question("E4", "E2", "non_inferiority")),
-    "KV alignment adds to latent supervision": (Question("E4", "E1"), Question("E4", "E5"), Question("E5", "E1", "negligible")),
+    "KV alignment adds to latent supervision": (
+        Question("E4", "E1"),
+        Question("E4", "E5"),
+        Question("E5", "E1", "negligible"),
+    ),
     "R-KV is the steadiest": (
         Question("E4", "E2", measure="area"),
         Question("E4", "E3", measure="area"),
@@ -60,7 +66,9 @@ CLAIMS: dict[str, tuple[Question, ...]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """A question and what the seeds say. Numbers are of ``first - second`` in the measure's unit, None below two common seeds."""
+    """A question and what the seeds say. Numbers are of ``first - second`` in the measure's unit, None below
+    two common seeds.
+    """
 
     name: str
     first: str
@@ -104,14 +112,24 @@ class JudgedClaim:
 
 
 def judge_claims(values: Values, deltas: Mapping[Measure, float]) -> list[JudgedClaim]:
-    """The verdict on each of ``CLAIMS``; ``deltas`` holds the smallest difference that matters in each measure.
+    """The verdict on each of ``CLAIMS``; ``deltas`` holds the smallest difference that matters in each
+    measure.
 
     Raises:
         ValueError: if a delta is not above 0.
     """
-    verdicts = {title: [_judge(question, values, deltas) for question in questions] for title, questions in CLAIMS.items()}
-    worst = {title: max(found, key=lambda v: v.p_value) for title, made in verdicts.items() if len(found := _tested(made)) == len(made)}
-    family = dict(zip(worst, judge_family(list(worst.values()), num_untested=len(CLAIMS) - len(worst)), strict=True))
+    verdicts = {
+        title: [_judge(question, values, deltas) for question in questions]
+        for title, questions in CLAIMS.items()
+    }
+    worst = {
+        title: max(found, key=lambda v: v.p_value)
+        for title, made in verdicts.items()
+        if len(found := _tested(made)) == len(made)
+    }
+    family = dict(
+        zip(worst, judge_family(list(worst.values()), num_untested=len(CLAIMS) - len(worst)), strict=True)
+    )
     return [_claim(title, verdicts[title], values, deltas, family.get(title)) for title in CLAIMS]
 
 
@@ -124,7 +142,10 @@ def _seeds(values: Values, experiment: str, measure: Measure) -> Mapping[int, fl
 
 
 def _common(question: Question, values: Values) -> list[int]:
-    return sorted(_seeds(values, question.first, question.measure).keys() & _seeds(values, question.second, question.measure).keys())
+    return sorted(
+        _seeds(values, question.first, question.measure).keys()
+        & _seeds(values, question.second, question.measure).keys()
+    )
 
 
 def _judge(question: Question, values: Values, deltas: Mapping[Measure, float]) -> Verdict | None:
@@ -136,7 +157,13 @@ def _judge(question: Question, values: Values, deltas: Mapping[Measure, float]) 
     first, second = (_seeds(values, name, question.measure) for name in (question.first, question.second))
     verdict = claim.judge([first[seed] for seed in seeds], [second[seed] for seed in seeds])
     if verdict.sd < _NO_SPREAD and len(seeds) < DEFAULT_SEEDS:
-        return replace(verdict, outcome="inconclusive", p_value=1.0, p_sign_flip=None, further_seeds=DEFAULT_SEEDS - len(seeds))
+        return replace(
+            verdict,
+            outcome="inconclusive",
+            p_value=1.0,
+            p_sign_flip=None,
+            further_seeds=DEFAULT_SEEDS - len(seeds),
+        )
     return verdict
 
 
@@ -169,12 +196,18 @@ def _comparison(question: Question, verdict: Verdict | None, values: Values, del
 
 
 def _claim(
-    title: str, verdicts: Sequence[Verdict | None], values: Values, deltas: Mapping[Measure, float], worst: Verdict | None
+    title: str,
+    verdicts: Sequence[Verdict | None],
+    values: Values,
+    deltas: Mapping[Measure, float],
+    worst: Verdict | None,
 ) -> JudgedClaim:
     """The claim from its comparisons; ``worst`` is the one of the largest p-value, after Holm."""
     questions = CLAIMS[title]
     pairs = zip(questions, verdicts, strict=True)
-    comparisons = [_comparison(question, verdict, values, deltas[question.measure]) for question, verdict in pairs]
+    comparisons = [
+        _comparison(question, verdict, values, deltas[question.measure]) for question, verdict in pairs
+    ]
     outcome: Outcome = "inconclusive" if worst is None else worst.outcome
     if any(comparison.outcome == "not supported" for comparison in comparisons):
         outcome = "not supported"
@@ -199,7 +232,9 @@ def _to_run(questions: Sequence[Question], wanted: Sequence[int], values: Values
     """Seeds that one side has already come first, then the smallest that nobody has."""
     runs: dict[str, set[int]] = {}
     for question, num in zip(questions, wanted, strict=True):
-        sides = {name: _seeds(values, name, question.measure).keys() for name in (question.first, question.second)}
+        sides = {
+            name: _seeds(values, name, question.measure).keys() for name in (question.first, question.second)
+        }
         first, second = sides.values()
         unused = (seed for seed in range(num + len(first | second)) if seed not in first | second)
         seeds = [*sorted(first ^ second), *unused][:num]

@@ -10,7 +10,10 @@ from kvdistill.reporting.studies.experiments import Run, seeds_in_words
 CLAIMED = ("E1", "E2", "E3", "E4", "E5")
 """The experiments that claims are made of."""
 _IMMATERIAL = {
-    *(f"training.{name}" for name in ("output_dir", "overwrite", "resume", "logging_steps", "save_steps", "save_total_limit")),
+    *(
+        f"training.{name}"
+        for name in ("output_dir", "overwrite", "resume", "logging_steps", "save_steps", "save_total_limit")
+    ),
     *(f"training.{name}" for name in ("num_workers", "tensorboard", "progress", "gradient_checkpointing")),
     *("evaluation.modes", "evaluation.batch_size"),
     "loss.kv.geometry",  # follows from target.method
@@ -20,15 +23,22 @@ _IMMATERIAL = {
 def differences(runs: Sequence[Run]) -> list[str]:
     """A line for each option that differs between latent runs and is not what tells their experiments apart.
 
-    What depends on the seed (seeds, ``seed<k>`` in ``model.name``) may differ between seeds, and has to be equal inside one.
+    What depends on the seed (seeds, ``seed<k>`` in ``model.name``) may differ between seeds, and has to be
+    equal inside one.
     """
     latent = [run for run in runs if run.record.config["training"]["task"] == "latent"]
     flat = {id(run): _flat(run.record.config) for run in latent}
     found = []
     for option in sorted({name for options in flat.values() for name in options} - _IMMATERIAL):
-        values = {key: json.dumps(options[option]) if option in options else "absent" for key, options in flat.items()}
+        values = {
+            key: json.dumps(options[option]) if option in options else "absent"
+            for key, options in flat.items()
+        }
         by_seed = option == "model.name" or option.endswith(".seed")
-        loose = {key: re.sub(r"seed[-_]?\d+", "seed*", value) if option == "model.name" else "" for key, value in values.items()}
+        loose = {
+            key: re.sub(r"seed[-_]?\d+", "seed*", value) if option == "model.name" else ""
+            for key, value in values.items()
+        }
         companies: dict[str, list[Run]] = {}
         for run in latent:
             companies.setdefault(_company(option, run.experiment), []).append(run)
@@ -50,13 +60,19 @@ def _company(option: str, experiment: str) -> str:
     return "all"
 
 
-def _said(option: str, company: Sequence[Run], values: Mapping[int, str], everyone: Sequence[Run]) -> list[str]:
+def _said(
+    option: str, company: Sequence[Run], values: Mapping[int, str], everyone: Sequence[Run]
+) -> list[str]:
     by_value: dict[str, list[Run]] = {}
     for run in company:
         by_value.setdefault(values[id(run)], []).append(run)
     if len(by_value) < 2:
         return []
-    return [f"{option}: " + "; ".join(f"{value} in {_who(runs, everyone)}" for value, runs in by_value.items()) + "."]
+    return [
+        f"{option}: "
+        + "; ".join(f"{value} in {_who(runs, everyone)}" for value, runs in by_value.items())
+        + "."
+    ]
 
 
 def _who(runs: Sequence[Run], everyone: Sequence[Run]) -> str:
@@ -64,7 +80,11 @@ def _who(runs: Sequence[Run], everyone: Sequence[Run]) -> str:
     for experiment in dict.fromkeys(run.experiment for run in runs):
         seeds = sorted(run.record.seed for run in runs if run.experiment == experiment)
         whole = seeds == sorted(run.record.seed for run in everyone if run.experiment == experiment)
-        names.append(experiment if whole else f"{experiment} ({'seeds' if len(seeds) > 1 else 'seed'} {seeds_in_words(seeds)})")
+        names.append(
+            experiment
+            if whole
+            else f"{experiment} ({'seeds' if len(seeds) > 1 else 'seed'} {seeds_in_words(seeds)})"
+        )
     return ", ".join(names)
 
 
@@ -72,5 +92,9 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Value by dotted option."""
     flat: dict[str, Any] = {}
     for name, value in config.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) and value else {f"{prefix}{name}": value}
+        flat |= (
+            _flat(value, f"{prefix}{name}.")
+            if isinstance(value, Mapping) and value
+            else {f"{prefix}{name}": value}
+        )
     return flat

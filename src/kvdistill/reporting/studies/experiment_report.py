@@ -28,13 +28,17 @@ def experiment_report(base: Path, delta: float = DELTA) -> ExperimentReport:
     if not found.studies:
         others = f" What lies there belongs to no study: {', '.join(found.others)}." if found.others else ""
         raise FileNotFoundError(
-            f"{base} holds no run of a study, which is a folder with a run in <experiment>/seed<number>, such as E4_rkv/seed0.{others}"
+            f"{base} holds no run of a study, which is a folder with a run in <experiment>/seed<number>, "
+            f"such as E4_rkv/seed0.{others}"
         )
-    return ExperimentReport(delta=delta, studies=[summarise(study, delta) for study in found.studies], others=found.others)
+    return ExperimentReport(
+        delta=delta, studies=[summarise(study, delta) for study in found.studies], others=found.others
+    )
 
 
 def write_experiment_report(base: Path, delta: float = DELTA) -> Path:
-    """Write ``EXPERIMENT_REPORT.txt``, ``.json`` and ``.html`` into ``base``, figures into ``figures/``; returns the text file.
+    """Write ``EXPERIMENT_REPORT.txt``, ``.json`` and ``.html`` into ``base``, figures into ``figures/``;
+    returns the text file.
 
     Raises:
         FileNotFoundError: if there is no such folder, or no run of a study in it.
@@ -49,13 +53,17 @@ def write_experiment_report(base: Path, delta: float = DELTA) -> Path:
 
 
 def _page(record: ExperimentReport, base: Path) -> Page:
-    command = shlex.join(["python", "scripts/analyze_results.py", "--output_base", str(base), "--delta", f"{record.delta:g}"])
+    command = shlex.join(
+        ["python", "scripts/analyze_results.py", "--output_base", str(base), "--delta", f"{record.delta:g}"]
+    )
     several = len(record.studies) > 1
     sections: list[Section] = []
     for place, study in enumerate(record.studies, start=1):
         figures = base / "figures" / (f"study{place}_" if several else "study_")
         parts = _parts(study, record.delta, figures, command)
-        sections += [replace(part, title=f"{study.name}: {part.title}") for part in parts] if several else parts
+        sections += (
+            [replace(part, title=f"{study.name}: {part.title}") for part in parts] if several else parts
+        )
     if record.others:
         sections.append(Section("Not part of a study", [Words(", ".join(record.others))]))
     lead = " ".join(f"Study {study.name}: {_verdicts(study)}." for study in record.studies)

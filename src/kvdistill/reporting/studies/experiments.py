@@ -1,4 +1,6 @@
-"""Which runs lie under a folder, and which experiment each of them is: its resolved configuration says, not its folder's name."""
+"""Which runs lie under a folder, and which experiment each of them is: its resolved configuration says, not
+its folder's name.
+"""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -19,7 +21,8 @@ EXPERIMENTS = {
     "direct": "reference: answers without a chain of thought",
     "explicit CoT": "reference: explicit chain of thought",
 }
-"""Every experiment that is looked for, in words. Other runs get a row of their own and take part in no claim."""
+"""Every experiment that is looked for, in words. Other runs get a row of their own and take part in no claim.
+"""
 LOSSES = ("ce_student", "ce_teacher", "codi", "kv", "kv_weight", "kv_floor")
 _METHODS = {"full": "E2", "right_crop": "E3", "rkv": "E4"}
 _MODES = {"latent": "latent", "explicit": "cot", "direct": "direct"}
@@ -49,7 +52,9 @@ class Run:
     curve: Curve | None
     """Validation accuracy while training."""
     last: dict[str, float]
-    """Last finite value of each of ``LOSSES`` that was logged; a ``kv_weight`` given as a number stands here too."""
+    """Last finite value of each of ``LOSSES`` that was logged; a ``kv_weight`` given as a number stands here
+    too.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +83,8 @@ class Found:
 
 
 def discover(base: Path) -> Found:
-    """Every study under ``base``: a folder that holds ``<experiment>/seed<k>/`` run folders. ``base`` may be a study, or one experiment.
+    """Every study under ``base``: a folder that holds ``<experiment>/seed<k>/`` run folders. ``base`` may be
+    a study, or one experiment.
 
     Raises:
         FileNotFoundError: if there is no such folder.
@@ -86,7 +92,9 @@ def discover(base: Path) -> Found:
     if not base.is_dir():
         raise FileNotFoundError(f"{base} is no folder: give the one that holds the runs, such as outputs.")
     runs = {path.parent for path in base.rglob("run.json")}
-    empty = {path for path in base.rglob("seed*") if _SEED_FOLDER.fullmatch(path.name) and path.is_dir()} - runs
+    empty = {
+        path for path in base.rglob("seed*") if _SEED_FOLDER.fullmatch(path.name) and path.is_dir()
+    } - runs
     by_study: dict[Path, list[Path]] = {}
     others = []
     for folder in sorted(runs, key=_natural):
@@ -97,8 +105,13 @@ def discover(base: Path) -> Found:
     for folder in sorted(empty, key=_natural):
         if (study := _study_of(folder, base)) in by_study:
             by_study[study].append(folder)
-    names = {study: base.resolve().name if study == base else study.relative_to(base).as_posix() for study in by_study}
-    return Found(studies=[_study(names[study], study, folders) for study, folders in by_study.items()], others=others)
+    names = {
+        study: base.resolve().name if study == base else study.relative_to(base).as_posix()
+        for study in by_study
+    }
+    return Found(
+        studies=[_study(names[study], study, folders) for study, folders in by_study.items()], others=others
+    )
 
 
 def classify(config: Mapping[str, Any]) -> str:
@@ -128,7 +141,9 @@ def option(config: Mapping[str, Any], name: str) -> Any:
     value: Any = config
     for part in name.split("."):
         if not isinstance(value, Mapping) or part not in value:
-            raise ValueError(f"run.json: the configuration lacks {name}. Train again, or move the folder away.")
+            raise ValueError(
+                f"run.json: the configuration lacks {name}. Train again, or move the folder away."
+            )
         value = value[part]
     return value
 
@@ -150,7 +165,9 @@ def _study_of(folder: Path, base: Path) -> Path:
 
 def _natural(path: Path) -> list[tuple[int, str]]:
     """``seed2`` stands before ``seed10``."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", path.as_posix())]
+    return [
+        (int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", path.as_posix())
+    ]
 
 
 def _study(name: str, study: Path, folders: Sequence[Path]) -> Study:
@@ -164,8 +181,13 @@ def _study(name: str, study: Path, folders: Sequence[Path]) -> Study:
             runs.append(_read(folder, where))
         except (ValueError, OSError) as error:
             notes.append(f"{where} cannot be read and does not count: {error}")
-    newest = {(run.experiment, run.record.seed): run for run in sorted(runs, key=_started) if run.state == "counts"}
-    kept = [replace(run, state="older") if run.state == "counts" and run not in newest.values() else run for run in runs]
+    newest = {
+        (run.experiment, run.record.seed): run for run in sorted(runs, key=_started) if run.state == "counts"
+    }
+    kept = [
+        replace(run, state="older") if run.state == "counts" and run not in newest.values() else run
+        for run in runs
+    ]
     for run in kept:
         notes += _said(run, study / run.folder, newest.get((run.experiment, run.record.seed)))
     return Study(name=name, runs=kept, notes=notes)
@@ -181,16 +203,28 @@ def _said(run: Run, folder: Path, newest: Run | None) -> list[str]:
     named = _NAMED.match(folder.parent.name)
     expected = {"explicit": "explicit CoT", "cot": "explicit CoT", "direct": "direct"}
     if named and (name := expected.get(named[0].lower(), named[0].upper())) != run.experiment:
-        said.append(f"{run.folder} is {run.experiment} by its configuration, not {name}: it counts as {run.experiment}.")
+        said.append(
+            f"{run.folder} is {run.experiment} by its configuration, not {name}: it counts as "
+            f"{run.experiment}."
+        )
     if folder.name != f"seed{run.record.seed}":
         said.append(f"{run.folder} was trained with seed {run.record.seed}, whatever its name says.")
     if run.state == "older" and newest is not None:
-        said.append(f"{run.folder} does not count: {newest.folder} is newer, and {run.experiment} with seed {run.record.seed} as well.")
+        said.append(
+            f"{run.folder} does not count: {newest.folder} is newer, and {run.experiment} with seed "
+            f"{run.record.seed} as well."
+        )
     if run.state == "unfinished":
-        said.append(f"{run.folder} ({run.experiment}) is unfinished, running or cut off, {run.progress}: it does not count.")
+        said.append(
+            f"{run.folder} ({run.experiment}) is unfinished, running or cut off, {run.progress}: it does "
+            "not count."
+        )
     if run.state == "not evaluated":
         file = f"evaluation_test_{_MODES[run.record.config['training']['task']]}.json"
-        said.append(f"{run.folder} ({run.experiment}) is finished without {file}: it does not count. Name a test set and train again.")
+        said.append(
+            f"{run.folder} ({run.experiment}) is finished without {file}: it does not count. Name a test "
+            "set and train again."
+        )
     return said
 
 
@@ -200,7 +234,9 @@ def _read(folder: Path, where: str) -> Run:
     experiment = classify(record.config)
     finished = (folder / "TRAINING_COMPLETED.txt").is_file()
     series = Metrics(folder / "metrics.jsonl").series() if (folder / "metrics.jsonl").is_file() else {}
-    evaluation = EvaluationRecord.find(folder / f"evaluation_test_{_MODES.get(option(record.config, 'training.task'), '')}.json")
+    evaluation = EvaluationRecord.find(
+        folder / f"evaluation_test_{_MODES.get(option(record.config, 'training.task'), '')}.json"
+    )
     return Run(
         folder=where,
         experiment=experiment,
@@ -218,7 +254,11 @@ def _read(folder: Path, where: str) -> Run:
 def _curve(experiment: str, series: Mapping[str, Mapping[int, float]], path: Path) -> Curve | None:
     values = series.get("validation_accuracy")
     try:
-        return None if not values else Curve(method=experiment, steps=list(values), accuracy=list(values.values()))
+        return (
+            None
+            if not values
+            else Curve(method=experiment, steps=list(values), accuracy=list(values.values()))
+        )
     except ValueError as error:
         raise ValueError(f"{path}, validation_accuracy: {error}") from error
 
@@ -226,12 +266,16 @@ def _curve(experiment: str, series: Mapping[str, Mapping[int, float]], path: Pat
 def _last(config: Mapping[str, Any], series: Mapping[str, Mapping[int, float]]) -> dict[str, float]:
     finite = {name: [value for value in series.get(name, {}).values() if isfinite(value)] for name in LOSSES}
     given = option(config, "loss.kv_weight")
-    known = {"kv_weight": float(given)} if given != "auto" and option(config, "training.task") == "latent" else {}
+    known = (
+        {"kv_weight": float(given)} if given != "auto" and option(config, "training.task") == "latent" else {}
+    )
     return {name: values[-1] for name, values in finite.items() if values} | known
 
 
 def _progress(config: Mapping[str, Any], series: Mapping[str, Mapping[int, float]]) -> str:
-    """How far a run is; the number of steps follows from the epochs that the log counts where no ``max_steps`` is given."""
+    """How far a run is; the number of steps follows from the epochs that the log counts where no
+    ``max_steps`` is given.
+    """
     step = max((max(values) for values in series.values()), default=0)
     if not step:
         return "before its first logged step"
@@ -239,4 +283,8 @@ def _progress(config: Mapping[str, Any], series: Mapping[str, Mapping[int, float
     if num_steps > 0:
         return f"at step {step} of {num_steps}"
     at, epoch = max(series.get("epoch", {}).items(), default=(0, 0.0))
-    return f"at step {step} of about {round(at * epochs / epoch)}" if epoch > 0 else f"at step {step} of {epochs:g} epochs"
+    return (
+        f"at step {step} of about {round(at * epochs / epoch)}"
+        if epoch > 0
+        else f"at step {step} of {epochs:g} epochs"
+    )

@@ -1,4 +1,6 @@
-"""Figures of a study: every seed's accuracy, the validation curves, and the intervals that the claims rest on."""
+"""Figures of a study: every seed's accuracy, the validation curves, and the intervals that the claims rest
+on.
+"""
 
 from collections.abc import Mapping, Sequence
 
@@ -23,13 +25,28 @@ def seed_dots(estimates: Mapping[str, Estimate], chance: float | None, narrow: b
     for place, (name, estimate) in enumerate(estimates.items()):
         tint = experiment(name).tint.light
         seeds = [100 * value for value in estimate.by_seed.values()]
-        axes.plot(seeds, np.full(len(seeds), place + 0.16), "o", color=tint, markersize=5, alpha=0.6, markeredgewidth=0)
+        axes.plot(
+            seeds,
+            np.full(len(seeds), place + 0.16),
+            "o",
+            color=tint,
+            markersize=5,
+            alpha=0.6,
+            markeredgewidth=0,
+        )
         mean = 100 * estimate.mean
         if estimate.low is not None and estimate.high is not None:
             ends = [[mean - 100 * max(estimate.low, 0)], [100 * min(estimate.high, 1) - mean]]
             axes.errorbar(mean, place - 0.16, xerr=ends, color=tint, capsize=4, linewidth=2)
         axes.plot(mean, place - 0.16, "D", color=tint, markersize=6)
-        axes.annotate(f"{mean:.1f} %", (1, place), (6, 0), xycoords=("axes fraction", "data"), textcoords="offset points", va="center")
+        axes.annotate(
+            f"{mean:.1f} %",
+            (1, place),
+            (6, 0),
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            va="center",
+        )
     axes.set_yticks(range(len(estimates)), [shortened(name, 16) for name in estimates])
     axes.set_ylim(len(estimates) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
@@ -42,7 +59,9 @@ def seed_dots(estimates: Mapping[str, Estimate], chance: float | None, narrow: b
 
 
 def mean_curves(curves: Mapping[str, Sequence[Curve]], narrow: bool) -> Figure:
-    """Validation accuracy over steps: mean over seeds with a band from the lowest to the highest, where all were evaluated."""
+    """Validation accuracy over steps: mean over seeds with a band from the lowest to the highest, where all
+    were evaluated.
+    """
     figure, axes = canvas(3.2 + 0.22 * len(curves) if narrow else 4.3, narrow)
     labels, last = [], 1
     for name, of_seeds in curves.items():
@@ -76,12 +95,20 @@ def mean_curves(curves: Mapping[str, Sequence[Curve]], narrow: bool) -> Figure:
 
 
 def forest(claims: Sequence[JudgedClaim], narrow: bool) -> Figure:
-    """The interval of every comparison in units of its delta, and the bound (a tick) that it has to clear; claim by claim."""
+    """The interval of every comparison in units of its delta, and the bound (a tick) that it has to clear;
+    claim by claim.
+    """
     rows = [(claim.title, [c for c in claim.comparisons if c.mean is not None]) for claim in claims]
     lines = [line for title, comparisons in rows if comparisons for line in (title, *comparisons)]
     figure, axes = canvas(1.0 + (0.5 if narrow else 0.34) * len(lines), narrow)
     for bound in (-1, 0, 1):
-        axes.axvline(bound, color=INK.light if bound == 0 else MUTED.light, linestyle="-" if bound == 0 else ":", linewidth=1.2, zorder=1)
+        axes.axvline(
+            bound,
+            color=INK.light if bound == 0 else MUTED.light,
+            linestyle="-" if bound == 0 else ":",
+            linewidth=1.2,
+            zorder=1,
+        )
     for place, line in enumerate(lines):
         if isinstance(line, Comparison):
             _interval(axes, place, line, narrow)
@@ -106,10 +133,14 @@ def _interval(axes: Axes, place: int, comparison: Comparison, narrow: bool) -> N
     assert comparison.mean is not None
     assert comparison.low is not None
     assert comparison.high is not None
-    mean, low, high = (value / comparison.delta for value in (comparison.mean, comparison.low, comparison.high))
+    mean, low, high = (
+        value / comparison.delta for value in (comparison.mean, comparison.low, comparison.high)
+    )
     tint = _OUTCOMES[comparison.outcome]
     axes.plot(np.clip([low, high], -_REACH, _REACH), [place, place], color=tint, linewidth=2)
-    axes.plot(np.clip(mean, -_REACH, _REACH), place, "D" if abs(mean) < _REACH else "none", color=tint, markersize=6)
+    axes.plot(
+        np.clip(mean, -_REACH, _REACH), place, "D" if abs(mean) < _REACH else "none", color=tint, markersize=6
+    )
     for end, beyond, arrow in ((-_REACH, low < -_REACH, "<"), (_REACH, high > _REACH, ">")):
         if beyond:
             axes.plot(end, place, arrow, color=tint, markersize=8, clip_on=False)
@@ -117,7 +148,9 @@ def _interval(axes: Axes, place: int, comparison: Comparison, narrow: bool) -> N
     axes.plot(bound, place, "|", color=INK.light, markersize=11, markeredgewidth=2)
     if narrow:
         axes.text(-_REACH, place - 0.3, comparison.name, fontsize=SIZE - 1, bbox=BEHIND)
-        axes.text(_REACH, place - 0.3, comparison.outcome, fontsize=SIZE - 1, color=tint, ha="right", bbox=BEHIND)
+        axes.text(
+            _REACH, place - 0.3, comparison.outcome, fontsize=SIZE - 1, color=tint, ha="right", bbox=BEHIND
+        )
         return
     words = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "va": "center"}
     axes.annotate(comparison.outcome, (1, place), (10, 0), color=tint, fontsize=SIZE, **words)

@@ -8,7 +8,14 @@ import numpy as np
 
 from kvdistill.records.jsonfile import JsonFile
 from kvdistill.records.schema import Curve
-from kvdistill.reporting.stats import area, less_spread, paired_t_interval, roughness, spread_interval, steps_to
+from kvdistill.reporting.stats import (
+    area,
+    less_spread,
+    paired_t_interval,
+    roughness,
+    spread_interval,
+    steps_to,
+)
 from kvdistill.reporting.studies.claims import JudgedClaim, Measure, Values, judge_claims
 from kvdistill.reporting.studies.comparability import CLAIMED, differences
 from kvdistill.reporting.studies.experiments import EXPERIMENTS, Run, Study, seeds_in_words
@@ -48,8 +55,11 @@ class Row:
     unfinished: list[int]
     """Seeds whose run is not finished, or finished without an evaluation."""
     measures: dict[str, Estimate]
-    """``accuracy`` on the test set, ``difference_to_e1`` over common seeds, ``passes``, ``area``, ``roughness``, ``steps_to_90``, and the
-    last ``ce_student``, ``ce_teacher``, ``codi``, ``kv``, ``kv_weight`` and ``kv_floor``, as far as they were measured."""
+    """``accuracy`` on the test set, ``difference_to_e1`` over common seeds, ``passes``, ``area``,
+    ``roughness``, ``steps_to_90``, and the
+    last ``ce_student``, ``ce_teacher``, ``codi``, ``kv``, ``kv_weight`` and ``kv_floor``, as far as they were
+    measured.
+    """
     spread: float | None = None
     """Standard deviation of the accuracy over seeds, with the ends of its 95 % interval."""
     spread_low: float | None = None
@@ -96,7 +106,8 @@ class StudyRecord:
     """What does not count and why, a sentence each."""
     runs: list[RunLine]
     chance: float | None = None
-    """Share of the most frequent answer of the test set, averaged over runs; None where no run recorded it."""
+    """Share of the most frequent answer of the test set, averaged over runs; None where no run recorded it.
+    """
 
     def row(self, experiment: str) -> Row:
         """The row of one of ``EXPERIMENTS``; it is there even if nothing ran."""
@@ -141,17 +152,26 @@ def summarise(study: Study, delta: float) -> StudyRecord:
 
 
 def deltas(runs: Sequence[Run], delta: float) -> dict[Measure, float]:
-    """The smallest difference that matters in each measure: ``delta`` wherever the unit is accuracy (the mean over training, what was
+    """The smallest difference that matters in each measure: ``delta`` wherever the unit is accuracy (the mean
+    over training, what was
     lost in falls), and one evaluation interval for steps, since nothing finer is seen.
 
     Source: ours.
     """
-    gaps = np.concatenate([np.diff(run.curve.steps) for run in runs if run.curve is not None] or [np.zeros(0)])
-    return {"accuracy": delta, "area": delta, "roughness": delta, "steps_to_90": float(np.median(gaps)) if len(gaps) else 1.0}
+    gaps = np.concatenate(
+        [np.diff(run.curve.steps) for run in runs if run.curve is not None] or [np.zeros(0)]
+    )
+    return {
+        "accuracy": delta,
+        "area": delta,
+        "roughness": delta,
+        "steps_to_90": float(np.median(gaps)) if len(gaps) else 1.0,
+    }
 
 
 def steps_to_90(curve: Curve) -> int:
-    """First step at 90 % of the run's own last accuracy. A run that ends at 0 never got anywhere: all of its steps count.
+    """First step at 90 % of the run's own last accuracy. A run that ends at 0 never got anywhere: all of its
+    steps count.
 
     Source: ours.
     """
@@ -165,7 +185,11 @@ def _measured(runs: Sequence[Run]) -> dict[str, dict[int, float]]:
     for run in sorted(runs, key=lambda run: run.record.seed):
         values: dict[str, float | None] = {"accuracy": run.accuracy, "passes": run.passes} | run.last
         if run.curve is not None and len(run.curve.steps) >= _CURVE_POINTS:
-            values |= {"area": area(run.curve), "roughness": roughness(run.curve), "steps_to_90": float(steps_to_90(run.curve))}
+            values |= {
+                "area": area(run.curve),
+                "roughness": roughness(run.curve),
+                "steps_to_90": float(steps_to_90(run.curve)),
+            }
         for name, value in values.items():
             if value is not None:
                 table.setdefault(name, {})[run.record.seed] = value
@@ -175,8 +199,12 @@ def _measured(runs: Sequence[Run]) -> dict[str, dict[int, float]]:
 def _row(name: str, runs: Sequence[Run], measured: Values) -> Row:
     own = [run for run in runs if run.experiment == name]
     accuracy, base = measured[name].get("accuracy", {}), measured["E1"].get("accuracy", {})
-    gain = {} if name == "E1" else {seed: value - base[seed] for seed, value in accuracy.items() if seed in base}
-    estimates = {key: Estimate.of(values) for key, values in {**measured[name], "difference_to_e1": gain}.items()}
+    gain = (
+        {} if name == "E1" else {seed: value - base[seed] for seed, value in accuracy.items() if seed in base}
+    )
+    estimates = {
+        key: Estimate.of(values) for key, values in {**measured[name], "difference_to_e1": gain}.items()
+    }
     values = list(accuracy.values())
     spread = spread_interval(values) if len(values) > 1 else None
     counting = {run.record.seed for run in own if run.state == "counts"}
@@ -193,15 +221,21 @@ def _row(name: str, runs: Sequence[Run], measured: Values) -> Row:
 
 
 def _nothing_to_distil(measured: Values, delta: float) -> list[str]:
-    """Said where the explicit chain of thought, which is what is distilled, answers no better than nothing at all."""
+    """Said where the explicit chain of thought, which is what is distilled, answers no better than nothing at
+    all.
+    """
     explicit, direct = (measured[name].get("accuracy", {}) for name in ("explicit CoT", "direct"))
-    seeds = [seed for seed in sorted(explicit.keys() & direct.keys()) if explicit[seed] - direct[seed] < delta]
+    seeds = [
+        seed for seed in sorted(explicit.keys() & direct.keys()) if explicit[seed] - direct[seed] < delta
+    ]
     if not seeds:
         return []
     said, guessed = (100 * float(np.mean([values[seed] for seed in seeds])) for values in (explicit, direct))
     return [
-        f"In seed {seeds_in_words(seeds)} the explicit chain of thought answers {said:.1f} % right and a direct answer {guessed:.1f} %: "
-        "there is nothing to distil, and the comparisons say nothing about the methods. Train the explicit reference longer (WARM_STEPS, "
+        f"In seed {seeds_in_words(seeds)} the explicit chain of thought answers {said:.1f} % right and a "
+        f"direct answer {guessed:.1f} %: "
+        "there is nothing to distil, and the comparisons say nothing about the methods. Train the explicit "
+        "reference longer (WARM_STEPS, "
         "EPOCHS) or choose another model."
     ]
 

@@ -17,7 +17,15 @@ _SEEDS_A_TABLE = 10
 
 def ran(study: StudyRecord) -> Section:
     """What ran and what did not."""
-    rows = [[row.experiment, row.what, seeds_in_words(row.seeds) or "not run", seeds_in_words(row.unfinished) or "–"] for row in study.rows]
+    rows = [
+        [
+            row.experiment,
+            row.what,
+            seeds_in_words(row.seeds) or "not run",
+            seeds_in_words(row.unfinished) or "–",
+        ]
+        for row in study.rows
+    ]
     table = Table(("experiment", "what", "seeds that count", "not finished"), rows, words=True)
     return Section("What ran", [table, *map(Words, study.notes)])
 
@@ -37,22 +45,37 @@ def accuracy(study: StudyRecord, figures: Path) -> Section:
         ]
         for row in shown
     ]
-    header = ("experiment", "seeds", "accuracy", "95 % interval", "minus E1", "95 % interval", "passes", "steps to 90 %")
+    header = (
+        "experiment",
+        "seeds",
+        "accuracy",
+        "95 % interval",
+        "minus E1",
+        "95 % interval",
+        "passes",
+        "steps to 90 %",
+    )
     if study.chance is not None:
         cells.append(["chance", "–", percent(study.chance), *["–"] * (len(header) - 3)])
     estimates = {row.experiment: row.measures["accuracy"] for row in shown}
     caption = "Test accuracy: a dot a seed, above them the mean and its 95 % interval."
-    dots = draw(partial(seed_dots, estimates, study.chance), figures.with_name(f"{figures.name}accuracy.svg"), caption)
+    dots = draw(
+        partial(seed_dots, estimates, study.chance), figures.with_name(f"{figures.name}accuracy.svg"), caption
+    )
     return Section(
         "Accuracy",
         [
             Table(header, cells),
             *_each_seed(shown),
             Words(
-                "Accuracy on the test set, averaged over questions inside a seed; the interval (Student's t) is the luck of the seed. "
-                "Minus E1: points of accuracy over the seeds that both have. Passes: sequential forward passes a question. Steps to 90 %: "
-                "first step at which validation accuracy reached 90 % of the run's own last one; a run that ends low gets there soon, and "
-                "one that ends at 0 counts with all its steps. Chance: always the most frequent answer of the test set."
+                "Accuracy on the test set, averaged over questions inside a seed; the interval (Student's "
+                "t) is the luck of the seed. "
+                "Minus E1: points of accuracy over the seeds that both have. Passes: sequential forward "
+                "passes a question. Steps to 90 %: "
+                "first step at which validation accuracy reached 90 % of the run's own last one; a run that "
+                "ends low gets there soon, and "
+                "one that ends at 0 counts with all its steps. Chance: always the most frequent answer of "
+                "the test set."
             ),
             dots,
         ],
@@ -62,39 +85,65 @@ def accuracy(study: StudyRecord, figures: Path) -> Section:
 def losses(study: StudyRecord) -> Section:
     """KV weights and what the losses came to."""
     names = ("kv_floor", "ce_student", "ce_teacher", "kv", "codi")
-    rows = [[row.experiment, _range(row.measures.get("kv_weight")), *_means(row, *names)] for row in study.rows if row.measures]
+    rows = [
+        [row.experiment, _range(row.measures.get("kv_weight")), *_means(row, *names)]
+        for row in study.rows
+        if row.measures
+    ]
     words = (
-        "The KV weight as it multiplied the loss (lowest to highest seed where auto found it for each). Losses are unweighted, as logged "
+        "The KV weight as it multiplied the loss (lowest to highest seed where auto found it for each). "
+        "Losses are unweighted, as logged "
         "last, and means over seeds. The floor is what E2's loss would come to for the best possible student."
     )
     header = ("experiment", "KV weight", "KV floor", "CE student", "CE teacher", "KV", "CODI")
-    return Section("Weights and last losses", [Table(header, rows), Words(words)] if rows else [Words("None yet.")])
+    return Section(
+        "Weights and last losses", [Table(header, rows), Words(words)] if rows else [Words("None yet.")]
+    )
 
 
 def steadiness(study: StudyRecord, figures: Path) -> Section:
     """The validation curves, their measures, and the spread over seeds."""
     shown = [row for row in study.rows if row.experiment in CLAIMED and row.measures]
-    rows = [[row.experiment, *_share(row, "area"), *_points(row, "roughness", signed=False), *_spread(row)] for row in shown]
+    rows = [
+        [row.experiment, *_share(row, "area"), *_points(row, "roughness", signed=False), *_spread(row)]
+        for row in shown
+    ]
     header = ("experiment", "area", "95 % interval", "roughness", "95 % interval", "spread", "95 % interval")
     words = (
-        "Area: mean validation accuracy over training. Roughness: points lost in falls between neighbouring evaluations, all added up. "
-        f"Spread: standard deviation of test accuracy over seeds, in points; it is tested from {SPREAD_SEEDS} common seeds on"
+        "Area: mean validation accuracy over training. Roughness: points lost in falls between neighbouring "
+        "evaluations, all added up. "
+        "Spread: standard deviation of test accuracy over seeds, in points; it is tested from "
+        f"{SPREAD_SEEDS} common seeds on"
     )
-    tested = "; ".join(f"E4 below {other}: p = {p:.2g}" for other, p in study.less_spread.items()) or "there are fewer"
+    tested = (
+        "; ".join(f"E4 below {other}: p = {p:.2g}" for other, p in study.less_spread.items())
+        or "there are fewer"
+    )
     curves = {row.experiment: list(row.curves.values()) for row in shown if row.curves}
     blocks: list[Block] = [Table(header, rows)] if rows else []
     blocks.append(Words(f"{words} ({tested})."))
     if curves:
-        caption = "Validation accuracy while training: mean over seeds, band from the lowest to the highest seed."
-        blocks.append(draw(partial(mean_curves, curves), figures.with_name(f"{figures.name}curves.svg"), caption))
+        caption = (
+            "Validation accuracy while training: mean over seeds, band from the lowest to the highest seed."
+        )
+        blocks.append(
+            draw(partial(mean_curves, curves), figures.with_name(f"{figures.name}curves.svg"), caption)
+        )
     return Section("Training curves", blocks)
 
 
 def warnings(study: StudyRecord) -> Section:
     """What differs although it should not."""
     said = [Words(line) for line in study.warnings]
-    head = Words("Verdicts rest on unlike runs. These options differ between runs that should differ in target and KV loss alone:")
-    return Section("Warnings", ([head, *said] if study.unlike else said) or [Words("None: the runs differ in target and KV loss alone.")])
+    head = Words(
+        "Verdicts rest on unlike runs. These options differ between runs that should differ in target and "
+        "KV loss alone:"
+    )
+    return Section(
+        "Warnings",
+        ([head, *said] if study.unlike else said)
+        or [Words("None: the runs differ in target and KV loss alone.")],
+    )
 
 
 def made(study: StudyRecord, command: str) -> Section:
@@ -106,12 +155,19 @@ def made(study: StudyRecord, command: str) -> Section:
         "commit": _list(run.commit or "not from a repository" for run in counting),
         "versions": _list(f"{name} {version}" for run in counting for name, version in run.versions.items()),
         "hardware": _list(run.hardware for run in counting),
-        "started": f"{min(run.started for run in counting)} to {max(run.started for run in counting)}" if counting else "–",
+        "started": f"{min(run.started for run in counting)} to {max(run.started for run in counting)}"
+        if counting
+        else "–",
         "hours of training": f"{sum(run.seconds or 0 for run in counting) / 3600:.2g}",
     }
     table = Table(("", ""), [list(fact) for fact in facts.items()], words=True)
     typed = (
-        [Words("The first run of each experiment (EXPERIMENT_REPORT.json has them all):"), Code("\n".join(commands))] if commands else []
+        [
+            Words("The first run of each experiment (EXPERIMENT_REPORT.json has them all):"),
+            Code("\n".join(commands)),
+        ]
+        if commands
+        else []
     )
     return Section("How it was made", [table, *typed, Words("This report:"), Code(command)])
 
@@ -152,7 +208,9 @@ def _points(row: Row, name: str, signed: bool = True) -> list[str]:
         return ["–", "–"]
     sign = "+" if signed else ""
     interval = (
-        "–" if estimate.low is None or estimate.high is None else f"[{100 * estimate.low:{sign}.1f}, {100 * estimate.high:{sign}.1f}]"
+        "–"
+        if estimate.low is None or estimate.high is None
+        else f"[{100 * estimate.low:{sign}.1f}, {100 * estimate.high:{sign}.1f}]"
     )
     return [f"{100 * estimate.mean:{sign}.1f}", interval]
 
