@@ -30,8 +30,8 @@ from torch.nn import functional
 from kvdistill.compress import RKV
 from kvdistill.latent.config import LatentConfig
 from kvdistill.latent.reasoner import LatentReasoner
-from kvdistill.losses.total import Objective
-from kvdistill.pipeline import Distillation, Target
+from kvdistill.losses.objective import Objective
+from kvdistill.pipeline import Distillation
 from kvdistill.text import Batch, Padded
 
 BATCH, QUESTION, COT, PROMPT, ANSWER = 8, 64, 48, 4, 5
@@ -86,7 +86,7 @@ def batch(vocabulary: int) -> Batch:
         prompt=some(PROMPT),
         answer=some(ANSWER),
         step_end=torch.zeros(BATCH, COT, dtype=torch.bool),
-        chain=torch.arange(BATCH),
+        cot_id=torch.arange(BATCH),
         sample_ids=tuple(map(str, range(BATCH))),
     )
 
@@ -159,8 +159,12 @@ def kava(kind: str, lora: bool, vocabulary: int) -> Step:
     )
     student = LatentReasoner(config, model).train()
     student.geometry()
-    step, data = Distillation(Target(method=RKV()), Objective(), SLOTS, student.geometry), batch(vocabulary)
-    return optimised(list(student.parameters()), lambda: step(student, data, 0, 0.0).loss)
+    bridge = SameBridge({OWN: TargetBuilder(RKV(), NoControl(), SLOTS)})
+    step, data = (
+        Distillation(student, [SelfDistillation(student.geometry)], bridge, Objective()),
+        batch(vocabulary),
+    )
+    return optimised(list(student.parameters()), lambda: step(data, 0, 0.0).loss)
 
 
 CASES = {"plain": plain, "fair": fair, "kava": kava}

@@ -170,4 +170,4 @@ def batch(rows: tuple[dict[str, tuple[int, ...]], ...], side: str = "right", ext
     order = parts["cot"].mask.long().cumsum(-1)
     step_end = parts["cot"].mask & (order % 3 == 0)
     ids = tuple(str(index) for index in range(len(rows)))
-    return Batch(**parts, step_end=step_end, chain=torch.arange(len(rows)), sample_ids=ids)
+    return Batch(**parts, step_end=step_end, cot_id=torch.arange(len(rows)), sample_ids=ids)

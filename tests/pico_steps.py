@@ -12,9 +12,9 @@ from kvdistill.compress import RKV
 from kvdistill.kv import ModelKV, TwoModes
 from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.losses import Objective
-from kvdistill.pipeline import Distillation, OutsideTeacher, Target
-from kvdistill.target import NoControl
-from kvdistill.teacher import FrozenTeacher
+from kvdistill.pipeline import Distillation, StepSettings
+from kvdistill.target import LiftBridge, NoControl, SameBridge, TargetBuilder
+from kvdistill.teacher import OWN, CausalLMTeacher, SelfDistillation
 from kvdistill.text import Batch
 
 SLOTS = 4
@@ -40,15 +40,34 @@ def rows(num: int = 3) -> tuple[dict[str, tuple[int, ...]], ...]:
     )
 
 
-def distillation(model: LatentReasoner, method: Any = None, **settings: Any) -> Distillation:
-    target = Target(
-        method=method or RKV(),
-        control=settings.pop("control", NoControl()),
-        anneal_layers=settings.pop("anneal_layers", 0.0),
+def distillation(
+    model: LatentReasoner, method: Any = None, step: StepSettings | None = None, **settings: Any
+) -> Distillation:
+    """Self-distillation; ``settings`` are the control and the objective's."""
+    builder = TargetBuilder(method or RKV(), settings.pop("control", NoControl()), SLOTS)
+    teachers = [SelfDistillation(model.geometry)]
+    return Distillation(model, teachers, SameBridge({OWN: builder}), Objective(**settings), step)
+
+
+def lifted(
+    model: LatentReasoner, method: Any = None, step: StepSettings | None = None, **settings: Any
+) -> Distillation:
+    """The same from a frozen teacher of five layers with other heads, through a projector."""
+    config = tf.LlamaConfig(
+        **DEEP, vocab_size=pico.VOCABULARY, max_position_embeddings=128, eos_token_id=2, pad_token_id=0
     )
-    return Distillation(
-        target, Objective(**settings), SLOTS, model.geometry, model.config.delimiters == "both"
-    )
+    teacher = CausalLMTeacher(pico.from_config(config, seed=5), "deep")
+    builder = TargetBuilder(method or RKV(), settings.pop("control", NoControl()), SLOTS)
+    ours, theirs = model.geometry(), teacher.geometry()
+    projector = Projector(ours, theirs, Ratio().pair(ours, theirs))
+    bridge = LiftBridge({"teacher": builder}, {"teacher": projector})
+    return Distillation(model, [teacher], bridge, Objective(**settings), step)
+
+
+def on(seen: "Seen", step: Distillation) -> Distillation:
+    """The step with outputs that were computed before."""
+    step.student = seen  # pyright: ignore[reportAttributeAccessIssue]
+    return step
 
 
 def kv_gradients(loss: Tensor, kv: ModelKV) -> list[float]:
@@ -60,22 +79,12 @@ def kv_gradients(loss: Tensor, kv: ModelKV) -> list[float]:
 
 
 class Seen(nn.Module):
-    """A model whose output is computed once, so that gradients at its caches can be asked for."""
+    """A student whose output is computed once, so that gradients at its caches can be asked for."""
 
     def __init__(self, model: LatentReasoner, batch: Batch) -> None:
         super().__init__()
         self.two: TwoModes = model(batch)
+        self.config, self.geometry = model.config, model.geometry
 
-    def forward(self, batch: Batch) -> TwoModes:
+    def forward(self, batch: Batch, measure_attention: bool = False) -> TwoModes:
         return self.two
-
-
-def outside_of(model: LatentReasoner) -> OutsideTeacher:
-    """A frozen teacher of five layers with other heads, whose projector the student carries from now on."""
-    config = tf.LlamaConfig(
-        **DEEP, vocab_size=pico.VOCABULARY, max_position_embeddings=128, eos_token_id=2, pad_token_id=0
-    )
-    teacher = FrozenTeacher(pico.from_config(config, seed=5), "deep")
-    ours, theirs = model.geometry(), teacher.geometry()
-    model.projector = Projector(ours, theirs, Ratio().pair(ours, theirs))
-    return OutsideTeacher(teacher, model.projector)

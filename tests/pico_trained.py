@@ -17,8 +17,10 @@ from kvdistill.compress import StepEnd
 from kvdistill.data import Plain, collate, encode_all, word_tokenizer
 from kvdistill.latent.config import LatentConfig
 from kvdistill.latent.reasoner import LatentReasoner, add_latent_tokens
-from kvdistill.losses.total import Objective
-from kvdistill.pipeline import Distillation, Target
+from kvdistill.losses.objective import Objective
+from kvdistill.pipeline import Distillation
+from kvdistill.target import Control, NoControl, SameBridge, TargetBuilder
+from kvdistill.teacher import OWN, SelfDistillation
 from kvdistill.text import Encoded, Example
 
 NAMES = ("Ann", "Bob", "Cid", "Dan", "Eve", "Fay")
@@ -78,15 +80,12 @@ def samples(model: LatentReasoner) -> tuple[Encoded, ...]:
     return encode_all(examples(), model.tokenizer, TEMPLATE).samples
 
 
-def distillation(model: LatentReasoner, objective: Objective = OBJECTIVE) -> Distillation:
-    """The step that teaches the student, with the cache at the step ends as its target."""
-    return Distillation(
-        Target(method=StepEnd()),
-        objective,
-        model.config.slots,
-        model.geometry,
-        model.config.delimiters == "both",
-    )
+def distillation(
+    model: LatentReasoner, objective: Objective = OBJECTIVE, control: Control | None = None
+) -> Distillation:
+    """The step that trains the student, with the cache at the step ends as its target."""
+    builder = TargetBuilder(StepEnd(), control or NoControl(), model.config.slots)
+    return Distillation(model, [SelfDistillation(model.geometry)], SameBridge({OWN: builder}), objective)
 
 
 def trained() -> LatentReasoner:
@@ -104,7 +103,7 @@ def _trained() -> LatentReasoner:
     )
     for index in range(steps):
         optimizer.zero_grad()
-        step(model, batch, index, index / steps).loss.backward()
+        step(batch, index, index / steps).loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()

@@ -1,6 +1,6 @@
 """Short runs of the trainer on tiny students."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from torch import nn
@@ -8,13 +8,15 @@ from torch.utils.data import BatchSampler
 from transformers import set_seed
 
 import pico_trained
+from kvdistill.config.training import TrainingSection
 from kvdistill.data.collate import collate
 from kvdistill.data.encode import num_tokens
+from kvdistill.kv import LossOutput
 from kvdistill.latent.reasoner import LatentReasoner
-from kvdistill.pipeline import Step
+from kvdistill.pipeline import TrainingStep
 from kvdistill.records.schema import Metrics
 from kvdistill.text import Batch, Encoded
-from kvdistill.training.arguments import TrainingSection, training_arguments
+from kvdistill.training.arguments import training_arguments
 from kvdistill.training.callbacks import EndEpoch, SaveWhen, WriteLogs
 from kvdistill.training.sampler import RankBatches
 from kvdistill.training.trainer import LatentTrainer
@@ -31,10 +33,24 @@ def collated(samples: Sequence[Encoded]) -> dict[str, Batch]:
     return {"batch": collate(samples, 0)}
 
 
+StepFunction = Callable[[LatentReasoner, Batch, int, float], LossOutput]
+
+
+class FunctionStep(TrainingStep):
+    """A step whose loss a function computes."""
+
+    def __init__(self, student: LatentReasoner, function: StepFunction) -> None:
+        super().__init__(student)
+        self.function = function
+
+    def forward(self, batch: Batch, step: int, progress: float) -> LossOutput:
+        return self.function(self.student, batch, step, progress)
+
+
 def make(
     folder: Path,
     model: LatentReasoner | None = None,
-    step: Step | None = None,
+    step: TrainingStep | StepFunction | None = None,
     ordered: bool = False,
     num: int = 8,
     **options: object,
@@ -43,6 +59,10 @@ def make(
     otherwise.
     """
     model = pico_trained.student() if model is None else model
+    if step is None:
+        step = pico_trained.distillation(model)
+    elif not isinstance(step, TrainingStep):
+        step = FunctionStep(model, step)
     section = {
         "batch_size": 4,
         "gradient_accumulation_steps": 1,
@@ -57,12 +77,11 @@ def make(
     samples = pico_trained.samples(model)[:num]
     lengths = [num_tokens(sample) for sample in samples]
     trainer = LatentTrainer(
-        model=model,
+        model=step,
         args=training_arguments(told),
         train_dataset=samples,
         data_collator=collated,
         callbacks=[WriteLogs(folder)],
-        step=pico_trained.distillation(model) if step is None else step,
         batches=InOrder(range(num), told.batch_size, drop_last=False)
         if ordered
         else RankBatches(lengths, told.batch_size, told.seed),
@@ -82,7 +101,7 @@ def trained(folder: Path, **settings: object) -> LatentReasoner:
     """The model that such a run leaves."""
     trainer = make(folder, **settings)  # pyright: ignore[reportArgumentType]
     trainer.train()
-    return trainer.model  # pyright: ignore[reportReturnType]
+    return trainer.model.student  # pyright: ignore
 
 
 def logged(folder: Path) -> dict[str, dict[int, float]]:

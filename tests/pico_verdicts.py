@@ -22,7 +22,7 @@ from kvdistill.kv import ModelKV, ModelOutput
 from kvdistill.latent.config import LatentConfig
 from kvdistill.latent.generate import generate_ids
 from kvdistill.latent.reasoner import LatentReasoner
-from kvdistill.teacher import FrozenTeacher
+from kvdistill.teacher import CausalLMTeacher
 from pico_plain import Noted, Plain, Row, importance, noting, shifted_keys, teacher_text, without_factor
 
 PACKAGE = str(Path(__import__("kvdistill").__file__).parent)
@@ -138,8 +138,8 @@ def conclusion(teacher: Part, student: Part) -> tuple[str, str]:
 def judge_teacher(model: tf.PreTrainedModel, case: pico_families.Case) -> Part:
     """Values, keys and importance of a frozen teacher in padded batches."""
     part, own = Part(), copy.deepcopy(model)
-    with caught(part, "FrozenTeacher", may_refuse=True):
-        teacher = FrozenTeacher(own, "teacher")
+    with caught(part, "CausalLMTeacher", may_refuse=True):
+        teacher = CausalLMTeacher(own, "teacher")
         with caught(part, "read", may_refuse=case.long):
             caches = [teacher.read(pico.batch(ROWS, side, extra=1)) for side in ("right", "left")]
             for sample, row in enumerate(ROWS):

@@ -1,12 +1,11 @@
 """The border types: what they refuse, and that they never change under the caller's hands."""
 
-from dataclasses import FrozenInstanceError, replace
+from dataclasses import FrozenInstanceError
 
 import pytest
 import torch
 
-import pico
-from kvdistill.kv import LayerKV, LossOutput, ModelKV, Rope, TwoModes, full_mask, require_unrotated
+from kvdistill.kv import LayerKV, LossOutput, ModelKV, Rope, full_mask, require_unrotated
 
 
 def layer(rope: Rope | None = None) -> LayerKV:
@@ -44,21 +43,6 @@ def test_rotated_keys_are_refused_by_station_layer_and_model() -> None:
         match=r"^compress/rkv: keys of layer 3 of pico are rotated. Un-rotate them first: capture does",
     ):
         require_unrotated(ModelKV((layer(), layer(rope)), (0, 3), "pico"), "compress/rkv")
-
-
-def test_the_projected_cache_takes_the_students_place() -> None:
-    model, kv = pico.reasoner("llama", slots=2, passes=1), ModelKV((layer(),), (0,), "lifted")
-    two: TwoModes = model(pico.batch(pico.samples(1)))
-    with pytest.raises(
-        ValueError,
-        match=r"A separate teacher needs a projector on the student: set model\.projector before the first "
-        r"batch\.",
-    ):
-        two.lifted()
-    lifted = replace(two, projected=kv).lifted()
-    assert lifted.student.kv is kv
-    assert (lifted.student.rows, lifted.teacher) == (two.student.rows, two.teacher)
-    assert two.student.kv is not kv
 
 
 def test_shapes_are_checked_where_tests_run() -> None:

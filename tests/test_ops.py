@@ -11,6 +11,7 @@ from transformers.models.glm.modeling_glm import apply_rotary_pos_emb as glm_rot
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb as llama_rotation
 
 from kvdistill.kv import Rope
+from kvdistill.losses.distance import elementwise
 from kvdistill.ops import masked_mean, masked_std, rope_angles, rotate, to_float32
 
 CONVENTIONS = pytest.mark.parametrize("convention", ["half_split", "interleaved"])

@@ -151,21 +151,28 @@ class TwoModes:
 
     teacher: ModelOutput
     student: ModelOutput
-    projected: ModelKV | None = None
-    """The student's cache in the heads and widths of a separate teacher; None without one."""
 
-    def lifted(self) -> "TwoModes":
-        """The same with the projected cache in the student's place.
 
-        Raises:
-            ValueError: if the student has no projector.
-        """
-        if self.projected is None:
-            raise ValueError(
-                "A separate teacher needs a projector on the student: set model.projector before the first "
-                "batch."
-            )
-        return replace(self, student=replace(self.student, kv=self.projected))
+@dataclass(frozen=True, slots=True)
+class TeacherCache:
+    """What a teacher gives for one batch, outside the autograd graph."""
+
+    teacher: str
+    """Short name of the teacher: its key in the configuration, in logs and in checkpoints."""
+    kv: ModelKV
+    """Its cache over the chain of thought that it read, un-rotated."""
+
+
+@dataclass(frozen=True, slots=True)
+class KVPair:
+    """A target cache, and the student's cache in the target's heads and widths."""
+
+    target: ModelKV
+    student: ModelKV
+    layer_weights: Float[Tensor, " L"] | None = None
+    """Weight of each compared layer; None weighs all alike."""
+    share: Float[Tensor, " B"] | None = None
+    """Weight of the pair in each sample's loss; None is 1."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,7 +81,7 @@ class Batch:
     answer: Padded
     step_end: Bool[Tensor, "B N"]
     """True at the last token of each reasoning step of ``cot``."""
-    chain: Int[Tensor, " B"]
+    cot_id: Int[Tensor, " B"]
     """A number that two samples share where chain of thought and answer are the same."""
     sample_ids: tuple[str, ...]
 

@@ -8,6 +8,7 @@ from kvdistill.align.layer_map import LayerMap, LayerPair, Ratio
 from kvdistill.align.projector import Projector
 from kvdistill.kv import Geometry, LayerGeometry, LayerKV, ModelKV, Rope, full_mask
 from kvdistill.losses import KVLoss
+from pico_losses import compare
 
 
 def geometry(num_layers: int, heads: int, key_width: int, value_width: int) -> Geometry:
@@ -79,10 +80,10 @@ def test_the_loss_of_a_student_layer_is_the_mean_over_its_pairs() -> None:
     """Student layers count alike, whatever the number of their pairs."""
     projector, loss = Projector(STUDENT, TEACHER, MAP), KVLoss()
     moved, chosen = projector.move(cache(STUDENT)), projector.select(cache(TEACHER))
-    one, two, three = (loss.compare(chosen, moved, layer_weights=alone).loss for alone in torch.eye(3))
-    whole = loss.compare(chosen, moved, layer_weights=projector.weights()).loss
+    one, two, three = (compare(loss, chosen, moved, layer_weights=alone).loss for alone in torch.eye(3))
+    whole = compare(loss, chosen, moved, layer_weights=projector.weights()).loss
     torch.testing.assert_close(whole, (one + 0.25 * two + 0.75 * three) / 2)
-    first = loss.compare(chosen, moved, layer_weights=projector.weights(torch.tensor([1.0, 0.0]))).loss
+    first = compare(loss, chosen, moved, layer_weights=projector.weights(torch.tensor([1.0, 0.0]))).loss
     torch.testing.assert_close(first, one)
 
 
@@ -143,7 +144,7 @@ def test_gradients_in_float64() -> None:
         read = student.map((student.layers[0], student.layers[1].replace(keys=keys, values=values)))
         swapped = dict(zip(("projector.keys.1.weight", "projector.values.2.weight"), weights, strict=True))
         moved = torch.func.functional_call(Moving(projector), swapped, (read,))
-        return KVLoss().compare(projector.select(target), moved, layer_weights=projector.weights()).loss
+        return compare(KVLoss(), projector.select(target), moved, layer_weights=projector.weights()).loss
 
     inputs = (
         student.layers[1].keys,
@@ -157,8 +158,8 @@ def test_gradients_in_float64() -> None:
 
 def test_gradients_reach_projector_and_student_and_not_the_target() -> None:
     projector, student, target = Projector(STUDENT, TEACHER, MAP), cache(STUDENT, learns=True), cache(TEACHER)
-    KVLoss().compare(
-        projector.select(target), projector.move(student), layer_weights=projector.weights()
+    compare(
+        KVLoss(), projector.select(target), projector.move(student), layer_weights=projector.weights()
     ).loss.backward()
     for learns in (
         *projector.parameters(),
@@ -183,7 +184,7 @@ def test_padding_is_read_as_nothing() -> None:
         torch.equal(layer.keys[:, :, :4], keys) for layer, keys in zip(moved.layers, clean, strict=True)
     )
     assert not moved.layers[0].mask[..., 4].any()
-    KVLoss().compare(projector.select(target), moved).loss.backward()
+    compare(KVLoss(), projector.select(target), moved).loss.backward()
     assert all(weight.grad.isfinite().all() for weight in projector.parameters())
 
 

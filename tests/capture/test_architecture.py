@@ -14,7 +14,7 @@ from kvdistill.capture.architecture import examine
 from kvdistill.capture.attention import CaptureError
 from kvdistill.latent.config import LatentConfig
 from kvdistill.latent.reasoner import LatentReasoner
-from kvdistill.teacher import FrozenTeacher
+from kvdistill.teacher import CausalLMTeacher
 
 SHAPE: dict[str, Any] = {
     "hidden_size": 32,
@@ -74,7 +74,7 @@ def test_models_that_are_more_than_their_attention_are_refused_by_name(what: str
     make, reason = REFUSED[what]
     backbone = pico.from_config(make())
     with pytest.raises(CaptureError, match=reason):
-        FrozenTeacher(backbone, "it")
+        CausalLMTeacher(backbone, "it")
     with pytest.raises(CaptureError, match=f"{reason}.*|Choose another architecture"):
         student(backbone).architecture()
 
@@ -85,7 +85,7 @@ def test_some_can_teach_but_are_no_backbone(what: str) -> None:
     backbone = pico.from_config(make())
     with pytest.raises(CaptureError, match=f"{reason}.*can teach, but is no backbone of a student"):
         student(backbone).architecture()
-    assert len(FrozenTeacher(backbone, "it").geometry().layers) == 3
+    assert len(CausalLMTeacher(backbone, "it").geometry().layers) == 3
 
 
 def test_a_teacher_that_counts_positions_from_its_padding_reads_as_it_does_alone() -> None:
@@ -94,7 +94,7 @@ def test_a_teacher_that_counts_positions_from_its_padding_reads_as_it_does_alone
     """
     model = pico.from_config(TEACHERS["positions from 2"][0]())
     row = pico.samples(2)[0]
-    teacher = FrozenTeacher(model, "roberta")
+    teacher = CausalLMTeacher(model, "roberta")
     assert teacher.architecture.position_offset == 2
     kv = teacher.read(pico.batch(pico.samples(2)))
     text = torch.tensor([[*row["question"], *row["cot"], *row["prompt"], *row["answer"]]])

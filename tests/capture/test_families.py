@@ -12,7 +12,7 @@ import transformers as tf
 from conftest import ROOT, chosen_repeats
 from kvdistill.kv import ModelKV, TwoModes
 from kvdistill.latent.reasoner import LatentReasoner
-from kvdistill.teacher import FrozenTeacher
+from kvdistill.teacher import CausalLMTeacher
 from kvdistill.text import Batch
 from pico_variants import CASES, NOT_TINY, Case
 from pico_verdicts import judge
@@ -92,13 +92,13 @@ def test_the_judge_sees_a_wrong_student(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_the_judge_sees_a_wrong_teacher(monkeypatch: pytest.MonkeyPatch) -> None:
-    read = FrozenTeacher.read
+    read = CausalLMTeacher.read
 
-    def smeared(self: FrozenTeacher, batch: Batch) -> ModelKV:
+    def smeared(self: CausalLMTeacher, batch: Batch) -> ModelKV:
         kv = read(self, batch)
         return kv.map(tuple(layer.replace(importance=layer.importance.flip(-1)) for layer in kv.layers))
 
-    monkeypatch.setattr(FrozenTeacher, "read", smeared)
+    monkeypatch.setattr(CausalLMTeacher, "read", smeared)
     verdict = judge(LLAMA)
     assert verdict.kind == "wrong"
     assert verdict.reason.startswith("teacher: importance ")

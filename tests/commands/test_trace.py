@@ -13,7 +13,7 @@ from kvdistill.config.explain import tag_of
 from kvdistill.data import Chain, word_tokenizer
 from pico_students import save_base
 
-STATIONS = ["text", "student", "data", "capture", "latent", "align", "fuse", "compress", "loss", "backward"]
+STATIONS = ["text", "model", "data", "capture", "step", "student", "teachers", "targets", "loss", "backward"]
 TOML = """
 [model]
 tuning.kind = "full"
@@ -57,13 +57,13 @@ def test_the_walk_prints_a_line_a_station_in_order(capsys: pytest.CaptureFixture
     text = capsys.readouterr().out
     found = stations(text)
     assert list(found) == STATIONS
-    for name in STATIONS:
-        timed = re.search(r" [\d.]+ ms$", found[name]) is not None
-        assert timed == (name not in ("align", "fuse")), found[name]
+    assert all(re.search(r" [\d.]+ ms$", found[name]) for name in STATIONS)
     assert "8 examples" in found["text"]
-    assert "4 slots, 2 passes" in found["student"]
+    assert "4 slots, 2 passes" in found["model"]
     assert "rotary, half_split, 16 of 16 channels" in found["capture"]
-    assert "rkv, control none -> 2 layers of keys [8, 2, 4, 16]" in found["compress"]
+    assert "target: rkv, control none" in found["step"]
+    assert "own: 2 layers of keys [8, 2, 16, 16]" in found["teachers"]
+    assert "2 layers of keys [8, 2, 4, 16]" in found["targets"]
     assert f"{float(loss.loss.detach()):.4f} = ce_student" in found["loss"]
 
 
@@ -77,7 +77,7 @@ def test_overrides_change_the_pico_walk_and_the_run_is_the_same_each_time(
     assert torch.equal(one.loss, other.loss)
     found = stations(capsys.readouterr().out)
     assert "2 examples" in found["text"]
-    assert "latent slots 2 layers of keys [2, 2, 3, 16]" in found["latent"]
+    assert "latent slots 2 layers of keys [2, 2, 3, 16]" in found["student"]
 
 
 def test_another_kind_of_data_replaces_the_picos(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -93,9 +93,9 @@ def test_a_configuration_is_walked_with_its_own_model(capsys: pytest.CaptureFixt
     found = stations(capsys.readouterr().out)
     assert list(found) == STATIONS
     assert "4 examples" in found["text"]
-    assert "GPT2LMHeadModel" in found["student"]
+    assert "GPT2LMHeadModel" in found["model"]
     assert "3 layers x 4 heads; positions: learned" in found["capture"]
-    assert "latent slots 3 layers of keys [4, 4, 5, 8]" in found["latent"]
+    assert "latent slots 3 layers of keys [4, 4, 5, 8]" in found["student"]
     assert "kv_weight" in found["loss"]
     assert torch.isfinite(loss.loss)
 
@@ -107,7 +107,9 @@ def test_every_compressor_can_be_walked(capsys: pytest.CaptureFixture[str], kind
     loss = walk(None, words)
     found = stations(capsys.readouterr().out)
     slots = 16 if kind is Full else 4
-    assert f"{tag_of(kind)}, control none -> 2 layers of keys [8, 2, {slots}, 16]" in found["compress"]
+    assert f"target: {tag_of(kind)}, control none" in found["step"]
+    assert found["targets"].split()[1:7] == ["2", "layers", "of", "keys", "[8,", "2,"]
+    assert f"[8, 2, {slots}, 16]" in found["targets"]
     assert float(loss.metrics["kv"]) > 0
     assert re.search(r"gradients in (\d+) of \1 trained tensors", found["backward"])
 
@@ -133,16 +135,14 @@ def test_a_separate_teacher_has_its_stations(capsys: pytest.CaptureFixture[str],
     )
     walk(None, ["--teacher.name", str(tmp_path / "big"), "--training.output_dir", str(tmp_path / "run")])
     found = stations(capsys.readouterr().out)
-    assert list(found) == [*STATIONS[:5], "teacher", *STATIONS[5:]]
-    assert re.search(
-        r"^teacher    .*big: 3 layers of keys \[8, 5, 16, 8\], .* slots filled +[\d.]+ ms$", found["teacher"]
-    )
-    assert "the latent slots lifted to 2 layers of keys [8, 5, 4, 8]" in found["align"]
-    assert "rkv, control none -> 3 layers of keys [8, 5, 4, 8]" in found["compress"]
+    assert list(found) == STATIONS
+    assert "teacher: 3 layers of keys [8, 5, 16, 8]" in found["teachers"]
+    assert "beside the student's 2 layers of keys [8, 5, 4, 8]" in found["targets"]
     assert re.search(r"gradients in (\d+) of \1 trained tensors", found["backward"])
     assert not (tmp_path / "run").exists(), "a walk writes nothing"
     walk(None, ["--teacher.name", "nowhere", "--loss.kv_weight", "0"])
-    assert list(stations(capsys.readouterr().out)) == STATIONS, "without a KV loss no teacher is asked for"
+    without = [name for name in STATIONS if name not in ("teachers", "targets")]
+    assert list(stations(capsys.readouterr().out)) == without, "without a KV loss no teacher is asked for"
 
 
 def test_what_a_run_keeps_in_its_folder_is_not_touched(

@@ -46,12 +46,12 @@ def test_ranges_by_hand(make_layer) -> None:
     other = layer.replace(importance=torch.tensor([[[0.4, 0.6, 0.0]]]))
     ranges = {
         name: value.item()
-        for name, value in RKV().ranges(ModelKV((layer, other), (0, 1), "two layers")).items()
+        for name, value in RKV().diagnostics(ModelKV((layer, other), (0, 1), "two layers")).items()
     }
     wanted = {"importance_min": 0.3, "importance_max": 0.65, "distinctness_min": 0.5, "distinctness_max": 0.5}
     assert ranges == pytest.approx(wanted), "padding has no part in it, and two like keys share R evenly"
     nothing = layer.replace(mask=torch.zeros_like(layer.mask))
-    assert RKV().ranges(ModelKV((nothing,), (0,), "nothing")) == {}
+    assert RKV().diagnostics(ModelKV((nothing,), (0,), "nothing")) == {}
 
 
 @given(

@@ -3,7 +3,7 @@ import torch
 
 import pico_tokenizer
 from kvdistill.data.chain import Chain
-from kvdistill.data.collate import Side, chain_number, collate
+from kvdistill.data.collate import Side, collate, cot_id_of
 from kvdistill.data.encode import encode, encode_all
 from kvdistill.text import Encoded, Example, Padded
 
@@ -62,7 +62,7 @@ def test_a_sample_alone_is_the_sample_in_a_batch(side: Side) -> None:
         assert together.step_end[place][together.cot.mask[place]].nonzero()[:, 0].tolist() == list(
             sample.step_ends
         )
-        assert together.chain[place] == alone.chain[0]
+        assert together.cot_id[place] == alone.cot_id[0]
 
 
 def test_the_chain_number_depends_on_chain_of_thought_and_answer_alone() -> None:
@@ -77,12 +77,12 @@ def test_the_chain_number_depends_on_chain_of_thought_and_answer_alone() -> None
         )
     )
     batch = collate([one, twin, other, moved], 0)
-    assert batch.chain.dtype == torch.long
-    assert batch.chain[0] == batch.chain[1]
-    assert len(set(batch.chain.tolist())) == 3
+    assert batch.cot_id.dtype == torch.long
+    assert batch.cot_id[0] == batch.cot_id[1]
+    assert len(set(batch.cot_id.tolist())) == 3
     # Pinned: blake2b with 8 bytes of "Bob\n\0 Bob", big-endian, halved. A stored number must mean the same on
     # every machine.
-    assert chain_number(one) == 0xDEFE3799CBBBCA16 >> 1
+    assert cot_id_of(one) == 0xDEFE3799CBBBCA16 >> 1
 
 
 def test_an_empty_batch_is_refused() -> None:

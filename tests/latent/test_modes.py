@@ -43,12 +43,13 @@ def test_a_sample_does_not_depend_on_its_neighbours(name: str, shape: tuple[int,
     model = pico.reasoner(
         name, slots=shape[0], passes=shape[1], delimiters="student" if shape[0] == shape[1] else "both"
     )
-    model.want_attention = True
     rows = cued()
     with torch.no_grad():
-        together = [model(pico.batch(rows, side, extra=2)) for side in ("right", "left")]
+        together = [
+            model(pico.batch(rows, side, extra=2), measure_attention=True) for side in ("right", "left")
+        ]
         for index, row in enumerate(rows):
-            alone = everything(model(pico.batch((row,))), 0)
+            alone = everything(model(pico.batch((row,)), measure_attention=True), 0)
             for two in together:
                 assert (everything(two, index) - alone).abs().max() < 1e-5
 
@@ -68,10 +69,9 @@ def test_both_modes_equal_plain_calls_of_the_model(name: str, shape: tuple[int, 
     token on.
     """
     model = pico.reasoner(name, slots=shape[0], passes=shape[1], delimiters="both")
-    model.want_attention = True
     row = cued()[0]
     with torch.no_grad():
-        two = model(pico.batch((row,)))
+        two = model(pico.batch((row,)), measure_attention=True)
         text = [
             *row["question"],
             *row["cue"],
@@ -291,8 +291,7 @@ def test_reentrant_checkpointing_is_refused() -> None:
 
 def test_the_teacher_is_detached_and_the_student_is_not() -> None:
     model = pico.reasoner(slots=4, passes=2)
-    model.want_attention = True
-    two = model(pico.batch(cued()))
+    two = model(pico.batch(cued()), measure_attention=True)
     for teacher, student in zip(two.teacher.kv.layers, two.student.kv.layers, strict=True):
         assert not any(states.requires_grad for states in (teacher.keys, teacher.values, teacher.importance))
         assert student.keys.requires_grad
@@ -311,9 +310,8 @@ def test_attention_is_even_where_the_window_hides_every_slot() -> None:
     model = LatentReasoner(
         LatentConfig(backbone=config, special=dict(pico.SPECIAL), slots=4, passes=2), pico.from_config(config)
     )
-    model.want_attention = True
     with torch.no_grad():
-        two = model(pico.batch((COUNTED,)))
+        two = model(pico.batch((COUNTED,)), measure_attention=True)
     assert torch.equal(two.student.attention[1], torch.full((1, 2, 4), 0.25))
     torch.testing.assert_close(two.teacher.kv.layers[1].importance, torch.full((1, 2, 6), 1 / 6))
 

@@ -135,7 +135,6 @@ def test_feedback_none_hands_hidden_states_over() -> None:
 def test_what_the_trainer_reads() -> None:
     assert LatentReasoner.accepts_loss_kwargs is False
     assert LatentReasoner.supports_gradient_checkpointing
-    assert LatentReasoner.want_attention is False
 
 
 def test_the_head_caps_as_the_backbone_does() -> None:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from kvdistill.kv import LabelRows, LayerKV, ModelKV, ModelOutput
 from kvdistill.losses.attention_kl import AttentionKL
+from pico_losses import compare
 
 
 def cache(*importance: Tensor | None, mask: Tensor | None = None) -> ModelKV:
@@ -38,7 +39,7 @@ def rows(*values: list[float]) -> Tensor:
 
 def test_by_hand() -> None:
     """Half and half against a quarter and three quarters: ½ ln 2 + ½ ln ⅔."""
-    loss = AttentionKL().compare(cache(rows([0.2, 0.2])), student(rows([0.25, 0.75])))
+    loss = compare(AttentionKL(), cache(rows([0.2, 0.2])), student(rows([0.25, 0.75])))
     assert loss.loss.item() == pytest.approx(0.5 * math.log(2) + 0.5 * math.log(2 / 3))
     assert loss.metrics["attention_kl"].item() == loss.loss.item()
 
@@ -49,22 +50,24 @@ def test_spare_slots_say_nothing_by_hand() -> None:
     """
     spare = torch.tensor([[[True, True, False]]])
     attention = rows([0.1, 0.1, 0.8]).requires_grad_()
-    loss = AttentionKL().compare(cache(rows([0.3, 0.3, 0.4]), mask=spare), student(attention))
+    loss = compare(AttentionKL(), cache(rows([0.3, 0.3, 0.4]), mask=spare), student(attention))
     assert loss.loss.item() == pytest.approx(0, abs=1e-7)
     (grad,) = torch.autograd.grad(loss.loss, attention)
     assert grad[0, 0, 2].item() == 0
-    other_side = AttentionKL().compare(cache(rows([0.3, 0.3, 0.4])), student(attention, slots=spare))
+    other_side = compare(AttentionKL(), cache(rows([0.3, 0.3, 0.4])), student(attention, slots=spare))
     assert other_side.loss.item() == pytest.approx(0, abs=1e-7)
 
 
 def test_heads_without_a_slot_are_left_out_of_the_mean() -> None:
     mask = torch.tensor([[[True, True], [False, False]]])
-    loss = AttentionKL().compare(
-        cache(rows([1.0, 1.0], [1.0, 1.0]), mask=mask), student(rows([0.25, 0.75], [0.9, 0.1]))
+    loss = compare(
+        AttentionKL(), cache(rows([1.0, 1.0], [1.0, 1.0]), mask=mask), student(rows([0.25, 0.75], [0.9, 0.1]))
     )
     assert loss.loss.item() == pytest.approx(0.5 * math.log(4 / 3))
-    empty = AttentionKL().compare(
-        cache(rows([1.0, 1.0]), mask=torch.zeros(1, 1, 2, dtype=torch.bool)), student(rows([0.3, 0.7]))
+    empty = compare(
+        AttentionKL(),
+        cache(rows([1.0, 1.0]), mask=torch.zeros(1, 1, 2, dtype=torch.bool)),
+        student(rows([0.3, 0.7])),
     )
     assert empty.loss.item() == 0
 
@@ -104,7 +107,7 @@ weights = st.lists(st.floats(0.0, 1.0), min_size=4, max_size=4)
 @given(weights, weights)
 def test_never_negative_and_gradients_finite(p: list[float], q: list[float]) -> None:
     importance, attention = rows(p).requires_grad_(), rows(q).requires_grad_()
-    loss = AttentionKL().compare(cache(importance), student(attention)).loss
+    loss = compare(AttentionKL(), cache(importance), student(attention)).loss
     grads = torch.autograd.grad(loss, (importance, attention))
     assert all(grad.isfinite().all() for grad in grads)
     if sum(p) > 1e-3 and sum(q) > 1e-3:
@@ -113,7 +116,7 @@ def test_never_negative_and_gradients_finite(p: list[float], q: list[float]) -> 
 
 def test_gradient_pulls_the_student_towards_the_teacher() -> None:
     scores = torch.zeros(1, 1, 3, requires_grad=True)
-    AttentionKL().compare(cache(rows([0.7, 0.2, 0.1])), student(scores.softmax(-1))).loss.backward()
+    compare(AttentionKL(), cache(rows([0.7, 0.2, 0.1])), student(scores.softmax(-1))).loss.backward()
     assert scores.grad is not None
     assert torch.allclose(
         scores.grad, torch.full((1, 1, 3), 1 / 3) - rows([0.7, 0.2, 0.1]), atol=1e-6
@@ -123,10 +126,10 @@ def test_gradient_pulls_the_student_towards_the_teacher() -> None:
 def test_what_is_missing_is_said() -> None:
     good = student(rows([0.5, 0.5]))
     with pytest.raises(ValueError, match="student's answer attention was not measured"):
-        AttentionKL().compare(cache(rows([1.0, 1.0])), replace(good, attention=None))
+        compare(AttentionKL(), cache(rows([1.0, 1.0])), replace(good, attention=None))
     with pytest.raises(ValueError, match="target from test has no importance"):
-        AttentionKL().compare(cache(None), good)
+        compare(AttentionKL(), cache(None), good)
     with pytest.raises(ValueError, match=r"\(1, 1, 3\), the student's attention \(1, 1, 2\)"):
-        AttentionKL().compare(cache(rows([1.0, 1.0, 1.0])), good)
+        compare(AttentionKL(), cache(rows([1.0, 1.0, 1.0])), good)
     with pytest.raises(ValueError, match="has 2 layers, the student 1 and attention for 1"):
-        AttentionKL().compare(cache(rows([1.0, 1.0]), rows([1.0, 1.0])), good)
+        compare(AttentionKL(), cache(rows([1.0, 1.0]), rows([1.0, 1.0])), good)

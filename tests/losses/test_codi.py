@@ -4,6 +4,7 @@ from torch import Tensor
 
 from kvdistill.kv import LabelRows, ModelKV, ModelOutput
 from kvdistill.losses.codi import CODILoss, codi_supported
+from pico_losses import compare
 
 
 def output(hidden: Tensor) -> ModelOutput:
@@ -17,9 +18,11 @@ def test_by_hand() -> None:
     teacher = output(torch.tensor([[[1.0, 5.0], [0.0, 2.0]]]))
     student = output(torch.tensor([[[2.0, 2.0], [0.0, 2.5]]]))
     smooth, l1, mse = (0.5 + 2.5) / 2, (1 + 3) / 2, (1 + 9) / 2
-    assert CODILoss().compare(teacher, student).loss.item() == pytest.approx((smooth / 2 + 0.0625) / 2)
-    assert CODILoss(distance="l1").compare(teacher, student).loss.item() == pytest.approx((l1 / 2 + 0.25) / 2)
-    assert CODILoss(distance="mse", layer_std=False).compare(teacher, student).loss.item() == pytest.approx(
+    assert compare(CODILoss(), teacher, student).loss.item() == pytest.approx((smooth / 2 + 0.0625) / 2)
+    assert compare(CODILoss(distance="l1"), teacher, student).loss.item() == pytest.approx(
+        (l1 / 2 + 0.25) / 2
+    )
+    assert compare(CODILoss(distance="mse", layer_std=False), teacher, student).loss.item() == pytest.approx(
         (mse + 0.125) / 2
     )
 
@@ -40,17 +43,19 @@ def test_equals_a_float64_loop_and_each_sample_alone(distance: str) -> None:
         assert together[b].item() == pytest.approx(total, rel=1e-5)
         alone = loss.per_sample(output(teacher[b : b + 1]), output(student[b : b + 1]))
         assert torch.equal(alone[0], together[b])
-    assert loss.compare(output(teacher), output(student)).loss.item() == pytest.approx(together.mean().item())
+    assert compare(loss, output(teacher), output(student)).loss.item() == pytest.approx(
+        together.mean().item()
+    )
 
 
 def test_constant_teacher_state_meets_the_floor() -> None:
-    loss = CODILoss(distance="l1").compare(output(torch.ones(1, 1, 4)), output(torch.ones(1, 1, 4) + 1e-3))
+    loss = compare(CODILoss(distance="l1"), output(torch.ones(1, 1, 4)), output(torch.ones(1, 1, 4) + 1e-3))
     assert loss.loss.item() == pytest.approx(1e3, rel=1e-3)
 
 
 def test_gradient_reaches_the_student_alone() -> None:
     teacher, student = torch.randn(2, 2, 4, requires_grad=True), torch.randn(2, 2, 4, requires_grad=True)
-    result = CODILoss().compare(output(teacher), output(student))
+    result = compare(CODILoss(), output(teacher), output(student))
     result.loss.backward()
     assert teacher.grad is None
     assert student.grad is not None and student.grad.abs().sum() > 0
@@ -60,7 +65,7 @@ def test_gradient_reaches_the_student_alone() -> None:
 def test_other_widths_are_left_out_and_said() -> None:
     teacher, student = output(torch.ones(1, 2, 4)), output(torch.zeros(1, 2, 3))
     assert not codi_supported(teacher, student) and codi_supported(student, student)
-    result = CODILoss().compare(teacher, student)
+    result = compare(CODILoss(), teacher, student)
     assert result.loss.item() == 0 and {k: v.item() for k, v in result.metrics.items()} == {"codi_skipped": 1}
 
 

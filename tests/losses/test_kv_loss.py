@@ -9,6 +9,7 @@ from torch import Tensor
 from kvdistill.kv import LayerKV, ModelKV, Rope
 from kvdistill.losses.geometry import CachedFrame
 from kvdistill.losses.kv_loss import KVLoss, annealed_layer_weights
+from pico_losses import compare
 
 DISTANCES = ("mse", "l1", "smooth_l1", "cosine")
 PLAIN = KVLoss(layer_std=False)
@@ -78,8 +79,8 @@ def test_by_hand() -> None:
     student = model(layer(torch.tensor([[[[1.0, -3.0]]]]), torch.full((1, 1, 1, 2), 2.0)))
     by_hand = {"mse": 4.5, "l1": 2.0, "smooth_l1": 1.5}
     for distance, expected in by_hand.items():
-        assert KVLoss(distance=distance, layer_std=False).compare(target, student).loss.item() == expected
-    parts = replace(PLAIN, lambda_k=2.0, lambda_v=0.5).compare(target, student)
+        assert compare(KVLoss(distance=distance, layer_std=False), target, student).loss.item() == expected
+    parts = compare(replace(PLAIN, lambda_k=2.0, lambda_v=0.5), target, student)
     assert parts.loss.item() == 0.5 * (2 * 5 + 0.5 * 4)
     assert {name: value.item() for name, value in parts.metrics.items()} == {
         "kv": 6.0,
@@ -92,13 +93,13 @@ def test_standard_deviation_and_cosine_by_hand() -> None:
     """Target keys 1 and 5 (deviation 2), values 0 and 2 (deviation 1); the student is 0."""
     target = model(layer(torch.tensor([[[[1.0], [5.0]]]]), torch.tensor([[[[0.0], [2.0]]]])))
     student = model(layer(torch.zeros(1, 1, 2, 1)))
-    assert KVLoss().compare(target, student).loss.item() == pytest.approx(0.5 * (13 / 2 + 2 / 1))
+    assert compare(KVLoss(), target, student).loss.item() == pytest.approx(0.5 * (13 / 2 + 2 / 1))
     square = model(layer(torch.tensor([[[[1.0, 0.0]]]]), torch.tensor([[[[0.0, 2.0]]]])))
     diagonal = model(layer(torch.tensor([[[[3.0, 3.0]]]]), torch.tensor([[[[0.0, -1.0]]]])))
-    assert KVLoss(distance="cosine").compare(square, diagonal).loss.item() == pytest.approx(
+    assert compare(KVLoss(distance="cosine"), square, diagonal).loss.item() == pytest.approx(
         0.5 * (1 - 0.5**0.5 + 2)
     )
-    both = replace(PLAIN, cosine_weight=10.0).compare(square, diagonal)
+    both = compare(replace(PLAIN, cosine_weight=10.0), square, diagonal)
     assert both.loss.item() == pytest.approx(0.5 * (6.5 + 4.5) + 10 * 0.5 * (1 - 0.5**0.5 + 2))
 
 
@@ -128,7 +129,7 @@ def test_equals_the_slow_reference(distance: str, changes: dict) -> None:
 def test_a_sample_alone_equals_the_sample_in_a_padded_batch(loss: KVLoss) -> None:
     target, student = random(), random(holes=False)
     together = loss.per_sample(target, student)
-    assert torch.allclose(loss.compare(target, student).loss, together[0].mean())
+    assert torch.allclose(compare(loss, target, student).loss, together[0].mean())
     for b in range(3):
         alone = loss.per_sample(padded(target, b, 0), padded(student, b, 0))
         assert torch.allclose(alone[:, 0], together[:, b], atol=1e-6)
@@ -164,10 +165,10 @@ def test_a_sample_without_a_slot_counts_zero_and_has_no_nan_gradient() -> None:
         loss = KVLoss(distance=distance, layer_std=False)
         target = model(layer(-torch.ones(2, 1, 1, 2), mask=mask))
         assert loss.per_sample(target, student)[:, 0].tolist() == [0, 0, 0]
-        assert loss.compare(target, student).loss.item() == pytest.approx(
+        assert compare(loss, target, student).loss.item() == pytest.approx(
             {"mse": 2.0, "l1": 1.0, "smooth_l1": 0.75, "cosine": 1.0}[distance]
         )
-        (grad,) = torch.autograd.grad(loss.compare(target, student).loss, keys)
+        (grad,) = torch.autograd.grad(compare(loss, target, student).loss, keys)
         assert grad.isfinite().all() and not grad[0].any()
 
 
@@ -206,7 +207,7 @@ def test_as_cached_by_hand() -> None:
     rope = Rope(torch.tensor([torch.pi]))
     both = model(layer(torch.tensor([[[[1.0, 0.0]]]])))
     frame = CachedFrame((rope,), torch.tensor([7]), torch.tensor([4]))
-    parts = replace(PLAIN, frame="as_cached").compare(both, both, frame).metrics
+    parts = compare(replace(PLAIN, frame="as_cached"), both, both, frame).metrics
     assert parts["kv_k"].item() == pytest.approx(2.0, abs=1e-5) and parts["kv_v"].item() == 0
 
 
@@ -214,19 +215,19 @@ def test_full_length_target_by_hand() -> None:
     """Tokens 0, 3, 0 through two slots at 0: mse 3; the floor is (1 + 4 + 1) / 3 = 2, reached by slots of 1."""
     loss = KVLoss(geometry="tokens", layer_std=False)
     target = model(layer(torch.tensor([[[[0.0], [3.0], [0.0]]]])))
-    parts = loss.compare(target, model(layer(torch.zeros(1, 1, 2, 1)))).metrics
+    parts = compare(loss, target, model(layer(torch.zeros(1, 1, 2, 1)))).metrics
     assert parts["kv"].item() == pytest.approx(3.0) and parts["kv_floor"].item() == pytest.approx(2.0)
-    best = loss.compare(target, model(layer(torch.ones(1, 1, 2, 1)))).metrics
+    best = compare(loss, target, model(layer(torch.ones(1, 1, 2, 1)))).metrics
     assert best["kv"].item() == pytest.approx(2.0)
-    scaled = KVLoss(geometry="tokens").compare(target, model(layer(torch.ones(1, 1, 2, 1)))).metrics
+    scaled = compare(KVLoss(geometry="tokens"), target, model(layer(torch.ones(1, 1, 2, 1)))).metrics
     assert scaled["kv_floor"].item() == pytest.approx(2.0 / 2**0.5)  # deviation of 0, 3, 0
 
 
 def test_the_floor_counts_the_layers_that_the_loss_counts() -> None:
     target, student = random(slots=9), random(slots=3)
     loss, second = KVLoss(geometry="tokens"), torch.tensor([0.0, 1.0])
-    alone = loss.compare(model(target.layers[1]), model(student.layers[1])).metrics
-    weighted = loss.compare(target, student, layer_weights=second).metrics
+    alone = compare(loss, model(target.layers[1]), model(student.layers[1])).metrics
+    weighted = compare(loss, target, student, layer_weights=second).metrics
     assert (
         weighted["kv_floor"].item() == pytest.approx(alone["kv_floor"].item())
         and alone["kv_floor"].item() > 0
@@ -241,21 +242,21 @@ def test_gradient_descent_reaches_the_floor_and_not_less() -> None:
 
     def step() -> Tensor:
         optimizer.zero_grad()
-        value = loss.compare(target, model(*(layer(leaves[i], leaves[i + 1]) for i in (0, 2)))).loss
+        value = compare(loss, target, model(*(layer(leaves[i], leaves[i + 1]) for i in (0, 2)))).loss
         value.backward()
         return value
 
     optimizer = torch.optim.LBFGS(leaves, max_iter=200, line_search_fn="strong_wolfe")
     optimizer.step(step)
-    parts = loss.compare(target, model(*(layer(leaves[i], leaves[i + 1]) for i in (0, 2)))).metrics
+    parts = compare(loss, target, model(*(layer(leaves[i], leaves[i + 1]) for i in (0, 2)))).metrics
     assert parts["kv"].item() == pytest.approx(parts["kv_floor"].item(), rel=1e-3)
     assert parts["kv"].item() >= parts["kv_floor"].item() - 1e-6
 
 
 def test_few_tokens_have_no_floor_and_leave_slots_free() -> None:
     keys = torch.zeros(1, 1, 4, 1, requires_grad=True)
-    parts = KVLoss(geometry="tokens").compare(
-        model(layer(torch.tensor([[[[1.0], [5.0]]]]))), model(layer(keys))
+    parts = compare(
+        KVLoss(geometry="tokens"), model(layer(torch.tensor([[[[1.0], [5.0]]]]))), model(layer(keys))
     )
     parts.loss.backward()
     assert parts.metrics["kv_floor"].item() == 0
@@ -265,12 +266,12 @@ def test_few_tokens_have_no_floor_and_leave_slots_free() -> None:
 def test_gradients_reach_the_target_only_through_what_learns() -> None:
     captured, student = random().detach(), random()
     keys = [one.keys.requires_grad_() for one in student.layers]
-    KVLoss().compare(captured, student).loss.backward()
+    compare(KVLoss(), captured, student).loss.backward()
     assert all(one.keys.grad is None and one.values.grad is None for one in captured.layers)
     assert all(key.grad is not None and key.grad.abs().sum() > 0 for key in keys)
     gain = torch.ones((), requires_grad=True)
     adapted = captured.map(tuple(one.replace(keys=gain * one.keys) for one in captured.layers))
-    KVLoss().compare(adapted, student.detach()).loss.backward()
+    compare(KVLoss(), adapted, student.detach()).loss.backward()
     assert gain.grad is not None and gain.grad.abs() > 0
 
 
@@ -280,7 +281,7 @@ def test_layer_weights_choose_layers() -> None:
     weighted = PLAIN.per_sample(target, student, layer_weights=torch.tensor([1.0, 0.0, 3.0]))
     assert torch.allclose(weighted, 0.25 * apart[0] + 0.75 * apart[2])
     with pytest.raises(ValueError, match="layer weights sum to 0"):
-        PLAIN.compare(target, student, layer_weights=torch.zeros(3))
+        compare(PLAIN, target, student, layer_weights=torch.zeros(3))
 
 
 def test_annealed_layer_weights_by_hand() -> None:
@@ -302,7 +303,7 @@ def test_a_common_scale_leaves_the_cosine_and_scales_the_divided_mse_once(seed: 
 
     for distance, power in (("mse", 1), ("l1", 0), ("cosine", 0)):
         loss = KVLoss(distance=distance)
-        before, after = loss.compare(target, student).loss, loss.compare(times(target), times(student)).loss
+        before, after = compare(loss, target, student).loss, compare(loss, times(target), times(student)).loss
         assert torch.allclose(after, before * scale**power, rtol=1e-3, atol=1e-5)
 
 
@@ -321,21 +322,24 @@ def test_wrong_inputs_are_refused_in_words() -> None:
     target, student = random(), random()
     rotated = target.map(tuple(one.replace(rope=Rope(torch.ones(2))) for one in target.layers))
     with pytest.raises(ValueError, match=r"kv_loss \(target\): keys of layer 0 of test are rotated"):
-        KVLoss().compare(rotated, student)
+        compare(KVLoss(), rotated, student)
     with pytest.raises(ValueError, match=r"kv_loss \(student\)"):
-        KVLoss().compare(target, rotated)
+        compare(KVLoss(), target, rotated)
     with pytest.raises(ValueError, match="needs a CachedFrame"):
-        KVLoss(frame="as_cached").compare(target, student)
+        compare(KVLoss(frame="as_cached"), target, student)
     with pytest.raises(ValueError, match="holds 1 rotations for 2 layers"):
-        KVLoss(frame="as_cached").compare(
-            target, student, CachedFrame((None,), torch.zeros(3).long(), torch.zeros(3).long())
+        compare(
+            KVLoss(frame="as_cached"),
+            target,
+            student,
+            CachedFrame((None,), torch.zeros(3).long(), torch.zeros(3).long()),
         )
     with pytest.raises(ValueError, match="Compress to the student's slots"):
-        KVLoss().compare(random(slots=6), student)
+        compare(KVLoss(), random(slots=6), student)
 
 
 def test_half_precision_is_summed_in_float32() -> None:
     target, student = (
         model(layer(torch.full((1, 1, 2, 2), x, dtype=torch.float16))) for x in (300.0, -300.0)
     )
-    assert PLAIN.compare(target, student).loss.item() == 360000.0
+    assert compare(PLAIN, target, student).loss.item() == 360000.0

@@ -9,8 +9,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from kvdistill.latent.reasoner import LatentReasoner
+from kvdistill.pipeline import Distillation
+from kvdistill.run.step import step_model, teachers_of
 from kvdistill.run.student import build_student
-from kvdistill.run.teachers import outside_teacher
+from kvdistill.teacher import SelfDistillation
 from pico_students import TASK, batch_for, config, loss_of, on, save_base
 
 BIG = {
@@ -27,24 +29,23 @@ def test_a_separate_teacher_teaches_and_learns_nothing(name: str, base_folder: P
         {"name": str(base_folder)}, teacher={"name": str(tmp_path / "big")}, loss={"kv": {"distance": "l1"}}
     )
     model = build_student(run)
-    outside = outside_teacher(run, model)
-    assert outside is not None
-    model.projector, batch = outside.projector, batch_for(model)
-    step, optimizer = run.distillation(model.geometry, outside), torch.optim.Adam(model.parameters(), 3e-3)
-    before = [parameter.clone() for parameter in outside.teacher.model.parameters()]
+    batch, step = batch_for(model), step_model(run, model)
+    assert isinstance(step, Distillation)
+    optimizer = torch.optim.Adam(step.parameters(), 3e-3)
+    (teacher,) = step.teachers
+    before = [parameter.clone() for parameter in teacher.model.parameters()]
     kv = []
     for number in range(30):
-        loss = step(model, batch, number, 0.0)
+        loss = step(batch, number, 0.0)
         optimizer.zero_grad()
         loss.loss.backward()
         optimizer.step()
         kv.append(float(loss.metrics["kv"]))
     assert kv[-1] < 0.8 * kv[0]
-    assert all(float(linear.weight.grad.abs().sum()) > 0 for linear in outside.projector.keys)  # pyright: ignore
-    assert all(parameter.grad is None for parameter in outside.teacher.model.parameters())
-    assert all(map(torch.equal, before, outside.teacher.model.parameters()))
+    assert all(float(linear.weight.grad.abs().sum()) > 0 for linear in step.bridge.projector("teacher").keys)  # pyright: ignore
+    assert all(parameter.grad is None for parameter in teacher.model.parameters())
+    assert all(map(torch.equal, before, teacher.model.parameters()))
     model.save_pretrained(tmp_path / "student")
-    assert model.projector is outside.projector
     assert not [name for name in load_file(tmp_path / "student" / "model.safetensors") if "projector" in name]
     assert torch.equal(loss_of(LatentReasoner.from_pretrained(tmp_path / "student")), loss_of(model))
 
@@ -55,11 +56,10 @@ def test_a_saved_student_may_be_the_teacher(delimiters: str, tmp_path: Path) -> 
     big = build_student(config(latent={"slots": 3, "passes": 2, "delimiters": delimiters}))
     big.save_pretrained(tmp_path / "big")
     model = build_student(config())
-    outside = outside_teacher(config(teacher={"name": str(tmp_path / "big"), "attention": "eager"}), model)
-    assert outside is not None
-    assert outside.teacher.model.config._attn_implementation.endswith("eager")
+    (teacher,) = teachers_of(config(teacher={"name": str(tmp_path / "big"), "attention": "eager"}), model)
+    assert teacher.model.config._attn_implementation.endswith("eager")
     own = big.eval()(batch_for(model), "teacher").kv
-    for ours, theirs in zip(own.layers, outside.teacher.read(batch_for(model)).layers, strict=True):
+    for ours, theirs in zip(own.layers, teacher.read(batch_for(model)).layers, strict=True):
         torch.testing.assert_close(theirs.values, ours.values)
 
 
@@ -67,7 +67,7 @@ def test_teachers_that_cannot_teach_are_refused(base_folder: Path, tmp_path: Pat
     model = build_student(config())
 
     def teacher(name: Path | str, **loss: Any) -> Any:
-        return outside_teacher(config(teacher={"name": str(name)}, loss=loss), model)
+        return teachers_of(config(teacher={"name": str(name)}, loss=loss), model)
 
     other = save_base(tmp_path / "other", [*TASK.words(), "zebra"])
     with pytest.raises(
@@ -102,12 +102,12 @@ def test_teachers_that_cannot_teach_are_refused(base_folder: Path, tmp_path: Pat
     (tmp_path / "student" / "tokenizer_config.json").unlink()
     with pytest.raises(
         ValueError,
-        match=r"^teacher\.name: .*student was saved without its tokenizer, so nobody knows whether it reads "
-        r"the",
+        match=r"^teacher\.name: .*student was saved without its tokenizer, so it is not known whether it "
+        r"reads the",
     ):
         teacher(tmp_path / "student")
-    assert teacher("nowhere", kv_weight=0.0) is None, "E1 asks for no teacher"
-    assert outside_teacher(config(), model) is None
+    for own in (teacher("nowhere", kv_weight=0.0), teachers_of(config(), model)):
+        assert [type(found) for found in own] == [SelfDistillation], "E1 asks for no other teacher"
 
 
 def test_adapters_are_saved_without_the_projector(base_folder: Path, tmp_path: Path) -> None:
@@ -116,14 +116,11 @@ def test_adapters_are_saved_without_the_projector(base_folder: Path, tmp_path: P
         model={"name": str(base_folder), "tuning": {"r": 2}}, teacher={"name": str(tmp_path / "big")}
     )
     model = build_student(run)
-    outside = outside_teacher(run, model)
-    assert outside is not None
-    model.projector = outside.projector
-    names = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-    assert [name for name in names if name.startswith("projector.")], "it is trained along"
+    step = step_model(run, model)
+    assert [name for name, _ in step.named_parameters() if name.startswith("bridge.projectors.teacher.")]
     model.save_pretrained(tmp_path / "student")
     kept = set(load_file(tmp_path / "student" / "model.safetensors"))
-    assert kept == {name for name in names if not name.startswith("projector.")}
+    assert kept == {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert torch.equal(loss_of(LatentReasoner.from_pretrained(tmp_path / "student")), loss_of(model))
 
 
@@ -133,5 +130,20 @@ def test_a_projector_takes_no_random_number_of_the_run(base_folder: Path) -> Non
     model = build_student(run)
     torch.manual_seed(3)
     before = torch.get_rng_state()
-    assert outside_teacher(run, model) is not None
+    step_model(run, model)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_several_teachers_by_name_are_lifted_to_each(base_folder: Path, tmp_path: Path) -> None:
+    """The student's own teacher mode beside a larger model: two pairs, two projectors, one loss."""
+    save_base(tmp_path / "big", **BIG["llama"])
+    teachers = {"self": {"kind": "own"}, "big": {"kind": "live", "name": str(tmp_path / "big")}}
+    run = on({"name": str(base_folder)}, teachers=teachers)
+    model = build_student(run)
+    step = step_model(run, model)
+    assert isinstance(step, Distillation)
+    assert [teacher.name for teacher in step.teachers] == ["self", "big"]
+    step(batch_for(model), 0, 0.0).loss.backward()
+    for name in teachers:
+        linear = step.bridge.projector(name).keys[0]
+        assert float(linear.weight.grad.abs().sum()) > 0

@@ -12,12 +12,13 @@ import pico_runs
 from conftest import sampled
 from kvdistill.config import RunConfig, load, parse, resolved
 from kvdistill.latent.reasoner import LatentReasoner
-from kvdistill.pipeline import Distillation, explicit_step
+from kvdistill.pipeline import Distillation, FineTuning
 from kvdistill.records.schema import EvaluationRecord, Metrics, RunRecord
 from kvdistill.run.folder import COMPLETED
 from kvdistill.run.samples import Samples, examples
+from kvdistill.run.step import step_model
 from kvdistill.run.student import build_student
-from kvdistill.run.train import pad_id, step_of, to_device, train
+from kvdistill.run.train import pad_id, to_device, train
 from kvdistill.training.checkpoint import seal
 
 
@@ -101,9 +102,9 @@ def test_direct_training_reads_no_chain_of_thought(tiny: Path) -> None:
 
 def test_the_step_is_the_one_that_the_task_asks_for(tiny: Path) -> None:
     config = tiny_run(tiny)
-    assert isinstance(step_of(config, build_student(config)), Distillation)
+    assert isinstance(step_model(config, build_student(config)), Distillation)
     explicit = tiny_run(tiny, "--training.task", "explicit")
-    assert step_of(explicit, build_student(explicit)) is explicit_step
+    assert isinstance(step_model(explicit, build_student(explicit)), FineTuning)
 
 
 # What a run refuses, and what it leaves alone.

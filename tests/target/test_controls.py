@@ -144,7 +144,7 @@ def test_what_cannot_be_done_is_said() -> None:
         MeanTarget().apply(cache(), torch.arange(4), 0)
     rotated = cache()
     rotated = rotated.map(tuple(layer.replace(rope=Rope(torch.ones(2))) for layer in rotated.layers))
-    with pytest.raises(ValueError, match="losses/controls: keys of layer 0 of test are rotated"):
+    with pytest.raises(ValueError, match="target/controls: keys of layer 0 of test are rotated"):
         OtherSample().apply(rotated, torch.arange(4), 0)
 
 

@@ -21,7 +21,8 @@ from kvdistill.kv import LayerKV, ModelKV, full_mask, require_unrotated
 from kvdistill.latent.config import LatentConfig
 from kvdistill.latent.reasoner import SPECIAL_TOKENS, LatentReasoner, add_latent_tokens
 from kvdistill.losses import KVLoss
-from kvdistill.teacher import FrozenTeacher, require_same_tokenizer, require_vocabulary
+from kvdistill.teacher import CausalLMTeacher, require_same_tokenizer, require_vocabulary
+from pico_losses import compare
 
 SHAPE = {
     "intermediate_size": 48,
@@ -59,7 +60,7 @@ def rows() -> tuple[dict[str, tuple[int, ...]], ...]:
 @pytest.mark.parametrize("name", ["llama_deep", "gpt2", "gemma3", "qwen3"])
 def test_a_padded_batch_equals_plain_calls_of_each_sample(name: str, side: str) -> None:
     """Keys before the rotation and values from the model's own projections, importance in float64."""
-    teacher = FrozenTeacher(model(name), name)
+    teacher = CausalLMTeacher(model(name), name)
     kv = teacher.read(pico.batch(rows(), side, extra=2))
     require_unrotated(kv, "test")
     assert (kv.source, kv.layer_ids) == (name, tuple(range(teacher.model.config.num_hidden_layers)))
@@ -94,18 +95,18 @@ def test_a_saved_student_reads_as_its_own_teacher_mode_does(delimiters: str) -> 
     round_chain = (student.special.bot, student.special.eot) if delimiters == "both" else None
     with torch.no_grad():
         own = student(batch, "teacher").kv
-    found = FrozenTeacher(student.backbone, "itself", round_chain).read(batch)
+    found = CausalLMTeacher(student.backbone, "itself", round_chain).read(batch)
     for ours, theirs in zip(own.layers, found.layers, strict=True):
         for field in ("keys", "values", "importance", "mask", "positions", "step_end"):
             torch.testing.assert_close(getattr(theirs, field), getattr(ours, field), rtol=1e-4, atol=1e-5)
 
 
 def test_the_geometry_is_measured() -> None:
-    layers = FrozenTeacher(model("llama_deep"), "deep").geometry().layers
+    layers = CausalLMTeacher(model("llama_deep"), "deep").geometry().layers
     assert [(layer.heads, layer.key_width, layer.value_width, layer.positional) for layer in layers] == [
         (3, 12, 12, "rotary")
     ] * 4
-    assert FrozenTeacher(model("gpt2"), "gpt2").geometry().layers[0].positional == "learned"
+    assert CausalLMTeacher(model("gpt2"), "gpt2").geometry().layers[0].positional == "learned"
 
 
 @pytest.mark.parametrize("name", ["llama_dynamic", "phi3_longrope"])
@@ -114,7 +115,7 @@ def test_a_long_first_text_is_unrotated_with_its_own_frequencies(name: str) -> N
     back.
     """
     teacher, row = (
-        FrozenTeacher(model(name), name),
+        CausalLMTeacher(model(name), name),
         max(rows(), key=lambda row: len(row["question"] + row["cot"])),
     )
     text = [*row["question"], *row["cue"], *row["cot"], *row["prompt"], *row["answer"]]
@@ -129,7 +130,7 @@ def test_a_long_first_text_is_unrotated_with_its_own_frequencies(name: str) -> N
 
 
 def test_dropout_does_not_act_and_the_modes_stay() -> None:
-    teacher, batch = FrozenTeacher(model("gpt2"), "gpt2"), pico.batch(rows())
+    teacher, batch = CausalLMTeacher(model("gpt2"), "gpt2"), pico.batch(rows())
     calm = teacher.read(batch)
     teacher.model.train()
     found = teacher.read(batch)
@@ -140,7 +141,7 @@ def test_dropout_does_not_act_and_the_modes_stay() -> None:
 
 
 def test_one_call_of_the_body_without_the_head_and_without_latent_tokens() -> None:
-    teacher, batch = FrozenTeacher(model("llama_deep"), "deep"), pico.batch(rows())
+    teacher, batch = CausalLMTeacher(model("llama_deep"), "deep"), pico.batch(rows())
     teacher.geometry()
     ids: list[torch.Tensor] = []
     heads: list[int] = []
@@ -157,8 +158,8 @@ def test_one_call_of_the_body_without_the_head_and_without_latent_tokens() -> No
 def test_learning_from_a_teacher_leaves_it_as_it_was(name: str) -> None:
     """Thirty steps of Adam on the projector and a free latent cache: the loss halves, the teacher stays."""
     teacher, student = (
-        FrozenTeacher(model(name), name),
-        FrozenTeacher(pico.from_config(tf.LlamaConfig(**SHAPE, **SHALLOW)), "student"),
+        CausalLMTeacher(model(name), name),
+        CausalLMTeacher(pico.from_config(tf.LlamaConfig(**SHAPE, **SHALLOW)), "student"),
     )
     before = {key: value.clone() for key, value in teacher.model.state_dict().items()}
     target = RKV().compress(teacher.read(pico.batch(rows())), 4)
@@ -175,7 +176,7 @@ def test_learning_from_a_teacher_leaves_it_as_it_was(name: str) -> None:
     losses = []
     for _ in range(30):
         moved = projector.move(ModelKV(layers, (0, 1), "student"))
-        loss = KVLoss().compare(projector.select(target), moved, layer_weights=projector.weights()).loss
+        loss = compare(KVLoss(), projector.select(target), moved, layer_weights=projector.weights()).loss
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -192,13 +193,13 @@ def test_the_loss_reaches_the_student_through_the_projector() -> None:
     student = LatentReasoner(
         LatentConfig(backbone=backbone.config, special=dict(pico.SPECIAL), slots=4, passes=2), backbone
     )
-    teacher, batch = FrozenTeacher(model("llama_deep"), "deep"), pico.batch(rows())
+    teacher, batch = CausalLMTeacher(model("llama_deep"), "deep"), pico.batch(rows())
     projector = Projector(
         student.geometry(), teacher.geometry(), Ratio().pair(student.geometry(), teacher.geometry())
     )
     target = projector.select(RKV().compress(teacher.read(batch), 4))
-    KVLoss().compare(
-        target, projector.move(student(batch).student.kv), layer_weights=projector.weights()
+    compare(
+        KVLoss(), target, projector.move(student(batch).student.kv), layer_weights=projector.weights()
     ).loss.backward()
     assert all(weight.grad.norm() > 0 for weight in projector.parameters())
     assert student.backbone.model.layers[1].self_attn.k_proj.weight.grad.norm() > 0
@@ -208,7 +209,7 @@ def test_the_loss_reaches_the_student_through_the_projector() -> None:
 def test_texts_beyond_learned_positions_are_refused() -> None:
     config = pico.CONFIGS["gpt2"]()
     config.n_positions = 20
-    teacher, row = FrozenTeacher(pico.from_config(config), "small"), rows()[0]
+    teacher, row = CausalLMTeacher(pico.from_config(config), "small"), rows()[0]
     fits = {**row, "question": (3, 4), "cot": (5,) * (20 - 3 - 2 - len(row["answer"]))}
     padded = teacher.read(pico.batch((fits,), extra=4))
     assert padded.layers[0].keys.isfinite().all()
@@ -224,7 +225,7 @@ def test_models_that_cannot_be_packed_are_refused() -> None:
     with pytest.raises(
         ValueError, match=r"flex_attention attention takes no mask .* attn_implementation='sdpa' or 'eager'\."
     ):
-        FrozenTeacher(pico.backbone("llama", attention="flex_attention"), "flex")
+        CausalLMTeacher(pico.backbone("llama", attention="flex_attention"), "flex")
 
 
 def test_a_vocabulary_that_is_too_small_is_refused() -> None:

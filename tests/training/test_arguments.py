@@ -7,7 +7,8 @@ import torch
 from pydantic import ValidationError
 from transformers import TrainingArguments
 
-from kvdistill.training.arguments import TrainingSection, training_arguments
+from kvdistill.config.training import TrainingSection
+from kvdistill.training.arguments import training_arguments
 
 CHANGED = {
     "output_dir": "elsewhere",

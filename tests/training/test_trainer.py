@@ -11,29 +11,22 @@ from torch import nn
 from transformers import TrainerState
 
 import pico_trained
-from kvdistill.compress import StepEnd
 from kvdistill.data.batches import length_batches
 from kvdistill.data.collate import collate
 from kvdistill.data.encode import num_tokens
 from kvdistill.kv import LossOutput
 from kvdistill.latent.reasoner import LatentReasoner
-from kvdistill.pipeline import Distillation, Step, Target
+from kvdistill.pipeline import Distillation
 from kvdistill.target import MeanTarget
 from kvdistill.text import Batch
 from kvdistill.training.checkpoint import CARRIED, checkpoints, newest_checkpoint
-from pico_training import distance, logged, make, trained
+from pico_training import StepFunction, distance, logged, make, trained
 
 # What is averaged.
 
 
-def auto_step(model: LatentReasoner, **control: MeanTarget) -> Distillation:
-    return Distillation(
-        Target(method=StepEnd(), **control),
-        replace(pico_trained.OBJECTIVE, kv_weight="auto"),
-        2,
-        model.geometry,
-        True,
-    )
+def auto_step(model: LatentReasoner, control: MeanTarget | None = None) -> Distillation:
+    return pico_trained.distillation(model, replace(pico_trained.OBJECTIVE, kv_weight="auto"), control)
 
 
 @pytest.mark.parametrize(("num", "auto"), [(24, False), (19, False), (19, True)])
@@ -148,7 +141,7 @@ def test_bf16_computes_otherwise_and_comes_out_near(tmp_path: Path) -> None:
 def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     overflow = lambda self, *_, **__: [
         weight.data.fill_(torch.inf) for group in self.param_groups for weight in group["params"]
-    ]  # noqa: E731
+    ]
     monkeypatch.setattr(torch.optim.AdamW, "step", overflow)
     with pytest.raises(
         FloatingPointError,
@@ -264,7 +257,7 @@ def test_training_goes_on_from_a_checkpoint_as_if_it_had_never_stopped(tmp_path:
     folder = tmp_path / "parts" / "checkpoint-ep2-step4"
     trainer = make(tmp_path / "parts", model=LatentReasoner.from_pretrained(folder), **options)
     trainer.train(resume_from_checkpoint=str(folder))
-    assert distance(whole, trainer.model) == 0  # pyright: ignore[reportArgumentType]
+    assert distance(whole, trainer.model.student) == 0  # pyright: ignore[reportArgumentType]
     first, second = (logged(tmp_path / name) for name in ("whole", "parts"))
     assert second["loss"].keys() == {1, 3, 6}
     assert second["epoch_kv"].keys() == {3, 6, 7}
@@ -282,7 +275,7 @@ def test_what_a_step_carries_goes_on_too(tmp_path: Path) -> None:
             folder, model=model, step=auto_step(model, control=MeanTarget()), num=12, max_steps=5, **options
         )
         trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
-        return trainer.model  # pyright: ignore[reportReturnType]
+        return trainer.model.student  # pyright: ignore[reportReturnType]
 
     whole = run(tmp_path / "whole", pico_trained.student())
     run(tmp_path / "parts", pico_trained.student(), save_steps=2)
@@ -306,7 +299,7 @@ def refuse(*_: object, **__: object) -> None:
 )
 def test_a_crash_while_writing_leaves_only_what_was_whole(tmp_path: Path, owner: str, method: str) -> None:
     trainer = make(tmp_path, num=12, max_steps=6)
-    broken = trainer.model if owner == "model" else trainer
+    broken = trainer.model.student if owner == "model" else trainer
     own = getattr(broken, method)
     setattr(
         broken,
@@ -343,9 +336,9 @@ def test_only_the_newest_are_kept_where_a_limit_is_set(tmp_path: Path) -> None:
 # What is said.
 
 
-def poisoned(step: Step, at: int, term: str) -> Step:
-    def run(model: nn.Module, batch: Batch, index: int, progress: float) -> LossOutput:
-        output = step(model, batch, index, progress)
+def poisoned(step: Distillation, at: int, term: str) -> StepFunction:
+    def run(model: LatentReasoner, batch: Batch, index: int, progress: float) -> LossOutput:
+        output = step(batch, index, progress)
         if index < at:
             return output
         return LossOutput(output.loss * float("nan"), output.metrics | {term: torch.tensor(float("inf"))})

@@ -2,21 +2,23 @@
 
 import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from torch import nn
 
 from kvdistill.config import SyntheticData, changed, load, parse
 from kvdistill.console.wording import short_number
 from kvdistill.data import collate
-from kvdistill.kv import Geometry, LossOutput, ModelKV
+from kvdistill.kv import Geometry, KVPair, LossOutput, ModelKV, TeacherCache, TwoModes
 from kvdistill.latent.reasoner import LatentReasoner
-from kvdistill.pipeline import Built, Distillation, build_target
+from kvdistill.pipeline import Distillation, TrainingStep
 from kvdistill.run.samples import Samples, examples
+from kvdistill.run.step import step_model
 from kvdistill.run.student import build_student
-from kvdistill.run.train import pad_id, step_of, to_device
+from kvdistill.run.train import pad_id, to_device
 from kvdistill.text import Batch, Example
 
 T = TypeVar("T")
@@ -65,57 +67,47 @@ def walk(path: str | None, overrides: list[str]) -> LossOutput:
     if isinstance(train, SyntheticData):
         train = train.model_copy(update={"num": min(train.num, size)})  # no more is made than is walked
     found = station("text", lambda: examples(train).examples[:size], _first)
-    model = station("student", lambda: to_device(build_student(config)), _described)
+    model = station("model", lambda: to_device(build_student(config)), _described)
     samples = Samples(
         config.data, model, Path(config.training.output_dir)
     )  # writes nothing there: that is for what reads data sets
     batch = station("data", lambda: collate(samples.usable(found), pad_id(model)).to(model.device), _lengths)
     station("capture", model.geometry, _rotations)
-    two = station(
-        "latent",
-        lambda: model(batch),
-        lambda t: f"teacher mode {_shape(t.teacher.kv)}; latent slots {_shape(t.student.kv)}",
-    )
-    step = step_of(config, model)
+    step = station("step", lambda: step_model(config, model), _parts)
     assert isinstance(step, Distillation)
-    outside = step.outside
-    if outside is None:
-        print(f"{'align':<10} nothing to align: teacher and student are one model")
-        teacher = two.teacher.kv
-    else:
-        teacher = station(
-            "teacher", lambda: outside.teacher.read(batch), lambda kv: f"{outside.teacher.name}: {_shape(kv)}"
-        )
-        station(
-            "align",
-            lambda: outside.projector.move(two.student.kv),
-            lambda kv: f"the latent slots lifted to {_shape(kv)}",
-        )
-    print(f"{'fuse':<10} nothing to fuse: one teacher")
-
-    def compressed() -> Built:
-        return build_target(teacher, step.target, step.slots, batch.chain, 0)
-
-    station(
-        "compress",
-        compressed,
-        lambda built: f"{step.target.method.kind}, control {step.target.control.kind} -> {_shape(built.kv)}",
-    )
-    loss = station("loss", lambda: step(model, batch, 0, 0.0), _terms)
-    station("backward", loss.loss.backward, lambda _: f"gradients in {_with_gradient(model)} trained tensors")
+    step.on_stage = stages(time.perf_counter())
+    loss = step(batch, 0, 0.0)
+    step.on_stage("loss", loss)
+    station("backward", loss.loss.backward, lambda _: f"gradients in {_with_gradient(step)} trained tensors")
     return loss
+
+
+def stages(start: float) -> Callable[[str, object], None]:
+    """What prints each stage of a step as it ends, with the time since the one before."""
+    last = [start]
+
+    def show(name: str, result: object) -> None:
+        now = time.perf_counter()
+        _print(name, _STAGES[name](result), now - last[0])
+        last[0] = time.perf_counter()
+
+    return show
 
 
 def station(name: str, work: Callable[[], T], say: Callable[[T], str]) -> T:
     """Run a station; print what came out, on as many lines as it takes, and how long it took."""
     start = time.perf_counter()
     result = work()
-    milliseconds = f"{short_number(1000 * (time.perf_counter() - start))} ms"
-    first, *rest = textwrap.wrap(say(result), TEXT_WIDTH, break_long_words=False, break_on_hyphens=False)
+    _print(name, say(result), time.perf_counter() - start)
+    return result
+
+
+def _print(name: str, text: str, seconds: float) -> None:
+    milliseconds = f"{short_number(1000 * seconds)} ms"
+    first, *rest = textwrap.wrap(text, TEXT_WIDTH, break_long_words=False, break_on_hyphens=False)
     print(f"{name:<10} {first:<{TEXT_WIDTH}} {milliseconds:>10}", flush=True)
     for more in rest:
         print(f"{'':<10} {more}", flush=True)
-    return result
 
 
 def _first(some: list[Example]) -> str:
@@ -171,6 +163,38 @@ def _terms(loss: LossOutput) -> str:
     return f"{float(loss.loss.detach()):.4f} = {terms}"
 
 
-def _with_gradient(model: LatentReasoner) -> str:
+def _parts(step: TrainingStep) -> str:
+    """The bridge, its target and the teachers."""
+    assert isinstance(step, Distillation)
+    builder = next(iter(step.bridge.builders.values()))
+    names = ", ".join(teacher.name for teacher in step.teachers)
+    return (
+        f"teachers: {names}; bridge: {type(step.bridge).__name__}; target: {builder.method.kind}, control "
+        f"{builder.control.kind}"
+    )
+
+
+def _modes(outputs: TwoModes) -> str:
+    return f"teacher mode {_shape(outputs.teacher.kv)}; latent slots {_shape(outputs.student.kv)}"
+
+
+def _caches(caches: Sequence[TeacherCache]) -> str:
+    return "; ".join(f"{cache.teacher}: {_shape(cache.kv)}" for cache in caches)
+
+
+def _pairs(pairs: Sequence[KVPair]) -> str:
+    return "; ".join(f"{_shape(pair.target)}, beside the student's {_shape(pair.student)}" for pair in pairs)
+
+
+_STAGES: dict[str, Callable[[Any], str]] = {
+    "student": _modes,
+    "teachers": _caches,
+    "targets": _pairs,
+    "loss": _terms,
+}
+"""What is printed of each stage that a step reports."""
+
+
+def _with_gradient(model: nn.Module) -> str:
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     return f"{sum(parameter.grad is not None for parameter in trained)} of {len(trained)}"

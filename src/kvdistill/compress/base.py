@@ -2,9 +2,9 @@
 order.
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -17,13 +17,20 @@ from kvdistill.kv import LayerKV, ModelKV, require_unrotated
 class Compressor(Protocol):
     """What shortens a cache to the number of the student's latent slots."""
 
+    keeps_tokens: ClassVar[bool] = False
+    """Whether the result has the tokens of the text, however many, in place of ``slots`` slots."""
+
+    def diagnostics(self, kv: ModelKV) -> dict[str, Float[Tensor, ""]]:
+        """Numbers for the log about the cache that is compressed, by name."""
+        return {}
+
     def compress(self, kv: ModelKV, slots: int) -> ModelKV:
         """The same cache in ``slots`` slots; the caller's tensors stay as they are."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoreCompressor(ABC):
+class ScoreCompressor(Compressor):
     """Give every slot a score and keep the best ones, in time order.
 
     A new method is a subclass with a ``score``. Padding never gets in, whatever its score. Equal scores: the

@@ -1,14 +1,14 @@
 """Every token: the cache as it is."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
-from kvdistill.compress.base import require_ready
+from kvdistill.compress.base import Compressor, require_ready
 from kvdistill.kv import ModelKV
 
 
 @dataclass(frozen=True, kw_only=True)
-class Full:
+class Full(Compressor):
     """Keep the whole cache; the loss, not the cache, bridges the lengths.
 
     The target keeps its N tokens, and a loss of geometry ``tokens`` reads the student's M slots at fractional
@@ -18,6 +18,7 @@ class Full:
     """
 
     kind: Literal["full"] = "full"
+    keeps_tokens: ClassVar[bool] = True
 
     def compress(self, kv: ModelKV, slots: int) -> ModelKV:
         """The same cache.

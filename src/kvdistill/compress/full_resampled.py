@@ -7,12 +7,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from kvdistill.compress.base import pad_slots, require_ready, valid_first
+from kvdistill.compress.base import Compressor, pad_slots, require_ready, valid_first
 from kvdistill.kv import LayerKV, ModelKV
 
 
 @dataclass(frozen=True, kw_only=True)
-class FullResampled:
+class FullResampled(Compressor):
     """Read the sequence of valid tokens at M places at even distances, each between two tokens: a control for
     ``full``.
 

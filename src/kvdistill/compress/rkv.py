@@ -45,7 +45,7 @@ class RKV(ScoreCompressor):
         importance = require_importance(layer, "RKV")
         return self.importance_weight * importance + (1.0 - self.importance_weight) * distinctness(layer)
 
-    def ranges(self, kv: ModelKV) -> dict[str, Float[Tensor, ""]]:
+    def diagnostics(self, kv: ModelKV) -> dict[str, Float[Tensor, ""]]:
         """Smallest and largest I and R over all valid tokens, mean over layers, for the log: which decides
         depends on their spread.
 

@@ -6,12 +6,12 @@ from typing import Literal
 from jaxtyping import Bool
 from torch import Tensor
 
-from kvdistill.compress.base import gather_kept, pad_slots, require_ready
+from kvdistill.compress.base import Compressor, gather_kept, pad_slots, require_ready
 from kvdistill.kv import ModelKV
 
 
 @dataclass(frozen=True, kw_only=True)
-class Uniform:
+class Uniform(Compressor):
     """Keep tokens evenly spread over the text: a control that looks at nothing.
 
     Of ``n`` valid tokens and ``M`` slots, slot ``j`` (from 0) gets token ``ceil((j + 1) n / M) - 1``: the

@@ -1,21 +1,22 @@
 """The sections of a run's configuration, and the closed unions of methods in them."""
 
-from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from kvdistill.align.layer_map import Ratio
 from kvdistill.compress import RKV, CompressorMethod
+from kvdistill.config.training import TrainingSection
 from kvdistill.console.paths import expanded
-from kvdistill.data import Arith, Chain, Chat, Plain
+from kvdistill.data.arith import Arith
+from kvdistill.data.chain import Chain
 from kvdistill.data.split import Split
-from kvdistill.kv import Geometry
-from kvdistill.latent.config import check_slots
-from kvdistill.losses.total import Objective
-from kvdistill.pipeline import Distillation, OutsideTeacher, Target, rehearse
-from kvdistill.target.controls import Control, NoControl, OtherSample, Shuffled
-from kvdistill.training.arguments import TrainingSection
+from kvdistill.data.template import Chat, Plain
+from kvdistill.latent.slots import check_slots
+from kvdistill.losses.objective import Objective
+from kvdistill.target.bridge import Lift, Same
+from kvdistill.target.build import check_settings
+from kvdistill.target.controls import Control, NoControl
 
 MOST_NEW_TOKENS = 2**17
 """Tokens of one answer: the context of the models with the longest."""
@@ -104,11 +105,20 @@ class ModelSection(Section):
         return self
 
 
+class OwnTeacher(Section):
+    """The student's own teacher mode: self-distillation."""
+
+    kind: Literal["own"] = "own"
+    layers: Ratio = Ratio()
+    """Which of the teacher's layers each layer of the student answers to."""
+
+
 class TeacherSection(Section):
     """A separate frozen teacher with the student's tokenizer; without it the student's own teacher mode is
     the teacher.
     """
 
+    kind: Literal["live"] = "live"
     name: UserPath
     """Folder or hub name of a causal language model, or a checkpoint of kvdistill."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
@@ -117,6 +127,11 @@ class TeacherSection(Section):
     """Off: code that comes with a model is not run."""
     layers: Ratio = Ratio()
     """Which of the teacher's layers each layer of the student answers to."""
+
+
+AnyTeacher = Annotated[OwnTeacher | TeacherSection, Field(discriminator="kind")]
+ShortName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,39}$")]
+"""A teacher's key in the configuration, in the columns of reports and in checkpoints."""
 
 
 class LatentSection(Section):
@@ -229,6 +244,11 @@ class RunConfig(Section):
 
     model: ModelSection
     teacher: TeacherSection | None = None
+    """The only teacher, in short: the same as ``[teachers.teacher]``."""
+    teachers: dict[ShortName, AnyTeacher] = {}
+    """Several teachers by their short names."""
+    bridge: Annotated[Same | Lift, Field(discriminator="kind")] | None = None
+    """Where teachers and student meet; None is ``lift`` where a teacher is a model of its own, else ``same``."""
     data: DataSection
     latent: LatentSection = LatentSection()
     target: TargetSection = TargetSection()
@@ -236,55 +256,53 @@ class RunConfig(Section):
     training: TrainingSection = TrainingSection()
     evaluation: EvaluationSection = EvaluationSection()
 
-    def distillation(
-        self, geometry: Callable[[], Geometry], outside: OutsideTeacher | None = None
-    ) -> Distillation:
-        """The step of latent training; ``geometry`` asks the student for its attention layers."""
-        target = Target(
-            method=self.target.method, control=self.target.control, anneal_layers=self.target.anneal_layers
-        )
-        return Distillation(
-            target, self.loss, self.latent.slots, geometry, self.latent.delimiters == "both", outside
-        )
+    @property
+    def all_teachers(self) -> dict[str, OwnTeacher | TeacherSection]:
+        """Every teacher by its short name; empty is self-distillation."""
+        alone = {} if self.teacher is None else {"teacher": self.teacher}
+        return {**alone, **self.teachers}
 
     @property
-    def reads_teacher(self) -> bool:
+    def bridge_method(self) -> Same | Lift:
+        """The bridge that is asked for, or the one that suits the teachers."""
+        if self.bridge is not None:
+            return self.bridge
+        return Lift() if self._live_teachers() else Same()
+
+    def _live_teachers(self) -> list[str]:
+        return [name for name, section in self.all_teachers.items() if isinstance(section, TeacherSection)]
+
+    @property
+    def reads_teachers(self) -> bool:
         """Whether the student's cache is compared with a teacher's."""
-        return self.training.task == "latent" and bool(self.loss.kv_weight or self.loss.attention_weight)
+        return self.training.task == "latent" and "target" in self.loss.needs
 
     @property
     def paired(self) -> bool:
         """Whether a sample's target comes from another sample of its batch."""
-        return self.training.task == "latent" and isinstance(self.target.control, OtherSample | Shuffled)
+        return self.training.task == "latent" and self.target.control.needs_partner
 
     @model_validator(mode="after")
     def _fits_together(self) -> "RunConfig":
-        if self.training.task == "latent":
-            step = self.distillation(lambda: Geometry(()))
-            rehearse(step.target, step.slots, self.training.batch_size)
+        target, training = self.target, self.training
+        if training.task == "latent":
+            self.loss.on_axis_of(target.method.kind, target.method.keeps_tokens)
+            check_settings(target.method, target.control, self.latent.slots, training.batch_size)
         if (
-            self.training.task == "latent"
-            and not self.reads_teacher
-            and not isinstance(self.target.control, NoControl)
+            training.task == "latent"
+            and not self.reads_teachers
+            and not isinstance(target.control, NoControl)
         ):
             raise ValueError(
-                "target.control changes the KV target, and loss.kv_weight is 0: give it a weight, or leave "
-                "it out"
+                "target.control changes the KV target, and loss.kv_weight is 0: give it a weight, or leave it "
+                "out"
             )
-        if self.training.stop_at_accuracy is not None and self.data.validation is None:
+        if training.stop_at_accuracy is not None and self.data.validation is None:
             raise ValueError(
                 "training.stop_at_accuracy: there is no validation set to measure it on; give data.validation"
             )
-        if self.teacher is not None and self.loss.attention_weight > 0:
-            raise ValueError(
-                "teacher: a separate teacher's attention has other heads than the student's; set "
-                "loss.attention_weight to 0"
-            )
-        if self.teacher is not None and self.loss.kv.frame == "as_cached":
-            raise ValueError(
-                "teacher: a separate teacher turns its keys in its own way; set loss.kv.frame to 'pre_rope'"
-            )
-        data, training = self.data.train, self.training
+        self._teachers_fit()
+        data = self.data.train
         if (
             not isinstance(data, SyntheticData)
             and data.streaming
@@ -292,7 +310,29 @@ class RunConfig(Section):
             and training.max_steps < 1
         ):
             raise ValueError(
-                "data.train.streaming: nobody knows the length of a stream; give training.max_steps, or "
+                "data.train.streaming: the length of a stream is not known; give training.max_steps, or "
                 "data.train.limit"
             )
         return self
+
+    def _teachers_fit(self) -> None:
+        """Refuse settings that a separate teacher, or the chosen bridge, cannot serve."""
+        if self.teacher is not None and "teacher" in self.teachers:
+            raise ValueError("teacher and teachers.teacher are two teachers of one name: give one of them")
+        live = self._live_teachers()
+        if live and isinstance(self.bridge_method, Same):
+            raise ValueError(
+                f"bridge.kind same compares caches of one geometry, and teacher {live[0]} is a model of its "
+                "own: set bridge.kind to lift"
+            )
+        if not isinstance(self.bridge_method, Lift):
+            return
+        if self.loss.attention_weight > 0:
+            raise ValueError(
+                "teacher: a separate teacher's attention has other heads than the student's; set "
+                "loss.attention_weight to 0"
+            )
+        if self.loss.kv.frame == "as_cached":
+            raise ValueError(
+                "teacher: a separate teacher turns its keys in its own way; set loss.kv.frame to 'pre_rope'"
+            )

@@ -1,22 +1,69 @@
-"""Text to examples to token ids: one data set or format a file."""
+"""Text to examples to token ids: one data set or format a file.
 
-from kvdistill.data.arith import Arith
-from kvdistill.data.batches import length_batches
-from kvdistill.data.chain import Chain
-from kvdistill.data.collate import collate
-from kvdistill.data.encode import EncodedSet, encode, encode_all, encode_questions
-from kvdistill.data.gsm8k import Gsm8k
-from kvdistill.data.hub import Hub, read_hub
-from kvdistill.data.quarantine import quarantine
-from kvdistill.data.questions import Questions
-from kvdistill.data.rows import BadRow, DataError, Loaded
-from kvdistill.data.sources import FORMATS, Source, load
-from kvdistill.data.steps_json import StepsJson
-from kvdistill.data.stream import RowStream
-from kvdistill.data.synthetic import Synthetic, write_jsonl
-from kvdistill.data.template import Chat, Plain, Template, default_template
-from kvdistill.data.text_lines import TextLines
-from kvdistill.data.words import word_tokenizer
+Names are imported when they are first used, so that a configuration is read without the data sets' libraries.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kvdistill.data.arith import Arith
+    from kvdistill.data.batches import length_batches
+    from kvdistill.data.chain import Chain
+    from kvdistill.data.collate import collate
+    from kvdistill.data.encode import EncodedSet, encode, encode_all, encode_questions
+    from kvdistill.data.gsm8k import Gsm8k
+    from kvdistill.data.hub import Hub, read_hub
+    from kvdistill.data.quarantine import quarantine
+    from kvdistill.data.questions import Questions
+    from kvdistill.data.rows import BadRow, DataError, Loaded
+    from kvdistill.data.sources import FORMATS, Source, load
+    from kvdistill.data.steps_json import StepsJson
+    from kvdistill.data.stream import RowStream
+    from kvdistill.data.synthetic import Synthetic, write_jsonl
+    from kvdistill.data.template import Chat, Plain, Template, default_template
+    from kvdistill.data.text_lines import TextLines
+    from kvdistill.data.words import word_tokenizer
+
+_HOME = {
+    "Arith": "kvdistill.data.arith",
+    "length_batches": "kvdistill.data.batches",
+    "Chain": "kvdistill.data.chain",
+    "collate": "kvdistill.data.collate",
+    "EncodedSet": "kvdistill.data.encode",
+    "encode": "kvdistill.data.encode",
+    "encode_all": "kvdistill.data.encode",
+    "encode_questions": "kvdistill.data.encode",
+    "Gsm8k": "kvdistill.data.gsm8k",
+    "Hub": "kvdistill.data.hub",
+    "read_hub": "kvdistill.data.hub",
+    "quarantine": "kvdistill.data.quarantine",
+    "Questions": "kvdistill.data.questions",
+    "BadRow": "kvdistill.data.rows",
+    "DataError": "kvdistill.data.rows",
+    "Loaded": "kvdistill.data.rows",
+    "FORMATS": "kvdistill.data.sources",
+    "Source": "kvdistill.data.sources",
+    "load": "kvdistill.data.sources",
+    "StepsJson": "kvdistill.data.steps_json",
+    "RowStream": "kvdistill.data.stream",
+    "Synthetic": "kvdistill.data.synthetic",
+    "write_jsonl": "kvdistill.data.synthetic",
+    "Chat": "kvdistill.data.template",
+    "Plain": "kvdistill.data.template",
+    "Template": "kvdistill.data.template",
+    "default_template": "kvdistill.data.template",
+    "TextLines": "kvdistill.data.text_lines",
+    "word_tokenizer": "kvdistill.data.words",
+}
+"""Name -> the module that defines it."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
 
 __all__ = [
     "FORMATS",

@@ -36,12 +36,12 @@ def collate(samples: Sequence[Encoded], pad_id: int, padding_side: Side = "right
         prompt=_pad([sample.prompt.ids for sample in samples], pad_id, padding_side),
         answer=_pad([sample.answer.ids for sample in samples], pad_id, padding_side),
         step_end=_pad(ends, 0, padding_side).ids.bool(),
-        chain=torch.tensor([chain_number(sample) for sample in samples]),
+        cot_id=torch.tensor([cot_id_of(sample) for sample in samples]),
         sample_ids=tuple(sample.sample_id for sample in samples),
     )
 
 
-def chain_number(sample: Encoded) -> int:
+def cot_id_of(sample: Encoded) -> int:
     """A number from 0 to 2^63 - 1 that depends on the text of chain of thought and answer alone, the same on
     every machine.
     """

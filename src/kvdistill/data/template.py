@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from transformers import PreTrainedTokenizerBase
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 ANSWER_PROMPT = "The answer is:"
 
@@ -34,7 +35,7 @@ class Plain:
     prompt: str = ANSWER_PROMPT
     """Stands before the answer in both modes; its last token is the distillation token."""
 
-    def frame(self, tokenizer: PreTrainedTokenizerBase) -> Frame:
+    def frame(self, tokenizer: "PreTrainedTokenizerBase") -> Frame:
         """A line break after the question; the beginning-of-sequence token where the tokenizer adds one
         itself.
 
@@ -61,7 +62,7 @@ class Chat:
     prompt: str = ANSWER_PROMPT
     """Stands before the answer in both modes; its last token is the distillation token."""
 
-    def frame(self, tokenizer: PreTrainedTokenizerBase) -> Frame:
+    def frame(self, tokenizer: "PreTrainedTokenizerBase") -> Frame:
         """The text that the chat template puts round a user's words, up to where the assistant begins.
 
         Raises:
@@ -97,7 +98,7 @@ class Chat:
 Template = Plain | Chat
 
 
-def default_template(tokenizer: PreTrainedTokenizerBase) -> Template:
+def default_template(tokenizer: "PreTrainedTokenizerBase") -> Template:
     """``Chat`` where the tokenizer has a chat template, else ``Plain``."""
     return Chat() if tokenizer.chat_template else Plain()
 
@@ -116,7 +117,7 @@ def template_from(settings: Mapping[str, str]) -> Template:
     return kinds[settings["kind"]](prompt=settings.get("prompt", ANSWER_PROMPT))
 
 
-def name_of(tokenizer: PreTrainedTokenizerBase) -> str:
+def name_of(tokenizer: "PreTrainedTokenizerBase") -> str:
     """The tokenizer's name, for messages."""
     return f"The tokenizer {tokenizer.name_or_path or type(tokenizer).__name__}"
 
@@ -125,7 +126,7 @@ def _id(value: object) -> int | None:
     return value if isinstance(value, int) else None
 
 
-def _end_of_sequence(tokenizer: PreTrainedTokenizerBase) -> int:
+def _end_of_sequence(tokenizer: "PreTrainedTokenizerBase") -> int:
     eos = _id(tokenizer.eos_token_id)
     if eos is None:
         raise ValueError(

@@ -5,6 +5,7 @@ from typing import Any
 from transformers import AutoConfig, PreTrainedConfig
 
 from kvdistill.latent.layout import SPECIAL_TOKENS
+from kvdistill.latent.slots import check_slots
 
 DELIMITERS = ("student", "both")
 FEEDBACKS = ("mlp", "none")
@@ -93,24 +94,3 @@ class LatentConfig(PreTrainedConfig):
                 f"The special tokens of a latent student are {special!r}; give the ids of "
                 f"{', '.join(SPECIAL_TOKENS)}."
             )
-
-
-def check_slots(slots: int, passes: int) -> None:
-    """Refuse numbers of latent slots and passes that make no sense.
-
-    Raises:
-        ValueError: saying which number is wrong and what to choose.
-    """
-    if slots < 1:
-        raise ValueError(f"latent.slots is {slots}; a latent student needs at least 1 slot (KaVa uses 24).")
-    if passes < 0:
-        raise ValueError(
-            f"latent.passes is {passes}; choose 0 (pause tokens) up to latent.slots = {slots} (one slot "
-            "after another)."
-        )
-    if passes > slots:
-        raise ValueError(
-            f"latent.passes is {passes} with {slots} slots: after {slots} passes every slot is final, so "
-            "more change nothing. "
-            f"Choose latent.passes <= {slots}."
-        )

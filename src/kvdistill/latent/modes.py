@@ -101,7 +101,7 @@ def run(
     return Pass(sequence, call, output.last_hidden_state, output.hidden_states)
 
 
-def two_modes(model: "LatentReasoner", batch: Batch) -> TwoModes:
+def two_modes(model: "LatentReasoner", batch: Batch, measure_attention: bool = False) -> TwoModes:
     """Teacher mode and student mode of ``model`` on ``batch``."""
     config, special = model.config, model.special
     placeholders = config.slots - config.passes
@@ -112,10 +112,12 @@ def two_modes(model: "LatentReasoner", batch: Batch) -> TwoModes:
     past = past_of_question(packed)
     if config.passes == 0:
         start, stop = packed.sequence.span("latents", "student")
-        return TwoModes(teacher, student_output(model, packed, past, _slice(packed.call, start, stop)))
+        latents = _slice(packed.call, start, stop)
+        return TwoModes(teacher, student_output(model, packed, past, latents, measure_attention))
     thought = iterate(model, packed, past, tail_pieces(batch, special))
     latents = _slice(thought.last.call, 0, placeholders + 1)
-    return TwoModes(teacher, student_output(model, thought.last, thought.before, latents))
+    student = student_output(model, thought.last, thought.before, latents, measure_attention)
+    return TwoModes(teacher, student)
 
 
 def read(model: "LatentReasoner", batch: Batch) -> ModelOutput:
@@ -183,7 +185,9 @@ def teacher_output(model: "LatentReasoner", packed: Pass, batch: Batch) -> Model
     return ModelOutput(kv, _label_rows(model, packed, "teacher"), _distilled(packed, "teacher"))
 
 
-def student_output(model: "LatentReasoner", last: Pass, past: Past, latents: Prefix) -> ModelOutput:
+def student_output(
+    model: "LatentReasoner", last: Pass, past: Past, latents: Prefix, measure_attention: bool = False
+) -> ModelOutput:
     """Cache of all latent slots (un-rotated, in the graph), label rows and hidden states of student mode."""
     slots, geometry = model.config.slots, model.geometry()
     start, stop = last.sequence.span("latents", "student")
@@ -205,7 +209,7 @@ def student_output(model: "LatentReasoner", last: Pass, past: Past, latents: Pre
                 positions=torch.arange(slots, device=keys.device).expand(wide),
             )
         )
-        if model.want_attention:
+        if measure_attention:
             attention.append(_latent_attention(last, layer_id, keys, positions))
     kv = ModelKV(tuple(layers), tuple(sorted(latents)), "student mode")
     return ModelOutput(

@@ -1,6 +1,5 @@
 """The model that users load: a causal language model that reasons in latent slots."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, cast, overload
 
@@ -9,7 +8,6 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from kvdistill.align.projector import Projector
 from kvdistill.capture import rotation
 from kvdistill.capture.architecture import Architecture, examine
 from kvdistill.capture.attention import body_of, packable
@@ -40,16 +38,9 @@ class LatentReasoner(PreTrainedModel):
     _supports_sdpa = True
     _supports_attention_backend = True
     tokenizer: PreTrainedTokenizerBase | None = None
-    want_attention = False
-    """Whether student mode also measures how the answer attends to the slots (in the graph)."""
-    projector: Projector | None
-    """Lifts the latent cache to a separate teacher's heads and widths; trained along, never saved with the
-    student.
-    """
 
     def __init__(self, config: LatentConfig, backbone: PreTrainedModel | None = None) -> None:
         super().__init__(config)
-        self.projector = None
         if config.backbone is None or config.special is None:
             raise ValueError(
                 "A latent student needs a backbone and its special tokens: build one with "
@@ -141,13 +132,8 @@ class LatentReasoner(PreTrainedModel):
         return model
 
     def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:
-        """Save config, weights and tokenizer; with LoRA on a named base model only what was trained. A
-        projector is left out.
-        """
-        state = kwargs.get("state_dict") or self.state_dict()
-        kwargs["state_dict"] = {
-            name: value for name, value in state.items() if not name.startswith("projector.")
-        }
+        """Save config, weights and tokenizer; with LoRA on a named base model only what was trained."""
+        kwargs["state_dict"] = kwargs.get("state_dict") or self.state_dict()
         if self.config.base is not None:
             kwargs["state_dict"] = _trained_state(self, kwargs["state_dict"])
             kwargs["save_original_format"] = (
@@ -197,16 +183,20 @@ class LatentReasoner(PreTrainedModel):
         return _scaled(logits, self.backbone.config.get_text_config())
 
     @overload
-    def forward(self, batch: Batch, mode: Literal["both"] = "both") -> TwoModes: ...
+    def forward(
+        self, batch: Batch, mode: Literal["both"] = "both", measure_attention: bool = False
+    ) -> TwoModes: ...
     @overload
     def forward(self, batch: Batch, mode: Literal["teacher"]) -> ModelOutput: ...
-    def forward(self, batch: Batch, mode: Literal["both", "teacher"] = "both") -> TwoModes | ModelOutput:
-        """Read a batch in both modes, or in teacher mode alone."""
+    def forward(
+        self, batch: Batch, mode: Literal["both", "teacher"] = "both", measure_attention: bool = False
+    ) -> TwoModes | ModelOutput:
+        """Read a batch in both modes, or in teacher mode alone.
+
+        ``measure_attention``: student mode also gives, in the graph, how the answer attends to the slots.
+        """
         self.geometry()
-        if mode == "teacher":
-            return read(self, batch)
-        two = two_modes(self, batch)
-        return two if self.projector is None else replace(two, projected=self.projector.move(two.student.kv))
+        return read(self, batch) if mode == "teacher" else two_modes(self, batch, measure_attention)
 
     def generate(self, questions: list[str], **settings: Any) -> list[str]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Answers to questions in words, reasoned in latent slots; see

@@ -1,19 +1,25 @@
-"""Losses between a target cache and the student: ``(target, student) -> LossOutput``. They take tensors,
-never a module.
-"""
+"""Losses: ``LossInputs -> LossOutput``, one file each. They take tensors, never a module."""
 
 from kvdistill.losses.attention_kl import AttentionKL
+from kvdistill.losses.auto_weight import auto_weight, gradient_norm, reference_norm
 from kvdistill.losses.codi import CODILoss, codi_supported
+from kvdistill.losses.cross_entropy import CrossEntropy, cross_entropy
 from kvdistill.losses.geometry import CachedFrame
+from kvdistill.losses.inputs import Loss, LossInputs
 from kvdistill.losses.kv_loss import KVLoss, annealed_layer_weights
-from kvdistill.losses.total import Objective, auto_weight, cross_entropy, gradient_norm, reference_norm
+from kvdistill.losses.objective import LossTerm, Objective, WeightedLoss
 
 __all__ = [
     "AttentionKL",
     "CODILoss",
     "CachedFrame",
+    "CrossEntropy",
     "KVLoss",
+    "Loss",
+    "LossInputs",
+    "LossTerm",
     "Objective",
+    "WeightedLoss",
     "annealed_layer_weights",
     "auto_weight",
     "codi_supported",

@@ -1,13 +1,14 @@
 """How the answer looks at the slots: the student's attention against the teacher's."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from kvdistill.kv import LayerKV, LossOutput, ModelKV, ModelOutput
+from kvdistill.losses.inputs import LossInputs, Need
 from kvdistill.ops import masked_mean, to_float32
 
 TINY = 1e-12
@@ -27,18 +28,20 @@ class AttentionKL:
     """
 
     kind: Literal["attention_kl"] = "attention_kl"
+    needs: ClassVar[frozenset[Need]] = frozenset({"target", "attention"})
 
-    def compare(self, target: ModelKV, student: ModelOutput) -> LossOutput:
-        """The loss, logged as ``attention_kl``.
+    def __call__(self, inputs: LossInputs) -> LossOutput:
+        """The mean over pairs, logged as ``attention_kl``.
 
         Raises:
             ValueError: if one side did not measure its attention, or the slots do not correspond.
         """
-        loss = self.per_sample(target, student).mean()
+        student = inputs.outputs.student
+        loss = torch.stack([self.per_sample(pair.target, student).mean() for pair in inputs.pairs]).mean()
         return LossOutput(loss, {"attention_kl": loss.detach()})
 
     def per_sample(self, target: ModelKV, student: ModelOutput) -> Float[Tensor, " B"]:
-        """The loss of each sample; errors as in ``compare``."""
+        """The loss of each sample; errors as in ``__call__``."""
         if student.attention is None:
             raise ValueError(
                 "AttentionKL: the student's answer attention was not measured. Ask for it, or set "

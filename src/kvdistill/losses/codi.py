@@ -1,7 +1,7 @@
 """CODI: the student's hidden states at the distillation token."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from kvdistill.kv import LossOutput, ModelOutput
 from kvdistill.losses.distance import Distance, elementwise, require_positive_beta
+from kvdistill.losses.inputs import LossInputs, Need
 from kvdistill.ops import EPSILON, to_float32
 
 
@@ -35,15 +36,17 @@ class CODILoss:
     beta: float = 1.0
     """Where ``smooth_l1`` turns from a parabola into a line."""
     layer_std: bool = True
+    needs: ClassVar[frozenset[Need]] = frozenset()
 
     def __post_init__(self) -> None:
         """Refuse a beta that smooth-L1 cannot have."""
         require_positive_beta(self.beta)
 
-    def compare(self, teacher: ModelOutput, student: ModelOutput) -> LossOutput:
+    def __call__(self, inputs: LossInputs) -> LossOutput:
         """The loss, logged as ``codi``; where ``codi_supported`` says no, a loss of 0 and ``codi_skipped`` =
         1.
         """
+        teacher, student = inputs.outputs.teacher, inputs.outputs.student
         if not codi_supported(teacher, student):
             nothing = torch.zeros((), device=student.hidden.device)
             return LossOutput(nothing, {"codi_skipped": torch.ones_like(nothing)})

@@ -2,16 +2,17 @@
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
-from kvdistill.kv import LayerKV, LossOutput, ModelKV, require_unrotated
+from kvdistill.kv import KVPair, LayerKV, LossOutput, ModelKV, require_unrotated
 from kvdistill.losses.distance import Distance, elementwise, require_positive_beta
 from kvdistill.losses.geometry import CachedFrame, best_reading, read_at_tokens, require_same_shape, zeroed
+from kvdistill.losses.inputs import LossInputs, Need
 from kvdistill.ops import masked_mean, masked_std
 
 
@@ -46,13 +47,15 @@ class KVLoss:
     reduction: Literal["mean", "paper_sum"] = "mean"
     """``paper_sum`` is heads x width times the mean, so weights do not carry over from one to the other."""
     frame: Literal["pre_rope", "as_cached"] = "pre_rope"
-    """Compare un-rotated keys, or keys turned to their own absolute positions (then ``compare`` needs a
+    """Compare un-rotated keys, or keys turned to their own absolute positions (then the inputs need a
     CachedFrame).
     """
     geometry: Literal["slots", "tokens"] = "slots"
     """``slots``: slot against slot. ``tokens``: the target keeps its tokens and the student is read at each
     of them.
     """
+
+    needs: ClassVar[frozenset[Need]] = frozenset({"target"})
 
     def __post_init__(self) -> None:
         """Refuse settings that contradict each other."""
@@ -72,30 +75,36 @@ class KVLoss:
                 "KVLoss: rotated keys cannot be interpolated. Set frame to 'pre_rope' for geometry 'tokens'."
             )
 
-    def compare(
-        self,
-        target: ModelKV,
-        student: ModelKV,
-        frame: CachedFrame | None = None,
-        layer_weights: Float[Tensor, " L"] | None = None,
-    ) -> LossOutput:
+    def __call__(self, inputs: LossInputs) -> LossOutput:
         """The loss of the batch and its parts ``kv``, ``kv_k``, ``kv_v`` (before λ and ½) and, for
         ``tokens``, ``kv_floor``.
 
-        ``kv_floor`` is what the same loss with a squared distance and no cosine would be for the best
-        possible student.
+        Several pairs are summed, each with its share of a sample. ``kv_floor`` is what the same loss with a
+        squared distance and no cosine would be for the best possible student.
 
         Raises:
             ValueError: if keys are rotated, shapes differ, the frame is missing, or no layer has a weight.
         """
-        loss, keys, values = self.per_sample(target, student, frame, layer_weights).mean(-1)
+        if not inputs.pairs:
+            raise ValueError(
+                "KVLoss: there is no target cache to compare with. Pass one, or set kv_weight to 0."
+            )
+        parts = [
+            _shared(self.per_sample(pair.target, pair.student, inputs.frame, pair.layer_weights), pair.share)
+            for pair in inputs.pairs
+        ]
+        loss, keys, values = torch.stack(parts).sum(0).mean(-1)
         metrics = {"kv": loss.detach(), "kv_k": keys.detach(), "kv_v": values.detach()}
         if self.geometry == "tokens":
-            floor = replace(self, geometry="slots", distance="mse", cosine_weight=0.0)
-            metrics["kv_floor"] = floor.per_sample(
-                target.detach(), best_reading(target, student), None, layer_weights
-            )[0].mean()
+            metrics["kv_floor"] = torch.stack([self._floor(pair) for pair in inputs.pairs]).sum()
         return LossOutput(loss, metrics)
+
+    def _floor(self, pair: KVPair) -> Float[Tensor, ""]:
+        floor = replace(self, geometry="slots", distance="mse", cosine_weight=0.0)
+        best = best_reading(pair.target, pair.student)
+        return _shared(floor.per_sample(pair.target.detach(), best, None, pair.layer_weights), pair.share)[
+            0
+        ].mean()
 
     def per_sample(
         self,
@@ -104,7 +113,7 @@ class KVLoss:
         frame: CachedFrame | None = None,
         layer_weights: Float[Tensor, " L"] | None = None,
     ) -> Float[Tensor, "3 B"]:
-        """Loss, distance of the keys, distance of the values of each sample; errors as in ``compare``."""
+        """Loss, distance of the keys, distance of the values of each sample; errors as in ``__call__``."""
         require_unrotated(target, "losses/kv_loss (target)")
         require_unrotated(student, "losses/kv_loss (student)")
         require_same_shape(target, student, self.geometry)
@@ -169,6 +178,10 @@ def annealed_layer_weights(progress: float, num_layers: int, share: float) -> Fl
     """
     counted = math.ceil(num_layers / 3) if progress < share else num_layers
     return (torch.arange(num_layers) < counted).to(torch.float32)
+
+
+def _shared(losses: Float[Tensor, "3 B"], share: Float[Tensor, " B"] | None) -> Float[Tensor, "3 B"]:
+    return losses if share is None else losses * share
 
 
 def _cosine(

@@ -11,7 +11,7 @@ from typing import Any
 
 from transformers.trainer import TRAINER_STATE_NAME
 
-from kvdistill.config import RunConfig, resolved
+from kvdistill.config import RunConfig, TeacherSection, parse, resolved
 from kvdistill.records.jsonfile import write_atomic
 from kvdistill.records.schema import RunRecord
 from kvdistill.training.checkpoint import hide, newest_checkpoint, require_steps, require_whole
@@ -162,7 +162,8 @@ def _refuse_place(config: RunConfig, folder: Path) -> None:
         )
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file: choose another training.output_dir.")
-    for name in (config.model.name, config.teacher and config.teacher.name):
+    read = [section.name for section in config.all_teachers.values() if isinstance(section, TeacherSection)]
+    for name in (config.model.name, *read):
         if name is not None and Path(name).exists() and folder.resolve() in Path(name).resolve().parents:
             raise ValueError(
                 f"{name} lies in {folder}, which the run would write over: choose another "
@@ -183,7 +184,7 @@ def _refuse_damaged(folder: Path, newest: Path | None) -> None:
 
 
 def _refuse_another(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
-    old, new = _flat(before), _flat(now)
+    old, new = _flat(_with_defaults(before)), _flat(now)
     free = {f"training.{name}" for name in FREE}
     other = next(
         (
@@ -200,6 +201,14 @@ def _refuse_another(folder: Path, before: dict[str, Any], now: dict[str, Any]) -
             f"{json.dumps(new.get(other))}. Go on with "
             f"the options that it was started with ({words}), or choose another output_dir."
         )
+
+
+def _with_defaults(before: dict[str, Any]) -> dict[str, Any]:
+    """A run's options with the defaults of options that were added since it began."""
+    try:
+        return resolved(parse(before, "run.json"))
+    except ValueError:  # it has an option that no longer exists
+        return before
 
 
 def _flat(tree: dict[str, Any], above: str = "") -> dict[str, Any]:

@@ -26,7 +26,7 @@ def build_student(config: RunConfig) -> LatentReasoner:
         ValueError: in words, if what the configuration names is not there, cannot be captured, or was saved
             with other settings.
     """
-    return _asked(config, _saved_student(config) if is_student(config.model.name) else _new_student(config))
+    return _saved_student(config) if is_student(config.model.name) else _new_student(config)
 
 
 def resumed_student(config: RunConfig, checkpoint: Path) -> LatentReasoner:
@@ -36,19 +36,12 @@ def resumed_student(config: RunConfig, checkpoint: Path) -> LatentReasoner:
         ValueError: in words, if the checkpoint is damaged or was saved with other settings.
     """
     here = {"name": str(checkpoint), "config": None, "tokenizer": None, "special_tokens": {}}
-    return _asked(
-        config, _saved_student(config.model_copy(update={"model": config.model.model_copy(update=here)}))
-    )
+    return _saved_student(config.model_copy(update={"model": config.model.model_copy(update=here)}))
 
 
 def template_of(model: LatentReasoner) -> Template:
     """The template that the student was taught with."""
     return template_from(model.config.template or {})
-
-
-def _asked(config: RunConfig, model: LatentReasoner) -> LatentReasoner:
-    model.want_attention = config.loss.attention_weight > 0
-    return model
 
 
 def _new_student(config: RunConfig) -> LatentReasoner:

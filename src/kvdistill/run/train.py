@@ -17,7 +17,6 @@ from kvdistill.console.signals import signals_kept
 from kvdistill.data import collate
 from kvdistill.data.encode import num_tokens
 from kvdistill.latent.reasoner import LatentReasoner
-from kvdistill.pipeline import Step, explicit_step
 from kvdistill.records.schema import EvaluationRecord, RunRecord
 from kvdistill.reporting.report import write_report
 from kvdistill.run.evaluation import evaluate_run, measure_during_training
@@ -25,9 +24,9 @@ from kvdistill.run.example import write_example
 from kvdistill.run.folder import Start, alone, clear, complete, look, summary
 from kvdistill.run.provenance import record_of
 from kvdistill.run.samples import Samples, fingerprint, require_files
+from kvdistill.run.step import step_model
 from kvdistill.run.stream import SampleStream
 from kvdistill.run.student import build_student, resumed_student
-from kvdistill.run.teachers import outside_teacher
 from kvdistill.text import Encoded
 from kvdistill.training.arguments import training_arguments
 from kvdistill.training.callbacks import (
@@ -174,10 +173,10 @@ def _prepare(
     )
     if samples.first and start.checkpoint is None:
         samples.forget()
-    if config.teacher is not None and not config.reads_teacher:
+    if config.all_teachers and not config.reads_teachers:
+        names = ", ".join(getattr(section, "name", name) for name, section in config.all_teachers.items())
         samples.say(
-            f"The teacher {config.teacher.name} is not read: this run compares no caches (training.task, "
-            "loss.kv_weight)"
+            f"The teacher {names} is not read: this run compares no caches (training.task, loss.kv_weight)"
         )
     questions = (
         () if config.data.test is None else samples.read(config.data.test, "test")[: config.evaluation.num]
@@ -239,14 +238,12 @@ def _closing(run: Run, evaluations: Sequence[EvaluationRecord]) -> dict[str, Any
 def _trainer(run: Run) -> LatentTrainer:
     config, section = run.config, run.config.training
     data, batches = _training_data(run)
-    step = step_of(config, run.model, run.ranks)
     trainer = LatentTrainer(
-        model=run.model,
+        model=step_model(config, run.model, run.ranks),
         args=run.args,
         train_dataset=data,
         data_collator=partial(_collate, pad_id=pad_id(run.model)),
         callbacks=[WriteLogs(run.folder, run.record.command or "")],
-        step=step,
         batches=batches,
         ranks=run.ranks,
     )
@@ -282,17 +279,6 @@ def _training_data(run: Run) -> tuple[Any, Any]:
         full, rest = divmod(stream.rows, section.batch_size * ranks.size)
         stream.count = max(1, full + (rest >= least * ranks.size))  # a smaller rest joins the batch before
     return stream, Tickets(stream.count)
-
-
-def step_of(config: RunConfig, model: LatentReasoner, ranks: Ranks | None = None) -> Step:
-    """The loss that the configuration asks for, with the separate teacher where it names one."""
-    if config.training.task != "latent":
-        return explicit_step
-    outside = outside_teacher(config, model)
-    model.projector = None if outside is None else outside.projector.to(model.device)
-    step = config.distillation(model.geometry, outside)
-    step.total = (ranks or Ranks()).sum
-    return step
 
 
 def pad_id(model: LatentReasoner) -> int:

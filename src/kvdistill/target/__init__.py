@@ -1,6 +1,23 @@
-"""From a teacher's compressed cache to the target: negative controls and the mean over the data set."""
+"""From teachers' caches to targets: compressed, controlled, and paired with the student's view of itself."""
 
+from kvdistill.target.bridge import Bridge, BridgeMethod, Lift, LiftBridge, Same, SameBridge
+from kvdistill.target.build import TargetBuilder, check_settings
 from kvdistill.target.controls import Control, MeanTarget, NoControl, OtherSample, Shuffled
 from kvdistill.target.mean import TargetMean
 
-__all__ = ["Control", "MeanTarget", "NoControl", "OtherSample", "Shuffled", "TargetMean"]
+__all__ = [
+    "Bridge",
+    "BridgeMethod",
+    "Control",
+    "Lift",
+    "LiftBridge",
+    "MeanTarget",
+    "NoControl",
+    "OtherSample",
+    "Same",
+    "SameBridge",
+    "Shuffled",
+    "TargetBuilder",
+    "TargetMean",
+    "check_settings",
+]

@@ -1,7 +1,7 @@
 """Negative controls: targets that look right and say nothing about the sample. Cache in, cache out."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Int
@@ -11,13 +11,13 @@ from kvdistill.kv import LayerKV, ModelKV, require_unrotated
 from kvdistill.target.mean import TargetMean
 
 
-def partners(chain: Int[Tensor, " B"], seed: int) -> Int[Tensor, " B"]:
+def partners(cot_id: Int[Tensor, " B"], seed: int) -> Int[Tensor, " B"]:
     """Whose target each sample gets: a random derangement of the batch, in which partners of the same
-    ``chain`` are rarest.
+    ``cot_id`` are rarest.
 
-    A batch statistic by nature. Chains are lined up in random order, the samples of a chain side by side in
-    random order, and everyone looks ahead by the size of the largest chain. Nobody meets itself; if no chain
-    fills more than half of the batch, nobody meets its own chain, and else only as many of the largest chain
+    A batch statistic by nature. Chains are lined up in random order, the samples of a cot_id side by side in
+    random order, and everyone looks ahead by the size of the largest cot_id. Nobody meets itself; if no cot_id
+    fills more than half of the batch, nobody meets its own cot_id, and else only as many of the largest cot_id
     do as no derangement can spare.
 
     Raises:
@@ -25,7 +25,7 @@ def partners(chain: Int[Tensor, " B"], seed: int) -> Int[Tensor, " B"]:
 
     Source: ours.
     """
-    batch = len(chain)
+    batch = len(cot_id)
     if batch < 2:
         raise ValueError(
             "controls: a batch of one has no other sample to take a target from. Raise the batch size per "
@@ -34,16 +34,16 @@ def partners(chain: Int[Tensor, " B"], seed: int) -> Int[Tensor, " B"]:
         )
     generator = torch.Generator().manual_seed(seed)
     shuffled = torch.randperm(batch, generator=generator)
-    _, group, counts = chain.cpu()[shuffled].unique(return_inverse=True, return_counts=True)
+    _, group, counts = cot_id.cpu()[shuffled].unique(return_inverse=True, return_counts=True)
     place = torch.randperm(len(counts), generator=generator)[group]
     order = shuffled[place.argsort(stable=True)]
     ahead = int(counts.max()) % batch or 1
-    return order.roll(-ahead)[order.argsort()].to(chain.device)
+    return order.roll(-ahead)[order.argsort()].to(cot_id.device)
 
 
 def _take(target: ModelKV, index: Int[Tensor, " X"], dim: Literal[0, 2]) -> ModelKV:
     """Choose samples (dim 0) or slots (dim 2) of every tensor of the cache."""
-    require_unrotated(target, "losses/controls")
+    require_unrotated(target, "target/controls")
     index = index.to(target.layers[0].keys.device)
 
     def pick(layer: LayerKV) -> LayerKV:
@@ -67,9 +67,11 @@ class NoControl:
     """
 
     kind: Literal["none"] = "none"
+    needs_partner: ClassVar[bool] = False
+    needs_running_mean: ClassVar[bool] = False
 
     def apply(
-        self, target: ModelKV, chain: Int[Tensor, " B"], step_seed: int, mean: TargetMean | None = None
+        self, target: ModelKV, cot_id: Int[Tensor, " B"], step_seed: int, mean: TargetMean | None = None
     ) -> ModelKV:
         """The target itself."""
         return target
@@ -84,17 +86,19 @@ class OtherSample:
     """
 
     kind: Literal["other_sample"] = "other_sample"
+    needs_partner: ClassVar[bool] = True
+    needs_running_mean: ClassVar[bool] = False
 
     def apply(
-        self, target: ModelKV, chain: Int[Tensor, " B"], step_seed: int, mean: TargetMean | None = None
+        self, target: ModelKV, cot_id: Int[Tensor, " B"], step_seed: int, mean: TargetMean | None = None
     ) -> ModelKV:
-        """The targets handed round; equal ``chain`` numbers mark equal chains of thought, ``step_seed`` draws
+        """The targets handed round; equal ``cot_id`` numbers mark equal chains of thought, ``step_seed`` draws
         the partners.
 
         Raises:
             ValueError: for a batch of one.
         """
-        return _take(target, partners(chain, step_seed), 0)
+        return _take(target, partners(cot_id, step_seed), 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,11 +113,13 @@ class Shuffled:
     """
 
     kind: Literal["shuffled"] = "shuffled"
+    needs_partner: ClassVar[bool] = True
+    needs_running_mean: ClassVar[bool] = False
     seed: int = 0
     """Draws the order of the slots."""
 
     def apply(
-        self, target: ModelKV, chain: Int[Tensor, " B"], step_seed: int, mean: TargetMean | None = None
+        self, target: ModelKV, cot_id: Int[Tensor, " B"], step_seed: int, mean: TargetMean | None = None
     ) -> ModelKV:
         """The targets handed round as in ``OtherSample``, slots in the run's order.
 
@@ -126,8 +132,8 @@ class Shuffled:
                 "controls: 'shuffled' needs at least two slots to change their order. Use 'other_sample' "
                 "for a single slot."
             )
-        slots = partners(torch.arange(num_slots, device=chain.device), self.seed)
-        return _take(_take(target, partners(chain, step_seed), 0), slots, 2)
+        slots = partners(torch.arange(num_slots, device=cot_id.device), self.seed)
+        return _take(_take(target, partners(cot_id, step_seed), 0), slots, 2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,9 +145,11 @@ class MeanTarget:
     """
 
     kind: Literal["mean_target"] = "mean_target"
+    needs_partner: ClassVar[bool] = False
+    needs_running_mean: ClassVar[bool] = True
 
     def apply(
-        self, target: ModelKV, chain: Int[Tensor, " B"], step_seed: int, mean: TargetMean | None = None
+        self, target: ModelKV, cot_id: Int[Tensor, " B"], step_seed: int, mean: TargetMean | None = None
     ) -> ModelKV:
         """The mean in place of every target; slots that the mean has never seen filled are masked.
 

@@ -45,7 +45,7 @@ class TargetMean:
         Raises:
             ValueError: if keys are rotated, or the slots of the two do not correspond.
         """
-        require_unrotated(target, "losses/target_mean")
+        require_unrotated(target, "target/mean")
         if before is None:
             return TargetMean(tuple(_join(layer, _empty(layer), total) for layer in target.layers))
         before.require_same_slots(target)

@@ -1,5 +1,14 @@
-"""Other models beside the student, whose caches it learns from."""
+"""Teachers: one file a kind, behind the protocol in ``base.py``."""
 
-from kvdistill.teacher.causal_lm import FrozenTeacher, require_same_tokenizer, require_vocabulary
+from kvdistill.teacher.base import Teacher
+from kvdistill.teacher.causal_lm import CausalLMTeacher, require_same_tokenizer, require_vocabulary
+from kvdistill.teacher.self_distillation import OWN, SelfDistillation
 
-__all__ = ["FrozenTeacher", "require_same_tokenizer", "require_vocabulary"]
+__all__ = [
+    "OWN",
+    "CausalLMTeacher",
+    "SelfDistillation",
+    "Teacher",
+    "require_same_tokenizer",
+    "require_vocabulary",
+]

@@ -17,7 +17,8 @@ from kvdistill.capture.attention import body_of, capturing
 from kvdistill.capture.extract import Columns, extract
 from kvdistill.capture.position_limit import PositionLimit, position_limits, require_positions
 from kvdistill.capture.sequence import attention_call, explicit
-from kvdistill.kv import Geometry, ModelKV
+from kvdistill.kv import Geometry, ModelKV, TeacherCache, TwoModes
+from kvdistill.models.checkpoint_integrity import fingerprint
 from kvdistill.text import Batch
 
 PARTS = {"normalizer": "normaliser", "pre_tokenizer": "pre-tokeniser", "model": "model"}
@@ -25,7 +26,7 @@ PARTS = {"normalizer": "normaliser", "pre_tokenizer": "pre-tokeniser", "model": 
 
 
 @dataclass(frozen=True, eq=False)
-class FrozenTeacher:
+class CausalLMTeacher:
     """A causal language model whose cache is read and which never learns: its parameters stop asking for
     gradients.
 
@@ -37,10 +38,12 @@ class FrozenTeacher:
     """
 
     model: PreTrainedModel
-    name: str
-    """Whose cache it is, for messages and reports."""
+    source: str
+    """Folder or hub name of the model, for messages and reports."""
     delimiters: tuple[int, int] | None = None
-    """Tokens round the chain of thought, for a teacher that was itself taught with them."""
+    """Tokens round the chain of thought, for a teacher that was itself trained with them."""
+    name: str = "teacher"
+    """Short name: its key in the configuration, in logs and in checkpoints."""
 
     def __post_init__(self) -> None:
         self.model.requires_grad_(False)
@@ -51,6 +54,15 @@ class FrozenTeacher:
         call).
         """
         return rotation.geometry(self.architecture.layers)
+
+    def fingerprint(self) -> str:
+        """Hashes of some of its tensors."""
+        return fingerprint(self.model)
+
+    def cache(self, batch: Batch, outputs: TwoModes) -> TeacherCache:
+        """Its cache over the chain of thought of each sample."""
+        with torch.autocast(batch.question.ids.device.type, enabled=False):
+            return TeacherCache(self.name, self.read(batch))
 
     @torch.no_grad()
     def read(self, batch: Batch) -> ModelKV:
@@ -83,7 +95,7 @@ class FrozenTeacher:
         call.closed = True
         start, stop = sequence.span("cot", "teacher")
         cot = Columns(start, stop, batch.cot.mask, positions[:, start:stop], batch.step_end)
-        return extract(call, self.geometry(), cot, sequence.answer_rows("teacher"), self.name)
+        return extract(call, self.geometry(), cot, sequence.answer_rows("teacher"), self.source)
 
     @cached_property
     def architecture(self) -> Architecture:
@@ -97,7 +109,7 @@ class FrozenTeacher:
     def _require_positions(self, positions: Int[Tensor, "B S"]) -> None:
         def describe(limit: PositionLimit, needed: int) -> str:
             return (
-                f"The teacher {self.name} {limit.reason} {limit.tokens} tokens, and a sample has {needed}. "
+                f"The teacher {self.source} {limit.reason} {limit.tokens} tokens, and a sample has {needed}. "
                 "Leave samples beyond "
                 f"{limit.tokens} tokens out (max_length), or choose a teacher that reads further."
             )

@@ -81,7 +81,7 @@ def _ends_epoch(state: TrainerState, control: TrainerControl) -> bool:
 
 
 class EvaluateWhen(TrainerCallback):
-    """Call ``measure(model, step)`` every ``every`` steps and at the end; what it returns is logged through
+    """Call ``measure(student, step)`` every ``every`` steps and at the end; what it returns is logged through
     ``report``.
 
     Training stops once ``validation_accuracy`` reaches ``stop_at``. Every rank measures, so that all stop at
@@ -103,7 +103,7 @@ class EvaluateWhen(TrainerCallback):
         """Evaluate in between, and after the last step."""
         last = state.global_step >= state.max_steps
         if last or (self.every and state.global_step % self.every == 0):
-            measured, wanted = self.measure(kwargs["model"], state.global_step), control.should_log
+            measured, wanted = self.measure(kwargs["model"].student, state.global_step), control.should_log
             self.report(dict(measured))
             control.should_log = (
                 wanted  # a line of the log, such as this one, is taken for the one that was wanted

@@ -12,7 +12,6 @@ from transformers import PrinterCallback, ProgressCallback, Trainer
 from transformers.trainer import OPTIMIZER_NAME, SCALER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
 
 from kvdistill.kv import LossOutput
-from kvdistill.pipeline import Prepared, Stateful, Step
 from kvdistill.training.callbacks import Progress
 from kvdistill.training.checkpoint import (
     CARRIED,
@@ -27,6 +26,7 @@ from kvdistill.training.checkpoint import (
 from kvdistill.training.means import TERMS, Means
 from kvdistill.training.ranks import Ranks
 from kvdistill.training.sampler import EpochLoader
+from kvdistill.training.step import StepModel
 from kvdistill.training.stream import Place, Stream
 
 
@@ -36,10 +36,15 @@ class LatentTrainer(Trainer):
     """
 
     def __init__(
-        self, *args: Any, step: Step, batches: Sampler[Any], ranks: Ranks | None = None, **kwargs: Any
+        self,
+        model: StepModel,
+        *args: Any,
+        batches: Sampler[Any],
+        ranks: Ranks | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(*args, **kwargs)
-        self.step, self.batches, self.ranks = step, batches, ranks or Ranks()
+        super().__init__(model, *args, **kwargs)  # pyright: ignore[reportArgumentType]
+        self.batches, self.ranks = batches, ranks or Ranks()
         self.terms, self.epoch_terms = Means(), Means()
         self._place: Place | None = None
         self.remove_callback(PrinterCallback)
@@ -53,12 +58,10 @@ class LatentTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        """The step's loss. Overridden since the loss compares two modes of the model, which no model computes
-        by itself.
-        """
+        """The step's loss. Overridden since a step also depends on how far training is."""
         batch = inputs["batch"].to(self.args.device)
         done = self.state.global_step
-        output = self.step(model, batch, done, done / max(self.state.max_steps, 1))
+        output = model(batch=batch, step=done, progress=done / max(self.state.max_steps, 1))
         refuse_nonfinite(output, done + 1, batch.sample_ids)
         share = len(batch) / num_items_in_batch
         for means in (self.terms, self.epoch_terms):
@@ -79,13 +82,17 @@ class LatentTrainer(Trainer):
         the others.
         """
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        if isinstance(self.step, Prepared) and self.state.global_step == 0:
-            model = self.accelerator.unwrap_model(self.model)
+        if self.state.global_step == 0:
+            model = self._step_model()
             model.train()
-            with self.compute_loss_context_manager():
-                self.step.prepare(model, [inputs["batch"].to(device) for inputs in batches])
+            with self.compute_loss_context_manager(), self.accelerator.autocast():
+                model.prepare([inputs["batch"].to(device) for inputs in batches])
         count = torch.tensor(float(sum(len(inputs["batch"]) for inputs in batches)), device=device)
         return batches, int(self.ranks.sum(count))
+
+    def _step_model(self) -> StepModel:
+        """The model itself, without a distributed wrapper."""
+        return self.accelerator.unwrap_model(self.model)  # pyright: ignore[reportReturnType]
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """The mean of every term since the last line, over all processes. Overridden since Trainer knows only
@@ -133,8 +140,7 @@ class LatentTrainer(Trainer):
         for name, value in tensors.items():
             owner, _, own = name.partition("/")
             parts[owner][own] = value
-        if isinstance(self.step, Stateful):
-            self.step.load_state(parts["step"])
+        self._step_model().load_state(parts["step"])
         self.terms.load_state(parts["terms"], self.ranks, self.args.device)
         self.epoch_terms.load_state(parts["epoch"], self.ranks, self.args.device)
         if place is not None and isinstance(self.train_dataset, Stream):
@@ -171,7 +177,7 @@ class LatentTrainer(Trainer):
                 partial.mkdir(parents=True)
             self.accelerator.wait_for_everyone()
             if first:
-                self.accelerator.unwrap_model(self.model).save_pretrained(partial)
+                self._step_model().student.save_pretrained(partial)
                 save_carried(partial, tensors, None if self._place is None else self._place.plain())
             self._save_optimizer_and_scheduler(str(partial))
             self._save_scaler(str(partial))
@@ -184,7 +190,7 @@ class LatentTrainer(Trainer):
 
     def _carried(self) -> dict[str, torch.Tensor]:
         """By owner and name; every process has to ask."""
-        step = self.step.state() if isinstance(self.step, Stateful) else {}
+        step = self._step_model().state()
         parts = {
             "step": step,
             "terms": self.terms.state(self.ranks),

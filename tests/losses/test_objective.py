@@ -6,15 +6,11 @@ import torch
 from torch import Tensor
 
 from kvdistill.kv import LabelRows, LayerKV, ModelKV, ModelOutput, TwoModes
+from kvdistill.losses.auto_weight import auto_weight, gradient_norm, reference_norm
+from kvdistill.losses.cross_entropy import cross_entropy, nll_per_sample
 from kvdistill.losses.kv_loss import KVLoss
-from kvdistill.losses.total import (
-    Objective,
-    auto_weight,
-    cross_entropy,
-    gradient_norm,
-    nll_per_sample,
-    reference_norm,
-)
+from kvdistill.losses.objective import Objective
+from pico_losses import compare
 
 
 def cache(batch: int = 2, slots: int = 3, grad: bool = False) -> ModelKV:
@@ -84,14 +80,14 @@ def test_the_sum_is_the_weighted_sum_of_its_metrics() -> None:
     objective = Objective(
         ce_student_weight=0.5, ce_teacher_weight=2.0, codi_weight=10.0, kv_weight=3.0, attention_weight=0.25
     )
-    result = objective.compare(two, target)
+    result = compare(objective, two, target)
     m = {name: value.item() for name, value in result.metrics.items()}
     assert set(m) == {"ce_student", "ce_teacher", "codi", "kv", "kv_k", "kv_v", "attention_kl"}
     expected = (
         0.5 * m["ce_student"] + 2 * m["ce_teacher"] + 10 * m["codi"] + 3 * m["kv"] + 0.25 * m["attention_kl"]
     )
     assert result.loss.item() == pytest.approx(expected, rel=1e-5)
-    assert m["kv"] == pytest.approx(objective.kv.compare(target, two.student.kv).loss.item())
+    assert m["kv"] == pytest.approx(compare(objective.kv, target, two.student.kv).loss.item())
     assert not any(value.requires_grad for value in result.metrics.values())
 
 
@@ -113,19 +109,19 @@ def test_terms_of_weight_zero_are_not_computed() -> None:
     broken = replace(
         two.teacher, rows=rows(torch.zeros(1, 7), [99], [0]), hidden=torch.full((2, 3, 6), float("nan"))
     )
-    result = only_ce.compare(TwoModes(teacher=broken, student=two.student), None)
+    result = compare(only_ce, TwoModes(teacher=broken, student=two.student), None)
     assert result.loss.isfinite() and set(result.metrics) == {"ce_student"}
-    assert set(Objective(kv_weight=0.0).compare(two, None).metrics) == {"ce_student", "ce_teacher", "codi"}
-    assert "kv_floor" in Objective(kv=KVLoss(geometry="tokens")).compare(two, cache(slots=9)).metrics
+    assert set(compare(Objective(kv_weight=0.0), two, None).metrics) == {"ce_student", "ce_teacher", "codi"}
+    assert "kv_floor" in compare(Objective(kv=KVLoss(geometry="tokens")), two, cache(slots=9)).metrics
 
 
 def test_a_batch_is_the_mean_of_its_samples() -> None:
     two, target, objective = TwoModes(mode(), mode()), cache(), Objective(attention_weight=1.0)
     alone = [
-        objective.compare(TwoModes(pick(two.teacher, b), pick(two.student, b)), pick_kv(target, b)).loss
+        compare(objective, TwoModes(pick(two.teacher, b), pick(two.student, b)), pick_kv(target, b)).loss
         for b in range(2)
     ]
-    assert torch.allclose(torch.stack(alone).mean(), objective.compare(two, target).loss, atol=1e-5)
+    assert torch.allclose(torch.stack(alone).mean(), compare(objective, two, target).loss, atol=1e-5)
 
 
 def pick_kv(kv: ModelKV, b: int) -> ModelKV:
@@ -149,7 +145,7 @@ def pick(output: ModelOutput, b: int) -> ModelOutput:
 
 def test_other_hidden_widths_are_left_out_and_said() -> None:
     two = TwoModes(teacher=replace(mode(), hidden=torch.zeros(2, 3, 9)), student=mode())
-    metrics = Objective().compare(two, cache()).metrics
+    metrics = compare(Objective(), two, cache()).metrics
     assert metrics["codi_skipped"].item() == 1 and "codi" not in metrics
 
 
@@ -177,7 +173,7 @@ def test_reference_norm_is_that_of_unit_errors() -> None:
         target = student.detach().map(
             tuple(x.replace(keys=x.keys.detach() + 1, values=x.values.detach() - 1) for x in student.layers)
         )
-        norm = gradient_norm(KVLoss(layer_std=False).compare(target, student).loss, student)
+        norm = gradient_norm(compare(KVLoss(layer_std=False), target, student).loss, student)
         assert norm == pytest.approx(reference_norm(student), rel=1e-5)
     by_hand = math.sqrt(2 * (1 / (2 * 3 * 4) + 1 / (2 * 3 * 5)) / 4) / 2
     assert reference_norm(cache(4)) == pytest.approx(by_hand)
@@ -193,7 +189,7 @@ def test_auto_weights_make_methods_pull_equally_hard() -> None:
     reference, two = reference_norm(student), TwoModes(mode(), replace(mode(), kv=student))
     raw, norms = [], []
     for method, target in methods.values():
-        raw.append(gradient_norm(method.compare(target, student).loss, student))
+        raw.append(gradient_norm(compare(method, target, student).loss, student))
         resolved = Objective(
             kv=method,
             kv_weight=auto_weight(raw[-1], reference),
@@ -201,7 +197,7 @@ def test_auto_weights_make_methods_pull_equally_hard() -> None:
             ce_student_weight=0.0,
             ce_teacher_weight=0.0,
         )
-        norms.append(gradient_norm(resolved.compare(two, target).loss, student))
+        norms.append(gradient_norm(compare(resolved, two, target).loss, student))
     assert norms == pytest.approx([reference] * 3, rel=1e-5)
     assert max(raw) > 2 * min(raw)  # they did not before
 
@@ -209,7 +205,7 @@ def test_auto_weights_make_methods_pull_equally_hard() -> None:
 def test_the_target_is_not_detached_where_something_learns() -> None:
     gain, two, captured = torch.ones((), requires_grad=True), TwoModes(mode(), mode(grad=True)), cache()
     adapted = captured.map(tuple(x.replace(values=gain * x.values) for x in captured.layers))
-    Objective().compare(two, adapted).loss.backward()
+    compare(Objective(), two, adapted).loss.backward()
     assert gain.grad is not None and gain.grad.abs() > 0
     assert all(x.keys.grad is None and x.values.grad is None for x in captured.layers)
     assert all(x.keys.grad is not None for x in two.student.kv.layers)
@@ -218,12 +214,12 @@ def test_the_target_is_not_detached_where_something_learns() -> None:
 def test_what_is_missing_or_meaningless_is_said() -> None:
     two = TwoModes(mode(), mode())
     with pytest.raises(ValueError, match=r"kv_weight is still 'auto'.*auto_weight"):
-        Objective(kv_weight="auto").compare(two, cache())
+        compare(Objective(kv_weight="auto"), two, cache())
     with pytest.raises(ValueError, match="need a target cache"):
-        Objective().compare(two, None)
+        compare(Objective(), two, None)
     with pytest.raises(ValueError, match="nothing to learn"):
-        Objective(ce_student_weight=0.0, ce_teacher_weight=0.0, codi_weight=0.0, kv_weight=0.0).compare(
-            two, None
+        compare(
+            Objective(ce_student_weight=0.0, ce_teacher_weight=0.0, codi_weight=0.0, kv_weight=0.0), two, None
         )
     with pytest.raises(ValueError, match=r"codi_weight is -1\.0"):
         Objective(codi_weight=-1.0)
