@@ -266,17 +266,22 @@ def main() -> None:
     peaks = {(kind, name): peak(name, kind, 5003) for kind in ("gpt2", "llama") for name in ("plain", "kava")}
     results: dict[str, object] = {"rounds": rounds}
     print(
-        f"{'model':22}{'plain ms':>10}{'fair ms':>10}{'kava ms':>10}{'ratio':>8}{'floor':>7}{'fair':>8}{'floor':>7}"
+        f"{'model':22}{'plain ms':>10}{'fair ms':>10}{'kava ms':>10}"
+        f"{'ratio':>8}{'floor':>7}{'fair':>8}{'floor':>7}"
     )
     for kind, lora, vocabulary in (
-        ("llama", False, 5003), ("llama", True, 5003), ("gpt2", False, 5003), ("gpt2", True, 5003), ("llama", False, 50257),
-    ):  # fmt: skip
+        ("llama", False, 5003),
+        ("llama", True, 5003),
+        ("gpt2", False, 5003),
+        ("gpt2", True, 5003),
+        ("llama", False, 50257),
+    ):
         found = measure(kind, lora, vocabulary, rounds)
         name = f"{kind}{'_lora' if lora else ''}{'_50k' if vocabulary > 50000 else ''}"
         floor, floor_fair = floors(kind, lora, vocabulary)
         print(
-            f"{name:22}{found['plain']:>10.0f}{found['fair']:>10.0f}{found['kava']:>10.0f}{found['ratio']:>8.2f}{floor:>7.2f}"
-            f"{found['ratio_fair']:>8.2f}{floor_fair:>7.2f}"
+            f"{name:22}{found['plain']:>10.0f}{found['fair']:>10.0f}{found['kava']:>10.0f}"
+            f"{found['ratio']:>8.2f}{floor:>7.2f}{found['ratio_fair']:>8.2f}{floor_fair:>7.2f}"
         )
         results |= {f"ratio_fair_{name}": found["ratio_fair"]} | (
             {} if "50k" in name else {f"ratio_{name}": found["ratio"]}

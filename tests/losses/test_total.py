@@ -50,7 +50,7 @@ def mode(batch: int = 2, grad: bool = False) -> ModelOutput:
 
 
 def test_cross_entropy_by_hand() -> None:
-    """Sample 0: one row of probability ¾; sample 1: rows of ½ and ¼. A token mean would say something else."""
+    """Sample 0: one row of probability ¾; sample 1: rows of ½ and ¼. A token mean would differ."""
     logits = torch.tensor([[math.log(3.0), 0.0], [0.0, 0.0], [0.0, math.log(3.0)]])
     labels = rows(logits, [0, 1, 0], [0, 1, 1])
     first, second = -math.log(3 / 4), (math.log(2) + math.log(4)) / 2

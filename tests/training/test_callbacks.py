@@ -1,11 +1,14 @@
 """What happens beside the loop happens at the right steps, once, and on one process."""
 
+import io
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import torch
-from transformers import TrainerControl, TrainerState, TrainingArguments
+from transformers import Trainer, TrainerControl, TrainerState, TrainingArguments
 
+from kvdistill.console.progress import Bar
 from kvdistill.console.signals import Interrupted, Kept
 from kvdistill.records.schema import Metrics
 from kvdistill.training import callbacks
@@ -16,6 +19,7 @@ from kvdistill.training.callbacks import (
     SaveWhen,
     StopAtSignal,
     WriteLogs,
+    interruptible,
     line,
 )
 from kvdistill.training.ranks import Ranks
@@ -153,6 +157,18 @@ def test_a_signal_asks_for_a_checkpoint_at_the_end_of_the_step(
     assert control.should_save == wanted
     with pytest.raises(Interrupted, match=f"a checkpoint of step {step} has been written"):
         stop.on_save(args, state, control)
+
+
+@pytest.mark.parametrize("error", [None, RuntimeError("diverged")])
+def test_the_bar_is_closed_however_training_ends(args: TrainingArguments, error: Exception | None) -> None:
+    trainer = Trainer(torch.nn.Linear(1, 1), args, callbacks=[Progress()])
+    (progress,) = (each for each in trainer.callback_handler.callbacks if isinstance(each, Progress))
+    progress.training_bar = bar = Bar(total=1, file=io.StringIO())
+    with pytest.raises(RuntimeError) if error else nullcontext(), interruptible(trainer, Ranks()):
+        assert any(isinstance(each, StopAtSignal) for each in trainer.callback_handler.callbacks)
+        if error:
+            raise error
+    assert (bar.disable, progress.training_bar) == (True, None)
 
 
 @pytest.mark.parametrize(("stop_at", "expected"), [(None, []), (0.4, [4, 6]), (0.41, [6]), (1.0, [])])

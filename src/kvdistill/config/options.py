@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from kvdistill.config.explain import members, tag_of
-from kvdistill.config.flags import FLAGS
+from kvdistill.config.flag_table import FLAGS
 from kvdistill.config.sections import RunConfig
 
 WIDTH, COLUMN = 110, 44
