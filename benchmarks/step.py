@@ -257,6 +257,16 @@ def where_it_goes(kind: str, vocabulary: int) -> list[tuple[str, float]]:
     return sorted(((name, share / total) for name, share in shares.items()), key=lambda pair: -pair[1])
 
 
+MODELS = (
+    ("llama", False, 5003),
+    ("llama", True, 5003),
+    ("gpt2", False, 5003),
+    ("gpt2", True, 5003),
+    ("llama", False, 50257),
+)
+"""Backbone, whether with LoRA, and size of the vocabulary."""
+
+
 def main() -> None:
     """Measure, print the table, then the line of JSON."""
     torch.set_num_threads(1)
@@ -269,13 +279,7 @@ def main() -> None:
         f"{'model':22}{'plain ms':>10}{'fair ms':>10}{'kava ms':>10}"
         f"{'ratio':>8}{'floor':>7}{'fair':>8}{'floor':>7}"
     )
-    for kind, lora, vocabulary in (
-        ("llama", False, 5003),
-        ("llama", True, 5003),
-        ("gpt2", False, 5003),
-        ("gpt2", True, 5003),
-        ("llama", False, 50257),
-    ):
+    for kind, lora, vocabulary in MODELS:
         found = measure(kind, lora, vocabulary, rounds)
         name = f"{kind}{'_lora' if lora else ''}{'_50k' if vocabulary > 50000 else ''}"
         floor, floor_fair = floors(kind, lora, vocabulary)
