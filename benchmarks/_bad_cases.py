@@ -279,14 +279,17 @@ def _others() -> list[Case]:
     """Of the other commands."""
     student, data = "{student}", ("--data", "{in}/plain.jsonl", "--num", "2", "--max-new-tokens", "4")
     ask = ("evaluate", "--checkpoint", student, "--output", "{out}")
-    found = [Case(f"evaluate: checkpoint {name}", ("evaluate", "--checkpoint", name, *data), "refuse") for name in (
-        "{in}/plain.jsonl", "{in}/none", "{in}/hollow", "")]  # fmt: skip
-    found += [Case(f"evaluate: data {name}", (*ask, "--data", name), "refuse") for name in (
-        "{in}/none.jsonl", "{in}/empty", "{in}", "{in}/base.toml", "/dev/null")]  # fmt: skip
+    found = [
+        Case(f"evaluate: checkpoint {name}", ("evaluate", "--checkpoint", name, *data), "refuse")
+        for name in ("{in}/plain.jsonl", "{in}/none", "{in}/hollow", "")
+    ]
+    found += [
+        Case(f"evaluate: data {name}", (*ask, "--data", name), "refuse")
+        for name in ("{in}/none.jsonl", "{in}/empty", "{in}", "{in}/base.toml", "/dev/null")
+    ]
     found += [
         Case(f"evaluate: {line}", (*ask, *data, *line.split(" ")), "refuse")
         for line in (
-            # fmt: skip
             "--modes cto",
             "--num 0",
             "--batch-size -1",
@@ -320,7 +323,6 @@ def _others() -> list[Case]:
     found += [
         Case(f"demo: {line}", ("demo", "--output", "{out}", *line.split(" ")), "refuse")
         for line in (
-            # fmt: skip
             "--seed -1",
             "--seed abc",
             "--seed 99999999999",

@@ -202,7 +202,7 @@ def of_the_run() -> Iterator[Damage]:
 
 
 def of_earlier_versions() -> Iterator[Damage]:
-    """Damages that loading itself has to notice, since the manifest of an earlier version holds sizes alone."""
+    """Damages that loading has to notice: the manifest of an earlier version holds sizes alone."""
 
     def zeros(name: str) -> Callable[[Place, random.Random], None]:
         return lambda place, _: (place.newest / name).write_bytes(bytes((place.newest / name).stat().st_size))

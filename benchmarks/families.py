@@ -34,9 +34,12 @@ LIMIT = 120
 """Seconds for one configuration."""
 HEAD = """# Model families
 
-Every causal language model of transformers {version}, as a tiny model with random weights, against plain calls of the same model on one
-sample without padding, cache or packing: cross entropy of both modes (one and two passes), keys, values, importance, answers.
-`python benchmarks/families.py --table benchmarks/results/families.md` writes this table; `tests/capture/test_families.py` holds it true.
+Every causal language model of transformers {version}, as a tiny model with random weights, \
+against plain calls of the same model on one
+sample without padding, cache or packing: cross entropy of both modes (one and two passes), \
+keys, values, importance, answers.
+`python benchmarks/families.py --table benchmarks/results/families.md` writes this table; \
+`tests/capture/test_families.py` holds it true.
 
 * *right*: every figure within 2e-4, as teacher and as student
 * *right as teacher only*: refused as student, with a sentence, before anything is trained

@@ -120,7 +120,7 @@ def from_config(
 
 
 def reasoner(name: str = "llama", seed: int = 0, **settings: object) -> LatentReasoner:
-    """A pico latent student on a pico backbone, in evaluation mode; ``attention`` is the backbone's backend."""
+    """A pico latent student on a pico backbone, in eval mode; ``attention`` is the backbone's backend."""
     attention = settings.pop("attention", None)
     model = backbone(name, seed, None if attention is None else str(attention))
     config = LatentConfig(backbone=model.config, special=dict(SPECIAL), **settings)  # pyright: ignore

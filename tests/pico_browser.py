@@ -17,20 +17,25 @@ from typing import Any
 
 import pytest
 
-_HARNESS = """<!doctype html><meta charset="utf-8"><body style="margin: 0">%(frames)s<pre id="found"></pre><script>
+_HARNESS = """<!doctype html><meta charset="utf-8">
+<body style="margin: 0">%(frames)s<pre id="found"></pre><script>
 addEventListener("load", () => {
   const found = [...document.querySelectorAll("iframe")].map(frame => {
     const page = frame.contentDocument, root = page.documentElement, view = frame.contentWindow;
     const sizes = [];
     for (const node of page.querySelectorAll("body *")) {
-      if (!node.getClientRects().length || ![...node.childNodes].some(child => child.nodeType === 3 && child.data.trim())) continue;
-      const turned = node.getScreenCTM ? node.getScreenCTM() : {a: 1, b: 0}, scale = Math.hypot(turned.a, turned.b);
+      const isText = child => child.nodeType === 3 && child.data.trim();
+      if (!node.getClientRects().length || ![...node.childNodes].some(isText)) continue;
+      const turned = node.getScreenCTM ? node.getScreenCTM() : {a: 1, b: 0};
+      const scale = Math.hypot(turned.a, turned.b);
       sizes.push(scale * parseFloat(view.getComputedStyle(node).fontSize));
     }
     const svgs = [...page.querySelectorAll("svg")].filter(svg => svg.getClientRects().length);
     return {
-      title: page.title, pwned: "pwned" in view || "pwned" in window, scripts: page.scripts.length, images: page.images.length,
-      overflow: root.scrollWidth - root.clientWidth, smallest: Math.min(...sizes), texts: sizes.length, figures: svgs.length,
+      title: page.title, pwned: "pwned" in view || "pwned" in window,
+      scripts: page.scripts.length, images: page.images.length,
+      overflow: root.scrollWidth - root.clientWidth, smallest: Math.min(...sizes),
+      texts: sizes.length, figures: svgs.length,
       widest: Math.max(0, ...svgs.map(svg => svg.getBoundingClientRect().right)) - root.clientWidth,
       dark: view.matchMedia("(prefers-color-scheme: dark)").matches,
     };

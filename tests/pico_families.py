@@ -1,4 +1,4 @@
-"""Tiny models of every causal language model that the installed transformers knows, built from its own table."""
+"""Tiny models of every causal language model that the installed transformers lists."""
 
 import copy
 from collections.abc import Mapping

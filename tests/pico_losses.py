@@ -20,7 +20,7 @@ def compare(
     frame: CachedFrame | None = None,
     layer_weights: torch.Tensor | None = None,
 ) -> LossOutput:
-    """A loss between what is given: two caches, two outputs, a cache and an output, or both modes and a target."""
+    """A loss between two caches, two outputs, a cache and an output, or both modes and a target."""
     if isinstance(target, TwoModes):
         assert not isinstance(student, ModelOutput)
         pairs = () if student is None else (KVPair(student, target.student.kv),)
@@ -30,3 +30,35 @@ def compare(
     ours = student if isinstance(student, ModelOutput) else output_of(student)
     pair = KVPair(teacher.kv, ours.kv, layer_weights)
     return loss(LossInputs(TwoModes(teacher, ours), (pair,), frame))
+
+
+def cache(batch: int = 2, slots: int = 3, grad: bool = False) -> ModelKV:
+    def layer() -> LayerKV:
+        keys, values = (
+            torch.randn(batch, 2, slots, 4, requires_grad=grad),
+            torch.randn(batch, 2, slots, 5, requires_grad=grad),
+        )
+        positions = torch.arange(slots).expand(batch, 2, slots)
+        return LayerKV(
+            keys,
+            values,
+            torch.ones(batch, 2, slots, dtype=torch.bool),
+            positions,
+            importance=torch.rand(batch, 2, slots),
+        )
+
+    return ModelKV((layer(), layer()), (0, 1), "test")
+
+
+def rows(logits: Tensor, labels: list[int], sample: list[int]) -> LabelRows:
+    return LabelRows(
+        logits, torch.tensor(labels), torch.tensor(sample), torch.ones(len(labels), dtype=torch.bool)
+    )
+
+
+def mode(batch: int = 2, grad: bool = False) -> ModelOutput:
+    labels = rows(torch.randn(5, 7), [0, 1, 2, 3, 4], [0, 0, 1, 1, 1] if batch == 2 else [0] * 5)
+    attention = tuple(torch.rand(batch, 2, 3).softmax(-1) for _ in range(2))
+    return ModelOutput(
+        kv=cache(batch, grad=grad), rows=labels, hidden=torch.randn(batch, 3, 6), attention=attention
+    )

@@ -14,13 +14,14 @@ from pico_tokenizer import byte_bpe
 ROOT = Path(__file__).resolve().parents[1]
 SYSTEM = "/usr/bin:/bin"
 CLERK = """#!/usr/bin/env bash
-# Writes down the command line, and leaves of a run what other runs ask for; E2 fails where FAIL says how far it comes.
+# Writes down the command line, and leaves of a run what other runs ask for; FAIL sets how far E2 comes.
 case $1 in -c) exit ;; *analyze_results.py) echo "REPORT ${*:2}"; exit ;; esac
 trap 'sleep 0.5; exit 1' TERM # as a training run does, it takes a moment to end
 printf '%s\\n' "$@" "" >>"$CALLS"
 folder=; for word; do [ "$before" != --output_dir ] || folder=$word; before=$word; done
 sleep "${SLEEP:-0}" && mkdir -p "$folder"
-[[ "$folder" != *E2_full_kv* ]] || [ "${FAIL:-}" != beginning ] || { echo "train_with_kv.py: --lr is wrong." >&2; exit 2; }
+[[ "$folder" != *E2_full_kv* ]] || [ "${FAIL:-}" != beginning ] ||
+  { echo "train_with_kv.py: --lr is wrong." >&2; exit 2; }
 touch "$folder/run.json"
 [[ "$folder" != *E2_full_kv* ]] || [ -z "${FAIL:-}" ] || { echo "out of memory" >&2; exit 1; }
 echo "checkpoint:   checkpoint-ep2" >"$folder/TRAINING_COMPLETED.txt"
@@ -89,15 +90,17 @@ script = pathlib.Path(sys.argv[1])
 lines = script.read_text(encoding="utf-8").splitlines()
 assert lines[0].startswith("#!"), "sbatch: This does not look like a batch script."
 first = next(number for number, line in enumerate(lines) if line.strip() and not line.startswith("#"))
-head = parser.parse_args([word for line in lines[:first] if line.startswith("#SBATCH ") for word in line.split()[1:]])
-assert not [line for line in lines[first:] if line.startswith("#SBATCH")], "options after the first command are ignored"
+options = [line.split()[1:] for line in lines[:first] if line.startswith("#SBATCH ")]
+head = parser.parse_args([word for words in options for word in words])
+late = [line for line in lines[first:] if line.startswith("#SBATCH")]
+assert not late, "options after the first command are ignored"
 spool = pathlib.Path(tempfile.mkdtemp()) / "slurm_script"
 shutil.copy(script, spool)
 output = head.output.replace("%x", head.job_name).replace("%j", "1")
 print("Submitted batch job 1", flush=True)
 with open(output, "w") as file:
-    job = {{"SLURM_JOB_ID": "1", "SLURM_SUBMIT_DIR": os.getcwd()}}
-    sys.exit(subprocess.run(["bash", str(spool)], env={{**os.environ, **job}}, stdout=file, stderr=file).returncode)
+    job = {{**os.environ, "SLURM_JOB_ID": "1", "SLURM_SUBMIT_DIR": os.getcwd()}}
+    sys.exit(subprocess.run(["bash", str(spool)], env=job, stdout=file, stderr=file).returncode)
 """
 """Reads the script's head as SLURM's sbatch does, runs a copy of it from a spool folder, and unlike sbatch
 waits for its end.

@@ -10,7 +10,8 @@ import torch
 import pico
 import pico_tokenizer
 from kvdistill.config import RunConfig, parse
-from kvdistill.data import Chain, collate, encode_all
+from kvdistill.data import Chain, encode_all
+from kvdistill.data.collate import collate
 from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.run.student import template_of
 from kvdistill.text import Batch

@@ -14,7 +14,8 @@ import torch
 import transformers as tf
 
 from kvdistill.compress import StepEnd
-from kvdistill.data import Plain, collate, encode_all, word_tokenizer
+from kvdistill.data import Plain, encode_all, word_tokenizer
+from kvdistill.data.collate import collate
 from kvdistill.latent.config import LatentConfig
 from kvdistill.latent.reasoner import LatentReasoner, add_latent_tokens
 from kvdistill.losses.objective import Objective

@@ -11,7 +11,7 @@ from transformers.utils import logging
 import pico_runs
 from kvdistill.cli import COMMANDS, main
 from kvdistill.evaluation.evaluate import Evaluator
-from kvdistill.records.schema import EvaluationRecord, ProbesRecord, RunRecord
+from kvdistill.records.schema import EvaluationRecord, RunRecord
 from kvdistill.run.student import build_student
 
 
@@ -124,61 +124,6 @@ def test_lora_trains_on_a_named_model(tiny: str, tmp_path: Path, task: str) -> N
 
 
 # evaluate
-
-
-def test_evaluate_prints_and_saves_every_mode_with_probes(
-    run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    words = [
-        "--checkpoint",
-        str(run_folder / "checkpoint-ep1"),
-        "--data",
-        str(run_folder / "run.json"),
-        "--output",
-        str(tmp_path / "out"),
-    ]
-    assert (
-        main(["evaluate", *words, "--probes", "--num", "3", "--batch-size", "2", "--max-new-tokens", "4"])
-        == 0
-    )
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 5
-    assert lines[3].startswith("probes: 3 questions, 4 times over")
-    for line, mode in zip(lines, ("latent", "cot", "direct"), strict=False):
-        record = EvaluationRecord.read(tmp_path / "out" / f"evaluation_run_{mode}.json")
-        assert record.num == 3
-        expected = (
-            f"{mode} on run: {100 * record.accuracy:.1f} % right of 3 (95 %: "
-            f"{100 * record.low:.1f}-{100 * record.high:.1f}), "
-        )
-        assert line.strip().startswith(expected)
-        assert (
-            f"{record.sequential_passes_mean:.1f} passes, {record.tokens_mean:.0f} tokens a question, "
-            in line
-        )
-    assert set(ProbesRecord.read(tmp_path / "out" / "probes.json").fewer) == {0, 1}
-
-
-def test_evaluate_reads_data_files_and_the_checkpoints_own_run(run_folder: Path, tmp_path: Path) -> None:
-    rows = tmp_path / "rows.jsonl"
-    rows.write_text(
-        '{"question": "Ann to Bob . Bob to Ann . start Ann 1 hands ?", "answer": "Ann hands to Bob\\n#### '
-        'Bob"}\n' * 2
-    )
-    checkpoint = str(run_folder / "checkpoint-ep1")
-    words = [
-        "--checkpoint",
-        checkpoint,
-        "--data",
-        str(rows),
-        "--modes",
-        "latent,direct",
-        "--max-new-tokens",
-        "2",
-    ]
-    assert main(["evaluate", *words, "--output", str(tmp_path), "--format", "gsm8k"]) == 0
-    assert EvaluationRecord.read(tmp_path / "evaluation_rows_latent.json").num == 2
-    assert not (tmp_path / "evaluation_rows_cot.json").exists()
 
 
 def test_evaluate_repeats_what_the_run_found(run_folder: Path, tmp_path: Path) -> None:

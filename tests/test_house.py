@@ -71,10 +71,8 @@ def nodes(*kinds: type[ast.AST], folders: tuple[Path, ...] = (SOURCE,)) -> Itera
         for path in sorted(folder.rglob("*.py")):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 if isinstance(node, kinds):
-                    yield (
-                        f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 1)} {getattr(node, 'name', '')}".strip(),
-                        node,
-                    )
+                    line, name = getattr(node, "lineno", 1), getattr(node, "name", "")
+                    yield f"{path.relative_to(ROOT)}:{line} {name}".strip(), node
 
 
 def everywhere() -> tuple[Path, ...]:
@@ -171,11 +169,13 @@ def test_root_is_short_and_as_agreed() -> None:
 
 
 def test_files_stay_short() -> None:
-    lengths = {
-        path.relative_to(ROOT): len(path.read_text(encoding="utf-8").splitlines())
-        for path in code_files(".py") + code_files(".sh")
-    }
-    assert not {str(path): length for path, length in lengths.items() if length > 300}
+    too_long = {}
+    for path in code_files(".py") + code_files(".sh"):
+        inside = path.relative_to(ROOT)
+        length = len(path.read_text(encoding="utf-8").splitlines())
+        if length > (300 if inside.parts[0] in ("src", "experiments") else 400):
+            too_long[str(inside)] = length
+    assert not too_long
 
 
 def test_functions_and_classes_stay_short() -> None:

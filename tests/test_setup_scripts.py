@@ -22,13 +22,15 @@ PREAMBLE = (
 )
 
 STAND_IN = """#!/usr/bin/env bash
-# Makes environments that hold this same program, writes down what pip is asked for, and leaves the rest to a real Python.
+# Makes environments that hold this same program and writes down what pip is asked for.
 case "$1 $2" in
   "-m venv")
     echo venv >>"$CALLS"
-    rm -rf .venv && mkdir -p .venv/bin && cp "$HOME/python3" .venv/bin/python && echo "$PWD/.venv/bin/python" >.venv/bin/pip ;;
+    rm -rf .venv && mkdir -p .venv/bin && cp "$HOME/python3" .venv/bin/python &&
+      echo "$PWD/.venv/bin/python" >.venv/bin/pip ;;
   "-m pip")
-    shift 2; echo "$*" >>"$CALLS"; [[ -z "${FAIL_ON:-}" || "$*" != *$FAIL_ON* ]] || { echo "no space left on device"; exit 1; } ;;
+    shift 2; echo "$*" >>"$CALLS"
+    [[ -z "${FAIL_ON:-}" || "$*" != *$FAIL_ON* ]] || { echo "no space left on device"; exit 1; } ;;
   "-c import ensurepip"*) [ -z "${NO_VENV:-}" ] ;;
   "-c "*) [ -z "${OLD:-}" ] && echo 3.11.7 || echo 3.9.2 ;;
   *) echo "torch           stand-in" ;;

@@ -233,13 +233,15 @@ def _report(known: argparse.Namespace, overrides: list[str], command: str) -> No
 
 
 def _doctor(known: argparse.Namespace, overrides: list[str], command: str) -> int:
-    from kvdistill.commands.doctor import doctor
+    from kvdistill.commands.doctor.run import doctor
 
     return doctor()
 
 
-OVERRIDES = """Every option of the configuration can be given as --section.option value, and the run.json of a run holds every option:
-%(prog)s --config run.toml --training.lr 1e-4 --target.method.kind rkv --target.method.importance_weight 0.2"""
+OVERRIDES = """Every option of the configuration can be given as --section.option value, \
+and the run.json of a run holds every option:
+%(prog)s --config run.toml --training.lr 1e-4 --target.method.kind rkv \
+--target.method.importance_weight 0.2"""
 
 COMMANDS = {
     "walk": Command(

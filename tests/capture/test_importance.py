@@ -1,4 +1,4 @@
-"""The answer's attention to the chain of thought against float64 and against the model's own eager weights."""
+"""The answer's attention to the chain of thought against float64 and the model's eager weights."""
 
 import math
 
@@ -130,7 +130,7 @@ def test_soft_cap_and_scaling_by_hand() -> None:
 
 
 def test_mean_over_rows_by_hand() -> None:
-    """The first row sees one slot, the second both evenly, the third none: (1 + 1/2) / 2 and (0 + 1/2) / 2."""
+    """Row 1 sees one slot, row 2 both evenly, row 3 none: (1 + 1/2) / 2 and (0 + 1/2) / 2."""
     query, keys = torch.zeros(1, 1, 3, 2), torch.ones(1, 1, 2, 2)
     visible = torch.tensor([[[True, False], [True, True], [False, False]]])
     assert answer_attention(seen_with(query), query, keys, visible).flatten().tolist() == [0.75, 0.25]

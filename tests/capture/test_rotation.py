@@ -101,7 +101,7 @@ def test_frequencies_are_read_as_they_are_now() -> None:
 
 
 def test_a_rotation_in_the_last_channels_is_found() -> None:
-    """DeepSeek turns the last four of each head's twelve channels, and its values are narrower than its keys."""
+    """DeepSeek rotates the last four of a head's twelve channels; its values are narrower than its keys."""
     shape = {
         "hidden_size": 32,
         "num_hidden_layers": 2,

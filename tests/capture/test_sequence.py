@@ -130,7 +130,7 @@ row = st.fixed_dictionaries(
 def test_each_reader_reads_its_own_text(
     rows: list[dict[str, tuple[int, ...]]], side: str, placeholders: int, both: bool
 ) -> None:
-    """Any lengths, either side: ids, positions, what a row sees, and what it predicts, against plain lists."""
+    """Any lengths, either side: ids, positions, what a row sees and what it predicts, against lists."""
     sequence = packed(pico.batch(tuple(rows), side), placeholders, both)
     visible, positions = sequence.visible(), sequence.positions()
     for sample, one in enumerate(rows):

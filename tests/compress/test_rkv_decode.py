@@ -91,7 +91,7 @@ def test_pooling_by_hand() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(("slots", "spread"), [(20, 0.0), (20, 1.0), (20, 3.0), (2 * ROWS + 5, 0.5)])
 def test_equals_the_published_selection(make_layer, kept, slots, spread, dtype) -> None:
-    """On the same attention scores: a window of queries in groups. ``spread`` sets how many keys are alike."""
+    """On the same scores: a window of queries in groups. ``spread`` sets how many keys are alike."""
     method = RKVDecode()
     layer = make_layer(torch.ones(2, 2, slots, dtype=torch.bool), seed=slots, dtype=dtype, key_width=8)
     layer = layer.replace(keys=layer.keys + spread)

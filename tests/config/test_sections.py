@@ -13,7 +13,6 @@ from kvdistill.compress import CompressorMethod, Full
 from kvdistill.config.explain import members, tag_of
 from kvdistill.config.sections import FullTuning, LatentSection, Lora, ModelSection, RunConfig, TeacherSection
 from kvdistill.data import Arith, Chain, Chat, Plain
-from kvdistill.kv import Geometry
 from kvdistill.target import Control
 
 TREE: dict[str, Any] = {
@@ -91,24 +90,25 @@ def test_every_option_without_a_default_is_one_that_nobody_can_guess() -> None:
 def test_every_compressor_can_be_named(kind: Any) -> None:
     config = RunConfig.model_validate(TREE | {"target": {"method": {"kind": tag_of(kind)}}})
     assert config.target.method == kind()
-    step = config.distillation(lambda: Geometry(()))
-    assert step.slots == 24
-    assert step.objective.kv.geometry == ("tokens" if kind is Full else "slots")
+    keeps = config.target.method.keeps_tokens
+    axis = config.loss.on_axis_of("x", keeps).kv.geometry
+    assert axis == ("tokens" if kind is Full else "slots")
 
 
-def test_the_step_holds_what_the_options_say() -> None:
-    tree = {
-        "latent": {"delimiters": "both", "slots": 5},
-        "target": {"anneal_layers": 0.25, "control": {"kind": "other_sample"}},
-        "loss": {"codi_weight": 20, "kv": {"distance": "smooth_l1"}},
-    }
-    step = RunConfig.model_validate(TREE | tree).distillation(lambda: Geometry(()))
-    assert step.both_delimiters
-    assert step.slots == 5
-    assert step.target.anneal_layers == 0.25
-    assert step.target.control.kind == "other_sample"
-    assert step.objective.codi_weight == 20
-    assert step.objective.kv.distance == "smooth_l1"
+def test_teachers_by_short_names() -> None:
+    teachers = {"a": {"kind": "own"}, "big": {"kind": "live", "name": "x"}}
+    config = RunConfig.model_validate(TREE | {"teachers": teachers, "teacher": {"name": "y"}})
+    assert list(config.all_teachers) == ["teacher", "a", "big"]
+    assert config.bridge_method.kind == "lift"
+    assert RunConfig.model_validate(TREE | {"teachers": {"a": {"kind": "own"}}}).bridge_method.kind == "same"
+    for wrong, message in (
+        ({"teachers": {"a.b": {"kind": "own"}}}, "String should match pattern"),
+        ({"teacher": {"name": "x"}, "teachers": {"teacher": {"kind": "own"}}}, "two teachers of one name"),
+        ({"teacher": {"name": "x"}, "bridge": {"kind": "same"}}, r"set bridge\.kind to lift"),
+        ({"teacher": {"name": "x"}, "loss": {"attention_weight": 1}}, "other heads than the student's"),
+    ):
+        with pytest.raises(ValidationError, match=message):
+            RunConfig.model_validate(TREE | wrong)
 
 
 def test_explicit_training_asks_nothing_of_the_target() -> None:
@@ -157,7 +157,7 @@ FILE: dict[str, Any] = {"kind": "file", "path": "rows.jsonl"}
         ),
         (
             {"data": {"train": FILE | {"streaming": True}}},
-            r"nobody knows the length of a stream; give training\.max_steps, or data\.train\.lim",
+            r"the length of a stream is not known; give training\.max_steps, or data\.train\.lim",
         ),
         (
             {"data": {"train": FILE, "test": FILE | {"streaming": True}}},

@@ -16,7 +16,7 @@ ANSWERS = ("48", "-7", "1080.5", "Eve", "Ann to Bob")
 
 
 def sentence_piece(scheme: str) -> PreTrainedTokenizerFast:
-    """A BPE in SentencePiece's letters; ``legacy`` puts a space before every text, as Llama 2 and Mistral do."""
+    """A BPE in SentencePiece's letters; ``legacy`` starts every text with a space, as Llama 2 and Mistral."""
     backend = Tokenizer(models.BPE(unk_token="<unk>"))
     if scheme == "legacy":
         backend.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])

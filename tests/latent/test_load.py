@@ -1,4 +1,4 @@
-"""A saved student's parts: what was edited is refused by its file, and code beside a checkpoint is never run."""
+"""Loading a saved student: edited files are refused, and code beside a checkpoint is never run."""
 
 import io
 import json

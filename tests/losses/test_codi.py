@@ -14,7 +14,7 @@ def output(hidden: Tensor) -> ModelOutput:
 
 
 def test_by_hand() -> None:
-    """Layer 0: teacher 1, 5 (deviation 2), gaps 1 and 3; layer 1: teacher 0, 2 (deviation 1), gaps 0 and 0.5."""
+    """Layer 0: teacher 1, 5 (deviation 2), gaps 1, 3; layer 1: teacher 0, 2 (deviation 1), gaps 0, 0.5."""
     teacher = output(torch.tensor([[[1.0, 5.0], [0.0, 2.0]]]))
     student = output(torch.tensor([[[2.0, 2.0], [0.0, 2.5]]]))
     smooth, l1, mse = (0.5 + 2.5) / 2, (1 + 3) / 2, (1 + 9) / 2

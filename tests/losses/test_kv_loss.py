@@ -212,7 +212,7 @@ def test_as_cached_by_hand() -> None:
 
 
 def test_full_length_target_by_hand() -> None:
-    """Tokens 0, 3, 0 through two slots at 0: mse 3; the floor is (1 + 4 + 1) / 3 = 2, reached by slots of 1."""
+    """Tokens 0, 3, 0 through two slots at 0: mse 3; the floor is (1 + 4 + 1) / 3 = 2, by slots of 1."""
     loss = KVLoss(geometry="tokens", layer_std=False)
     target = model(layer(torch.tensor([[[[0.0], [3.0], [0.0]]]])))
     parts = compare(loss, target, model(layer(torch.zeros(1, 1, 2, 1)))).metrics

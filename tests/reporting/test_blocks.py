@@ -57,8 +57,8 @@ def test_a_picture_is_part_of_the_page_in_its_colors_and_a_file_beside_the_markd
     clip = '<clipPath id="p1"/><g id="axes_1" clip-path="url(#p1)">'
     text = ' id="x" <b> : #0072b2; '
     line = '<path style="stroke: #0072b2"/>'
-    svg = f'<?xml version="1.0"?><svg><style>*{{}}</style>{clip}{line}<text>{escape(text, quote=False)}</text></g></svg>'
-    path.write_text(svg)
+    label = f"<text>{escape(text, quote=False)}</text>"
+    path.write_text(f'<?xml version="1.0"?><svg><style>*{{}}</style>{clip}{line}{label}</g></svg>')
     picture = Picture(path, path, 'a "b"')
     html = picture.html()
     # Both figures; ids only where something refers to them; colors follow the page; what looks like either in

@@ -1,4 +1,4 @@
-"""The whole suite on the embedded task, twice; and the order of things, with a Python that only writes down."""
+"""All experiments on the embedded task, twice; and their order, with a Python that only records calls."""
 
 import json
 import os

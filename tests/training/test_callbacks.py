@@ -1,11 +1,15 @@
 """What happens beside the loop happens at the right steps, once, and on one process."""
 
+import io
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
-from transformers import TrainerControl, TrainerState, TrainingArguments
+from transformers import Trainer, TrainerControl, TrainerState, TrainingArguments
 
+from kvdistill.console.progress import Bar
 from kvdistill.console.signals import Interrupted, Kept
 from kvdistill.records.schema import Metrics
 from kvdistill.training import callbacks
@@ -16,9 +20,12 @@ from kvdistill.training.callbacks import (
     SaveWhen,
     StopAtSignal,
     WriteLogs,
+    interruptible,
     line,
 )
 from kvdistill.training.ranks import Ranks
+
+STUDENTLESS = SimpleNamespace(student=None)
 
 
 @pytest.fixture
@@ -88,7 +95,7 @@ def test_evaluation_comes_every_so_many_steps_and_at_the_end(
 def test_an_evaluation_does_not_take_the_place_of_a_line_of_the_log(args: TrainingArguments) -> None:
     control = TrainerControl(should_log=True)
     callback = EvaluateWhen(lambda *_: {}, 1, lambda _: setattr(control, "should_log", False))
-    callback.on_step_end(args, TrainerState(global_step=1, max_steps=2), control, model=None)
+    callback.on_step_end(args, TrainerState(global_step=1, max_steps=2), control, model=STUDENTLESS)
     assert control.should_log
 
 
@@ -155,6 +162,18 @@ def test_a_signal_asks_for_a_checkpoint_at_the_end_of_the_step(
         stop.on_save(args, state, control)
 
 
+@pytest.mark.parametrize("error", [None, RuntimeError("diverged")])
+def test_the_bar_is_closed_however_training_ends(args: TrainingArguments, error: Exception | None) -> None:
+    trainer = Trainer(torch.nn.Linear(1, 1), args, callbacks=[Progress()])
+    (progress,) = (each for each in trainer.callback_handler.callbacks if isinstance(each, Progress))
+    progress.training_bar = bar = Bar(total=1, file=io.StringIO())
+    with pytest.raises(RuntimeError) if error else nullcontext(), interruptible(trainer, Ranks()):
+        assert any(isinstance(each, StopAtSignal) for each in trainer.callback_handler.callbacks)
+        if error:
+            raise error
+    assert (bar.disable, progress.training_bar) == (True, None)
+
+
 @pytest.mark.parametrize(("stop_at", "expected"), [(None, []), (0.4, [4, 6]), (0.41, [6]), (1.0, [])])
 def test_training_stops_once_it_is_good_enough(
     args: TrainingArguments, stop_at: float | None, expected: list[int]
@@ -163,7 +182,7 @@ def test_training_stops_once_it_is_good_enough(
     asked = []
     for step in range(1, 7):
         control = TrainerControl()
-        callback.on_step_end(args, TrainerState(global_step=step, max_steps=9), control, model=None)
+        callback.on_step_end(args, TrainerState(global_step=step, max_steps=9), control, model=STUDENTLESS)
         asked += [step] if control.should_training_stop else []
     assert asked == expected
 
@@ -171,7 +190,7 @@ def test_training_stops_once_it_is_good_enough(
 def test_a_wish_to_stop_stays(args: TrainingArguments) -> None:
     control = TrainerControl(should_training_stop=True)
     EvaluateWhen(lambda *_: {}, 1, [].append, 0.5).on_step_end(
-        args, TrainerState(global_step=1, max_steps=9), control, model=None
+        args, TrainerState(global_step=1, max_steps=9), control, model=STUDENTLESS
     )
     assert control.should_training_stop
 
@@ -182,7 +201,7 @@ def test_every_process_measures_and_only_the_first_writes(args: TrainingArgument
     WriteLogs(tmp_path).on_log(args, state, TrainerControl(), logs={"loss": 1.0})
     control = TrainerControl()
     EvaluateWhen(lambda *_: {"validation_accuracy": 0.9}, 1, [].append, 0.5).on_step_end(
-        args, state, control, model=None
+        args, state, control, model=STUDENTLESS
     )
     assert control.should_training_stop
     assert list(tmp_path.iterdir()) == []

@@ -150,7 +150,10 @@ partial.mkdir()
 big = torch.zeros(100_000)
 try:
     with whole_or_not(partial, final, True):
-        save_carried(partial, {"big": big}, None) if sys.argv[2] == "safetensors" else torch.save(big, partial / "big.pt")
+        if sys.argv[2] == "safetensors":
+            save_carried(partial, {"big": big}, None)
+        else:
+            torch.save(big, partial / "big.pt")
 except OSError as error:
     print(error)
 """

@@ -139,9 +139,11 @@ def test_bf16_computes_otherwise_and_comes_out_near(tmp_path: Path) -> None:
 
 
 def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    overflow = lambda self, *_, **__: [
-        weight.data.fill_(torch.inf) for group in self.param_groups for weight in group["params"]
-    ]
+    def overflow(self: torch.optim.Optimizer, *_: object, **__: object) -> None:
+        for group in self.param_groups:
+            for weight in group["params"]:
+                weight.data.fill_(torch.inf)
+
     monkeypatch.setattr(torch.optim.AdamW, "step", overflow)
     with pytest.raises(
         FloatingPointError,

@@ -104,7 +104,7 @@ class Sequence:
         return positions
 
     def visible(self) -> Bool[Tensor, "B S S"]:
-        """True where a row may see a column: causal, its reader's, not padding; a token always sees itself."""
+        """True where a row sees a column: causal, its reader's, not padding; a token always sees itself."""
         mask, size = self.mask, self.ids.shape[1]
         row = torch.arange(size, device=mask.device)
         student, teacher = self._owner_is(("student",)), self._owner_is(("teacher",))
@@ -126,7 +126,7 @@ class Sequence:
         return Targets(sample, before[sample, place], self.ids[sample, column], answer[column])
 
     def answer_rows(self, reader: Reader) -> AnswerRows:
-        """The rows of ``reader`` that predict the answer; the first of each sample is the distillation token."""
+        """The rows of ``reader`` that predict the answer; each sample's first is the distillation token."""
         columns, before = self._before(reader)
         start, stop = self.span("answer", reader)
         place = (columns >= start) & (columns < stop)
@@ -145,7 +145,7 @@ class Sequence:
         )
 
     def _before(self, reader: Reader) -> tuple[Int[Tensor, " W"], Int[Tensor, "B W"]]:
-        """The reader's columns, and for each the column of the last valid token before it (-1 for the first)."""
+        """The reader's columns, and the column of the last valid token before each (-1 for the first)."""
         columns = self.columns(reader)
         valid = torch.where(self.mask[:, columns], columns, -1).cummax(1).values
         return columns, torch.cat((torch.full_like(valid[:, :1], -1), valid[:, :-1]), dim=1)

@@ -11,7 +11,7 @@ from torch import nn
 
 from kvdistill.config import SyntheticData, changed, load, parse
 from kvdistill.console.wording import short_number
-from kvdistill.data import collate
+from kvdistill.data.collate import collate
 from kvdistill.kv import Geometry, KVPair, LossOutput, ModelKV, TeacherCache, TwoModes
 from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.pipeline import Distillation, TrainingStep

@@ -40,7 +40,7 @@ class Random(ScoreCompressor):
 
 
 def mix(bits: Int[Tensor, "*s"]) -> Int[Tensor, "*s"]:
-    """Spread 32 bits (kept in 64) so that each bit of the result hangs on each bit of the input; one to one."""
+    """Mix 32 bits (kept in 64), one to one: each bit of the result depends on each bit of the input."""
     bits = bits ^ (bits >> 16)
     bits = (bits * 0x85EBCA6B) & LOW_32_BITS
     bits = bits ^ (bits >> 13)

@@ -86,7 +86,7 @@ class RKVDecode(ScoreCompressor):
         )
 
     def redundancy(self, layer: LayerKV) -> Float[Tensor, "B H T"]:
-        """Softmax, over the valid tokens, of the mean cosine that remains after striking out; 0 at padding."""
+        """Softmax over the valid tokens of the mean cosine left after striking out; 0 at padding."""
         mask = layer.mask
         number = mask.sum(dim=-1, keepdim=True).clamp_min(1)
         logits = (self._column_sums(layer) / number).masked_fill(~mask, -torch.inf)

@@ -2,21 +2,10 @@
 ``--section.option value``.
 """
 
+from kvdistill.config.data import DataSection, DataSet, FileData, HubData, SyntheticData
 from kvdistill.config.flags import from_flags
 from kvdistill.config.read import changed, load, parse, resolved
-from kvdistill.config.sections import (
-    DataSection,
-    DataSet,
-    FileData,
-    FullTuning,
-    HubData,
-    Lora,
-    ModelSection,
-    OwnTeacher,
-    RunConfig,
-    SyntheticData,
-    TeacherSection,
-)
+from kvdistill.config.sections import FullTuning, Lora, ModelSection, OwnTeacher, RunConfig, TeacherSection
 
 __all__ = [
     "DataSection",

@@ -37,7 +37,7 @@ _EXPECTED = {
 
 
 def explain(error: ValidationError, root: type[BaseModel]) -> list[str]:
-    """A sentence for each option of ``root`` that is wrong, missing or misspelt; the nearest name is offered."""
+    """A sentence for each option of ``root`` that is wrong, missing or misspelt, with the nearest name."""
     found: dict[str, list[Any]] = {}
     for problem in error.errors():
         found.setdefault(_place(problem["loc"], root)[0], []).append(problem)
@@ -51,10 +51,8 @@ def _sentence(place: str, problems: list[Any], root: Any) -> str:
     if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         owners = [section for section, kind in options_of(root).items() if place in options_of(kind)]
         full = shortened(_as_typed(place, first["input"]))
-        return (
-            "there is no option "
-            f"{full}.{f' Did you mean {owners[0]}.{place}?' if owners else _nearest(str(first['loc'][-1]), beside)}"
-        )
+        hint = f" Did you mean {owners[0]}.{place}?" if owners else _nearest(str(first["loc"][-1]), beside)
+        return f"there is no option {full}.{hint}"
     if first["type"] == "union_tag_invalid":
         context = first["ctx"]
         known = [name.strip("' ") for name in context["expected_tags"].split(",")]
@@ -109,7 +107,7 @@ def _nearest(name: str, known: list[str]) -> str:
 
 
 def _place(location: tuple[int | str, ...], root: Any) -> tuple[str, list[str]]:
-    """An option as users type it, without the names of a union's members, and the names that may stand there."""
+    """An option as users type it, without the names of a union's members, and the names allowed there."""
     kind = root
     words: list[str] = []
     beside: list[str] = []

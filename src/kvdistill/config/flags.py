@@ -1,10 +1,10 @@
-"""The short flags of the training scripts: one table of names for options of the configuration."""
+"""The command line of the training scripts: short flags become options of the configuration."""
 
 import argparse
 import json
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from types import NoneType
 from typing import Any, Literal, NoReturn, get_args, get_origin
@@ -12,100 +12,10 @@ from typing import Any, Literal, NoReturn, get_args, get_origin
 from pydantic import BaseModel
 
 from kvdistill.config.explain import bare, members, tag_of
+from kvdistill.config.flag_table import FLAGS, Flag
 from kvdistill.config.read import changed, parse, read_tree
 from kvdistill.config.sections import RunConfig
 from kvdistill.console.paths import path_argument
-
-
-@dataclass(frozen=True)
-class Flag:
-    """A short name for an option."""
-
-    name: str
-    option: str
-    help: str
-    switch: str | None = None
-    """What the bare flag, or ``true``, stands for; None where a value has to follow."""
-    off: str = "false"
-    """What ``false`` puts in the switch's place."""
-
-
-FLAGS = (
-    Flag(
-        "model_name", "model.name", "backbone: folder or hub name, or a checkpoint of kvdistill to start from"
-    ),
-    Flag(
-        "teacher_name",
-        "teacher.name",
-        "a separate frozen teacher with the same tokenizer; none: the student's own teacher mode",
-    ),
-    Flag("dataset_name", "data.train.name", "data set on the hub"),
-    Flag("dataset_config", "data.train.config", "its configuration"),
-    Flag("dataset_split", "data.train.split", "its split to train on"),
-    Flag(
-        "train_file",
-        "data.train.path",
-        "data file in place of a data set; patterns such as 'data/part-*.jsonl' name several",
-    ),
-    Flag("validation_file", "data.validation.path", "data file to evaluate on during training"),
-    Flag("test_file", "data.test.path", "data file to evaluate on at the end"),
-    Flag("streaming", "data.train.streaming", "read while training, for data larger than memory", "true"),
-    Flag("subset_size", "data.train.limit", "use only so many examples"),
-    Flag(
-        "prompt_template",
-        "data.template.kind",
-        "plain, or chat: the question in the user's turn; none: chat where the tokenizer has a template",
-    ),
-    Flag("output_dir", "training.output_dir", "folder of the run"),
-    Flag("epochs", "training.epochs", "passes over the data"),
-    Flag("max_steps", "training.max_steps", "stop after so many optimiser steps, whatever --epochs says"),
-    Flag("batch_size", "training.batch_size", "examples per device and step"),
-    Flag(
-        "gradient_accumulation_steps", "training.gradient_accumulation_steps", "batches to an optimiser step"
-    ),
-    Flag("lr", "training.lr", "learning rate"),
-    Flag("max_length", "data.max_length", "longest example in tokens; longer ones are left out and counted"),
-    Flag("target_len", "latent.slots", "latent slots, M"),
-    Flag("num_iterations", "latent.passes", "passes over the slots, T"),
-    Flag("kv_method", "target.method.kind", "how the teacher's cache is compressed"),
-    Flag("kv_loss", "loss.kv.distance", "distance of keys and values"),
-    Flag("kv_weight", "loss.kv_weight", "weight of the KV loss: a number, or auto"),
-    Flag("codi_weight", "loss.codi_weight", "weight of the hidden-state loss"),
-    Flag(
-        "shuffle_kv",
-        "target.control.kind",
-        "negative control: another sample's cache, its slots in another order",
-        "shuffled",
-        "none",
-    ),
-    Flag(
-        "save_steps",
-        "training.save_steps",
-        "also save every so many steps; 0 saves at the end of each epoch only",
-    ),
-    Flag("eval_steps", "training.eval_steps", "evaluate on the validation data every so many steps"),
-    Flag("logging_steps", "training.logging_steps", "steps to a line of the log"),
-    Flag("num_workers", "training.num_workers", "processes that prepare batches; at most one reads a stream"),
-    Flag("trust_remote_code", "model.trust_remote_code", "run code that comes with a model", "true"),
-    Flag("torch_dtype", "model.dtype", "type of the weights"),
-    Flag("fp16", "training.precision", "mixed precision in float16 (GPU)", "fp16", "float32"),
-    Flag("bf16", "training.precision", "mixed precision in bfloat16", "bf16", "float32"),
-    Flag(
-        "gradient_checkpointing",
-        "training.gradient_checkpointing",
-        "compute activations again instead of keeping them",
-        "true",
-    ),
-    Flag("device_map", "model.device_map", "where the backbone is put: cpu, cuda:1, auto"),
-    Flag("lora_r", "model.tuning.r", "rank of the adapters; 0 trains every weight"),
-    Flag("seed", "training.seed", "seed of data order and weights"),
-    Flag(
-        "resume",
-        "training.resume",
-        "go on from the newest checkpoint in --output_dir, or begin where there is none",
-        "true",
-    ),
-)
 
 RECIPE: dict[str, Any] = {
     "model": {"name": "Qwen/Qwen2.5-0.5B-Instruct"},
@@ -196,7 +106,8 @@ def _refuse_misplaced(given: Iterable[Flag], tree: dict[str, Any]) -> None:
     for flag in given:
         above, _, name = flag.option.rpartition(".")
         kind = _held(tree, f"{above}.kind")
-        method = next((method for method in members(_type_of(above)) if tag_of(method) == kind), None)
+        methods = members(_type_of(above)) if kind else []
+        method = next((method for method in methods if tag_of(method) == kind), None)
         if method is not None and name not in _fields(method):
             raise ValueError(
                 f"--{flag.name} does not go with {above} of the kind {kind!r}: leave it out, or choose "
@@ -308,5 +219,4 @@ def _fields(kind: Any) -> dict[str, tuple[Any, Any]]:
             name: (annotation, None if repr(value).startswith("Pydantic") else value)
             for name, (annotation, value) in held.items()
         }
-    fields = getattr(kind, "__dataclass_fields__", {})
-    return {name: (field.type, field.default) for name, field in fields.items()}
+    return {field.name: (field.type, field.default) for field in fields(kind)} if is_dataclass(kind) else {}

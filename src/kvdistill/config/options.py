@@ -7,7 +7,7 @@ import inspect
 import json
 import textwrap
 from collections.abc import Iterator
-from dataclasses import MISSING, dataclass, is_dataclass, replace
+from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from kvdistill.config.explain import members, tag_of
-from kvdistill.config.flags import FLAGS
+from kvdistill.config.flag_table import FLAGS
 from kvdistill.config.sections import RunConfig
 
 WIDTH, COLUMN = 110, 44
@@ -75,6 +75,9 @@ def describe_options() -> str:
     """All options, a paragraph for each section."""
     paragraphs = ["Options with their defaults; typed as --section.option value:"]
     for section, field in RunConfig.model_fields.items():
+        if section == "teachers":
+            paragraphs.append("teachers.NAME: several teachers by short names; options as of teacher")
+            continue
         kind = _section_type(field.annotation)
         lines = textwrap.wrap(f"{section}: {_plain(_first_line(kind))}", WIDTH)
         for option in options_of(kind, section):
@@ -171,7 +174,7 @@ def _fields(kind: Any) -> dict[str, tuple[Any, Any]]:
             for name, field in held.items()
         }
     if isinstance(kind, type) and is_dataclass(kind):
-        return {name: (field.type, field.default) for name, field in kind.__dataclass_fields__.items()}
+        return {field.name: (field.type, field.default) for field in fields(kind)}
     return {}
 
 

@@ -2,16 +2,13 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from kvdistill.align.layer_map import Ratio
 from kvdistill.compress import RKV, CompressorMethod
+from kvdistill.config.data import DataSection, SyntheticData
+from kvdistill.config.section import Section, UserPath
 from kvdistill.config.training import TrainingSection
-from kvdistill.console.paths import expanded
-from kvdistill.data.arith import Arith
-from kvdistill.data.chain import Chain
-from kvdistill.data.split import Split
-from kvdistill.data.template import Chat, Plain
 from kvdistill.latent.slots import check_slots
 from kvdistill.losses.objective import Objective
 from kvdistill.target.bridge import Lift, Same
@@ -20,33 +17,6 @@ from kvdistill.target.controls import Control, NoControl
 
 MOST_NEW_TOKENS = 2**17
 """Tokens of one answer: the context of the models with the longest."""
-UserPath = Annotated[str, AfterValidator(expanded)]
-"""A path, or a hub name, in which ``~`` is expanded."""
-
-
-class Section(BaseModel):
-    """A part of the configuration: no unknown option, no change once read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True, allow_inf_nan=False)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _default_kinds(cls, given: Any) -> Any:
-        """An option of a method without its ``kind`` is meant for the kind that stands there by default."""
-        if not isinstance(given, dict):
-            return given
-        full = dict(given)
-        for name, value in given.items():
-            field = cls.model_fields.get(name)
-            if (
-                field is not None
-                and field.discriminator
-                and isinstance(value, dict)
-                and not field.is_required()
-            ):
-                default = field.get_default(call_default_factory=True, validated_data={})
-                full[name] = ({} if default is None else {"kind": default.kind}) | value
-        return full
 
 
 class Lora(Section):
@@ -80,7 +50,7 @@ class ModelSection(Section):
     """For a new backbone with random weights: transformers' configuration, ``model_type`` included."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     attention: Literal["sdpa", "eager"] | None = None
-    special_tokens: dict[str, str] = {}
+    special_tokens: dict[str, str] = Field(default={})
     """For a tokenizer that lacks them: ``{"eos_token": "...", "pad_token": "..."}``."""
     trust_remote_code: bool = False
     """Off: code that comes with a model is not run."""
@@ -148,75 +118,6 @@ class LatentSection(Section):
         return self
 
 
-class Rows(Section):
-    """What data sets of rows share."""
-
-    limit: int | None = Field(default=None, ge=1, le=10**12)
-    """Use only the first rows."""
-    streaming: bool = False
-    """Read while training, for data larger than memory; shuffled in windows of 50 batches."""
-
-
-class FileData(Rows):
-    """Rows of a file."""
-
-    kind: Literal["file"] = "file"
-    path: UserPath = Field(min_length=1)
-    """A file, or several by a pattern such as ``data/part-*.jsonl``."""
-    format: str = "auto"
-
-
-class HubData(Rows):
-    """Rows of a data set on the hub, or in a folder of that form."""
-
-    kind: Literal["hub"] = "hub"
-    name: UserPath
-    config: str | None = None
-    split: str = "train"
-    format: str = "auto"
-
-
-class SyntheticData(Section):
-    """The embedded task."""
-
-    kind: Literal["synthetic"] = "synthetic"
-    task: Annotated[Chain | Arith, Field(discriminator="kind")] = Chain()
-    num: int = Field(default=2048, ge=1, le=10**7)
-    split: Split = "train"
-    seed: int = Field(default=0, ge=-(2**63), lt=2**63)
-
-
-DataSet = Annotated[FileData | HubData | SyntheticData, Field(discriminator="kind")]
-
-
-class DataSection(Section):
-    """What is read, and how it becomes text."""
-
-    train: DataSet
-    validation: DataSet | None = None
-    test: DataSet | None = None
-    template: Annotated[Plain | Chat, Field(discriminator="kind")] | None = None
-    """None takes the tokenizer's chat template where it has one."""
-    drop_last_step: bool = False
-    """Leave the last reasoning step out, as KaVa does on equation-only traces."""
-    max_length: int | None = Field(default=1024, ge=8, le=2**24)
-    """Longest example in tokens; longer ones are never cut."""
-    on_long: Literal["drop", "error"] = "drop"
-    """What becomes of longer ones: left out and counted, or an error."""
-    max_bad_rows: float = Field(default=0.01, ge=0, le=1)
-    """Share of malformed rows, which are left out and kept in quarantine, above which the run stops."""
-
-    @model_validator(mode="after")
-    def _streams_train(self) -> "DataSection":
-        for name in ("validation", "test"):
-            if isinstance(data := getattr(self, name), FileData | HubData) and data.streaming:
-                raise ValueError(
-                    f"data.{name}.streaming: only training is streamed; data.{name}.limit keeps the "
-                    "questions few"
-                )
-        return self
-
-
 class TargetSection(Section):
     """How the teacher's cache becomes the student's target."""
 
@@ -245,10 +146,10 @@ class RunConfig(Section):
     model: ModelSection
     teacher: TeacherSection | None = None
     """The only teacher, in short: the same as ``[teachers.teacher]``."""
-    teachers: dict[ShortName, AnyTeacher] = {}
+    teachers: dict[ShortName, AnyTeacher] = Field(default={})
     """Several teachers by their short names."""
     bridge: Annotated[Same | Lift, Field(discriminator="kind")] | None = None
-    """Where teachers and student meet; None is ``lift`` where a teacher is a model of its own, else ``same``."""
+    """Where teachers and student meet; None is ``lift`` for teachers that are models, else ``same``."""
     data: DataSection
     latent: LatentSection = LatentSection()
     target: TargetSection = TargetSection()
@@ -294,8 +195,8 @@ class RunConfig(Section):
             and not isinstance(target.control, NoControl)
         ):
             raise ValueError(
-                "target.control changes the KV target, and loss.kv_weight is 0: give it a weight, or leave it "
-                "out"
+                "target.control changes the KV target, and loss.kv_weight is 0: give it a weight, or leave "
+                "it out"
             )
         if training.stop_at_accuracy is not None and self.data.validation is None:
             raise ValueError(

@@ -10,11 +10,9 @@ if TYPE_CHECKING:
     from kvdistill.data.arith import Arith
     from kvdistill.data.batches import length_batches
     from kvdistill.data.chain import Chain
-    from kvdistill.data.collate import collate
     from kvdistill.data.encode import EncodedSet, encode, encode_all, encode_questions
     from kvdistill.data.gsm8k import Gsm8k
     from kvdistill.data.hub import Hub, read_hub
-    from kvdistill.data.quarantine import quarantine
     from kvdistill.data.questions import Questions
     from kvdistill.data.rows import BadRow, DataError, Loaded
     from kvdistill.data.sources import FORMATS, Source, load
@@ -29,7 +27,6 @@ _HOME = {
     "Arith": "kvdistill.data.arith",
     "length_batches": "kvdistill.data.batches",
     "Chain": "kvdistill.data.chain",
-    "collate": "kvdistill.data.collate",
     "EncodedSet": "kvdistill.data.encode",
     "encode": "kvdistill.data.encode",
     "encode_all": "kvdistill.data.encode",
@@ -37,7 +34,6 @@ _HOME = {
     "Gsm8k": "kvdistill.data.gsm8k",
     "Hub": "kvdistill.data.hub",
     "read_hub": "kvdistill.data.hub",
-    "quarantine": "kvdistill.data.quarantine",
     "Questions": "kvdistill.data.questions",
     "BadRow": "kvdistill.data.rows",
     "DataError": "kvdistill.data.rows",
@@ -84,14 +80,12 @@ __all__ = [
     "Synthetic",
     "Template",
     "TextLines",
-    "collate",
     "default_template",
     "encode",
     "encode_all",
     "encode_questions",
     "length_batches",
     "load",
-    "quarantine",
     "read_hub",
     "word_tokenizer",
     "write_jsonl",

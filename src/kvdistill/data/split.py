@@ -13,7 +13,7 @@ _TENTHS: dict[str, tuple[int, int]] = {"train": (0, 8), "validation": (8, 9), "t
 
 
 def window(total: int, split: Split) -> range:
-    """The places of a split among ``total`` enumerated problems: the first eight tenths, the ninth, the last."""
+    """Indices of a split among ``total`` enumerated problems: the first eight tenths, the ninth, the last."""
     first, last = _TENTHS[split]
     return range(total * first // 10, total * last // 10)
 

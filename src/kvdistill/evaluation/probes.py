@@ -155,6 +155,6 @@ def _share(slot: int, pairs: list[tuple[str, Encoded]]) -> float:
 
 
 def result_of(step: str) -> str:
-    """The last word or number of a reasoning step, without its punctuation: ``Bob`` of ``Ann hands Bob .``."""
+    """The last word or number of a reasoning step, without punctuation: ``Bob`` of ``Ann hands Bob .``."""
     words = [word.strip(".,;:!?<>=$") for word in step.replace("=", " ").replace(">>", " ").split()]
     return next((word for word in reversed(words) if word), "")

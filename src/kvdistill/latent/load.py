@@ -125,9 +125,8 @@ def read_tokenizer(folder: Path, config: LatentConfig) -> PreTrainedTokenizerBas
                 f"{AGAIN}."
             ) from error
         raise strange from error
-    if tokenizer.convert_tokens_to_ids(list(SPECIAL_TOKENS.values())) != [
-        config.special[name] for name in SPECIAL_TOKENS
-    ]:  # pyright: ignore
+    ids = [config.special[name] for name in SPECIAL_TOKENS]  # pyright: ignore[reportOptionalSubscript]
+    if tokenizer.convert_tokens_to_ids(list(SPECIAL_TOKENS.values())) != ids:
         raise strange
     return tokenizer
 
@@ -156,19 +155,18 @@ def load_adapter(
             f"{folder / 'config.json'}."
         ) from error
     wanted, found = config.backbone, fingerprint(base)
-    if base.config.model_type != wanted.model_type or base.config.hidden_size != wanted.hidden_size:  # pyright: ignore
+    assert wanted is not None
+    if base.config.model_type != wanted.model_type or base.config.hidden_size != wanted.hidden_size:
         raise ValueError(
             f"{folder} was trained on a {wanted.model_type} of width {wanted.hidden_size}, but {name} now "
-            "holds a "  # pyright: ignore
-            f"{base.config.model_type} of width {base.config.hidden_size}. Restore the base model or edit "
-            "`base` in config.json."
+            f"holds a {base.config.model_type} of width {base.config.hidden_size}. "
+            "Restore the base model or edit `base` in config.json."
         )
     last = max((tokenizer.get_vocab() if tokenizer is not None else config.special or {}).values(), default=0)
-    if wanted.vocab_size > max(num_rows(base), last + 1):  # pyright: ignore
+    if wanted.vocab_size > max(num_rows(base), last + 1):
         raise ValueError(
             f"{folder / 'config.json'} is damaged: its vocab_size is {wanted.vocab_size}, but {name} and "
-            "the tokenizer have "  # pyright: ignore
-            f"{max(num_rows(base), last + 1)} tokens: {AGAIN}."
+            f"the tokenizer have {max(num_rows(base), last + 1)} tokens: {AGAIN}."
         )
     grow(base, wanted.vocab_size)  # pyright: ignore
     model = build(config, base)

@@ -76,9 +76,9 @@ class LatentReasoner(PreTrainedModel):
         require_rows(backbone, tokenizer, SPECIAL_TOKENS.values())
         if config.lora is not None and config.base is not None:
             config.base_fingerprint = fingerprint(backbone)
-        special = {
-            name: int(tokenizer.convert_tokens_to_ids(token)) for name, token in SPECIAL_TOKENS.items()
-        }  # pyright: ignore[reportArgumentType]
+        special = {}
+        for name, token in SPECIAL_TOKENS.items():
+            special[name] = int(tokenizer.convert_tokens_to_ids(token))  # pyright: ignore[reportArgumentType]
         grow(backbone, max(tokenizer.get_vocab().values()) + 1, started=special.values())
         config.backbone = backbone.config
         config.tie_word_embeddings = bool(getattr(backbone.config, "tie_word_embeddings", False))

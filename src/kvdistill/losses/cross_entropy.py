@@ -15,7 +15,7 @@ from kvdistill.ops import to_float32
 
 @dataclass(frozen=True, kw_only=True)
 class CrossEntropy:
-    """Negative log-likelihood of the labels in one mode, in nats: a mean within each sample, then over samples.
+    """Negative log-likelihood of one mode's labels in nats: a mean within each sample, then over samples.
 
     Source: https://arxiv.org/abs/2510.02312, the training objective (its 1/N_A is a mean within the sample).
     """

@@ -29,7 +29,7 @@ class CachedFrame:
     """Absolute position of the student's slot 0."""
 
     def turn(self, index: int, target: LayerKV, student: LayerKV) -> tuple[LayerKV, LayerKV]:
-        """Rotate both sides of compared layer ``index`` to their own absolute positions (start + position)."""
+        """Rotate both sides of compared layer ``index`` to their absolute positions (start + position)."""
         rope = self.ropes[index]
         if rope is None:
             return target, student

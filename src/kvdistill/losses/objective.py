@@ -113,7 +113,8 @@ class Objective:
         if self.kv_weight == "auto":
             raise ValueError(
                 "Objective: kv_weight is still 'auto'. On the first batch, replace it by "
-                "auto_weight(gradient_norm(kv loss, student kv), reference_norm(student kv)), or give a number."
+                "auto_weight(gradient_norm(kv loss, student kv), reference_norm(student kv)), or give a "
+                "number."
             )
         found = [(float(weight), term(inputs)) for weight, term in self.terms() if weight]
         if not found:

@@ -147,7 +147,8 @@ class Picture:
 
     def markdown(self, folder: Path) -> str:
         """As Markdown that points at the file, relative to ``folder``."""
-        return f"![{literal(self.caption)}]({self.path.relative_to(folder).as_posix()})\n\n{literal(self.caption)}"
+        caption, path = literal(self.caption), self.path.relative_to(folder).as_posix()
+        return f"![{caption}]({path})\n\n{caption}"
 
     def plain(self, width: int) -> str:
         """Where it is."""

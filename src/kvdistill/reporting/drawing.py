@@ -185,7 +185,7 @@ def level(axes: Axes, share: float, name: str, line: Line) -> Label:
 
 
 def _spread(heights: Sequence[float], gap: float) -> list[float]:
-    """The heights, lowest first, moved up and down so that neighbors are ``gap`` apart and their mean stays."""
+    """The heights, lowest first, moved so that neighbors are ``gap`` apart and their mean stays."""
     groups: list[list[float]] = []
     for height in heights:
         groups.append([height])

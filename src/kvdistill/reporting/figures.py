@@ -89,7 +89,7 @@ def accuracy_curves(curves: Mapping[str, Curve], levels: Mapping[str, float], na
 
 
 def loss_curves(terms: Mapping[str, Mapping[str, Mapping[int, float]]], narrow: bool) -> Figure:
-    """One panel a term: value over training steps, one line a run. ``terms[term][run][step]`` is the value."""
+    """One panel a term: value over training steps, a line a run. ``terms[term][run][step]`` is the value."""
     columns = 1 if narrow else min(2, len(terms))
     rows = -(-len(terms) // columns)
     width = NARROW if narrow else WIDE if columns == 2 else WIDE / 2

@@ -137,7 +137,7 @@ def demo_key(name: str, summary: DemoSummary | None) -> str:
 
 
 def _demo_rows(summary: DemoSummary | None, records: Mapping[str, EvaluationRecord]) -> list[Row]:
-    """The fixed rows of a demo, from its evaluations or else from its summary, then every other evaluation."""
+    """The fixed rows of a demo, from its evaluations or else its summary, then every other evaluation."""
     fields = {name: _DEMO.get(name) for name in sorted({*_DEMO, *records}, key=_place)}
     rows = []
     for name, kept in fields.items():

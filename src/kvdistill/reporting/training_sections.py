@@ -116,7 +116,7 @@ def _place(term: str) -> tuple[int, str]:
 
 
 def _is_term(name: str, logged: Mapping[str, object]) -> bool:
-    """Whether it has a panel: bookkeeping has none, nor have an epoch's means of a term that is shown anyway."""
+    """Whether it has a panel: bookkeeping has none, nor have epoch means of a term that is shown anyway."""
     doubled = name.startswith("epoch_") and name.removeprefix("epoch_") in logged
     return name not in _NOT_LOSSES and not name.startswith(_NOT_PREFIXES) and not doubled
 

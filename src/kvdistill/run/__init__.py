@@ -1,1 +1,1 @@
-"""One training run: its folder, its samples, its student and teachers, and how they become a trained model."""
+"""One training run: its folder, samples, student, teachers, training and evaluation."""

@@ -96,7 +96,7 @@ def look(config: RunConfig, processes: int = 1) -> Start:
 
 
 def clear(start: Start) -> None:
-    """Remove what an earlier run, or an interrupted beginning, left; other people's files stay as they are."""
+    """Remove what an earlier run, or an interrupted beginning, left; other files stay as they are."""
     start.folder.mkdir(parents=True, exist_ok=True)
     patterns = (
         WRITTEN

@@ -10,9 +10,9 @@ from typing import Literal, get_args
 
 from kvdistill.config import DataSection, DataSet, FileData, HubData, SyntheticData
 from kvdistill.console.messages import printable
-from kvdistill.data import BadRow, DataError, Hub, Loaded, encode_all, load, quarantine, read_hub
+from kvdistill.data import BadRow, DataError, Hub, Loaded, encode_all, load, read_hub
 from kvdistill.data.files import form_of, paths_of
-from kvdistill.data.quarantine import json_lines
+from kvdistill.data.quarantine import json_lines, quarantine
 from kvdistill.data.sources import is_text
 from kvdistill.data.stream import LineFiles
 from kvdistill.latent.reasoner import LatentReasoner

@@ -1,4 +1,4 @@
-"""From a configuration to what Trainer trains: the student, its teachers, the bridge between them, the losses."""
+"""From a configuration to what Trainer trains: student, teachers, the bridge between them, losses."""
 
 from kvdistill.align.projector import Projector
 from kvdistill.config import OwnTeacher, RunConfig

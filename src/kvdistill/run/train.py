@@ -1,8 +1,7 @@
 """From a configuration to a trained, evaluated student and the files that tell how it came about."""
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -13,8 +12,7 @@ import torch
 from transformers import TrainingArguments, set_seed
 
 from kvdistill.config import FileData, HubData, RunConfig
-from kvdistill.console.signals import signals_kept
-from kvdistill.data import collate
+from kvdistill.data.collate import collate
 from kvdistill.data.encode import num_tokens
 from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.records.schema import EvaluationRecord, RunRecord
@@ -32,10 +30,9 @@ from kvdistill.training.arguments import training_arguments
 from kvdistill.training.callbacks import (
     EndEpoch,
     EvaluateWhen,
-    Progress,
     SaveWhen,
-    StopAtSignal,
     WriteLogs,
+    interruptible,
     reached,
 )
 from kvdistill.training.checkpoint import newest_checkpoint, read_state
@@ -106,7 +103,7 @@ def train(config: RunConfig, command: str | None = None) -> Trained:
             run.record.write(run.folder / "run.json")
         ranks.wait()
         if not _is_trained(config, start):
-            with _interruptible(trainer):
+            with interruptible(trainer, ranks):
                 _train(trainer, start)
         ranks.wait()
         evaluations = _finish(run, trainer, clock) if ranks.rank == 0 else ()
@@ -128,21 +125,6 @@ def _same_data(run: Run, data: Any) -> str | None:
             f"data back, or begin a new run from {run.start.checkpoint} (--model_name)."
         )
     return found
-
-
-@contextmanager
-def _interruptible(trainer: LatentTrainer) -> Iterator[None]:
-    """Signals inside the block end the training with a checkpoint; however it ends, its progress bar is
-    closed.
-    """
-    with signals_kept() as kept:
-        trainer.add_callback(StopAtSignal(kept, trainer.ranks))
-        try:
-            yield
-        finally:
-            for callback in trainer.callback_handler.callbacks:
-                if isinstance(callback, Progress):
-                    callback.close()
 
 
 def _train(trainer: LatentTrainer, start: Start) -> None:

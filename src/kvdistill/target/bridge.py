@@ -1,7 +1,7 @@
 """Where teachers and student meet: targets, each with the student's view of itself.
 
-``SameBridge`` serves self-distillation, where both caches have one geometry. ``LiftBridge`` trains a projector a
-teacher, which brings the student's cache up to the teacher's heads and widths.
+``SameBridge`` serves self-distillation, where both caches have one geometry. ``LiftBridge`` trains a
+projector for each teacher, which brings the student's cache to the teacher's heads and widths.
 """
 
 from collections.abc import Mapping, Sequence
@@ -100,7 +100,7 @@ class Bridge(nn.Module):
         return found
 
     def state(self) -> dict[str, Tensor]:
-        """What belongs into a checkpoint: ``TEACHER/mean/...`` and, where it has one, ``TEACHER/projector/...``."""
+        """What belongs into a checkpoint: ``TEACHER/mean/...`` for each running mean."""
         return {
             f"{name}/mean/{key}": value
             for name, builder in self.builders.items()

@@ -1,4 +1,4 @@
-"""A teacher's cache becomes a target: compressed to the student's slots, or what a control puts in its place."""
+"""From a teacher's cache to a target: compressed to the student's slots, or replaced by a control."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

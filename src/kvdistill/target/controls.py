@@ -15,10 +15,10 @@ def partners(cot_id: Int[Tensor, " B"], seed: int) -> Int[Tensor, " B"]:
     """Whose target each sample gets: a random derangement of the batch, in which partners of the same
     ``cot_id`` are rarest.
 
-    A batch statistic by nature. Chains are lined up in random order, the samples of a cot_id side by side in
-    random order, and everyone looks ahead by the size of the largest cot_id. Nobody meets itself; if no cot_id
-    fills more than half of the batch, nobody meets its own cot_id, and else only as many of the largest cot_id
-    do as no derangement can spare.
+    A batch statistic by nature. Chains of thought are lined up in random order, samples of one chain side by
+    side in random order, and each sample takes the target as many places ahead as the largest chain has
+    samples. No sample gets its own target. If no chain fills more than half of the batch, no sample gets one
+    of its own chain; otherwise only as many as cannot be avoided.
 
     Raises:
         ValueError: for a batch of one.
@@ -92,8 +92,9 @@ class OtherSample:
     def apply(
         self, target: ModelKV, cot_id: Int[Tensor, " B"], step_seed: int, mean: TargetMean | None = None
     ) -> ModelKV:
-        """The targets handed round; equal ``cot_id`` numbers mark equal chains of thought, ``step_seed`` draws
-        the partners.
+        """The targets, permuted over the batch.
+
+        Equal ``cot_id`` numbers mark equal chains of thought; ``step_seed`` draws the partners.
 
         Raises:
             ValueError: for a batch of one.

@@ -8,7 +8,7 @@ from kvdistill.text import Batch
 
 @runtime_checkable
 class Teacher(Protocol):
-    """One teacher. Frozen models stay outside the trained module tree: they are not trained, saved or counted."""
+    """One teacher. Frozen models stay outside the trained module tree: they are not trained or saved."""
 
     @property
     def name(self) -> str:

@@ -1,4 +1,4 @@
-"""A frozen teacher of the student's own tokenizer: another causal language model that reads the same tokens."""
+"""A frozen causal language model with the student's tokenizer as teacher."""
 
 import json
 from collections.abc import Collection, Iterable

@@ -3,15 +3,23 @@ log.
 """
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
-from transformers import ProgressCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import (
+    ProgressCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 
 from kvdistill.console.progress import Bar, on_terminal
-from kvdistill.console.signals import Interrupted, Kept
+from kvdistill.console.signals import Interrupted, Kept, signals_kept
 from kvdistill.records.schema import Metrics
 from kvdistill.training.means import TERMS
 from kvdistill.training.ranks import Ranks
@@ -31,7 +39,7 @@ class SaveWhen(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Save between epochs; what ends an epoch or the training is saved behind its last line of the log."""
+        """Save between epochs; the end of an epoch or of the training is saved after its last log line."""
         due = self.every > 0 and state.global_step % self.every == 0
         control.should_save |= due and not _ends_epoch(state, control)
 
@@ -242,3 +250,18 @@ def line(step: int, max_steps: int, row: Mapping[str, float]) -> str:
         means = "  ".join(f"{name} {row[name]:.4f}" for name in TERMS if name in row)
         return f"{at}  epoch {row['epoch']:.2f}  {means}  lr {row.get('learning_rate', 0):.2e}"
     return f"{at}  " + "  ".join(f"{name} {value:.4g}" for name, value in row.items() if name != "epoch")
+
+
+@contextmanager
+def interruptible(trainer: Trainer, ranks: Ranks) -> Iterator[None]:
+    """Signals inside the block end the training with a checkpoint; however it ends, its progress bar is
+    closed.
+    """
+    with signals_kept() as kept:
+        trainer.add_callback(StopAtSignal(kept, ranks))
+        try:
+            yield
+        finally:
+            for callback in trainer.callback_handler.callbacks:
+                if isinstance(callback, Progress):
+                    callback.close()

@@ -1,1 +1,1 @@
-"""Models and data sets of the Hugging Face hub, brought here: fetched ahead of time, written as JSON lines."""
+"""Download models and data sets of the Hugging Face hub ahead of time; data sets as JSON lines."""

@@ -18,8 +18,9 @@ from typing import Any
 import torch
 
 from kvdistill.commands.demo.recipe import HOPS, METHODS, TERSE, VERBOSE, Stage, lanes, warm_stages
+from kvdistill.commands.demo.summary import summarize, table
 from kvdistill.console.progress import StageProgress
-from kvdistill.console.wording import counted, short_number
+from kvdistill.console.wording import counted
 from kvdistill.data import Chain
 from kvdistill.evaluation.evaluate import Evaluator
 from kvdistill.evaluation.example import answer_of, chosen, example_of
@@ -28,7 +29,7 @@ from kvdistill.latent.generate import Reasoning
 from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.records.example import ExampleRecord
 from kvdistill.records.jsonfile import write_atomic
-from kvdistill.records.schema import Bar, Curve, DemoSummary, EvaluationRecord, Metrics
+from kvdistill.records.schema import Curve, DemoSummary, EvaluationRecord, Metrics
 from kvdistill.reporting.report import write_demo_report
 from kvdistill.run.provenance import record_of
 from kvdistill.run.samples import read_data
@@ -89,7 +90,7 @@ def demo(output: str | Path, seed: int, command: str, share: float = 1.0) -> Dem
     record = replace(record_of(config, started, command), seconds=time.monotonic() - clock)
     record.write(folder / "run.json")
     report = write_demo_report(folder)
-    print(_table(summary, folder))
+    print(table(summary, folder))
     print(f"Report: {report}")
     return summary
 
@@ -180,7 +181,8 @@ def _evaluate(folder: Path, start: Path, run: Run) -> DemoSummary:
     best = _last(folder, f"latent_{winner}")
     print("probes of the latents: zeroed, swapped and cut to fewer slots", flush=True)
     probe(best, _test(best, VERBOSE, run)[:256], evaluator).write(folder / "probes.json")
-    summary = _summary(rows, curves, winner, run)
+    minutes = (time.monotonic() - run.clock) / 60
+    summary = summarize(rows, curves, winner, minutes, run.seed)
     summary.write(folder / "summary.json")
     _example(folder, {"cot": warm, winner: best}, winner, run).write(folder / "example.json")
     return summary
@@ -209,64 +211,6 @@ def _example(folder: Path, models: dict[str, LatentReasoner], winner: str, run: 
         answers.append(answer_of(models[name], sample, reasoning, evaluator, name))
     return replace(
         example_of(models[winner], questions[place], VERBOSE.sentence, "chain, test"), answers=answers
-    )
-
-
-def _summary(
-    rows: dict[str, EvaluationRecord], curves: dict[str, Curve], winner: str, run: Run
-) -> DemoSummary:
-    minutes = (time.monotonic() - run.clock) / 60
-    kv, cot = rows[f"latent_{winner}"], rows["cot"]
-    threshold = 0.9 * cot.accuracy
-    reached = {
-        name: next((s for s, a in zip(c.steps, c.accuracy, strict=True) if a >= threshold), None)
-        for name, c in curves.items()
-    }
-    e1, own = reached["e1"], reached[winner]
-    sooner = _sooner(own, e1, curves["e1"].steps[-1])
-    return DemoSummary(
-        cot=cot.accuracy,
-        direct=rows["direct"].accuracy,
-        latent_e1=rows["latent_e1"].accuracy,
-        latent_kv=kv.accuracy,
-        kv_method=winner,
-        latent_by_method={name: rows[f"latent_{name}"].accuracy for name in METHODS},
-        steps_to_90_e1=e1,
-        steps_to_90_kv=own,
-        passes_cot=cot.sequential_passes_mean,
-        passes_latent=kv.sequential_passes_mean,
-        minutes=minutes,
-        cot_terse=rows["cot_terse"].accuracy,
-        passes_cot_terse=rows["cot_terse"].sequential_passes_mean,
-        ms_cot=cot.ms_batch1,
-        ms_latent=kv.ms_batch1,
-        seed=run.seed,
-        threshold=threshold,
-        bars={
-            "explicit chain of thought": Bar(value=cot.accuracy, bar=0.95),
-            "direct answers": Bar(value=rows["direct"].accuracy, bar=0.5, at_most=True),
-            "KV latents over explicit": Bar(
-                value=kv.accuracy / cot.accuracy if cot.correct else None, bar=0.9
-            ),
-            "steps to 90 %, E1 over KV": sooner,
-            "passes, explicit over latent": Bar(
-                value=cot.sequential_passes_mean / kv.sequential_passes_mean, bar=1.5
-            ),
-            "minutes": Bar(value=minutes, bar=6.0, at_most=True, text=short_number(minutes)),
-        },
-    )
-
-
-def _sooner(own: int | None, e1: int | None, e1_steps: int) -> Bar:
-    """How many times as many steps E1 needs as the KV run; the least that it can be where E1 has not got
-    there.
-    """
-    if own is None:
-        return Bar(value=None, bar=1.5)
-    if e1 is not None:
-        return Bar(value=e1 / own, bar=1.5)
-    return Bar(
-        value=e1_steps / own, bar=1.5, text=f"at least {e1_steps / own:.1f} (E1 not there after {e1_steps})"
     )
 
 
@@ -302,29 +246,6 @@ def _test(model: LatentReasoner, task: Chain, run: Run) -> tuple[Encoded, ...]:
     config = Stage("test", task, 1).config(Path(), None, run.seed)
     data = config.data.train.model_copy(update={"num": run.questions, "split": "test"})
     return read_data(config.data, data, model, Path(config.training.output_dir))
-
-
-def _table(summary: DemoSummary, folder: Path) -> str:
-    lines = [f"{'':26}{'accuracy':>10}{'95 % interval':>18}{'passes':>9}{'ms/question':>13}"]
-    names = {
-        "cot": "explicit, verbose",
-        "cot_terse": "explicit, terse",
-        "direct": "direct",
-        "latent_e1": "latent, E1 (no KV)",
-    }
-    names |= {f"latent_{name}": f"latent, KV {name}" for name in METHODS}
-    for key, label in names.items():
-        name = "latent_kv" if key == f"latent_{summary.kv_method}" else key
-        r = EvaluationRecord.read(folder / f"evaluation_{name}.json")
-        interval = f"{100 * r.low:.1f}-{100 * r.high:.1f}"
-        lines.append(
-            f"{label:26}{100 * r.accuracy:>9.1f}%{interval:>18}{r.sequential_passes_mean:>9.1f}{r.ms_batch1 or 0:>13.1f}"
-        )
-    for name, bar in (summary.bars or {}).items():
-        value = "never" if bar.value is None else bar.text or f"{bar.value:.2f}"
-        sign, verdict = "<=" if bar.at_most else ">=", "reached" if bar.reached else "NOT reached"
-        lines.append(f"{name + ':':34}{value:>8}  bar {sign} {bar.bar:g}  {verdict}")
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -192,7 +192,7 @@ def _cell(estimate: Estimate, seed: int) -> str:
 
 
 def _share(row: Row, name: str) -> list[str]:
-    """Mean and interval of a share in percent; what of Student's interval lies outside the scale is cut off."""
+    """Mean and interval of a share in percent; Student's interval is clipped to the scale."""
     estimate = row.measures.get(name)
     if estimate is None:
         return ["–", "–"]

@@ -1,29 +1,30 @@
-"""The doctor: what this machine has, what is broken, and what would not work here."""
+"""All checks of the doctor, their table, and those of software, hub and processes."""
 
 import os
 import platform
 import shutil
-import sys
-import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, metadata, requires, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal, NamedTuple
 
 import torch
 from huggingface_hub import constants
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-State = Literal["ok", "note", "problem"]
-GIB = 2**30
-WEIGHTS_7B = 7.6e9 * 4
-"""Bytes of a model such as Qwen2.5-7B in float32."""
-CGROUPS, OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
-MEMORY_INFO, DRIVER = Path("/proc/meminfo"), Path("/proc/driver/nvidia/version")
+from kvdistill.commands.doctor.finding import WEIGHTS_7B, Check, Finding, nearest, size_text
+from kvdistill.commands.doctor.machine import (
+    bfloat16,
+    cores,
+    gpu,
+    memory,
+    several_gpus,
+    shared_memory,
+    writable,
+)
+
 SLURM_VARIABLES = (
     "SLURM_JOB_ID",
     "SLURM_JOB_NODELIST",
@@ -33,27 +34,6 @@ SLURM_VARIABLES = (
     "SLURM_MEM_PER_NODE",
 )
 TORCHRUN_VARIABLES = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What a check found."""
-
-    what: str
-    state: State
-    found: str
-    advice: str = ""
-    lost: str = ""
-    """What would not work here, and why; only where the state is not ok."""
-
-
-class Check(NamedTuple):
-    """One thing to look at."""
-
-    look: Callable[[str], Finding]
-    """Takes the check's name."""
-    lost: str = ""
-    """What would not work where the finding is not ok, and why."""
 
 
 def doctor() -> int:
@@ -86,11 +66,6 @@ def _made(what: str, check: Check) -> Finding:
 
 def _text(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
-
-
-def size_text(num_bytes: int | float) -> str:
-    """Bytes as GiB."""
-    return f"{num_bytes / GIB:.1f} GiB"
 
 
 def _python(what: str) -> Finding:
@@ -145,108 +120,6 @@ def _imports(what: str) -> Finding:
     )
 
 
-def _gpu(what: str) -> Finding:
-    build = f"torch {torch.__version__}"
-    if torch.cuda.is_available():
-        cards = map(torch.cuda.get_device_properties, range(torch.cuda.device_count()))
-        return Finding(
-            what,
-            "ok",
-            f"{', '.join(f'{card.name} ({size_text(card.total_memory)})' for card in cards)}; {build}",
-        )
-    if torch.backends.mps.is_available():
-        return Finding(what, "ok", f"Apple GPU (MPS); {build}")
-    if not DRIVER.exists() and shutil.which("nvidia-smi") is None:
-        return Finding(
-            what,
-            "note",
-            f"none visible; {build}",
-            "Walk, demo and tests run on CPU; train on a node with a GPU (sbatch).",
-        )
-    if torch.version.cuda is None:
-        return Finding(
-            what,
-            "problem",
-            f"an NVIDIA driver, but {build} is built for CPU",
-            "Run: bash setup.sh (it takes the CUDA build)",
-        )
-    hidden = not DRIVER.exists() or os.environ.get("CUDA_VISIBLE_DEVICES") == ""
-    advice = (
-        "If nvidia-smi lists none, ask for one: sbatch --gres=gpu:1; if CUDA_VISIBLE_DEVICES is empty, "
-        "unset it; else the driver is too "
-        "old for this CUDA: KVDISTILL_TORCH names another build, see setup.sh"
-    )
-    found = f"an NVIDIA driver, but {build} (CUDA {torch.version.cuda}) finds no GPU"
-    return Finding(what, "note" if hidden else "problem", found, advice)
-
-
-def _several_gpus(what: str) -> Finding:
-    num = torch.cuda.device_count()
-    return Finding(what, "ok" if num > 1 else "note", f"{num} visible", "Ask for more: sbatch --gres=gpu:2")
-
-
-def _bfloat16(what: str) -> Finding:
-    if not torch.cuda.is_available():
-        return Finding(what, "ok", "computed on CPU, slowly")
-    native = torch.cuda.is_bf16_supported(including_emulation=False)
-    return Finding(
-        what,
-        "ok" if native else "note",
-        "native" if native else "only emulated by this GPU",
-        "Train in float32 or float16.",
-    )
-
-
-def _memory(what: str) -> Finding:
-    total, free, limit = _main_memory()
-    text = f"{size_text(total)}, {size_text(free)} free" + (
-        "" if limit is None else f", this job may use {size_text(limit)}"
-    )
-    usable = min(free, limit or free)
-    return Finding(
-        what,
-        "ok" if usable >= WEIGHTS_7B else "note",
-        text,
-        "Ask for more (sbatch --mem=64G), or load in bfloat16.",
-    )
-
-
-def _main_memory() -> tuple[int, int, int | None]:
-    """Bytes in all, free, and allowed to this control group (None: no limit)."""
-    info = dict(line.split(":") for line in MEMORY_INFO.read_text().splitlines())
-    total, free = (int(info[key].split()[0]) * 1024 for key in ("MemTotal", "MemAvailable"))
-    limits = [
-        int(text)
-        for file in _limit_files()
-        if file.is_file() and (text := file.read_text().strip()).isdecimal()
-    ]
-    return total, free, min((limit for limit in limits if limit < total), default=None)
-
-
-def _limit_files() -> Iterator[Path]:
-    """Where the memory limits of this control group and of those around it stand, in both versions of
-    cgroups.
-    """
-    for line in OWN_CGROUPS.read_text().splitlines():
-        _, controllers, group = line.split(":", 2)
-        if controllers in ("", "memory"):
-            root, name = (
-                (CGROUPS, "memory.max") if not controllers else (CGROUPS / "memory", "memory.limit_in_bytes")
-            )
-            own = root / group.lstrip("/")
-            yield from (folder / name for folder in (own, *own.parents) if folder.is_relative_to(root))
-
-
-def _cores(what: str) -> Finding:
-    usable = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    return Finding(
-        what,
-        "ok" if usable > 1 else "note",
-        f"{usable} of {os.cpu_count()} usable",
-        "Ask for more: sbatch --cpus-per-task=8",
-    )
-
-
 def _login(what: str) -> Finding:
     """Whether a token is there; asking ``get_token`` could renew it over the network."""
     file = Path(constants.HF_TOKEN_PATH)
@@ -272,41 +145,12 @@ def _offline(what: str) -> Finding:
 
 def _cache(what: str) -> Finding:
     folder = Path(constants.HF_HUB_CACHE)
-    near = _nearest(folder)
+    near = nearest(folder)
     free = shutil.disk_usage(near).free
     text = f"{folder}: {size_text(free)} free" + ("" if os.access(near, os.W_OK) else ", cannot be written")
     state = "ok" if free >= WEIGHTS_7B / 2 and os.access(near, os.W_OK) else "note"
     return Finding(
         what, state, text, "Name a folder on a larger disk: export HF_HOME=/scratch/$USER/huggingface"
-    )
-
-
-def _nearest(folder: Path) -> Path:
-    folder = folder.absolute()
-    return next(place for place in (folder, *folder.parents) if place.exists())
-
-
-def _writable(what: str) -> Finding:
-    """A file is written and vanishes: rights alone do not show a full disk or a used-up quota."""
-    folder = Path(what.rstrip("/"))
-    try:
-        with tempfile.TemporaryFile(dir=_nearest(folder)) as file:
-            file.write(b"x")
-            file.flush()
-    except OSError as error:
-        return Finding(
-            what,
-            "problem",
-            f"cannot be written ({error})",
-            "Free space, repair its rights, or start where you may write.",
-        )
-    free = shutil.disk_usage(_nearest(folder)).free
-    state = "ok" if free >= 10 * GIB else "note"
-    return Finding(
-        what,
-        state,
-        f"{folder.absolute()} can be written, {size_text(free)} free",
-        "Free some space: checkpoints are large.",
     )
 
 
@@ -357,29 +201,19 @@ def _distributed(what: str) -> Finding:
     )
 
 
-def _shared_memory(what: str) -> Finding:
-    size = shutil.disk_usage("/dev/shm").total
-    return Finding(
-        what,
-        "ok" if size >= GIB else "note",
-        size_text(size),
-        "Containers: docker run --shm-size=8g (or --ipc=host)",
-    )
-
-
 CHECKS = {
     "Python": Check(_python),
     "packages": Check(_packages),
     "imports": Check(_imports),
     "GPU": Check(
-        _gpu, "fp16 training, and training of anything but small models in bearable time: they need a GPU."
+        gpu, "fp16 training, and training of anything but small models in bearable time: they need a GPU."
     ),
-    "several GPUs": Check(_several_gpus, "training on several GPUs: fewer than two are visible to torch."),
-    "bfloat16": Check(_bfloat16, "bf16 training at full speed: this GPU has no such arithmetic."),
+    "several GPUs": Check(several_gpus, "training on several GPUs: fewer than two are visible to torch."),
+    "bfloat16": Check(bfloat16, "bf16 training at full speed: this GPU has no such arithmetic."),
     "memory": Check(
-        _memory, f"a 7B model in float32: its weights alone take {size_text(WEIGHTS_7B)} of main memory."
+        memory, f"a 7B model in float32: its weights alone take {size_text(WEIGHTS_7B)} of main memory."
     ),
-    "CPU cores": Check(_cores, "loading data beside the training: there is one core."),
+    "CPU cores": Check(cores, "loading data beside the training: there is one core."),
     "hub login": Check(
         _login,
         "gated models (Llama, Gemma, ...) that are not in the cache yet: the hub wants to know who asks.",
@@ -389,13 +223,13 @@ CHECKS = {
         _cache,
         f"the download of a 7B model: it wants {size_text(WEIGHTS_7B / 2)} in a folder that can be written.",
     ),
-    "outputs/": Check(_writable, "runs, or many checkpoints of one: see outputs/ above."),
-    "logs/": Check(_writable, "jobs that write their logs there: see logs/ above."),
+    "outputs/": Check(writable, "runs, or many checkpoints of one: see outputs/ above."),
+    "logs/": Check(writable, "jobs that write their logs there: see logs/ above."),
     "attention": Check(
         _attention, "flash-attn in other programs: see attention above. Training uses sdpa or eager."
     ),
     "SLURM": Check(_slurm, "sbatch scripts: there is no SLURM here; bash runs them on this machine."),
     "processes": Check(_distributed, "distributed training: see processes above."),
-    "/dev/shm": Check(_shared_memory, "several loader processes: they pass batches through /dev/shm."),
+    "/dev/shm": Check(shared_memory, "several loader processes: they pass batches through /dev/shm."),
 }
 """The checks by their names, in the order of the table."""

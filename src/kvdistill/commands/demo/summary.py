@@ -1,0 +1,94 @@
+"""Summary of a demo: accuracies, steps to the threshold, and the bars that the numbers are held to."""
+
+from pathlib import Path
+
+from kvdistill.commands.demo.recipe import METHODS
+from kvdistill.console.wording import short_number
+from kvdistill.records.schema import Bar, Curve, DemoSummary, EvaluationRecord
+
+
+def summarize(
+    rows: dict[str, EvaluationRecord], curves: dict[str, Curve], winner: str, minutes: float, seed: int
+) -> DemoSummary:
+    """Accuracies, steps, passes and bars of a demo.
+
+    Args:
+        rows: each evaluation by its key.
+        curves: validation accuracy by compressor, and of E1 under ``e1``.
+        winner: the compressor chosen on validation.
+        minutes: duration of the demo so far.
+        seed: the demo's seed.
+    """
+    kv, cot = rows[f"latent_{winner}"], rows["cot"]
+    threshold = 0.9 * cot.accuracy
+    reached = {
+        name: next((s for s, a in zip(c.steps, c.accuracy, strict=True) if a >= threshold), None)
+        for name, c in curves.items()
+    }
+    e1, own = reached["e1"], reached[winner]
+    sooner = steps_ratio(own, e1, curves["e1"].steps[-1])
+    return DemoSummary(
+        cot=cot.accuracy,
+        direct=rows["direct"].accuracy,
+        latent_e1=rows["latent_e1"].accuracy,
+        latent_kv=kv.accuracy,
+        kv_method=winner,
+        latent_by_method={name: rows[f"latent_{name}"].accuracy for name in METHODS},
+        steps_to_90_e1=e1,
+        steps_to_90_kv=own,
+        passes_cot=cot.sequential_passes_mean,
+        passes_latent=kv.sequential_passes_mean,
+        minutes=minutes,
+        cot_terse=rows["cot_terse"].accuracy,
+        passes_cot_terse=rows["cot_terse"].sequential_passes_mean,
+        ms_cot=cot.ms_batch1,
+        ms_latent=kv.ms_batch1,
+        seed=seed,
+        threshold=threshold,
+        bars={
+            "explicit chain of thought": Bar(value=cot.accuracy, bar=0.95),
+            "direct answers": Bar(value=rows["direct"].accuracy, bar=0.5, at_most=True),
+            "KV latents over explicit": Bar(
+                value=kv.accuracy / cot.accuracy if cot.correct else None, bar=0.9
+            ),
+            "steps to 90 %, E1 over KV": sooner,
+            "passes, explicit over latent": Bar(
+                value=cot.sequential_passes_mean / kv.sequential_passes_mean, bar=1.5
+            ),
+            "minutes": Bar(value=minutes, bar=6.0, at_most=True, text=short_number(minutes)),
+        },
+    )
+
+
+def steps_ratio(own: int | None, e1: int | None, e1_steps: int) -> Bar:
+    """Steps E1 needs over those of the KV run; a lower bound where E1 did not reach the threshold."""
+    if own is None:
+        return Bar(value=None, bar=1.5)
+    if e1 is not None:
+        return Bar(value=e1 / own, bar=1.5)
+    return Bar(
+        value=e1_steps / own, bar=1.5, text=f"at least {e1_steps / own:.1f} (E1 not there after {e1_steps})"
+    )
+
+
+def table(summary: DemoSummary, folder: Path) -> str:
+    """The table that the demo prints: each evaluation, then each bar."""
+    lines = [f"{'':26}{'accuracy':>10}{'95 % interval':>18}{'passes':>9}{'ms/question':>13}"]
+    names = {
+        "cot": "explicit, verbose",
+        "cot_terse": "explicit, terse",
+        "direct": "direct",
+        "latent_e1": "latent, E1 (no KV)",
+    }
+    names |= {f"latent_{name}": f"latent, KV {name}" for name in METHODS}
+    for key, label in names.items():
+        name = "latent_kv" if key == f"latent_{summary.kv_method}" else key
+        r = EvaluationRecord.read(folder / f"evaluation_{name}.json")
+        interval = f"{100 * r.low:.1f}-{100 * r.high:.1f}"
+        cost = f"{r.sequential_passes_mean:>9.1f}{r.ms_batch1 or 0:>13.1f}"
+        lines.append(f"{label:26}{100 * r.accuracy:>9.1f}%{interval:>18}{cost}")
+    for name, bar in (summary.bars or {}).items():
+        value = "never" if bar.value is None else bar.text or f"{bar.value:.2f}"
+        sign, verdict = "<=" if bar.at_most else ">=", "reached" if bar.reached else "NOT reached"
+        lines.append(f"{name + ':':34}{value:>8}  bar {sign} {bar.bar:g}  {verdict}")
+    return "\n".join(lines)

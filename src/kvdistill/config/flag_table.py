@@ -1,0 +1,94 @@
+"""Table of the short flags: the option of the configuration that each one names."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A short name for an option."""
+
+    name: str
+    option: str
+    help: str
+    switch: str | None = None
+    """What the bare flag, or ``true``, stands for; None where a value has to follow."""
+    off: str = "false"
+    """What ``false`` puts in the switch's place."""
+
+
+FLAGS = (
+    Flag(
+        "model_name", "model.name", "backbone: folder or hub name, or a checkpoint of kvdistill to start from"
+    ),
+    Flag(
+        "teacher_name",
+        "teacher.name",
+        "a separate frozen teacher with the same tokenizer; none: the student's own teacher mode",
+    ),
+    Flag("dataset_name", "data.train.name", "data set on the hub"),
+    Flag("dataset_config", "data.train.config", "its configuration"),
+    Flag("dataset_split", "data.train.split", "its split to train on"),
+    Flag(
+        "train_file",
+        "data.train.path",
+        "data file in place of a data set; patterns such as 'data/part-*.jsonl' name several",
+    ),
+    Flag("validation_file", "data.validation.path", "data file to evaluate on during training"),
+    Flag("test_file", "data.test.path", "data file to evaluate on at the end"),
+    Flag("streaming", "data.train.streaming", "read while training, for data larger than memory", "true"),
+    Flag("subset_size", "data.train.limit", "use only so many examples"),
+    Flag(
+        "prompt_template",
+        "data.template.kind",
+        "plain, or chat: the question in the user's turn; none: chat where the tokenizer has a template",
+    ),
+    Flag("output_dir", "training.output_dir", "folder of the run"),
+    Flag("epochs", "training.epochs", "passes over the data"),
+    Flag("max_steps", "training.max_steps", "stop after so many optimiser steps, whatever --epochs says"),
+    Flag("batch_size", "training.batch_size", "examples per device and step"),
+    Flag(
+        "gradient_accumulation_steps", "training.gradient_accumulation_steps", "batches to an optimiser step"
+    ),
+    Flag("lr", "training.lr", "learning rate"),
+    Flag("max_length", "data.max_length", "longest example in tokens; longer ones are left out and counted"),
+    Flag("target_len", "latent.slots", "latent slots, M"),
+    Flag("num_iterations", "latent.passes", "passes over the slots, T"),
+    Flag("kv_method", "target.method.kind", "how the teacher's cache is compressed"),
+    Flag("kv_loss", "loss.kv.distance", "distance of keys and values"),
+    Flag("kv_weight", "loss.kv_weight", "weight of the KV loss: a number, or auto"),
+    Flag("codi_weight", "loss.codi_weight", "weight of the hidden-state loss"),
+    Flag(
+        "shuffle_kv",
+        "target.control.kind",
+        "negative control: another sample's cache, its slots in another order",
+        "shuffled",
+        "none",
+    ),
+    Flag(
+        "save_steps",
+        "training.save_steps",
+        "also save every so many steps; 0 saves at the end of each epoch only",
+    ),
+    Flag("eval_steps", "training.eval_steps", "evaluate on the validation data every so many steps"),
+    Flag("logging_steps", "training.logging_steps", "steps to a line of the log"),
+    Flag("num_workers", "training.num_workers", "processes that prepare batches; at most one reads a stream"),
+    Flag("trust_remote_code", "model.trust_remote_code", "run code that comes with a model", "true"),
+    Flag("torch_dtype", "model.dtype", "type of the weights"),
+    Flag("fp16", "training.precision", "mixed precision in float16 (GPU)", "fp16", "float32"),
+    Flag("bf16", "training.precision", "mixed precision in bfloat16", "bf16", "float32"),
+    Flag(
+        "gradient_checkpointing",
+        "training.gradient_checkpointing",
+        "compute activations again instead of keeping them",
+        "true",
+    ),
+    Flag("device_map", "model.device_map", "where the backbone is put: cpu, cuda:1, auto"),
+    Flag("lora_r", "model.tuning.r", "rank of the adapters; 0 trains every weight"),
+    Flag("seed", "training.seed", "seed of data order and weights"),
+    Flag(
+        "resume",
+        "training.resume",
+        "go on from the newest checkpoint in --output_dir, or begin where there is none",
+        "true",
+    ),
+)

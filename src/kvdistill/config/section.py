@@ -1,0 +1,35 @@
+"""What every section of the configuration is."""
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
+
+from kvdistill.console.paths import expanded
+
+UserPath = Annotated[str, AfterValidator(expanded)]
+"""A path, or a hub name, in which ``~`` is expanded."""
+
+
+class Section(BaseModel):
+    """A part of the configuration: no unknown option, no change once read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_kinds(cls, given: Any) -> Any:
+        """An option of a method without its ``kind`` is meant for the kind that stands there by default."""
+        if not isinstance(given, dict):
+            return given
+        full = dict(given)
+        for name, value in given.items():
+            field = cls.model_fields.get(name)
+            if (
+                field is not None
+                and field.discriminator
+                and isinstance(value, dict)
+                and not field.is_required()
+            ):
+                default = field.get_default(call_default_factory=True, validated_data={})
+                full[name] = ({} if default is None else {"kind": default.kind}) | value
+        return full

@@ -1,0 +1,63 @@
+"""Pairs of target and student: one geometry, or through a projector."""
+
+import torch
+
+from kvdistill.align import LayerMap, LayerPair, Projector
+from kvdistill.compress import Uniform
+from kvdistill.kv import Geometry, LayerGeometry, TeacherCache
+from kvdistill.target.bridge import LiftBridge, SameBridge, part
+from kvdistill.target.build import TargetBuilder
+from kvdistill.target.controls import NoControl
+from pico_losses import cache
+
+
+def builders(*names: str) -> dict[str, TargetBuilder]:
+    return {name: TargetBuilder(Uniform(), NoControl(), 3) for name in names}
+
+
+def geometry(heads: int, layers: int = 2) -> Geometry:
+    return Geometry((LayerGeometry(heads, 4, 5, None, "none"),) * layers)
+
+
+def test_same_pairs_each_target_with_the_student_as_it_is() -> None:
+    student, caches = cache(), [TeacherCache(name, cache(slots=6)) for name in "ab"]
+    weights = torch.tensor([1.0, 0.0])
+    pairs = SameBridge(builders("a", "b"))(caches, student, torch.arange(2), 0, weights)
+    assert [pair.student is student for pair in pairs] == [True, True]
+    for pair, each in zip(pairs, caches, strict=True):
+        assert torch.equal(pair.target.layers[0].keys, Uniform().compress(each.kv, 3).layers[0].keys)
+        assert pair.layer_weights is weights
+
+
+def test_lift_brings_the_student_to_the_teachers_layers() -> None:
+    """One student layer answers to two teacher layers by a third and two thirds."""
+    pairs = LayerMap((LayerPair(0, 0, 1 / 3), LayerPair(0, 1, 2 / 3)))
+    projector = Projector(geometry(2, 1), geometry(2), pairs)
+    bridge = LiftBridge(builders("big"), {"big": projector})
+    student = cache()
+    (pair,) = bridge([TeacherCache("big", cache(slots=6))], student, torch.arange(2), 0)
+    assert torch.allclose(pair.layer_weights, torch.tensor([1 / 3, 2 / 3]))
+    assert torch.equal(pair.student.layers[1].keys, projector.move(student).layers[1].keys)
+    assert {name.split(".")[0] for name, _ in bridge.named_parameters()} == {"projectors"}
+
+
+def test_what_a_bridge_carries_is_named_after_its_teacher() -> None:
+    pairs = LayerMap((LayerPair(0, 0, 1.0),))
+    one, other = (
+        LiftBridge(builders("big"), {"big": Projector(geometry(2, 1), geometry(2, 1), pairs)})
+        for _ in range(2)
+    )
+    torch.nn.init.normal_(one.projector("big").keys[0].weight)
+    other.load_state(one.state())
+    assert torch.equal(other.projector("big").keys[0].weight, one.projector("big").keys[0].weight)
+    assert part(one.state(), "big/projector/").keys() == {"keys.0.weight", "values.0.weight"}
+
+
+def test_diagnostics_are_named_where_there_are_several() -> None:
+    from kvdistill.compress import RKV
+
+    several = {name: TargetBuilder(RKV(), NoControl(), 2) for name in "ab"}
+    bridge, kv = SameBridge(several), cache(slots=4)
+    assert "importance_max" in bridge.diagnostics([TeacherCache("a", kv)])
+    both = bridge.diagnostics([TeacherCache(name, kv) for name in "ab"])
+    assert {"a_importance_max", "b_importance_max"} <= both.keys()
