@@ -1,8 +1,9 @@
 """Losses on caches and outputs that a test makes by hand."""
 
 import torch
+from torch import Tensor
 
-from kvdistill.kv import KVPair, LabelRows, LossOutput, ModelKV, ModelOutput, TwoModes
+from kvdistill.kv import KVPair, LabelRows, LayerKV, LossOutput, ModelKV, ModelOutput, TwoModes
 from kvdistill.losses import CachedFrame, Loss, LossInputs, Objective
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from kvdistill.config import load, parse
 from kvdistill.config.explain import tag_of
-from kvdistill.config.sections import FileData, Lora
+from kvdistill.config import FileData, Lora
 from kvdistill.kv import LayerKV
 from kvdistill.losses import KVLoss
 

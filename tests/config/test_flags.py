@@ -240,7 +240,7 @@ def test_names_that_look_like_numbers_stay_as_they_are_typed() -> None:
         ("--subset_size 0", "--subset_size: should be 1 or more (given: 0)"),
         (
             "--streaming",
-            "--streaming: nobody knows the length of a stream; give --max_steps, or --subset_size",
+            "--streaming: the length of a stream is not known; give --max_steps, or --subset_size",
         ),
         ("--shuffle_kv --batch_size 1", "controls: a batch of one has no other sample"),
         (

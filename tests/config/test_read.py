@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kvdistill.compress import RKV, RightCrop, RKVDecode
 from kvdistill.config import RunConfig, changed, load, parse, resolved
-from kvdistill.config.sections import FileData, FullTuning, Lora, SyntheticData
+from kvdistill.config import FileData, FullTuning, Lora, SyntheticData
 from kvdistill.data import Arith, Chain, Plain
 
 TOML = """

@@ -127,7 +127,7 @@ def _union(methods: tuple[Any, ...], default: Any, full: str, meaning: str) -> I
 def attribute_docstrings(kind: Any) -> dict[str, str]:
     """The docstring below each attribute of a class and its bases, on one line."""
     found: dict[str, str] = {}
-    for owner in reversed(kind.__mro__):
+    for owner in reversed(getattr(kind, "__mro__", ())):  # a list of sections has none
         if not owner.__module__.startswith("kvdistill."):
             continue
         body = ast.parse(textwrap.dedent(inspect.getsource(owner))).body[0]
