@@ -18,7 +18,7 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicSlidingWindowLayer
 
 from kvdistill.capture import rotation
-from kvdistill.capture.attention import CHOOSE, MODEL_ERRORS, PREFIX, CaptureError, packable
+from kvdistill.capture.attention import CHOOSE, MODEL_ERRORS, PREFIX, CaptureError, evaluating, packable
 from kvdistill.capture.cache import CacheSource
 from kvdistill.capture.comparison import Comparison, Head, cache_source, first_line, packed_texts
 
@@ -56,7 +56,7 @@ def examine(model: PreTrainedModel, head: Head | None = None) -> Architecture:
     """
     name = packable(model)
     device = model.device
-    with rotation.evaluating(model), torch.no_grad(), torch.autocast(device.type, enabled=False):
+    with evaluating(model), torch.no_grad(), torch.autocast(device.type, enabled=False):
         return _examined(model, head, name.removeprefix(PREFIX))
 
 

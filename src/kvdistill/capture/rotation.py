@@ -4,8 +4,6 @@ One token attends to itself alone, whatever its position, so hidden states do no
 two keys of one token at different positions then differ by exactly the layer's rotation.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,7 +12,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from kvdistill.capture.attention import CHOOSE, MODEL_ERRORS, CaptureError, Seen, body_of, capturing
+from kvdistill.capture.attention import (
+    CHOOSE,
+    MODEL_ERRORS,
+    CaptureError,
+    Seen,
+    body_of,
+    capturing,
+    evaluating,
+)
 from kvdistill.kv import Geometry, LayerGeometry, Rope
 from kvdistill.ops import rotate
 
@@ -111,18 +117,6 @@ def geometry(measured: tuple[Measured, ...]) -> Geometry:
         ),
         tuple(m.layer_id for m in measured),
     )
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside this block; afterwards each module is in the mode that it was in."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def _candidates(model: nn.Module) -> list[tuple[nn.Module, str]]:

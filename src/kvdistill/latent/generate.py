@@ -8,6 +8,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 from transformers import GenerationConfig
 
+from kvdistill.capture.attention import evaluating
 from kvdistill.capture.cache import captured_cache, prefill_cache
 from kvdistill.latent.layout import question_pieces
 from kvdistill.latent.modes import Past, think
@@ -134,15 +135,11 @@ def answer(
             "This student has no tokenizer: load it from a folder that holds one, or set model.tokenizer."
         )
     answers: list[str] = []
-    training = model.training
-    model.eval()
-    try:
+    with evaluating(model):
         for start in range(0, len(questions), batch_size):
             batch = encode_questions(
                 questions[start : start + batch_size], model.tokenizer, model.config.template
             )
             ids = generate_ids(model, batch.to(model.device), "latent", max_new_tokens)
             answers += model.tokenizer.batch_decode(ids, skip_special_tokens=True)
-    finally:
-        model.train(training)
     return [text.strip() for text in answers]
