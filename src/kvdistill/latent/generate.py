@@ -73,7 +73,7 @@ def generate_ids(
 
 def _require_no_gap(model: "LatentReasoner", mask: Bool[Tensor, "B S"]) -> None:
     """transformers counts columns in a sliding window when it generates, padding between tokens included."""
-    windowed = any(layer.window is not None for layer in model.architecture().layers)
+    windowed = any(layer.shape.window is not None for layer in model.architecture().layers)
     if windowed and (mask[:, :-1] & ~mask[:, 1:]).any():
         raise ValueError(
             f"{type(model.backbone).__name__} attends in sliding windows, and cues or prompts of unlike "
