@@ -10,7 +10,7 @@ from transformers import GenerationConfig
 
 from kvdistill.capture.attention import evaluating
 from kvdistill.capture.cache import captured_cache, prefill_cache
-from kvdistill.latent.layout import question_pieces
+from kvdistill.latent.layout import cot_delimiters, question_pieces
 from kvdistill.latent.modes import Past, think
 from kvdistill.text import Batch
 
@@ -108,7 +108,7 @@ def _read_before_answer(
     ones = torch.ones_like(question.mask[:, :1])
     bot, eot = ones.long() * special.bot, ones.long() * special.eot
     prompt = (batch.prompt.ids, batch.prompt.mask)
-    both = model.config.delimiters == "both"
+    both = cot_delimiters(model.config.delimiters, special) is not None
     if reasoning == "latent":
         parts = [(eot, ones), prompt]
     else:
