@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from difflib import get_close_matches
 from typing import Literal
 
 from datasets.exceptions import DatasetNotFoundError, DatasetsError
@@ -17,6 +16,8 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 from huggingface_hub.utils import httpx
+
+from kvdistill.console.messages import did_you_mean
 
 Kind = Literal["model", "dataset"]
 AGAIN = "run the same command again: what has arrived whole stays, and it goes on from there."
@@ -122,7 +123,7 @@ def _near(kind: Kind, name: str) -> str:
     owner, _, base = name.rpartition("/")
     try:
         own = listed(author=owner, limit=1000) if owner else []
-        near = get_close_matches(name, {found.id for found in (*own, *listed(search=base, limit=20))}, n=3)
+        known = {found.id for found in (*own, *listed(search=base, limit=20))}
     except (OSError, httpx.HTTPError):
         return ""
-    return f" Did you mean {' or '.join(near)}?" if near else ""
+    return did_you_mean(name, known, "{}", most=3)
