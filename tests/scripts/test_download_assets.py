@@ -85,7 +85,7 @@ def test_ctrl_c_stops_at_once_and_the_same_command_goes_on(tree: Path, tmp_path:
         process.send_signal(signal.SIGINT)
         _, error = process.communicate(timeout=20)
         assert process.returncode == 130
-        assert "download_assets.py: interrupted. To go on, run the same command again" in error
+        assert "download_assets.py: interrupted by Ctrl-C. To resume, run the same command again" in error
         assert list((tree / "home").rglob("*.incomplete")) == []
         server.stalled.clear()
         code, out, error = run(tree, line, HF_ENDPOINT=server.url)
