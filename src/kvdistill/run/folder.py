@@ -12,7 +12,7 @@ from typing import Any
 from transformers.trainer import TRAINER_STATE_NAME
 
 from kvdistill.config import RunConfig, resolved
-from kvdistill.records.jsonfile import write_atomic
+from kvdistill.records.jsonfile import by_dotted_name, write_atomic
 from kvdistill.records.schema import RunRecord
 from kvdistill.training.checkpoint import hide, newest_checkpoint, require_steps, require_whole
 
@@ -183,7 +183,7 @@ def _refuse_damaged(folder: Path, newest: Path | None) -> None:
 
 
 def _refuse_another(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
-    old, new = _flat(before), _flat(now)
+    old, new = by_dotted_name(before), by_dotted_name(now)
     free = {f"training.{name}" for name in FREE}
     other = next(
         (
@@ -200,14 +200,3 @@ def _refuse_another(folder: Path, before: dict[str, Any], now: dict[str, Any]) -
             f"{json.dumps(new.get(other))}. Go on with "
             f"the options that it was started with ({words}), or choose another output_dir."
         )
-
-
-def _flat(tree: dict[str, Any], above: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in tree.items():
-        found |= (
-            _flat(value, f"{above}{name}.")
-            if isinstance(value, dict) and value
-            else {f"{above}{name}": value}
-        )
-    return found
