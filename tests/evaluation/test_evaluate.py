@@ -16,16 +16,6 @@ from kvdistill.text import Encoded
 ASK = Evaluator(batch_size=36, max_new_tokens=8, timed=0)
 
 
-@pytest.fixture(scope="module")
-def model() -> LatentReasoner:
-    return pico_trained.trained()
-
-
-@pytest.fixture(scope="module")
-def samples(model: LatentReasoner) -> tuple[Encoded, ...]:
-    return pico_trained.samples(model)
-
-
 def with_answer(sample: Encoded, answer: str) -> Encoded:
     return replace(sample, example=replace(sample.example, answer=answer))
 
