@@ -10,8 +10,8 @@ from pathlib import Path
 runpy.run_path(str(Path(__file__).resolve().parents[1] / "scripts" / "_reexec.py"))
 
 import argparse
-import sys
 
+from kvdistill.console.exits import exit_code
 from kvdistill.reporting.studies.experiment_report import DELTA, write_experiment_report
 
 
@@ -30,14 +30,13 @@ def main() -> int:
         help="smallest difference of accuracy that matters (default: 0.02)",
     )
     given = parser.parse_args()
-    try:
+
+    def work() -> None:
         path = write_experiment_report(given.output_base, given.delta)
-    except (ValueError, OSError) as error:
-        print(f"analyze_results.py: {error}", file=sys.stderr)
-        return 2
-    print(path.read_text(encoding="utf-8"))
-    print(f"Written: {path}, and beside it the same as .html (with figures) and .json")
-    return 0
+        print(path.read_text(encoding="utf-8"))
+        print(f"Written: {path}, and beside it the same as .html (with figures) and .json")
+
+    return exit_code("analyze_results.py", work)
 
 
 if __name__ == "__main__":

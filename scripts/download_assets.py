@@ -70,8 +70,9 @@ def main() -> int:
     os.environ.update(cache)
 
     # Only now: the libraries read the environment when they are imported, and help should not wait for them.
-    from kvdistill.commands.assets.errors import exit_code
+    from kvdistill.commands.assets.errors import RESUME
     from kvdistill.commands.assets.hub import download, find_data, find_model
+    from kvdistill.console.exits import exit_code
 
     def work() -> None:
         assets = [find_model(name, known.revision) for name in known.model]
@@ -82,7 +83,7 @@ def main() -> int:
                 "Where these are used, set: export", *(f"{name}='{folder}'" for name, folder in cache.items())
             )
 
-    return exit_code("download_assets.py", work)
+    return exit_code("download_assets.py", work, RESUME)
 
 
 if __name__ == "__main__":

@@ -39,14 +39,15 @@ def main() -> int:
     known = parser.parse_args()
 
     # Only now: help should not wait for the libraries.
-    from kvdistill.commands.assets.errors import exit_code
+    from kvdistill.commands.assets.errors import RESUME
     from kvdistill.commands.assets.export import export, load_splits
+    from kvdistill.console.exits import exit_code
 
     def work() -> None:
         splits = load_splits(known.dataset_name, known.dataset_config, known.splits)
         print(*export(known.dataset_name, splits, known.output_dir, known.overwrite), sep="\n")
 
-    return exit_code("export_gsm8k.py", work)
+    return exit_code("export_gsm8k.py", work, RESUME)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,9 +15,16 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+ROOT = Path(__file__).resolve().parents[1]
 SHA = "0123456789abcdef0123456789abcdef01234567"
 """The one commit of every repository."""
 REFUSALS = {"GatedRepo": 403, "RepoNotFound": 401, "RevisionNotFound": 404, "EntryNotFound": 404}
+
+
+def online_environment(home: Path, **changes: str) -> dict[str, str]:
+    """The environment of a program that may ask the hub; its cache is in ``home``."""
+    cleared = {name: value for name, value in os.environ.items() if not name.endswith("_OFFLINE")}
+    return {**cleared, "PYTHONPATH": str(ROOT / "src"), "HF_HOME": str(home), **changes}
 
 
 class Hub(ThreadingHTTPServer):

@@ -1,6 +1,6 @@
 """The border types: what they refuse, and that they never change under the caller's hands."""
 
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, fields
 
 import pytest
 import torch
@@ -25,6 +25,19 @@ def test_replace_and_detach_leave_the_original_alone() -> None:
     assert torch.equal(one.detach().keys, one.keys)
     with pytest.raises(FrozenInstanceError):
         one.keys = one.values  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_one_function_is_applied_to_every_tensor_with_a_slot_axis() -> None:
+    rope = Rope(torch.ones(2))
+    given = layer(rope).replace(importance=torch.arange(6.0).reshape(1, 2, 3), step_end=layer().mask)
+    last = given.map_slots(lambda values: values[:, :, -1:])
+    assert last.rope is rope
+    names = [field.name for field in fields(LayerKV) if field.name != "rope"]
+    assert len(names) == 6
+    for name in names:
+        assert torch.equal(getattr(last, name), getattr(given, name)[:, :, -1:]), name
+    bare = layer().map_slots(lambda values: values[:, :, -1:])
+    assert (bare.importance, bare.step_end, bare.rope) == (None, None, None)
 
 
 def test_a_model_is_detached_and_mapped_layer_by_layer() -> None:

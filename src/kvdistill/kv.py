@@ -7,6 +7,7 @@ rotation frequencies, ``A`` answer rows.
 Masks say True where something is there.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -55,6 +56,23 @@ class LayerKV:
     def replace(self, **changes: object) -> "LayerKV":
         """A copy with some fields changed."""
         return replace(self, **changes)  # pyright: ignore[reportArgumentType]
+
+    def map_slots(self, function: Callable[[Tensor], Tensor]) -> "LayerKV":
+        """Apply one function to every tensor with a slot axis; ``rope`` stays, and so does what is None.
+
+        Args:
+            function: Takes ``keys`` (B, H, T, K), ``values`` (B, H, T, V) and ``mask``, ``positions``,
+                ``importance``, ``step_end`` (B, H, T), one at a time. It keeps the dtype and the axes; the
+                slot axis is the third in all of them.
+
+        Returns:
+            The layer with the results in the same fields. They agree on batch, heads and slots.
+        """
+        fields = ("keys", "values", "mask", "positions", "importance", "step_end")
+        tensors = {name: getattr(self, name) for name in fields}
+        return self.replace(
+            **{name: function(tensor) for name, tensor in tensors.items() if tensor is not None}
+        )
 
     def detach(self) -> "LayerKV":
         """The same cache outside the autograd graph."""

@@ -6,7 +6,15 @@ import transformers as tf
 from torch import nn
 
 import pico
-from kvdistill.capture.attention import PREFIX, AttentionCall, capturing, packable, within_window, wrapped
+from kvdistill.capture.attention import (
+    PREFIX,
+    AttentionCall,
+    capturing,
+    evaluating,
+    packable,
+    within_window,
+    wrapped,
+)
 
 IDS = torch.randint(3, 60, (3, 20), generator=torch.Generator().manual_seed(1))
 MASK = torch.arange(20)[None] >= torch.tensor([0, 5, 11])[:, None]
@@ -181,3 +189,16 @@ def test_a_layer_without_an_eager_function_is_refused() -> None:
         ValueError, match=r"Linear has no eager attention function of its own: load the model with .*'sdpa'\."
     ):
         function(nn.Linear(1, 1), states, states, states, None)
+
+
+def test_evaluation_mode_ends_with_the_block() -> None:
+    model = pico.backbone("llama").train()
+    model.get_input_embeddings().eval()
+    before = {name: module.training for name, module in model.named_modules()}
+    assert set(before.values()) == {True, False}
+    with evaluating(model):
+        assert not any(module.training for module in model.modules())
+    assert {name: module.training for name, module in model.named_modules()} == before
+    with pytest.raises(RuntimeError, match="in the middle"), evaluating(model):
+        raise RuntimeError("in the middle")
+    assert {name: module.training for name, module in model.named_modules()} == before

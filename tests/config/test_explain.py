@@ -4,9 +4,8 @@ import re
 
 import pytest
 
-from kvdistill.config import load, parse
+from kvdistill.config import FileData, Lora, load, parse
 from kvdistill.config.explain import tag_of
-from kvdistill.config import FileData, Lora
 from kvdistill.kv import LayerKV
 from kvdistill.losses import KVLoss
 

@@ -10,8 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvdistill.compress import RKV, RightCrop, RKVDecode
-from kvdistill.config import RunConfig, changed, load, parse, resolved
-from kvdistill.config import FileData, FullTuning, Lora, SyntheticData
+from kvdistill.config import (
+    FileData,
+    FullTuning,
+    Lora,
+    RunConfig,
+    SyntheticData,
+    changed,
+    load,
+    parse,
+    resolved,
+)
 from kvdistill.data import Arith, Chain, Plain
 
 TOML = """

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from kvdistill.console.messages import explain_os_error, printable, quoted, shortened
+from kvdistill.console.messages import did_you_mean, explain_os_error, printable, quoted, shortened
 
 
 @pytest.mark.parametrize(
@@ -30,6 +30,16 @@ def test_long_quotations_are_cut_and_counted() -> None:
     assert quoted("it's") == repr("it's")
     assert quoted(3) == "3"
     assert quoted("y" * 300, 5) == "'yyyyy'... (300 characters)"
+
+
+def test_near_names_are_suggested() -> None:
+    assert did_you_mean("rvk", ["cosine", "rkv"]) == " Did you mean 'rkv'?"
+    assert did_you_mean("kv_metod", ["kv_method"], "--{}") == " Did you mean --kv_method?"
+    assert did_you_mean("a/name", {"a/names", "a/named", "b/other"}, "{}", most=3) == (
+        " Did you mean a/names or a/named?"
+    )
+    assert did_you_mean("uniform", ["rkv"]) == ""
+    assert did_you_mean("uniform", []) == ""
 
 
 def test_errors_of_the_system_are_sentences(tmp_path: Path) -> None:

@@ -7,23 +7,13 @@ import torch
 from torch import Tensor, nn
 
 import pico_trained
-from kvdistill.evaluation.evaluate import Evaluator, counting, decode, evaluating, is_right, left_padded
+from kvdistill.evaluation.evaluate import Evaluator, counting, decode, is_right, left_padded
 from kvdistill.latent.generate import generate_ids
 from kvdistill.latent.modes import Past
 from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.text import Encoded
 
 ASK = Evaluator(batch_size=36, max_new_tokens=8, timed=0)
-
-
-@pytest.fixture(scope="module")
-def model() -> LatentReasoner:
-    return pico_trained.trained()
-
-
-@pytest.fixture(scope="module")
-def samples(model: LatentReasoner) -> tuple[Encoded, ...]:
-    return pico_trained.samples(model)
 
 
 def with_answer(sample: Encoded, answer: str) -> Encoded:
@@ -165,11 +155,6 @@ def test_every_part_of_the_model_is_again_as_it_was() -> None:
     model.backbone.eval()
     before = {name: module.training for name, module in model.named_modules()}
     assert set(before.values()) == {True, False}
-    with evaluating(model):
-        assert not any(module.training for module in model.modules())
-    assert {name: module.training for name, module in model.named_modules()} == before
-    with pytest.raises(RuntimeError, match="in the middle"), evaluating(model):
-        raise RuntimeError("in the middle")
     ASK.evaluate(model, pico_trained.samples(model)[:2], "latent", "pairs")
     assert {name: module.training for name, module in model.named_modules()} == before
 

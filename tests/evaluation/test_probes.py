@@ -21,16 +21,6 @@ from kvdistill.text import Encoded
 ASK = Evaluator(batch_size=36, max_new_tokens=4, timed=0)
 
 
-@pytest.fixture(scope="module")
-def model() -> LatentReasoner:
-    return pico_trained.trained()
-
-
-@pytest.fixture(scope="module")
-def samples(model: LatentReasoner) -> tuple[Encoded, ...]:
-    return pico_trained.samples(model)
-
-
 def pieces(prefix: Prefix, layer_id: int) -> tuple[Tensor, Tensor]:
     keys, values = prefix[layer_id]
     return torch.cat(keys, 2), torch.cat(values, 2)

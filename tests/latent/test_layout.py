@@ -4,7 +4,7 @@ import torch
 
 import pico
 from kvdistill.capture.sequence import Sequence
-from kvdistill.latent.layout import Special, question_pieces, tail_pieces
+from kvdistill.latent.layout import Special, cot_delimiters, question_pieces, tail_pieces
 
 SPECIAL = Special(bot=61, eot=62, latent=63)
 ROWS = (
@@ -26,6 +26,11 @@ def test_question_by_hand() -> None:
     assert sequence.ids.tolist() == [[10, 11, 15, 61, 63, 63], [12, 0, 0, 61, 63, 63]]
     assert sequence.positions().tolist() == [[0, 1, 2, 3, 4, 5], [0, 0, 0, 1, 2, 3]]
     assert len(sequence.targets("student").label) == 0
+
+
+def test_the_chain_of_thought_has_delimiters_only_where_both_modes_read_them() -> None:
+    assert cot_delimiters("both", SPECIAL) == (61, 62)
+    assert cot_delimiters("student", SPECIAL) is None
 
 
 def test_tail_by_hand() -> None:

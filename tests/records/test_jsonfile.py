@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvdistill.records.jsonfile import DEEPEST, JsonFile, depth_of, parse_json, write_atomic
+from kvdistill.records.jsonfile import DEEPEST, JsonFile, by_dotted_name, depth_of, parse_json, write_atomic
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,3 +182,14 @@ def test_a_deep_file_is_refused_by_name(tmp_path: Path) -> None:
     path.write_text('{"version": 1, "name": ' + "[" * 5000 + "]" * 5000 + "}")
     with pytest.raises(ValueError, match=r"thing.json is no JSON \(it is nested more than 100 levels deep\)"):
         Thing.read(path)
+
+
+def test_nested_options_are_named_by_their_path() -> None:
+    tree = {"seed": 0, "training": {"lr": 1e-3, "adam": {"beta2": 0.98}}, "lora": {}, "teacher": None}
+    assert by_dotted_name(tree) == {
+        "seed": 0,
+        "training.lr": 1e-3,
+        "training.adam.beta2": 0.98,
+        "lora": {},
+        "teacher": None,
+    }

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kvdistill.reporting.blocks import Code, Folded, Missing, Picture, Table, Words, number, percent
+from kvdistill.reporting.blocks import Code, Folded, Missing, Picture, Table, Words, percent
 
 ROOT = Path()
 
@@ -120,31 +120,6 @@ def test_a_folded_block_is_closed_in_html_and_open_elsewhere() -> None:
 def test_only_a_table_of_many_numbers_tells_a_phone_to_scroll() -> None:
     assert 'class="hint"' in Table(("a",) * 5, []).html()
     assert 'class="hint"' not in Table(("a",) * 4, []).html() + Table(("a",) * 5, [], words=True).html()
-
-
-@pytest.mark.parametrize(
-    ("value", "shown"),
-    [
-        (None, "–"),
-        (3, "3"),
-        (0.12345, "0.123"),
-        (999.96, "1000"),
-        (12345.6, "12346"),
-        (41.25, "41.2"),
-        (7.0, "7"),
-    ],
-)
-def test_numbers(value: float | int | None, shown: str) -> None:
-    assert number(value) == shown
-    assert number(None, "never") == "never"
-
-
-@pytest.mark.parametrize(
-    ("value", "shown"),
-    [(0.6936, "0.69"), (2.895, "2.9"), (99.6, "100"), (212.7, "213"), (44.9, "45"), (4.0, "4")],
-)
-def test_two_digits_where_two_are_meant(value: float, shown: str) -> None:
-    assert number(value, digits=2) == shown
 
 
 def test_percent() -> None:

@@ -5,23 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from kvdistill.records.schema import DemoSummary, EvaluationRecord, Mode
+import pico_reports
+from kvdistill.records.schema import EvaluationRecord, Mode
 from kvdistill.reporting.blocks import Missing, Table, Words
 from kvdistill.reporting.results import chance_in, demo_section, evaluated, table_of_answers
 
-SUMMARY = DemoSummary(
-    cot=0.9,
-    direct=0.3,
-    latent_e1=0.6,
-    latent_kv=0.8,
-    kv_method="rkv",
-    latent_by_method={"rkv": 0.8},
-    steps_to_90_e1=None,
-    steps_to_90_kv=10,
-    passes_cot=40.0,
-    passes_latent=7.0,
-    minutes=2.0,
-    ms_latent=44.0,
+SUMMARY = replace(
+    pico_reports.SUMMARY, latent_by_method={"rkv": 0.8}, steps_to_90_kv=10, ms_latent=44.0, threshold=0.9
 )
 
 

@@ -3,34 +3,17 @@
 from dataclasses import replace
 from pathlib import Path
 
-from kvdistill.records.schema import Bar, DemoSummary, EvaluationRecord, ProbesRecord
+import pico_reports
+from kvdistill.records.schema import Bar, EvaluationRecord, ProbesRecord
 from kvdistill.reporting import sections
-from kvdistill.reporting.blocks import Folded, Missing, Table, Words
+from kvdistill.reporting.blocks import Folded, Missing, Words
 from kvdistill.reporting.page import Section
+from pico_reports import rows
 
-SUMMARY = DemoSummary(
-    cot=0.9,
-    direct=0.3,
-    latent_e1=0.6,
-    latent_kv=0.8,
-    kv_method="rkv",
-    latent_by_method={"uniform": 0.7, "rkv": 0.8, "crop": 0.85},
-    steps_to_90_e1=None,
-    steps_to_90_kv=20,
-    passes_cot=40.0,
-    passes_latent=7.0,
-    minutes=2.0,
-    threshold=0.5,
+SUMMARY = replace(
+    pico_reports.SUMMARY,
     bars={"gain": Bar(value=0.2, bar=0.1), "passes": Bar(value=7.0, bar=5.0, at_most=True)},
 )
-
-
-def rows(section: Section) -> list[list[list[str]]]:
-    """The tables of a section as plain cells."""
-    tables = [block for block in section.blocks if isinstance(block, Table)]
-    return [
-        [[cell.replace("\N{NO-BREAK SPACE}", " ") for cell in row] for row in table.rows] for table in tables
-    ]
 
 
 def test_the_headline_is_computed() -> None:

@@ -1,6 +1,4 @@
-import os
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -10,31 +8,19 @@ from pathlib import Path
 import pytest
 
 from kvdistill.data import load
-from pico_hub import GSM8K_ROWS, hub, put_data, put_model
+from pico_hub import GSM8K_ROWS, hub, online_environment, put_data, put_model
 
 ROOT = Path(__file__).resolve().parents[2]
 TYPED = "scripts/download_assets.py --model Qwen/Qwen2.5-7B-Instruct --dataset openai/gsm8k --export_jsonl"
 """As the manifest has it."""
 
 
-@pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    """The script in a project whose path has a space."""
-    root = tmp_path / "quickly check"
-    (root / "scripts").mkdir(parents=True)
-    for name in ("_reexec.py", "download_assets.py"):
-        shutil.copy(ROOT / "scripts" / name, root / "scripts")
-    return root
-
-
 def start(root: Path, line: str, **environment: str) -> "subprocess.Popen[str]":
     """The script, from the root of its project, with an empty cache."""
-    cleared = {name: value for name, value in os.environ.items() if not name.endswith("_OFFLINE")}
-    chosen = {**cleared, "PYTHONPATH": str(ROOT / "src"), "HF_HOME": str(root / "home"), **environment}
     return subprocess.Popen(
         [sys.executable, *shlex.split(line)],
         cwd=root,
-        env=chosen,
+        env=online_environment(root / "home", **environment),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -85,7 +71,7 @@ def test_ctrl_c_stops_at_once_and_the_same_command_goes_on(tree: Path, tmp_path:
         process.send_signal(signal.SIGINT)
         _, error = process.communicate(timeout=20)
         assert process.returncode == 130
-        assert "download_assets.py: interrupted. To go on, run the same command again" in error
+        assert "download_assets.py: interrupted by Ctrl-C. To resume, run the same command again" in error
         assert list((tree / "home").rglob("*.incomplete")) == []
         server.stalled.clear()
         code, out, error = run(tree, line, HF_ENDPOINT=server.url)

@@ -1,34 +1,24 @@
-import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from kvdistill.data import load
-from pico_hub import GSM8K_ROWS, hub, put_data
+from pico_hub import GSM8K_ROWS, hub, online_environment, put_data
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    """The script in a project whose path has a space."""
-    root = tmp_path / "quickly check"
-    (root / "scripts").mkdir(parents=True)
-    for name in ("_reexec.py", "export_gsm8k.py"):
-        shutil.copy(ROOT / "scripts" / name, root / "scripts")
-    return root
-
-
 def run(root: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """The script, from another folder, with an empty cache."""
-    cleared = {name: value for name, value in os.environ.items() if not name.endswith("_OFFLINE")}
-    chosen = {**cleared, "PYTHONPATH": str(ROOT / "src"), "HF_HOME": str(root / "home"), **environment}
     command = [sys.executable, str(root / "scripts" / "export_gsm8k.py"), *arguments]
     return subprocess.run(
-        command, cwd=root.parent, env=chosen, capture_output=True, text=True, check=False, timeout=60
+        command,
+        cwd=root.parent,
+        env=online_environment(root / "home", **environment),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
     )
 
 

@@ -18,7 +18,7 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicSlidingWindowLayer
 
 from kvdistill.capture import rotation
-from kvdistill.capture.attention import CHOOSE, MODEL_ERRORS, PREFIX, CaptureError, packable
+from kvdistill.capture.attention import CHOOSE, MODEL_ERRORS, PREFIX, CaptureError, evaluating, packable
 from kvdistill.capture.cache import CacheSource
 from kvdistill.capture.comparison import Comparison, Head, cache_source, first_line, packed_texts
 
@@ -29,7 +29,7 @@ STUDENT = f"So it is no backbone of a student, which reads latent slots in this 
 class Architecture:
     """What was found out about a model's attention."""
 
-    layers: tuple[rotation.Measured, ...]
+    layers: tuple[rotation.MeasuredLayer, ...]
     position_offset: int = 0
     """Position id of the first token (RoBERTa counts from its padding index + 1)."""
     cache_source: CacheSource = "captured"
@@ -38,7 +38,7 @@ class Architecture:
     @property
     def is_learned(self) -> bool:
         """Whether positions are a learned table."""
-        return any(layer.positional == "learned" for layer in self.layers)
+        return any(layer.shape.positional == "learned" for layer in self.layers)
 
 
 def examine(model: PreTrainedModel, head: Head | None = None) -> Architecture:
@@ -56,7 +56,7 @@ def examine(model: PreTrainedModel, head: Head | None = None) -> Architecture:
     """
     name = packable(model)
     device = model.device
-    with rotation.evaluating(model), torch.no_grad(), torch.autocast(device.type, enabled=False):
+    with evaluating(model), torch.no_grad(), torch.autocast(device.type, enabled=False):
         return _examined(model, head, name.removeprefix(PREFIX))
 
 
@@ -80,7 +80,7 @@ def _examined(model: PreTrainedModel, head: Head | None, backend: str) -> Archit
         return Architecture(layers, offset, cache_source(check, packed, head))
 
 
-def _require_student(model: PreTrainedModel, layers: tuple[rotation.Measured, ...], offset: int) -> None:
+def _require_student(model: PreTrainedModel, layers: tuple[rotation.MeasuredLayer, ...], offset: int) -> None:
     """Refuse a backbone whose generation would not follow its own forward call."""
     if offset:
         raise CaptureError(
@@ -92,7 +92,7 @@ def _require_student(model: PreTrainedModel, layers: tuple[rotation.Measured, ..
     cached = DynamicCache(config=model.config).layers
     sliding = {number for number, layer in enumerate(cached) if isinstance(layer, DynamicSlidingWindowLayer)}
     shortened = [layer.layer_id for layer in layers if layer.layer_id in sliding]
-    if window is not None and shortened and all(layer.window is None for layer in layers):
+    if window is not None and shortened and all(layer.shape.window is None for layer in layers):
         raise CaptureError(
             f"{type(model).__name__} attends to the complete text but caches only the last {window} tokens, "
             "so it answers longer texts unlike it reads them: it can teach, but is no backbone of a "

@@ -4,9 +4,7 @@ One token attends to itself alone, whatever its position, so hidden states do no
 two keys of one token at different positions then differ by exactly the layer's rotation.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -14,7 +12,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from kvdistill.capture.attention import CHOOSE, MODEL_ERRORS, CaptureError, Seen, body_of, capturing
+from kvdistill.capture.attention import (
+    CHOOSE,
+    MODEL_ERRORS,
+    CaptureError,
+    Seen,
+    body_of,
+    capturing,
+    evaluating,
+)
 from kvdistill.kv import Geometry, LayerGeometry, Rope
 from kvdistill.ops import rotate
 
@@ -47,20 +53,16 @@ class Rotation:
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class MeasuredLayer:
     """What was measured on one attention layer."""
 
     layer_id: int
-    heads: int
-    key_width: int
-    value_width: int
+    shape: LayerGeometry
+    """Without its rope, whose frequencies ``geometry`` reads from the model."""
     rotation: Rotation | None
-    positional: Literal["rotary", "learned", "none"]
-    key_norm: Float[Tensor, "*h K"] | None
-    window: int | None
 
 
-def measure(model: PreTrainedModel, token_id: int = 3) -> tuple[Measured, ...]:
+def measure(model: PreTrainedModel, token_id: int = 3) -> tuple[MeasuredLayer, ...]:
     """Feed one random token at three positions and explain how each layer's keys moved.
 
     A model that cannot read embeddings alone reads the token ``token_id``.
@@ -94,35 +96,10 @@ def measure(model: PreTrainedModel, token_id: int = 3) -> tuple[Measured, ...]:
     return tuple(_explain(seen, layer_id, candidates) for layer_id, seen in sorted(call.seen.items()))
 
 
-def geometry(measured: tuple[Measured, ...]) -> Geometry:
+def geometry(measured: tuple[MeasuredLayer, ...]) -> Geometry:
     """The measured layers with the frequencies that the model holds now."""
-    return Geometry(
-        tuple(
-            LayerGeometry(
-                heads=m.heads,
-                key_width=m.key_width,
-                value_width=m.value_width,
-                rope=None if m.rotation is None else m.rotation.rope(),
-                positional=m.positional,
-                key_norm=m.key_norm,
-                window=m.window,
-            )
-            for m in measured
-        ),
-        tuple(m.layer_id for m in measured),
-    )
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside this block; afterwards each module is in the mode that it was in."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
+    layers = (m.shape if m.rotation is None else replace(m.shape, rope=m.rotation.rope()) for m in measured)
+    return Geometry(tuple(layers), tuple(m.layer_id for m in measured))
 
 
 def _candidates(model: nn.Module) -> list[tuple[nn.Module, str]]:
@@ -134,7 +111,7 @@ def _candidates(model: nn.Module) -> list[tuple[nn.Module, str]]:
     ]
 
 
-def _explain(seen: Seen, layer_id: int, candidates: list[tuple[nn.Module, str]]) -> Measured:
+def _explain(seen: Seen, layer_id: int, candidates: list[tuple[nn.Module, str]]) -> MeasuredLayer:
     keys, values = seen.keys.float(), seen.values.float()
     tolerance = 1e-4 if seen.keys.dtype in (torch.float32, torch.float64) else 3e-2
     scale = keys[0].norm().clamp_min(1e-12)
@@ -154,16 +131,16 @@ def _explain(seen: Seen, layer_id: int, candidates: list[tuple[nn.Module, str]])
                 f"half-split nor the interleaved rotation explains (best error {float(error):.1e}): it "
                 "cannot be captured."
             )
-    return Measured(
-        layer_id=layer_id,
+    shape = LayerGeometry(
         heads=keys.shape[1],
         key_width=keys.shape[-1],
         value_width=values.shape[-1],
-        rotation=rotation,
+        rope=None,
         positional=positional,
         key_norm=_key_norm(seen.module, keys.shape[1], keys.shape[-1]),
         window=seen.window,
     )
+    return MeasuredLayer(layer_id, shape, rotation)
 
 
 def _best_rotation(

@@ -117,14 +117,12 @@ def pad_slots(layer: LayerKV, slots: int) -> LayerKV:
     missing = slots - layer.mask.shape[-1]
     if missing <= 0:
         return layer
-    return layer.replace(
-        keys=F.pad(layer.keys, (0, 0, 0, missing)),
-        values=F.pad(layer.values, (0, 0, 0, missing)),
-        mask=F.pad(layer.mask, (0, missing)),
-        positions=F.pad(layer.positions, (0, missing)),
-        importance=None if layer.importance is None else F.pad(layer.importance, (0, missing)),
-        step_end=None if layer.step_end is None else F.pad(layer.step_end, (0, missing)),
-    )
+
+    def pad(values: Tensor) -> Tensor:
+        after_slots = (0, 0) * (values.ndim - 3)  # the width of keys and values
+        return F.pad(values, (*after_slots, 0, missing))
+
+    return layer.map_slots(pad)
 
 
 def valid_first(mask: Bool[Tensor, "B H T"]) -> Int[Tensor, "B H T"]:
@@ -156,20 +154,8 @@ def gather_kept(layer: LayerKV, keep: Bool[Tensor, "B H T"], slots: int) -> Laye
     index = index.clamp_max(num_slots - 1)
 
     def take(values: Tensor) -> Tensor:
-        return torch.where(
-            mask, values.gather(2, index), torch.zeros((), dtype=values.dtype, device=values.device)
-        )
+        wide = (..., *[None] * (values.ndim - 3))  # one index for the complete width of keys and values
+        taken = values.gather(2, index[wide].expand(*index.shape, *values.shape[3:]))
+        return torch.where(mask[wide], taken, torch.zeros((), dtype=values.dtype, device=values.device))
 
-    def take_wide(values: Tensor) -> Tensor:
-        return torch.where(
-            mask[..., None], values.gather(2, index[..., None].expand(*index.shape, values.shape[-1])), 0.0
-        )
-
-    return layer.replace(
-        keys=take_wide(layer.keys),
-        values=take_wide(layer.values),
-        mask=mask,
-        positions=take(layer.positions),
-        importance=None if layer.importance is None else take(layer.importance),
-        step_end=None if layer.step_end is None else take(layer.step_end),
-    )
+    return layer.map_slots(take).replace(mask=mask)

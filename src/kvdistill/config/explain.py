@@ -1,13 +1,12 @@
 """What is wrong with a configuration, in the words that a user types."""
 
 from dataclasses import MISSING, fields, is_dataclass
-from difflib import get_close_matches
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from kvdistill.console.messages import LONGEST, quoted, shortened
+from kvdistill.console.messages import LONGEST, did_you_mean, quoted, shortened
 
 _EXPECTED = {
     "int_type": "should be a whole number",
@@ -96,14 +95,8 @@ def _as_typed(place: str, given: Any) -> str:
 
 
 def _nearest(name: str, known: list[str]) -> str:
-    near = get_close_matches(name, known, n=1)
-    return (
-        f" Did you mean {near[0]!r}?"
-        if near
-        else f" Known here: {', '.join(sorted(known))}."
-        if known
-        else ""
-    )
+    listed = f" Known here: {', '.join(sorted(known))}." if known else ""
+    return did_you_mean(name, known) or listed
 
 
 def _place(location: tuple[int | str, ...], root: Any) -> tuple[str, list[str]]:

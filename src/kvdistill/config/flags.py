@@ -5,7 +5,6 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import fields, is_dataclass
-from difflib import get_close_matches
 from types import NoneType
 from typing import Any, Literal, NoReturn, get_args, get_origin
 
@@ -15,6 +14,7 @@ from kvdistill.config.explain import bare, members, tag_of
 from kvdistill.config.flag_table import FLAGS, Flag
 from kvdistill.config.read import changed, parse, read_tree
 from kvdistill.config.sections import RunConfig
+from kvdistill.console.messages import did_you_mean
 from kvdistill.console.paths import path_argument
 
 RECIPE: dict[str, Any] = {
@@ -94,8 +94,7 @@ def _refuse_strangers(rest: Sequence[str]) -> None:
     for word in rest:
         if word.startswith("--") and "." not in word.partition("=")[0]:
             name = word[2:].partition("=")[0]
-            near = get_close_matches(name, [flag.name for flag in FLAGS], n=1)
-            hint = f" Did you mean --{near[0]}?" if near else ""
+            hint = did_you_mean(name, (flag.name for flag in FLAGS), "--{}")
             raise ValueError(
                 f"There is no option --{name}.{hint} --help lists all; every other option is "
                 "--section.option value."

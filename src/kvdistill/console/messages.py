@@ -2,6 +2,8 @@
 
 import errno
 import unicodedata
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 LONGEST = 200
 """Characters of a file that a message quotes at most."""
@@ -39,6 +41,22 @@ def quoted(value: object, longest: int = LONGEST) -> str:
     if isinstance(value, str) and len(value) > longest:
         return f"{value[:longest]!r}... ({len(value)} characters)"
     return shortened(repr(value)) if not isinstance(value, str) else repr(value)
+
+
+def did_you_mean(name: str, known: Iterable[str], form: str = "{!r}", most: int = 1) -> str:
+    """A suggestion to append to a message about an unknown name.
+
+    Args:
+        name: What was typed.
+        known: The names that exist.
+        form: How a name is written, as a format string of one field.
+        most: Number of names suggested at most, the nearest first.
+
+    Returns:
+        `` Did you mean 'rkv'?`` with its leading space, or an empty string where no known name is near.
+    """
+    near = get_close_matches(name, list(known), n=most)
+    return f" Did you mean {' or '.join(form.format(each) for each in near)}?" if near else ""
 
 
 def explain_os_error(error: OSError) -> str:

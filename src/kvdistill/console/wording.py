@@ -6,10 +6,25 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
-def short_number(value: float) -> str:
-    """A measured number with two significant digits, and every digit in front of the point: ``130``, ``4.2``,
-    ``0.69``.
+def number(value: float | int | None, absent: str = "–", digits: int = 3) -> str:
+    """A number with its significant digits: ``0.123``, ``41.2``, ``7``, ``12346``.
+
+    Args:
+        value: A number, or None where there is none.
+        absent: The text for None.
+        digits: Significant digits; digits in front of the point are never cut, and an ``int`` is complete.
     """
-    if value >= 9.95:
-        return f"{value:.0f}"
-    return f"{value:.1f}" if value >= 0.995 else f"{value:.2g}"
+    if value is None:
+        return absent
+    short = f"{value:.{digits}g}"
+    return f"{value:.0f}" if isinstance(value, int) or abs(float(short)) >= 10 ** (digits - 1) else short
+
+
+def short_number(value: float) -> str:
+    """A measured number with two significant digits: ``130``, ``4.2``, ``0.69``."""
+    return number(value, digits=2)
+
+
+def size_text(num_bytes: int | float) -> str:
+    """Bytes as GiB, or as MiB below a tenth of a GiB."""
+    return f"{num_bytes / 2**30:.1f} GiB" if num_bytes >= 2**30 / 10 else f"{num_bytes / 2**20:.1f} MiB"

@@ -3,11 +3,10 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
 
-from kvdistill.console.messages import quoted, shortened
+from kvdistill.console.messages import did_you_mean, quoted, shortened
 from kvdistill.data.files import paths_of, read_rows
 from kvdistill.data.gsm8k import MARKER, Gsm8k, split_answer
 from kvdistill.data.numbers import leading_number
@@ -137,10 +136,9 @@ def _named(format: str | Source, name: str) -> Source | None:
         return format
     if format == "auto" or format in FORMATS:
         return FORMATS.get(format)
-    near = get_close_matches(format, FORMATS, n=1)
-    hint = f"Did you mean {near[0]!r}? " if near else ""
+    hint = did_you_mean(format, FORMATS)
     raise DataError(
-        f"{name}: there is no data format {format!r}. {hint}Choose 'auto' or one of {', '.join(FORMATS)}."
+        f"{name}: there is no data format {format!r}.{hint} Choose 'auto' or one of {', '.join(FORMATS)}."
     )
 
 

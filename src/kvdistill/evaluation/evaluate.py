@@ -12,6 +12,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
+from kvdistill.capture.attention import evaluating
 from kvdistill.console.progress import Progress
 from kvdistill.data.collate import collate
 from kvdistill.evaluation.answers import canonical, extract, same
@@ -177,18 +178,6 @@ def _require_questions(samples: Sequence[Encoded], data_set: str) -> None:
         raise ValueError(
             f"{data_set} holds no question: nothing to evaluate. Check the file, the split and max_length."
         )
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside the block; afterwards every part of the model is in the mode that it was in."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training
 
 
 @contextmanager

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 import torch
 
+from kvdistill.capture.attention import evaluating
 from kvdistill.evaluation.answers import extract, same
-from kvdistill.evaluation.evaluate import Evaluator, decode, evaluating, is_right, left_padded
+from kvdistill.evaluation.evaluate import Evaluator, decode, is_right, left_padded
 from kvdistill.evaluation.probes import result_of
 from kvdistill.latent.generate import Reasoning
 from kvdistill.latent.modes import think

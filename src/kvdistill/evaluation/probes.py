@@ -7,11 +7,11 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from kvdistill.capture.attention import Prefix
+from kvdistill.capture.attention import Prefix, evaluating
 from kvdistill.capture.extract import unrotated
 from kvdistill.console.wording import counted
 from kvdistill.evaluation.answers import same
-from kvdistill.evaluation.evaluate import Evaluator, decode, evaluating, left_padded
+from kvdistill.evaluation.evaluate import Evaluator, decode, left_padded
 from kvdistill.kv import Geometry
 from kvdistill.latent.modes import Past, think
 from kvdistill.latent.reasoner import LatentReasoner

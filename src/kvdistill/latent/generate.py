@@ -8,8 +8,9 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 from transformers import GenerationConfig
 
+from kvdistill.capture.attention import evaluating
 from kvdistill.capture.cache import captured_cache, prefill_cache
-from kvdistill.latent.layout import question_pieces
+from kvdistill.latent.layout import cot_delimiters, question_pieces
 from kvdistill.latent.modes import Past, think
 from kvdistill.text import Batch
 
@@ -72,7 +73,7 @@ def generate_ids(
 
 def _require_no_gap(model: "LatentReasoner", mask: Bool[Tensor, "B S"]) -> None:
     """transformers counts columns in a sliding window when it generates, padding between tokens included."""
-    windowed = any(layer.window is not None for layer in model.architecture().layers)
+    windowed = any(layer.shape.window is not None for layer in model.architecture().layers)
     if windowed and (mask[:, :-1] & ~mask[:, 1:]).any():
         raise ValueError(
             f"{type(model.backbone).__name__} attends in sliding windows, and cues or prompts of unlike "
@@ -107,7 +108,7 @@ def _read_before_answer(
     ones = torch.ones_like(question.mask[:, :1])
     bot, eot = ones.long() * special.bot, ones.long() * special.eot
     prompt = (batch.prompt.ids, batch.prompt.mask)
-    both = model.config.delimiters == "both"
+    both = cot_delimiters(model.config.delimiters, special) is not None
     if reasoning == "latent":
         parts = [(eot, ones), prompt]
     else:
@@ -134,15 +135,11 @@ def answer(
             "This student has no tokenizer: load it from a folder that holds one, or set model.tokenizer."
         )
     answers: list[str] = []
-    training = model.training
-    model.eval()
-    try:
+    with evaluating(model):
         for start in range(0, len(questions), batch_size):
             batch = encode_questions(
                 questions[start : start + batch_size], model.tokenizer, model.config.template
             )
             ids = generate_ids(model, batch.to(model.device), "latent", max_new_tokens)
             answers += model.tokenizer.batch_decode(ids, skip_special_tokens=True)
-    finally:
-        model.train(training)
     return [text.strip() for text in answers]

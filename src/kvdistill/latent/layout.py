@@ -21,6 +21,19 @@ class Special(NamedTuple):
     latent: int
 
 
+def cot_delimiters(delimiters: str, special: Special) -> tuple[int, int] | None:
+    """Tokens before and after the chain of thought.
+
+    Args:
+        delimiters: ``LatentConfig.delimiters``.
+        special: The student's special tokens.
+
+    Returns:
+        The ids of ``<bot>`` and ``<eot>``; None where only student mode reads them.
+    """
+    return (special.bot, special.eot) if delimiters == "both" else None
+
+
 def question_pieces(batch: Batch, special: Special, placeholders: int) -> tuple[Piece, ...]:
     """What the student reads before it answers."""
     return (

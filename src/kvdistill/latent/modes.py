@@ -22,7 +22,7 @@ from kvdistill.capture.extract import Columns, extract, gather_rows, unrotated
 from kvdistill.capture.importance import answer_attention
 from kvdistill.capture.sequence import Piece, Sequence, attention_call, explicit, teacher_pieces
 from kvdistill.kv import LabelRows, LayerKV, ModelKV, ModelOutput, TwoModes
-from kvdistill.latent.layout import question_pieces, tail_pieces
+from kvdistill.latent.layout import cot_delimiters, question_pieces, tail_pieces
 from kvdistill.text import Batch
 
 if TYPE_CHECKING:
@@ -106,7 +106,8 @@ def two_modes(model: "LatentReasoner", batch: Batch, measure_attention: bool = F
     config, special = model.config, model.special
     placeholders = config.slots - config.passes
     tail = tail_pieces(batch, special) if config.passes == 0 else ()
-    pieces = question_pieces(batch, special, placeholders) + tail + teacher_pieces(batch, _delimiters(model))
+    teacher_part = teacher_pieces(batch, cot_delimiters(config.delimiters, special))
+    pieces = question_pieces(batch, special, placeholders) + tail + teacher_part
     packed = run(model, Sequence(pieces, offset=_zero(batch)), None, None)
     teacher = teacher_output(model, packed, batch)
     past = past_of_question(packed)
@@ -122,7 +123,8 @@ def two_modes(model: "LatentReasoner", batch: Batch, measure_attention: bool = F
 
 def read(model: "LatentReasoner", batch: Batch) -> ModelOutput:
     """Teacher mode alone: explicit reasoning, or direct answers where the chains of thought are empty."""
-    return teacher_output(model, run(model, explicit(batch, _delimiters(model)), None, None), batch)
+    sequence = explicit(batch, cot_delimiters(model.config.delimiters, model.special))
+    return teacher_output(model, run(model, sequence, None, None), batch)
 
 
 def think(model: "LatentReasoner", batch: Batch) -> Past:
@@ -249,10 +251,6 @@ def _slice(call: AttentionCall, start: int, stop: int) -> Prefix:
 def _last(pieces: list[Tensor], count: int) -> list[Tensor]:
     """The final ``count`` one-slot pieces."""
     return pieces[len(pieces) - count :]
-
-
-def _delimiters(model: "LatentReasoner") -> tuple[int, int] | None:
-    return (model.special.bot, model.special.eot) if model.config.delimiters == "both" else None
 
 
 def _zero(batch: Batch) -> Int[Tensor, " B"]:

@@ -6,7 +6,7 @@ the file for other readers; on reading it has to agree with the fields it follow
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from math import isclose
 from pathlib import Path
@@ -124,6 +124,20 @@ def depth_of(value: Any) -> int:
         depth += 1
         level = [item for each in level for item in (each.values() if isinstance(each, dict) else each)]
     return depth
+
+
+def by_dotted_name(tree: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Nested options as one dictionary: ``{"training": {"lr": 1}}`` becomes ``{"training.lr": 1}``.
+
+    Empty dictionaries are values.
+    """
+    found: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            found |= by_dotted_name(value, f"{above}{name}.")
+        else:
+            found[f"{above}{name}"] = value
+    return found
 
 
 def write_atomic(path: Path, text: str) -> None:

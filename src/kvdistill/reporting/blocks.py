@@ -200,16 +200,6 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f}\N{NO-BREAK SPACE}%"
 
 
-def number(value: float | int | None, absent: str = "–", digits: int = 3) -> str:
-    """So many digits that matter; without a point where that many stand before it, or where it is a whole
-    number anyway.
-    """
-    if value is None:
-        return absent
-    short = f"{value:.{digits}g}"
-    return f"{value:.0f}" if isinstance(value, int) or abs(float(short)) >= 10 ** (digits - 1) else short
-
-
 def filled(text: str, width: int) -> str:
     """Text in lines of at most ``width`` letters; longer words stay in one piece."""
     return textwrap.fill(text, width, break_on_hyphens=False, break_long_words=False)

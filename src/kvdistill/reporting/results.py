@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from kvdistill.console.wording import number
 from kvdistill.records.schema import DemoSummary, EvaluationRecord, Interval
-from kvdistill.reporting.blocks import Block, Missing, Table, Words, number, percent
+from kvdistill.reporting.blocks import Block, Missing, Table, Words, percent
 from kvdistill.reporting.drawing import draw
 from kvdistill.reporting.figures import Measured, accuracy_bars, passes_scatter
 from kvdistill.reporting.page import Section

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
+from kvdistill.console.wording import number
 from kvdistill.records.schema import Curve, DemoSummary, Metrics
-from kvdistill.reporting.blocks import Block, Missing, Table, Words, number, percent
+from kvdistill.reporting.blocks import Block, Missing, Table, Words, percent
 from kvdistill.reporting.drawing import draw
 from kvdistill.reporting.figures import accuracy_curves, curve_name, loss_curves
 from kvdistill.reporting.page import Section

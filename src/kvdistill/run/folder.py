@@ -12,7 +12,7 @@ from typing import Any
 from transformers.trainer import TRAINER_STATE_NAME
 
 from kvdistill.config import RunConfig, TeacherSection, parse, resolved
-from kvdistill.records.jsonfile import write_atomic
+from kvdistill.records.jsonfile import by_dotted_name, write_atomic
 from kvdistill.records.schema import RunRecord
 from kvdistill.training.checkpoint import hide, newest_checkpoint, require_steps, require_whole
 
@@ -184,7 +184,7 @@ def _refuse_damaged(folder: Path, newest: Path | None) -> None:
 
 
 def _refuse_another(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
-    old, new = _flat(_with_defaults(before)), _flat(now)
+    old, new = by_dotted_name(_with_defaults(before)), by_dotted_name(now)
     free = {f"training.{name}" for name in FREE}
     other = next(
         (
@@ -209,14 +209,3 @@ def _with_defaults(before: dict[str, Any]) -> dict[str, Any]:
         return resolved(parse(before, "run.json"))
     except ValueError:  # it has an option that no longer exists
         return before
-
-
-def _flat(tree: dict[str, Any], above: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in tree.items():
-        found |= (
-            _flat(value, f"{above}{name}.")
-            if isinstance(value, dict) and value
-            else {f"{above}{name}": value}
-        )
-    return found

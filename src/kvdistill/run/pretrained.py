@@ -2,9 +2,8 @@
 words.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from transformers import (
 )
 
 from kvdistill.config import ModelSection, RunConfig, SyntheticData, TeacherSection
+from kvdistill.console.messages import did_you_mean
 from kvdistill.data import word_tokenizer
 from kvdistill.models.checkpoint_integrity import read_backbone, require_regular_files, why_not
 from kvdistill.records.manifest import require_unchanged
@@ -191,12 +191,12 @@ def _described(settings: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> 
     if kind not in CONFIG_MAPPING:
         raise ValueError(
             f"model.config.model_type is {kind!r}: give one of transformers', such as "
-            f"'llama'.{_near(kind, CONFIG_MAPPING)}"
+            f"'llama'.{did_you_mean(kind, CONFIG_MAPPING)}"
         )
     build: Any = CONFIG_MAPPING[kind]
     known = build().to_dict().keys() | build.attribute_map | {"rope_theta", "rope_scaling"}
     for name in settings.keys() - known:
-        raise ValueError(f"model.config: {kind} has no setting {name!r}.{_near(name, known)}")
+        raise ValueError(f"model.config: {kind} has no setting {name!r}.{did_you_mean(name, known)}")
     own = {"vocab_size": len(tokenizer)} | {
         name: getattr(tokenizer, name) for name in ("pad_token_id", "eos_token_id", "bos_token_id")
     }
@@ -206,7 +206,7 @@ def _described(settings: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> 
 def _name_tokens(tokenizer: PreTrainedTokenizerBase, special: dict[str, str]) -> None:
     for token, text in special.items():
         if token not in tokenizer.SPECIAL_TOKENS_ATTRIBUTES:
-            near = _near(token, tokenizer.SPECIAL_TOKENS_ATTRIBUTES)
+            near = did_you_mean(token, tokenizer.SPECIAL_TOKENS_ATTRIBUTES)
             raise ValueError(f"model.special_tokens: there is no special token {token!r}.{near}")
         if text not in tokenizer.get_vocab():
             raise ValueError(
@@ -214,11 +214,6 @@ def _name_tokens(tokenizer: PreTrainedTokenizerBase, special: dict[str, str]) ->
                 "own."
             )
         setattr(tokenizer, token, text)
-
-
-def _near(name: str, known: Iterable[str]) -> str:
-    near = get_close_matches(name, list(known), n=1)
-    return f" Did you mean {near[0]!r}?" if near else ""
 
 
 def _not_loaded(option: str, name: str, error: Exception) -> ValueError:

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from kvdistill.kv import LayerKV, ModelKV, require_unrotated
+from kvdistill.kv import ModelKV, require_unrotated
 from kvdistill.target.mean import TargetMean
 
 
@@ -46,17 +46,8 @@ def _take(target: ModelKV, index: Int[Tensor, " X"], dim: Literal[0, 2]) -> Mode
     require_unrotated(target, "target/controls")
     index = index.to(target.layers[0].keys.device)
 
-    def pick(layer: LayerKV) -> LayerKV:
-        return LayerKV(
-            keys=layer.keys.index_select(dim, index),
-            values=layer.values.index_select(dim, index),
-            mask=layer.mask.index_select(dim, index),
-            positions=layer.positions.index_select(dim, index),
-            importance=None if layer.importance is None else layer.importance.index_select(dim, index),
-            step_end=None if layer.step_end is None else layer.step_end.index_select(dim, index),
-        )
-
-    return target.map(tuple(pick(layer) for layer in target.layers))
+    layers = (layer.map_slots(lambda values: values.index_select(dim, index)) for layer in target.layers)
+    return target.map(tuple(layers))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,11 +3,12 @@ from collections.abc import Callable
 import pytest
 from datasets import load_dataset
 from huggingface_hub import constants, snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import httpx
 
-from kvdistill.commands.assets.errors import HubError, exit_code, in_words
+from kvdistill.commands.assets.errors import RESUME, HubError, in_words
 from kvdistill.commands.assets.hub import find_data, find_model
+from kvdistill.console.exits import exit_code
 from pico_hub import Hub, put_data, put_model
 
 
@@ -109,15 +110,9 @@ def test_errors_of_the_program_pass_through() -> None:
         raise KeyError("broken")
 
 
-def test_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
-    def offline() -> None:
-        raise OfflineModeIsEnabled("no network")
+def test_an_error_of_the_hub_ends_a_script_with_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    def work() -> None:
+        find_model("a b/c")
 
-    def interrupted() -> None:
-        raise KeyboardInterrupt
-
-    assert exit_code("x.py", lambda: None) == 0
-    assert exit_code("x.py", offline) == 2
-    assert capsys.readouterr().err == "x.py: no network\n"
-    assert exit_code("x.py", interrupted) == 130
-    assert "x.py: interrupted. To go on, run the same command again" in capsys.readouterr().err
+    assert exit_code("x.py", work, RESUME) == 2
+    assert capsys.readouterr().err.startswith("x.py: 'a b/c' is no name of the hub")

@@ -15,7 +15,6 @@ from kvdistill.commands.assets.hub import (
     find_model,
     model_files,
     require_space,
-    size_text,
 )
 from kvdistill.data import load
 from pico_hub import AUG_ROWS, GSM8K_ROWS, SHA, Hub, put_data, put_model
@@ -188,12 +187,3 @@ def test_five_percent_and_one_gib_are_spared(
 def test_where_nothing_is_missing_a_full_disk_is_no_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub_module.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(0, 0, 0))
     require_space([Asset("model", "a/b", None, {"x": 10}, frozenset({"x"}))])
-
-
-def test_sizes_are_readable() -> None:
-    assert [size_text(size) for size in (0, 3 * 2**20, GIB // 5, 15.2 * GIB)] == [
-        "0.0 MiB",
-        "3.0 MiB",
-        "0.2 GiB",
-        "15.2 GiB",
-    ]

@@ -1,9 +1,7 @@
 """What can go wrong between here and the hub, in words that say what to do."""
 
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from difflib import get_close_matches
 from typing import Literal
 
 from datasets.exceptions import DatasetNotFoundError, DatasetsError
@@ -18,25 +16,15 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import httpx
 
+from kvdistill.console.messages import did_you_mean
+
 Kind = Literal["model", "dataset"]
-AGAIN = "run the same command again: what has arrived whole stays, and it goes on from there."
+AGAIN = "run the same command again: files that have arrived are not downloaded twice."
+RESUME = f"To resume, {AGAIN}"
 
 
 class HubError(ValueError):
     """Something of the hub that cannot be had; the message names it and the remedy."""
-
-
-def exit_code(script: str, work: Callable[[], object]) -> int:
-    """Do the work of a script: 0, 2 with one sentence for what the user can mend, 130 for Ctrl-C."""
-    try:
-        work()
-    except (ValueError, OSError) as error:
-        print(f"{script}: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"\n{script}: interrupted. To go on, {AGAIN}", file=sys.stderr)
-        return 130
-    return 0
 
 
 @contextmanager
@@ -122,7 +110,7 @@ def _near(kind: Kind, name: str) -> str:
     owner, _, base = name.rpartition("/")
     try:
         own = listed(author=owner, limit=1000) if owner else []
-        near = get_close_matches(name, {found.id for found in (*own, *listed(search=base, limit=20))}, n=3)
+        known = {found.id for found in (*own, *listed(search=base, limit=20))}
     except (OSError, httpx.HTTPError):
         return ""
-    return f" Did you mean {' or '.join(near)}?" if near else ""
+    return did_you_mean(name, known, "{}", most=3)

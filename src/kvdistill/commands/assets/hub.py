@@ -11,6 +11,7 @@ from huggingface_hub.utils import validate_repo_id
 
 from kvdistill.commands.assets.errors import HubError, Kind, in_words
 from kvdistill.commands.assets.export import default_config, export, load_splits
+from kvdistill.console.wording import size_text
 
 SPARE_SHARE, SPARE_BYTES = 0.05, 2**30
 _WEIGHTS = re.compile(r"model(-\d+-of-\d+)?\.safetensors")
@@ -160,8 +161,3 @@ def _fetch_model(asset: Asset) -> str:
         f"{asset.name} is in {folder}\n  Use it: --model_name {named} (on nodes without a network, set "
         "HF_HUB_OFFLINE=1)"
     )
-
-
-def size_text(num_bytes: int | float) -> str:
-    """Bytes for people: GiB, or MiB where that would be next to nothing."""
-    return f"{num_bytes / 2**30:.1f} GiB" if num_bytes >= 2**30 / 10 else f"{num_bytes / 2**20:.1f} MiB"

@@ -3,8 +3,8 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
+from kvdistill.records.jsonfile import by_dotted_name
 from kvdistill.reporting.studies.experiments import Run, seeds_in_words
 
 CLAIMED = ("E1", "E2", "E3", "E4", "E5")
@@ -27,7 +27,7 @@ def differences(runs: Sequence[Run]) -> list[str]:
     equal inside one.
     """
     latent = [run for run in runs if run.record.config["training"]["task"] == "latent"]
-    flat = {id(run): _flat(run.record.config) for run in latent}
+    flat = {id(run): by_dotted_name(run.record.config) for run in latent}
     found = []
     for option in sorted({name for options in flat.values() for name in options} - _IMMATERIAL):
         values = {
@@ -86,15 +86,3 @@ def _who(runs: Sequence[Run], everyone: Sequence[Run]) -> str:
             else f"{experiment} ({'seeds' if len(seeds) > 1 else 'seed'} {seeds_in_words(seeds)})"
         )
     return ", ".join(names)
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Value by dotted option."""
-    flat: dict[str, Any] = {}
-    for name, value in config.items():
-        flat |= (
-            _flat(value, f"{prefix}{name}.")
-            if isinstance(value, Mapping) and value
-            else {f"{prefix}{name}": value}
-        )
-    return flat

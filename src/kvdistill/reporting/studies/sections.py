@@ -4,7 +4,8 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
-from kvdistill.reporting.blocks import Block, Code, Table, Words, number, percent
+from kvdistill.console.wording import number
+from kvdistill.reporting.blocks import Block, Code, Table, Words, percent
 from kvdistill.reporting.drawing import draw
 from kvdistill.reporting.page import Section
 from kvdistill.reporting.studies.comparability import CLAIMED
