@@ -5,13 +5,17 @@ built.
 import ast
 import re
 import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
+from importlib.metadata import packages_distributions
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE, TESTS = ROOT / "src" / "kvdistill", ROOT / "tests"
@@ -45,6 +49,11 @@ ROOT_ENTRIES = MANIFEST_DOCUMENTS | {
 }
 WRITTEN_DOCUMENTS = {"report.md"}
 """Documents that the program writes."""
+IMPORTED_BY_OTHERS = {
+    "accelerate": "transformers' Trainer",
+    "tensorboard": "transformers' Trainer, for its log",
+}
+"""Requirements that the package uses only through another one."""
 VERBS = {"score", "weigh", "pair", "move", "compare", "forward"}
 """Methods whose contract stands on the base class or in CONTRIBUTING.md."""
 
@@ -286,9 +295,8 @@ def test_walls_are_complete() -> None:
 
 def test_pins_lie_in_the_ranges() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    ranges = [
-        Requirement(line) for line in [*project["dependencies"], *project["optional-dependencies"]["test"]]
-    ]
+    extras = project["optional-dependencies"].values()
+    ranges = [Requirement(line) for line in chain(project["dependencies"], *extras)]
     lines = [
         line
         for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
@@ -299,6 +307,33 @@ def test_pins_lie_in_the_ranges() -> None:
     }
     assert {need.name for need in ranges} | {"setuptools"} == set(pins)
     assert not [str(need) for need in ranges if pins[need.name] not in need.specifier]
+
+
+def imported_distributions(folder: Path) -> dict[str, str]:
+    """Distribution and one place of every import of another package in a folder."""
+    names = packages_distributions()
+    found = {}
+    for place, node in nodes(ast.Import, ast.ImportFrom, folders=(folder,)):
+        if isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names]
+        else:
+            modules = [] if node.level else [node.module]
+        for top in {module.partition(".")[0] for module in modules}:
+            if top not in sys.stdlib_module_names and top != "kvdistill":
+                found[canonicalize_name(names.get(top, [top])[0])] = place
+    return found
+
+
+def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = [lines for extra, lines in project["optional-dependencies"].items() if extra != "test"]
+    declared = {canonicalize_name(Requirement(line).name) for line in chain(project["dependencies"], *extras)}
+    imported = imported_distributions(SOURCE)
+    undeclared = {name: place for name, place in imported.items() if name not in declared}
+    assert len(imported) > 10
+    assert not undeclared, f"declare these in pyproject.toml and pin them in requirements.txt: {undeclared}"
+    unused = declared - set(imported)
+    assert unused == set(IMPORTED_BY_OTHERS), f"nothing imports these: {unused - set(IMPORTED_BY_OTHERS)}"
 
 
 # What is promised, and what of it is built.
