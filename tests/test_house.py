@@ -5,17 +5,12 @@ built.
 import ast
 import re
 import subprocess
-import sys
 import tomllib
 from collections.abc import Iterator
-from importlib.metadata import packages_distributions
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pytest
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE, TESTS = ROOT / "src" / "kvdistill", ROOT / "tests"
@@ -26,6 +21,7 @@ TESTS_WITHOUT_SOURCE = {
     "test_configs.py",
     "test_setup_scripts.py",
     "test_matrix.py",
+    "test_metadata.py",
 }
 TESTS_WITHOUT_SOURCE |= {"capture/test_families.py"}
 MANIFEST_DOCUMENTS = {
@@ -42,6 +38,8 @@ ROOT_ENTRIES = MANIFEST_DOCUMENTS | {
         "QUICKSTART.zh-CN.md",
         "FILE_MANIFEST.md",
         "CONTRIBUTING.md",
+        "CHANGELOG.md",
+        "CITATION.cff",
         "LICENSE",
     ),
     *("Makefile", "pyproject.toml", "requirements.txt", "setup.sh"),
@@ -49,11 +47,6 @@ ROOT_ENTRIES = MANIFEST_DOCUMENTS | {
 }
 WRITTEN_DOCUMENTS = {"report.md"}
 """Documents that the program writes."""
-IMPORTED_BY_OTHERS = {
-    "accelerate": "transformers' Trainer",
-    "tensorboard": "transformers' Trainer, for its log",
-}
-"""Requirements that the package uses only through another one."""
 VERBS = {"score", "weigh", "pair", "move", "compare", "forward"}
 """Methods whose contract stands on the base class or in CONTRIBUTING.md."""
 
@@ -63,9 +56,9 @@ def code_files(suffix: str) -> list[Path]:
 
 
 def text_files() -> list[Path]:
-    folders = [*CODE_FOLDERS, "docs", "data", ".ci"]
+    folders = [*CODE_FOLDERS, "docs", "data", ".ci", ".github"]
     nested = [path for folder in folders for path in (ROOT / folder).rglob("*")]
-    known = {".py", ".sh", ".md", ".toml", ".yaml", ".txt", ""}
+    known = {".py", ".sh", ".md", ".toml", ".yaml", ".yml", ".cff", ".txt", ""}
     paths = [
         path
         for path in [*nested, *ROOT.iterdir()]
@@ -291,49 +284,6 @@ def test_walls_are_complete() -> None:
     assert {f"kvdistill.{name}" for name in built} <= set(doors["source_modules"]), (
         "name the package without stars, its __init__ counts"
     )
-
-
-def test_pins_lie_in_the_ranges() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    extras = project["optional-dependencies"].values()
-    ranges = [Requirement(line) for line in chain(project["dependencies"], *extras)]
-    lines = [
-        line
-        for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
-        if line and not line.startswith("#")
-    ]
-    pins = {
-        pin.name.replace("_", "-"): str(pin.specifier).removeprefix("==") for pin in map(Requirement, lines)
-    }
-    assert {need.name for need in ranges} | {"setuptools"} == set(pins)
-    assert not [str(need) for need in ranges if pins[need.name] not in need.specifier]
-
-
-def imported_distributions(folder: Path) -> dict[str, str]:
-    """Distribution and one place of every import of another package in a folder."""
-    names = packages_distributions()
-    found = {}
-    for place, node in nodes(ast.Import, ast.ImportFrom, folders=(folder,)):
-        if isinstance(node, ast.Import):
-            modules = [alias.name for alias in node.names]
-        else:
-            modules = [] if node.level else [node.module]
-        for top in {module.partition(".")[0] for module in modules}:
-            if top not in sys.stdlib_module_names and top != "kvdistill":
-                found[canonicalize_name(names.get(top, [top])[0])] = place
-    return found
-
-
-def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    extras = [lines for extra, lines in project["optional-dependencies"].items() if extra != "test"]
-    declared = {canonicalize_name(Requirement(line).name) for line in chain(project["dependencies"], *extras)}
-    imported = imported_distributions(SOURCE)
-    undeclared = {name: place for name, place in imported.items() if name not in declared}
-    assert len(imported) > 10
-    assert not undeclared, f"declare these in pyproject.toml and pin them in requirements.txt: {undeclared}"
-    unused = declared - set(imported)
-    assert unused == set(IMPORTED_BY_OTHERS), f"nothing imports these: {unused - set(IMPORTED_BY_OTHERS)}"
 
 
 # What is promised, and what of it is built.
