@@ -3,7 +3,7 @@ PYTHON := .venv/bin/python
 WORKERS ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo format check test test-full
+.PHONY: help setup demo format api check test test-full
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## */  make \1|/p' Makefile | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -17,6 +17,9 @@ demo: setup  ## a small run from data to report, on CPU
 format: setup  ## write the code in the house's form
 	$(PYTHON) -m ruff check --fix-only --quiet .
 	$(PYTHON) -m ruff format .
+
+api: setup  ## write docs/api.md from the docstrings
+	$(PYTHON) scripts/api_page.py
 
 check: setup  ## the static part: form, lint, types, walls
 	$(PYTHON) -m ruff format --check .

@@ -16,6 +16,7 @@ import torch
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from transformers import TrainerState
 
+import kvdistill.reporting.report
 import kvdistill.run.evaluation
 import kvdistill.run.folder
 import kvdistill.run.train
@@ -35,7 +36,7 @@ PLACES: tuple[tuple[Any, str], ...] = (
     (Metrics, "append_row"),
     (kvdistill.run.train, "clear"),
     (kvdistill.run.evaluation, "write_evaluation"),
-    (kvdistill.run.train, "write_report"),
+    (kvdistill.reporting.report, "write_report"),
     (kvdistill.run.train, "complete"),
 )
 """Calls before and after which a run may be killed: steps, every stage of a checkpoint, the log, the closing

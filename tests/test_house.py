@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE, TESTS = ROOT / "src" / "kvdistill", ROOT / "tests"
@@ -22,6 +21,7 @@ TESTS_WITHOUT_SOURCE = {
     "test_configs.py",
     "test_setup_scripts.py",
     "test_matrix.py",
+    "test_metadata.py",
 }
 TESTS_WITHOUT_SOURCE |= {"capture/test_families.py"}
 MANIFEST_DOCUMENTS = {
@@ -38,6 +38,8 @@ ROOT_ENTRIES = MANIFEST_DOCUMENTS | {
         "QUICKSTART.zh-CN.md",
         "FILE_MANIFEST.md",
         "CONTRIBUTING.md",
+        "CHANGELOG.md",
+        "CITATION.cff",
         "LICENSE",
     ),
     *("Makefile", "pyproject.toml", "requirements.txt", "setup.sh"),
@@ -54,9 +56,9 @@ def code_files(suffix: str) -> list[Path]:
 
 
 def text_files() -> list[Path]:
-    folders = [*CODE_FOLDERS, "docs", "data", ".ci"]
+    folders = [*CODE_FOLDERS, "docs", "data", ".ci", ".github"]
     nested = [path for folder in folders for path in (ROOT / folder).rglob("*")]
-    known = {".py", ".sh", ".md", ".toml", ".yaml", ".txt", ""}
+    known = {".py", ".sh", ".md", ".toml", ".yaml", ".yml", ".cff", ".txt", ""}
     paths = [
         path
         for path in [*nested, *ROOT.iterdir()]
@@ -282,23 +284,6 @@ def test_walls_are_complete() -> None:
     assert {f"kvdistill.{name}" for name in built} <= set(doors["source_modules"]), (
         "name the package without stars, its __init__ counts"
     )
-
-
-def test_pins_lie_in_the_ranges() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    ranges = [
-        Requirement(line) for line in [*project["dependencies"], *project["optional-dependencies"]["test"]]
-    ]
-    lines = [
-        line
-        for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
-        if line and not line.startswith("#")
-    ]
-    pins = {
-        pin.name.replace("_", "-"): str(pin.specifier).removeprefix("==") for pin in map(Requirement, lines)
-    }
-    assert {need.name for need in ranges} | {"setuptools"} == set(pins)
-    assert not [str(need) for need in ranges if pins[need.name] not in need.specifier]
 
 
 # What is promised, and what of it is built.

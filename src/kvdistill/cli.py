@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kvdistill.console.exits import exit_code
+from kvdistill.console.extras import require_extra
 from kvdistill.console.messages import quoted
 from kvdistill.console.paths import path_argument, require_folder
 
@@ -196,6 +197,7 @@ def _walk(known: argparse.Namespace, overrides: list[str], command: str) -> None
 
 
 def _demo(known: argparse.Namespace, overrides: list[str], command: str) -> None:
+    require_extra("reporting", "kvdistill demo")
     require_folder("--output", Path(known.output))
     from kvdistill.commands.demo.run import demo
 
@@ -227,6 +229,7 @@ def _evaluate(known: argparse.Namespace, overrides: list[str], command: str) -> 
 
 
 def _report(known: argparse.Namespace, overrides: list[str], command: str) -> None:
+    require_extra("reporting", "kvdistill report")
     from kvdistill.reporting.report import report
 
     print(f"Report: {report(Path(known.folder))}")

@@ -52,8 +52,6 @@ class Encoded:
     step_ends: tuple[int, ...]
     """Index in ``cot.ids`` of the last token of each reasoning step."""
     example: Example
-    decoder: "Encoded | None" = None
-    """What the decoder reads, where the model is an encoder-decoder."""
 
 
 @dataclass(frozen=True, slots=True)

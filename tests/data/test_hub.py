@@ -169,3 +169,13 @@ def test_rows_of_the_hub_are_no_files() -> None:
     bad = Hub(name="a/b").origin.row(2, [1])
     assert isinstance(bad, BadRow)
     assert bad.where == "a/b (train), row 2"
+
+
+def test_a_missing_extra_is_named_with_its_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kvdistill.console.extras.find_spec", lambda name: None)
+    with pytest.raises(DataError) as caught:
+        read_hub(Hub(name="some/rows"))
+    assert str(caught.value) == (
+        "some/rows (train): a data set of the hub needs an extra: datasets is not installed. Run: "
+        "pip install 'kvdistill[hub]'"
+    )

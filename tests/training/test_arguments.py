@@ -71,6 +71,11 @@ def test_progress_bar_and_tensorboard_can_be_had_or_left_out() -> None:
     assert arguments(tensorboard=False).report_to == []
 
 
+def test_tensorboard_is_left_out_where_its_extra_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kvdistill.training.arguments.missing_packages", {"reporting": ("tensorboard",)}.get)
+    assert arguments().report_to == []
+
+
 def test_half_precision_without_a_gpu_is_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
     with pytest.raises(

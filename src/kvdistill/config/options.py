@@ -12,7 +12,7 @@ from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
-from pydantic_core import PydanticUndefined
+from pydantic.fields import FieldInfo
 
 from kvdistill.config.explain import members, tag_of
 from kvdistill.config.flag_table import FLAGS
@@ -169,13 +169,17 @@ def _fields(kind: Any) -> dict[str, tuple[Any, Any]]:
     """Type and default of each option of a section or method; nothing where ``kind`` is a plain type."""
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         held = kind.model_fields
-        return {
-            name: (field.annotation, field.get_default(call_default_factory=True))
-            for name, field in held.items()
-        }
+        return {name: (field.annotation, _default(field)) for name, field in held.items()}
     if isinstance(kind, type) and is_dataclass(kind):
         return {field.name: (field.type, field.default) for field in fields(kind)}
     return {}
+
+
+def _default(field: FieldInfo) -> Any:
+    """The default of a section's option; ``MISSING`` where it has none, as in a dataclass."""
+    if field.is_required():
+        return MISSING
+    return field.get_default(call_default_factory=True)
 
 
 def _section_type(hint: Any) -> Any:
@@ -208,7 +212,7 @@ def _default_text(default: Any) -> str:
 
 
 def _is_missing(default: Any) -> bool:
-    return default is PydanticUndefined or default is MISSING
+    return default is MISSING
 
 
 def _flag_meaning(option: str) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from kvdistill.console.extras import how_to_install, missing_packages
 from kvdistill.data.rows import BadRow, DataError, Loaded, Origin, Row
 from kvdistill.data.sources import Source, examples_of
 
@@ -51,9 +52,11 @@ class Hub:
         """The ``datasets.Dataset``, or with ``streaming`` the ``IterableDataset``.
 
         Raises:
-            DataError: if it cannot be reached or may not be read, or has no such configuration or split; the
-                message lists what it has.
+            DataError: if it cannot be reached or may not be read, or has no such configuration or split (the
+                message lists what it has), or if the extra ``hub`` is not installed.
         """
+        if missing_packages("hub"):
+            raise DataError(f"{self}: a data set of the hub needs an extra: {how_to_install('hub')}")
         from datasets import load_dataset  # half a second that a run on files need not wait
         from datasets.exceptions import DatasetsError
         from huggingface_hub.utils import httpx

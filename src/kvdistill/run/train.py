@@ -12,11 +12,11 @@ import torch
 from transformers import TrainingArguments, set_seed
 
 from kvdistill.config import FileData, HubData, RunConfig
+from kvdistill.console.extras import how_to_install, missing_packages
 from kvdistill.data.collate import collate
 from kvdistill.data.encode import num_tokens
 from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.records.schema import EvaluationRecord, RunRecord
-from kvdistill.reporting.report import write_report
 from kvdistill.run.evaluation import evaluate_run, measure_during_training
 from kvdistill.run.example import write_example
 from kvdistill.run.folder import Start, alone, clear, complete, look, summary
@@ -155,6 +155,8 @@ def _prepare(
     )
     if samples.first and start.checkpoint is None:
         samples.forget()
+    if missing_packages("reporting"):
+        samples.say(f"No report.html and no TensorBoard files: {how_to_install('reporting')}")
     if config.all_teachers and not config.reads_teachers:
         names = ", ".join(getattr(section, "name", name) for name, section in config.all_teachers.items())
         samples.say(
@@ -189,7 +191,10 @@ def _finish(run: Run, trainer: LatentTrainer, clock: float) -> tuple[EvaluationR
     record = replace(run.record, seconds=time.monotonic() - clock)
     record.write(folder / "run.json")
     write_example(config, run.model, run.questions, folder)
-    write_report(folder)
+    if not missing_packages("reporting"):
+        from kvdistill.reporting.report import write_report  # loads matplotlib and scipy
+
+        write_report(folder)
     data = trainer.train_dataset
     if isinstance(data, Stream) and isinstance(data.read, SampleStream) and data.read.report():
         run.samples.notes.append(data.read.report())

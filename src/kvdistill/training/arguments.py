@@ -9,6 +9,7 @@ import torch
 from transformers import TrainingArguments
 
 from kvdistill.config.training import TrainingSection
+from kvdistill.console.extras import missing_packages
 
 
 def training_arguments(section: TrainingSection, has_unused: bool = False) -> TrainingArguments:
@@ -31,6 +32,7 @@ def training_arguments(section: TrainingSection, has_unused: bool = False) -> Tr
     }
     checkpointing: Any = {min(named): section.gradient_checkpointing}
     distributed = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    has_tensorboard = section.tensorboard and not missing_packages("reporting")
     arguments = TrainingArguments(
         output_dir=str(Path(section.output_dir)),
         num_train_epochs=section.epochs,
@@ -59,7 +61,7 @@ def training_arguments(section: TrainingSection, has_unused: bool = False) -> Tr
         use_cpu=not has_gpu,
         ddp_backend="gloo" if distributed and not has_gpu else None,
         ddp_find_unused_parameters=has_unused if distributed else None,
-        report_to=["tensorboard"] if section.tensorboard else [],
+        report_to=["tensorboard"] if has_tensorboard else [],
         disable_tqdm=not section.progress,
     )
     # Several GPUs seen by one process would be driven by DataParallel, which cannot split a batch; torchrun

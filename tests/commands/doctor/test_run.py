@@ -53,6 +53,20 @@ def test_a_package_that_breaks_at_import_is_a_problem(monkeypatch: Patch) -> Non
     assert seen("imports") == ("problem", "peft (RuntimeError: undefined symbol)")
 
 
+def test_a_missing_extra_is_a_note_and_its_packages_are_not_imported(monkeypatch: Patch) -> None:
+    imported: list[str] = []
+    monkeypatch.setattr(doctor_module, "import_module", imported.append)
+    assert seen("imports") == ("ok", "all can be imported")
+    assert "datasets" in imported and "torch.utils.tensorboard" in imported
+    assert seen("extras") == ("ok", "reporting, hub")
+    imported.clear()
+    monkeypatch.setattr("kvdistill.console.extras.find_spec", lambda name: None)
+    assert look("imports").state == "ok"
+    assert imported == ["transformers", "accelerate", "peft"]
+    assert seen("extras") == ("note", "without reporting, hub")
+    assert look("extras").advice == "Run: pip install 'kvdistill[reporting,hub]'"
+
+
 # The hub.
 
 

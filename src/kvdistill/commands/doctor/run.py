@@ -24,6 +24,7 @@ from kvdistill.commands.doctor.machine import (
     shared_memory,
     writable,
 )
+from kvdistill.console.extras import EXTRAS, missing_packages
 
 SLURM_VARIABLES = (
     "SLURM_JOB_ID",
@@ -80,10 +81,11 @@ def _python(what: str) -> Finding:
 
 
 def _packages(what: str) -> Finding:
+    extras = ("", *(extra for extra in EXTRAS if not missing_packages(extra)))
     wanted = [
         need
         for need in map(Requirement, requires("kvdistill") or [])
-        if need.marker is None or need.marker.evaluate({"extra": ""})
+        if need.marker is None or any(need.marker.evaluate({"extra": extra}) for extra in extras)
     ]
     wrong = [
         f"{need.name} is {found}, wanted {need.specifier}" for need in wanted if (found := _misfit(need))
@@ -107,7 +109,9 @@ def _misfit(need: Requirement) -> str | None:
 
 def _imports(what: str) -> Finding:
     broken = []
-    for name in ("transformers", "datasets", "accelerate", "peft", "torch.utils.tensorboard"):
+    optional = {"hub": ("datasets",), "reporting": ("matplotlib", "torch.utils.tensorboard")}
+    installed = [name for extra, names in optional.items() if not missing_packages(extra) for name in names]
+    for name in ("transformers", "accelerate", "peft", *installed):
         try:
             import_module(name)
         except Exception as error:  # a broken package may raise anything
@@ -117,6 +121,17 @@ def _imports(what: str) -> Finding:
         "problem" if broken else "ok",
         "; ".join(broken) or "all can be imported",
         "Run: rm -rf .venv && bash setup.sh",
+    )
+
+
+def _extras(what: str) -> Finding:
+    """Extras of the package that are not installed are a note: training from files needs none of them."""
+    missing = [extra for extra in EXTRAS if missing_packages(extra)]
+    return Finding(
+        what,
+        "note" if missing else "ok",
+        f"without {', '.join(missing)}" if missing else ", ".join(EXTRAS),
+        f"Run: pip install 'kvdistill[{','.join(missing)}]'",
     )
 
 
@@ -205,6 +220,9 @@ CHECKS = {
     "Python": Check(_python),
     "packages": Check(_packages),
     "imports": Check(_imports),
+    "extras": Check(
+        _extras, "reports and TensorBoard files (reporting), or data sets of the hub (hub): see extras above."
+    ),
     "GPU": Check(
         gpu, "fp16 training, and training of anything but small models in bearable time: they need a GPU."
     ),
