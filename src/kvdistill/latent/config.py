@@ -4,8 +4,10 @@ from typing import Any
 
 from transformers import AutoConfig, PreTrainedConfig
 
-from kvdistill.latent.layout import SPECIAL_TOKENS
+from kvdistill.latent.auto import register_model
 
+SPECIAL_TOKENS = {"bot": "<bot>", "eot": "<eot>", "latent": "<latent>"}
+"""Tokens that enclose and hold the latent slots, by what they are for."""
 DELIMITERS = ("student", "both")
 FEEDBACKS = ("mlp", "none")
 OPTIONAL = {"special": dict, "template": dict, "lora": dict, "base": str, "base_fingerprint": str}
@@ -54,6 +56,7 @@ class LatentConfig(PreTrainedConfig):
         delimiters: str = "student",
         **kwargs: Any,
     ) -> None:
+        register_model()  # a configuration is built before AutoModel looks its model class up
         if isinstance(backbone, dict):
             if not isinstance(backbone.get("model_type"), str):
                 raise ValueError(
@@ -114,3 +117,6 @@ def check_slots(slots: int, passes: int) -> None:
             "more change nothing. "
             f"Choose latent.passes <= {slots}."
         )
+
+
+AutoConfig.register(LatentConfig.model_type, LatentConfig, exist_ok=True)

@@ -5,9 +5,15 @@ from pathlib import Path
 from typing import Any, Literal, cast, overload
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from kvdistill.align.projector import Projector
 from kvdistill.capture import rotation
@@ -15,14 +21,15 @@ from kvdistill.capture.architecture import Architecture, examine
 from kvdistill.capture.attention import body_of, packable
 from kvdistill.capture.position_limit import register_position_check
 from kvdistill.kv import Geometry, ModelOutput, TwoModes
-from kvdistill.latent.config import LatentConfig
+from kvdistill.latent.config import SPECIAL_TOKENS, LatentConfig
 from kvdistill.latent.embeddings import grow, require_rows
 from kvdistill.latent.feedback import Feedback
-from kvdistill.latent.layout import SPECIAL_TOKENS, Special
+from kvdistill.latent.layout import Special
 from kvdistill.latent.load import check_files, load_adapter, read_config, read_tokenizer
 from kvdistill.latent.lora import add_lora, new_rows
 from kvdistill.latent.modes import read, two_modes
 from kvdistill.models.checkpoint_integrity import SAFE, fingerprint, require_finite, require_fit, share, whole
+from kvdistill.models.hub import UPLOAD_OPTIONS, checkpoint_folder
 from kvdistill.text import Batch
 
 
@@ -109,19 +116,27 @@ class LatentReasoner(PreTrainedModel):
     ) -> "LatentReasoner":
         """Load a saved student, strictly: a missing, superfluous or misshapen weight is an error.
 
+        Args:
+            pretrained_model_name_or_path: a folder, or ``owner/name`` on the hub.
+            args: as in transformers.
+            kwargs: as in transformers, such as ``dtype``, ``device_map``, ``attn_implementation``,
+                ``revision`` and ``token``.
+
         Raises:
             ValueError: if the folder holds no latent student, a damaged one, or weights of another backbone,
                 or its base has changed.
         """
-        folder = Path(pretrained_model_name_or_path)
+        folder = checkpoint_folder(pretrained_model_name_or_path, kwargs)
         check_files(folder)
         with whole(folder, placed=kwargs.get("device_map") is not None):
-            config = read_config(folder)
+            saved = read_config(folder)
+            config = kwargs.pop("config", None) or saved
             tokenizer = read_tokenizer(folder, config)
             if config.base is not None:
                 model = load_adapter(cls, folder, config, tokenizer, kwargs)
             else:
-                config.backbone._attn_implementation = kwargs.pop("attn_implementation", None)  # pyright: ignore
+                attention = kwargs.pop("attn_implementation", None) or config._attn_implementation
+                config.backbone._attn_implementation = attention  # pyright: ignore
                 settings: dict[str, Any] = {
                     "config": config,
                     "output_loading_info": True,
@@ -143,7 +158,11 @@ class LatentReasoner(PreTrainedModel):
     def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:
         """Save config, weights and tokenizer; with LoRA on a named base model only what was trained. A
         projector is left out.
+
+        With ``push_to_hub=True`` the same files, tokenizer included, are then uploaded to ``repo_id``.
         """
+        upload = kwargs.pop("push_to_hub", False)
+        repository = {name: kwargs.pop(name) for name in UPLOAD_OPTIONS if name in kwargs}
         state = kwargs.get("state_dict") or self.state_dict()
         kwargs["state_dict"] = {
             name: value for name, value in state.items() if not name.startswith("projector.")
@@ -157,6 +176,8 @@ class LatentReasoner(PreTrainedModel):
         share(Path(save_directory))
         if self.tokenizer is not None:
             self.tokenizer.save_pretrained(save_directory)
+        if upload:
+            self.push_to_hub(repository.pop("repo_id", Path(save_directory).name), **repository)
 
     @torch.no_grad()
     def start_feedback(self) -> None:
@@ -257,3 +278,7 @@ def add_latent_tokens(tokenizer: PreTrainedTokenizerBase) -> None:
 
 def _weight(layer: nn.Module) -> Tensor:
     return layer.weight  # pyright: ignore[reportReturnType]
+
+
+for _auto_class in (AutoModel, AutoModelForCausalLM):
+    _auto_class.register(LatentConfig, LatentReasoner, exist_ok=True)

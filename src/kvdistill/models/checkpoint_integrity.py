@@ -20,6 +20,8 @@ FILES = (".json", ".safetensors", ".jinja", ".model", ".txt", ".pt", ".pth", ".b
 """Suffixes of what has to be a file."""
 SAMPLED = 1024
 """About as many values of each tensor go into a fingerprint, so that it takes no longer for a large model."""
+STUDENT = "kvdistill_latent"
+"""The model_type of latent students, which the auto classes load too."""
 AGAIN = "delete the checkpoint to go on from the one before it, or copy it here again"
 
 
@@ -40,6 +42,8 @@ def read_backbone(name: str, **options: Any) -> PreTrainedModel:
         model, info = AutoModelForCausalLM.from_pretrained(name, **{**strict, **options})  # pyright: ignore[reportGeneralTypeIssues]
     except SafetensorError as error:
         raise ValueError(f"a file of its weights is damaged ({error}): fetch it again") from error
+    if model.config.model_type == STUDENT:
+        raise ValueError("it is a latent student, not a causal language model to build one on")
     unexpected = (key for key in info["unexpected_keys"] if not key.endswith(".masked_bias"))
     if problems := misfits(info["missing_keys"], unexpected, (key for key, *_ in info["mismatched_keys"])):
         raise ValueError(
