@@ -229,13 +229,27 @@ class LatentReasoner(PreTrainedModel):
         two = two_modes(self, batch)
         return two if self.projector is None else replace(two, projected=self.projector.move(two.student.kv))
 
-    def generate(self, questions: list[str], **settings: Any) -> list[str]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Answers to questions in words, reasoned in latent slots; see
+    def generate(
+        self,
+        input_ids: Int[Tensor, "B S"],
+        attention_mask: Int[Tensor, "B S"] | Bool[Tensor, "B S"] | None = None,
+        generation_config: GenerationConfig | None = None,
+        **options: Any,
+    ) -> Any:
+        """Greedy answers as transformers' ``generate`` returns them, reasoned in latent slots after
+        ``input_ids``; see :func:`kvdistill.latent.generate.generate`.
+        """
+        from kvdistill.latent.generate import generate
+
+        return generate(self, input_ids, attention_mask, generation_config, **options)
+
+    def answer(self, questions: list[str], batch_size: int = 32, max_new_tokens: int = 32) -> list[str]:
+        """Answers to questions as text, reasoned in latent slots; see
         :func:`kvdistill.latent.generate.answer`.
         """
         from kvdistill.latent.generate import answer
 
-        return answer(self, questions, **settings)
+        return answer(self, questions, batch_size, max_new_tokens)
 
     def _init_weights(self, module: nn.Module) -> None:
         """Nothing: the backbone starts its own weights, the feedback starts as torch does."""
