@@ -113,6 +113,19 @@ def geometry(measured: tuple[Measured, ...]) -> Geometry:
     )
 
 
+@torch.no_grad()
+def geometry_at(model: PreTrainedModel, measured: tuple[Measured, ...], length: int) -> Geometry:
+    """The measured layers with the frequencies that the model has for a text of ``length`` tokens.
+
+    They differ from those it holds now where they depend on the length (dynamic, longrope).
+    """
+    weight: Tensor = model.get_input_embeddings().weight  # pyright: ignore[reportAssignmentType]
+    last = torch.full((1, 1), length - 1, device=weight.device)
+    with evaluating(model):
+        body_of(model)(inputs_embeds=weight[None, :1], position_ids=last, use_cache=False)
+    return geometry(measured)
+
+
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Evaluation mode inside this block; afterwards each module is in the mode that it was in."""

@@ -231,9 +231,10 @@ def _batch_of_ids(
     from kvdistill.data.encode import encode_questions
 
     tokenizer = _tokenizer_of(model)
-    if attention_mask is None:
-        has_padding = tokenizer.pad_token_id not in (None, tokenizer.eos_token_id)
-        attention_mask = input_ids.ne(tokenizer.pad_token_id) if has_padding else torch.ones_like(input_ids)
+    pad = tokenizer.pad_token_id
+    if attention_mask is None and isinstance(pad, int) and pad != tokenizer.eos_token_id:
+        attention_mask = input_ids != pad
+    mask = torch.ones_like(input_ids, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
     frame = encode_questions([""], tokenizer, model.config.template).to(input_ids.device)
     size = len(input_ids)
     empty = Padded(input_ids[:, :0], input_ids[:, :0].bool())
@@ -242,7 +243,7 @@ def _batch_of_ids(
         return Padded(part.ids.expand(size, -1), part.mask.expand(size, -1))
 
     return Batch(
-        question=Padded(input_ids, attention_mask.bool()),
+        question=Padded(input_ids, mask),
         cue=empty,
         student_cue=empty,
         cot=empty,
