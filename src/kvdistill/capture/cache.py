@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
+from transformers.cache_utils import DynamicLayer
 
 from kvdistill.capture import rotation
 from kvdistill.capture.attention import AttentionCall, Prefix, attention_backend, body_of, packable
@@ -82,9 +83,13 @@ def kv_from_cache(
         ValueError: if the model caches something else than what its attention reads, or drops tokens.
     """
     model = causal_lm(model)
-    first = cache.layers[0].keys
+    layer = cache.layers[0] if cache.layers else None
+    first = layer.keys if isinstance(layer, DynamicLayer) else None
     if first is None:
-        raise ValueError("The cache is empty: give the past_key_values of a call with use_cache=True.")
+        raise ValueError(
+            "The cache is empty, or its first layer holds no keys: give the past_key_values that a model "
+            "with attention in every layer returned with use_cache=True."
+        )
     mask = torch.ones(first.shape[0], first.shape[2], dtype=torch.bool, device=first.device)
     mask = mask if attention_mask is None else attention_mask.bool()
     positions = text_order(mask)
@@ -140,8 +145,8 @@ def kv_to_cache(kv: ModelKV, model: PreTrainedModel, start: int | Int[Tensor, " 
         not torch.equal(layer.mask, kv.layers[0].mask[:, :1].expand_as(layer.mask)) for layer in kv.layers
     ):
         raise ValueError(
-            f"Heads or layers of {kv.source} have unlike empty slots, and a cache of transformers has one mask "
-            "for all: choose fewer slots than the shortest text has tokens."
+            f"Heads or layers of {kv.source} have unlike empty slots, and a cache of transformers has one "
+            "mask for all: choose fewer slots than the shortest text has tokens."
         )
     cache = DynamicCache(config=model.config)
     for layer_id, layer in zip(kv.layer_ids, kv.layers, strict=True):
@@ -170,13 +175,13 @@ def _cached(
     cache: DynamicCache, layer_id: int, geometry: Geometry, model: PreTrainedModel
 ) -> tuple[Float[Tensor, "B H T K"], Float[Tensor, "B H T V"]]:
     layer, wanted = cache.layers[layer_id], geometry.layer(layer_id)
-    keys, values = layer.keys, layer.values
+    keys, values = (layer.keys, layer.values) if isinstance(layer, DynamicLayer) else (None, None)
     widths = (wanted.heads, wanted.key_width, wanted.value_width)
     if keys is None or values is None or (keys.shape[1], keys.shape[3], values.shape[3]) != widths:
         raise ValueError(
-            f"Layer {layer_id} of the cache does not hold what {type(model).__name__} attends to ({widths[0]} "
-            f"heads, keys of {widths[1]}, values of {widths[2]}): it was filled by another model, or the model "
-            "caches something else than keys and values. Capture them with capture_kv instead."
+            f"Layer {layer_id} of the cache does not hold what {type(model).__name__} attends to "
+            f"({widths[0]} heads, keys of {widths[1]}, values of {widths[2]}): another model filled it, or "
+            "the model caches something else than keys and values. Capture them with capture_kv instead."
         )
     return keys, values
 
