@@ -79,7 +79,8 @@ def test_a_mode_that_is_named_twice_is_evaluated_once(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     evaluate_question(
-        asked(run, rows(tmp_path / "twice.jsonl", 2), modes="direct,direct", output=str(tmp_path / "out"))
+        asked(run, rows(tmp_path / "twice.jsonl", 2), modes="direct,direct", output=str(tmp_path / "out")),
+        print,
     )
     assert capsys.readouterr().out.count(" on twice: ") == 1
 
