@@ -2,9 +2,9 @@
 
 import os
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 # Read by the libraries when they are imported, so they are set before.
 os.environ.update(
@@ -19,6 +19,9 @@ import hypothesis
 import numpy as np
 import pytest
 import torch
+
+if TYPE_CHECKING:
+    from pico_hub import Hub
 
 ROOT = Path(__file__).resolve().parents[1]
 REPEATS = {"small": 20, "large": 1000}
@@ -76,3 +79,27 @@ def shared_data() -> Path:
 def session_tmp(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that lasts as long as the run, for what several tests share."""
     return tmp_path_factory.mktemp("session")
+
+
+@pytest.fixture
+def local_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "Iterator[Hub]":
+    """A hub on this machine, which the libraries of this process ask instead of the real one: it and the
+    cache are empty, and nothing is offline.
+    """
+    from datasets import config
+    from huggingface_hub import constants
+
+    from pico_hub import hub
+
+    with hub(tmp_path / "hub") as server:
+        monkeypatch.setattr(constants, "ENDPOINT", server.url)
+        monkeypatch.setattr(
+            constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.url + "/{repo_id}/resolve/{revision}/{filename}"
+        )
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr("transformers.utils.hub._hf_api", None)  # made once, with the address of then
+        monkeypatch.setattr(config, "HF_ENDPOINT", server.url)
+        monkeypatch.setattr(config, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(config, "HF_DATASETS_CACHE", tmp_path / "tables")
+        yield server

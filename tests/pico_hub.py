@@ -1,5 +1,6 @@
 """A hub of one folder on this machine: it answers what the hub's libraries ask about models and data sets."""
 
+import base64
 import hashlib
 import json
 import os
@@ -93,6 +94,42 @@ class Answer(BaseHTTPRequestHandler):
             self._file(found[1] or "models/", found[2], found[4])
         else:
             self._refuse("EntryNotFound")
+
+    def do_POST(self) -> None:
+        """What an upload asks: a repository, how each file is to be sent, and a commit of all of them."""
+        path, body = unquote(urlsplit(self.path).path), self._body()
+        if path == "/api/repos/create":
+            asked = json.loads(body)
+            name = f"{asked['organization']}/{asked['name']}"
+            (self.server.folder / "models" / name).mkdir(parents=True, exist_ok=True)
+            self._json({"url": f"{self.server.url}/{name}"})
+        elif path == "/api/validate-yaml":
+            self._json({"errors": [], "warnings": []})
+        elif found := re.fullmatch(r"/api/models/([^/]+/[^/]+)/preupload/main", path):
+            files = [file["path"] for file in json.loads(body)["files"]]
+            self._json(
+                {"files": [{"path": f, "uploadMode": "regular", "shouldIgnore": False} for f in files]}
+            )
+        elif found := re.fullmatch(r"/api/models/([^/]+/[^/]+)/commit/main", path):
+            lines = [json.loads(line) for line in body.splitlines()]
+            files = [line["value"] for line in lines if line["key"] == "file"]
+            put_model(
+                self.server.folder, found[1], {f["path"]: base64.b64decode(f["content"]) for f in files}
+            )
+            self._json({"commitUrl": f"{self.server.url}/{found[1]}/commit/{SHA}", "commitOid": SHA})
+        else:
+            self._refuse("EntryNotFound")
+
+    def _body(self) -> bytes:
+        """What was sent, in one piece or in chunks."""
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers["Content-Length"]))
+        chunks = []
+        while size := int(self.rfile.readline(), 16):
+            chunks.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(chunks)
 
     def _about(self, kind: str, name: str, what: str) -> None:
         root = self.server.folder / kind / name

@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE, TESTS = ROOT / "src" / "kvdistill", ROOT / "tests"
-CODE_FOLDERS = ("src", "tests", "scripts", "experiments", "benchmarks")
+CODE_FOLDERS = ("src", "tests", "scripts", "experiments", "benchmarks", "examples")
 TESTS_WITHOUT_SOURCE = {
     "test_house.py",
     "test_manifest.py",
@@ -43,7 +43,7 @@ ROOT_ENTRIES = MANIFEST_DOCUMENTS | {
         "LICENSE",
     ),
     *("Makefile", "pyproject.toml", "requirements.txt", "setup.sh"),
-    *("src", "experiments", "scripts", "data", "tests", "benchmarks", "docs", "logs"),
+    *("src", "experiments", "examples", "scripts", "data", "tests", "benchmarks", "docs", "logs"),
 }
 WRITTEN_DOCUMENTS = {"report.md"}
 """Documents that the program writes."""
@@ -127,13 +127,13 @@ def test_every_source_file_has_its_mirror_test() -> None:
 
 
 def test_every_test_file_has_its_source() -> None:
-    homes = {"scripts": ROOT, "experiments": ROOT, "benchmarks": ROOT}
+    homes = {"scripts": ROOT, "experiments": ROOT, "benchmarks": ROOT, "examples": ROOT}
     orphans = []
     for path in TESTS.rglob("test_*.py"):
         inside = path.relative_to(TESTS)
         folder = homes.get(inside.parts[0], SOURCE) / inside.parent
         stem = path.stem.removeprefix("test_")
-        names = (f"{stem}.py", f"_{stem}.py", f"__{stem}__.py", f"{stem}.sh")
+        names = (f"{stem}.py", f"_{stem}.py", f"__{stem}__.py", f"{stem}.sh", f"{stem}.ipynb")
         if str(inside) not in TESTS_WITHOUT_SOURCE and not any((folder / name).exists() for name in names):
             orphans.append(str(inside))
     assert not orphans, f"these tests have no source file: {sorted(orphans)}"

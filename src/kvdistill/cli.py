@@ -223,9 +223,10 @@ def _train_and_print(config: Any, command: str) -> None:
 
 
 def _evaluate(known: argparse.Namespace, overrides: list[str], command: str) -> None:
-    from kvdistill.commands.evaluate import Question, evaluate
+    from kvdistill.commands.evaluate import Question, evaluate_question
 
-    evaluate(Question(**{name: value for name, value in vars(known).items() if name != "command"}))
+    asked = {name: value for name, value in vars(known).items() if name != "command"}
+    evaluate_question(Question(**asked, progress=True), lambda line: print(line, flush=True))
 
 
 def _report(known: argparse.Namespace, overrides: list[str], command: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 import pico_runs
 from kvdistill.cli import main
-from kvdistill.commands.evaluate import Question, evaluate
+from kvdistill.commands.evaluate import Question, evaluate, evaluate_question
 from kvdistill.records.schema import EvaluationRecord, ProbesRecord
 
 
@@ -52,7 +52,7 @@ def test_the_runs_own_record_is_not_overwritten(run: Path, tmp_path: Path) -> No
         ValueError,
         match=r"evaluation_test_latent\.json holds results on other data \(the run's own test set\)",
     ):
-        evaluate(asked(run, rows(tmp_path / "test.jsonl", 2)))
+        evaluate_question(asked(run, rows(tmp_path / "test.jsonl", 2)), print)
     assert (run / "evaluation_test_latent.json").read_bytes() == before
 
 
@@ -60,26 +60,27 @@ def test_a_record_keeps_the_path_of_its_data_and_gives_way_to_the_same_data_only
     run: Path, tmp_path: Path
 ) -> None:
     one, other = rows(tmp_path / "a" / "rows.jsonl", 2), rows(tmp_path / "b" / "rows.jsonl", 3)
-    evaluate(asked(run, one, modes="latent,direct,latent", probes=True))
+    evaluate_question(asked(run, one, modes="latent,direct,latent", probes=True), print)
     record = EvaluationRecord.read(run / "evaluation_rows_latent.json")
     assert (record.source, record.data_set, record.num) == (one, "rows", 2)
     assert ProbesRecord.read(run / "probes.json").source == one
-    evaluate(asked(run, one, num=1))
+    evaluate_question(asked(run, one, num=1), print)
     assert EvaluationRecord.read(run / "evaluation_rows_latent.json").num == 1
     with pytest.raises(
         ValueError,
         match=r"rows_direct\.json holds results on other data \(.*a/rows\.jsonl\), .* give another --output",
     ):
-        evaluate(asked(run, other, modes="direct"))
+        evaluate_question(asked(run, other, modes="direct"), print)
     with pytest.raises(ValueError, match=r"probes\.json holds results on other data"):
-        evaluate(asked(run, rows(tmp_path / "third.jsonl", 2), probes=True))
+        evaluate_question(asked(run, rows(tmp_path / "third.jsonl", 2), probes=True), print)
 
 
 def test_a_mode_that_is_named_twice_is_evaluated_once(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    evaluate(
-        asked(run, rows(tmp_path / "twice.jsonl", 2), modes="direct,direct", output=str(tmp_path / "out"))
+    evaluate_question(
+        asked(run, rows(tmp_path / "twice.jsonl", 2), modes="direct,direct", output=str(tmp_path / "out")),
+        print,
     )
     assert capsys.readouterr().out.count(" on twice: ") == 1
 
@@ -87,7 +88,7 @@ def test_a_mode_that_is_named_twice_is_evaluated_once(
 def test_a_file_is_no_place_for_results(run: Path, tmp_path: Path) -> None:
     data = rows(tmp_path / "rows.jsonl", 2)
     with pytest.raises(ValueError, match=r"--output: .*rows\.jsonl is a file; give a folder"):
-        evaluate(asked(run, data, output=data))
+        evaluate_question(asked(run, data, output=data), print)
 
 
 def test_evaluate_prints_and_saves_every_mode_with_probes(
@@ -143,3 +144,17 @@ def test_evaluate_reads_data_files_and_the_checkpoints_own_run(run: Path, tmp_pa
     assert main(["evaluate", *words, "--output", str(tmp_path), "--format", "gsm8k"]) == 0
     assert EvaluationRecord.read(tmp_path / "evaluation_rows_latent.json").num == 2
     assert not (tmp_path / "evaluation_rows_cot.json").exists()
+
+
+def test_evaluate_from_python(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The records of the modes in their order, as they are in the folder; nothing is printed."""
+    capsys.readouterr()
+    data, output = rows(tmp_path / "rows.jsonl", 3), tmp_path / "out"
+    found = evaluate(
+        run / "checkpoint-ep1", Path(data), modes="direct,latent", max_new_tokens=2, num=2, output=str(output)
+    )
+    assert [record.mode for record in found] == ["direct", "latent"]
+    for record in found:
+        assert record == EvaluationRecord.read(output / f"evaluation_rows_{record.mode}.json")
+        assert record.num == 2
+    assert capsys.readouterr().out == ""

@@ -176,3 +176,12 @@ def test_two_loads_are_equal_to_the_last_bit(name: str, tmp_path: Path) -> None:
     one, other = (LatentReasoner.from_pretrained(tmp_path / "student").state_dict() for _ in range(2))
     assert one.keys() == other.keys()
     assert all(torch.equal(value, other[key]) for key, value in one.items())
+
+
+def test_a_student_is_no_backbone(tmp_path: Path) -> None:
+    """The auto classes load it too, but nothing is built on it."""
+    pico.reasoner("llama").save_pretrained(tmp_path)
+    with pytest.raises(
+        ValueError, match="it is a latent student, not a causal language model to build one on"
+    ):
+        read_backbone(str(tmp_path))

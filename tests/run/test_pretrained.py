@@ -192,6 +192,7 @@ def test_a_tokenizer_larger_than_the_model_is_refused(base_folder: Path, shared_
     ("settings", "sentence"),
     [
         ({}, r"model\.config\.model_type is 'None': give one of transformers', such as 'llama'"),
+        ({"model_type": "kvdistill_latent"}, r"model\.config\.model_type is 'kvdistill_latent': give one of"),
         ({"model_type": "lama"}, r"model\.config\.model_type is 'lama': .* Did you mean 'llama'\?"),
         (
             TINY | {"hiden_size": 3},
@@ -206,7 +207,7 @@ def test_a_tokenizer_larger_than_the_model_is_refused(base_folder: Path, shared_
             r"Falcon\w+ computes its attention",
         ),
     ],
-    ids=["none", "misspelt", "misspelt setting", "bloom", "falcon"],
+    ids=["none", "student", "misspelt", "misspelt setting", "bloom", "falcon"],
 )
 def test_backbones_that_cannot_be_are_refused(settings: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):

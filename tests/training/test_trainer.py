@@ -237,7 +237,7 @@ def test_a_checkpoint_loads_strictly_and_answers_as_the_model_did(tmp_path: Path
     assert not [name for name in files if name.endswith(".bin")]
     loaded = LatentReasoner.from_pretrained(folder)
     assert same_outputs(model, loaded)
-    assert loaded.generate(["Ann Bob", "please Eve Cid"]) == model.generate(["Ann Bob", "please Eve Cid"])
+    assert loaded.answer(["Ann Bob", "please Eve Cid"]) == model.answer(["Ann Bob", "please Eve Cid"])
     del loaded.feedback.up  # pyright: ignore
     loaded.save_pretrained(tmp_path / "other")
     with pytest.raises(ValueError, match=r"missing feedback\.up"):

@@ -1,13 +1,21 @@
-"""Captured keys and values as a cache of transformers, for generation."""
+"""Captured keys and values as caches of transformers, and back."""
 
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
+from transformers.cache_utils import DynamicLayer
 
-from kvdistill.capture.attention import Prefix, body_of
+from kvdistill.capture import rotation
+from kvdistill.capture.attention import AttentionCall, Prefix, attention_backend, body_of, packable
+from kvdistill.capture.extract import text_order, unrotated
+from kvdistill.capture.importance import answer_attention
+from kvdistill.capture.sequence import Piece, Sequence, attention_call
+from kvdistill.kv import Geometry, LayerKV, ModelKV, require_unrotated
+from kvdistill.ops import rotate
 
 CacheSource = Literal["captured", "prefill"]
 """Where a generation cache comes from: captured keys and values as they are, or a prefill by the model
@@ -44,3 +52,172 @@ def prefill_cache(
         inputs_embeds=inputs, attention_mask=mask.long(), position_ids=positions, use_cache=True
     )
     return output.past_key_values
+
+
+def causal_lm(model: PreTrainedModel) -> PreTrainedModel:
+    """The model that reads tokens: a student's backbone, any other model itself."""
+    inner: PreTrainedModel = model.base_model  # pyright: ignore[reportAssignmentType]
+    return inner if inner.can_generate() else model
+
+
+@torch.no_grad()
+def kv_from_cache(
+    cache: DynamicCache,
+    model: PreTrainedModel,
+    attention_mask: Int[Tensor, "B T"] | Bool[Tensor, "B T"] | None = None,
+    last_ids: Int[Tensor, "B n"] | None = None,
+) -> ModelKV:
+    """A cache of transformers as compressors take it: keys without rotation, and where each came from.
+
+    Args:
+        cache: what ``model`` returned as ``past_key_values`` over one text; not changed.
+        model: the causal language model that filled it, or a student with that backbone.
+        attention_mask: 1 where the cache holds a token; everywhere where left out.
+        last_ids: ids of the cache's last ``n`` tokens. They are read again, and how much they attend to each
+            token becomes its ``importance``, which R-KV and others score by; None leaves it out.
+
+    Returns:
+        One entry per layer, all of T slots, with the model's position ids as ``positions``.
+
+    Raises:
+        ValueError: if the model caches something else than what its attention reads, or drops tokens.
+    """
+    model = causal_lm(model)
+    layer = cache.layers[0] if cache.layers else None
+    first = layer.keys if isinstance(layer, DynamicLayer) else None
+    if first is None:
+        raise ValueError(
+            "The cache is empty, or its first layer holds no keys: give the past_key_values that a model "
+            "with attention in every layer returned with use_cache=True."
+        )
+    mask = torch.ones(first.shape[0], first.shape[2], dtype=torch.bool, device=first.device)
+    mask = mask if attention_mask is None else attention_mask.bool()
+    positions = text_order(mask)
+    geometry = _full_attention(model, int(positions.max()) + 1)
+    prefix = {i: _cached(cache, i, geometry, model) for i in geometry.layer_ids}
+    importance = {} if last_ids is None else _importance(model, prefix, mask, last_ids)
+    layers = []
+    for layer_id, (keys, values) in prefix.items():
+        wide = keys.shape[:3]
+        layers.append(
+            LayerKV(
+                keys=unrotated(keys, positions, geometry.layer(layer_id)),
+                values=values,
+                mask=mask[:, None].expand(wide),
+                positions=positions[:, None].expand(wide),
+                importance=importance.get(layer_id),
+            )
+        )
+    return ModelKV(tuple(layers), geometry.layer_ids, f"{type(model).__name__}, a cache of {mask.shape[1]}")
+
+
+@torch.no_grad()
+def kv_to_cache(kv: ModelKV, model: PreTrainedModel, start: int | Int[Tensor, " B"] = 0) -> DynamicCache:
+    """Keys and values as a cache of transformers, that ``model`` can continue from.
+
+    A compressed cache has fewer slots than its text had tokens, so calls that continue from it have to be
+    given ``position_ids`` that count from the length of the text, and, where a slot is empty,
+    ``kv.layers[0].mask[:, 0]`` at the beginning of their ``attention_mask``.
+
+    Args:
+        kv: un-rotated, of all layers of ``model``; heads may have kept different tokens.
+        model: the causal language model that the cache came from, or a student with that backbone.
+        start: position id of the text's first token, where ``kv`` holds the later part of a text.
+
+    Returns:
+        The keys rotated to their positions, and the values.
+
+    Raises:
+        ValueError: if keys are rotated, layers are missing, or heads or layers have unlike empty slots,
+            for which a cache of transformers has no place.
+    """
+    require_unrotated(kv, "kv_to_cache")
+    model = causal_lm(model)
+    offset = torch.as_tensor(start, device=kv.layers[0].positions.device).reshape(-1, 1, 1)
+    length = max(int((layer.positions + offset).max()) for layer in kv.layers) + 1
+    geometry = _full_attention(model, length)
+    if kv.layer_ids != geometry.layer_ids:
+        raise ValueError(
+            f"{kv.source} holds layers {kv.layer_ids}, but {type(model).__name__} has {geometry.layer_ids}: "
+            "a cache needs all of them."
+        )
+    if any(
+        not torch.equal(layer.mask, kv.layers[0].mask[:, :1].expand_as(layer.mask)) for layer in kv.layers
+    ):
+        raise ValueError(
+            f"Heads or layers of {kv.source} have unlike empty slots, and a cache of transformers has one "
+            "mask for all: choose fewer slots than the shortest text has tokens."
+        )
+    cache = DynamicCache(config=model.config)
+    for layer_id, layer in zip(kv.layer_ids, kv.layers, strict=True):
+        rope = geometry.layer(layer_id).rope
+        keys = layer.keys if rope is None else rotate(layer.keys, layer.positions + offset, rope)
+        cache.update(keys, layer.values, layer_id)
+    return cache
+
+
+def _full_attention(model: PreTrainedModel, length: int) -> Geometry:
+    """The model's layers, with the rotations of a text of ``length`` tokens."""
+    measured = rotation.measure(model)
+    name = type(model).__name__
+    if any(layer.shape.window is not None for layer in measured):
+        raise ValueError(
+            f"{name} attends in sliding windows, where a cache drops tokens and counts columns: capture its "
+            "keys and values with capture_kv instead."
+        )
+    geometry = rotation.geometry_at(model, measured, length)
+    if geometry.layer_ids != tuple(range(model.config.get_text_config().num_hidden_layers)):
+        raise ValueError(f"{name} has layers without attention, which a cache of keys and values leaves out.")
+    return geometry
+
+
+def _cached(
+    cache: DynamicCache, layer_id: int, geometry: Geometry, model: PreTrainedModel
+) -> tuple[Float[Tensor, "B H T K"], Float[Tensor, "B H T V"]]:
+    layer, wanted = cache.layers[layer_id], geometry.layer(layer_id)
+    keys, values = (layer.keys, layer.values) if isinstance(layer, DynamicLayer) else (None, None)
+    widths = (wanted.heads, wanted.key_width, wanted.value_width)
+    if keys is None or values is None or (keys.shape[1], keys.shape[3], values.shape[3]) != widths:
+        raise ValueError(
+            f"Layer {layer_id} of the cache does not hold what {type(model).__name__} attends to "
+            f"({widths[0]} heads, keys of {widths[1]}, values of {widths[2]}): another model filled it, or "
+            "the model caches something else than keys and values. Capture them with capture_kv instead."
+        )
+    return keys, values
+
+
+@dataclass(frozen=True, slots=True)
+class _Earlier:
+    """The part of a cache before its last tokens."""
+
+    prefix: Prefix
+    mask: Bool[Tensor, "B P"]
+    positions: Int[Tensor, "B P"]
+
+
+def _importance(
+    model: PreTrainedModel,
+    cached: dict[int, tuple[Tensor, Tensor]],
+    mask: Bool[Tensor, "B T"],
+    last_ids: Int[Tensor, "B n"],
+) -> dict[int, Float[Tensor, "B H T"]]:
+    """How much the last tokens attend to each token, by layer; they are read again on top of the others."""
+    size = mask.shape[1] - last_ids.shape[1]
+    prefix = {i: ([keys[:, :, :size]], [values[:, :, :size]]) for i, (keys, values) in cached.items()}
+    before = _Earlier(prefix, mask[:, :size], text_order(mask)[:, :size])
+    piece = Piece("last", "shared", last_ids, mask[:, size:])
+    call = attention_call(Sequence((piece,), before.mask.sum(-1)), last_ids.shape[1], before)
+    with rotation.evaluating(model), attention_backend(model, packable(model)):
+        _read(model, last_ids, call)
+    visible = call.visible[:, 0] & mask[:, size:, None]  # pyright: ignore[reportOptionalSubscript]
+    return {i: answer_attention(seen, seen.query, cached[i][0], visible) for i, seen in call.seen.items()}
+
+
+def _read(model: PreTrainedModel, ids: Int[Tensor, "B n"], call: AttentionCall) -> None:
+    body_of(model)(
+        input_ids=ids,
+        attention_mask=call.visible,
+        position_ids=call.query_positions,
+        use_cache=False,
+        kv_call=call,
+    )

@@ -102,6 +102,19 @@ def geometry(measured: tuple[MeasuredLayer, ...]) -> Geometry:
     return Geometry(tuple(layers), tuple(m.layer_id for m in measured))
 
 
+@torch.no_grad()
+def geometry_at(model: PreTrainedModel, measured: tuple[MeasuredLayer, ...], length: int) -> Geometry:
+    """The measured layers with the frequencies that the model has for a text of ``length`` tokens.
+
+    They differ from those it holds now where they depend on the length (dynamic, longrope).
+    """
+    weight: Tensor = model.get_input_embeddings().weight  # pyright: ignore[reportAssignmentType]
+    last = torch.full((1, 1), length - 1, device=weight.device)
+    with evaluating(model):
+        body_of(model)(inputs_embeds=weight[None, :1], position_ids=last, use_cache=False)
+    return geometry(measured)
+
+
 def _candidates(model: nn.Module) -> list[tuple[nn.Module, str]]:
     return [
         (module, name)

@@ -1,8 +1,9 @@
 """``kvdistill evaluate``: a trained student on a data set, with its records in a folder."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypedDict, Unpack, get_args
 
 from kvdistill.config import DataSection, FileData, load
 from kvdistill.console.messages import printable
@@ -30,6 +31,8 @@ class Question:
     max_new_tokens: int = 256
     probes: bool = False
     output: str | None = None
+    progress: bool = False
+    """Whether a progress bar is shown."""
 
     @property
     def place(self) -> Place:
@@ -38,8 +41,41 @@ class Question:
         return Place(Path(self.output or self.checkpoint), data.stem, str(data.resolve()))
 
 
-def evaluate(asked: Question) -> None:
-    """Evaluate every mode, print a line for each, and write records and answers; then the probes, if wanted.
+class Options(TypedDict, total=False):
+    """Optional settings of :func:`evaluate`, which are described at :class:`Question`."""
+
+    format: str
+    modes: str
+    num: int | None
+    batch_size: int
+    max_new_tokens: int
+    probes: bool
+    output: str | None
+
+
+def evaluate(
+    checkpoint: str | Path, data: str | Path, **options: Unpack[Options]
+) -> tuple[EvaluationRecord, ...]:
+    """Evaluate a trained student on a data set, and write records and answers as ``kvdistill evaluate`` does.
+
+    Args:
+        checkpoint: folder of the student.
+        data: a data file, or a configuration (TOML, or a run's run.json) whose test set is taken.
+        options: ``modes`` (``"latent,cot,direct"``), ``num`` (the first so many questions), ``batch_size``,
+            ``max_new_tokens``, ``output`` (folder of the records; the checkpoint where left out),
+            ``format`` of the data, and ``probes`` (whether the probes are run as well).
+
+    Returns:
+        One record per mode: accuracy with its interval, passes, tokens and milliseconds per question.
+
+    Raises:
+        ValueError: if an option cannot be used, or a record of other data would be overwritten.
+    """
+    return evaluate_question(Question(checkpoint=str(checkpoint), data=str(data), **options), lambda _: None)
+
+
+def evaluate_question(asked: Question, show: Callable[[str], None]) -> tuple[EvaluationRecord, ...]:
+    """Evaluate every mode, show a line for each, and write records and answers; then the probes, if wanted.
 
     Raises:
         ValueError: if an option cannot be used, or a record of other data would be overwritten.
@@ -52,19 +88,22 @@ def evaluate(asked: Question) -> None:
     section, data = _data(asked)
     model = to_device(LatentReasoner.from_pretrained(asked.checkpoint))
     samples = read_data(section, data, model, place.folder)[: asked.num]
-    evaluator = Evaluator(batch_size=asked.batch_size, max_new_tokens=asked.max_new_tokens, progress=True)
+    evaluator = Evaluator(
+        batch_size=asked.batch_size, max_new_tokens=asked.max_new_tokens, progress=asked.progress
+    )
+    records = []
     for mode in modes:
-        record = write_evaluation(evaluator, model, samples, mode, place)
-        print(printable(summary_line(record)), flush=True)
+        records.append(write_evaluation(evaluator, model, samples, mode, place))
+        show(printable(summary_line(records[-1])))
     if asked.probes:
         rounds = num_rounds(model.config.slots)
-        print(
+        show(
             f"probes: {len(samples)} questions, {rounds} times over (latents zeroed, swapped, and cut to "
-            "fewer slots)",
-            flush=True,
+            "fewer slots)"
         )
         replace(probe(model, samples, evaluator), source=place.source).write(place.folder / "probes.json")
-        print(f"probes: {place.folder / 'probes.json'}")
+        show(f"probes: {place.folder / 'probes.json'}")
+    return tuple(records)
 
 
 def _require_checkpoint(folder: Path) -> None:

@@ -4,9 +4,11 @@ from typing import Any
 
 from transformers import AutoConfig, PreTrainedConfig
 
-from kvdistill.latent.layout import SPECIAL_TOKENS
+from kvdistill.latent.auto import register_model
 from kvdistill.latent.slots import check_slots
 
+SPECIAL_TOKENS = {"bot": "<bot>", "eot": "<eot>", "latent": "<latent>"}
+"""Tokens that enclose and hold the latent slots, by what they are for."""
 DELIMITERS = ("student", "both")
 FEEDBACKS = ("mlp", "none")
 OPTIONAL = {"special": dict, "template": dict, "lora": dict, "base": str, "base_fingerprint": str}
@@ -55,6 +57,7 @@ class LatentConfig(PreTrainedConfig):
         delimiters: str = "student",
         **kwargs: Any,
     ) -> None:
+        register_model()  # a configuration is built before AutoModel looks its model class up
         if isinstance(backbone, dict):
             if not isinstance(backbone.get("model_type"), str):
                 raise ValueError(
@@ -94,3 +97,6 @@ class LatentConfig(PreTrainedConfig):
                 f"The special tokens of a latent student are {special!r}; give the ids of "
                 f"{', '.join(SPECIAL_TOKENS)}."
             )
+
+
+AutoConfig.register(LatentConfig.model_type, LatentConfig, exist_ok=True)

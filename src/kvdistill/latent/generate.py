@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
-from transformers import GenerationConfig
+from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from kvdistill.capture.attention import evaluating
 from kvdistill.capture.cache import captured_cache, prefill_cache
 from kvdistill.latent.layout import cot_delimiters, question_pieces
 from kvdistill.latent.modes import Past, think
-from kvdistill.text import Batch
+from kvdistill.text import Batch, Padded
 
 if TYPE_CHECKING:
     from kvdistill.latent.reasoner import LatentReasoner
@@ -40,20 +40,32 @@ def generate_ids(
         ValueError: if a question is padded on the right, or padding stands between tokens that a sliding
             window counts.
     """
+    settings = GenerationConfig(max_new_tokens=max_new_tokens, **_end_tokens(model, batch))
+    output, start = _decode(model, batch, reasoning, settings, edit)
+    return output[:, start:]
+
+
+def _end_tokens(model: "LatentReasoner", batch: Batch) -> dict[str, Any]:
+    """The tokens at which an answer ends, and the one that fills the rows of answers that ended early."""
+    closing = int(batch.answer.ids[0][batch.answer.mask[0]][-1])
+    known = model.tokenizer if model.tokenizer is not None else model.backbone.config
+    ends = [closing] if known.eos_token_id in (None, closing) else [closing, known.eos_token_id]
+    return {"eos_token_id": ends, "pad_token_id": known.pad_token_id}
+
+
+def _decode(
+    model: "LatentReasoner",
+    batch: Batch,
+    reasoning: Reasoning,
+    settings: GenerationConfig,
+    edit: Callable[[Past], Past],
+) -> tuple[Any, int]:
+    """What the backbone's greedy generation returns, and the column of its first new token."""
     if not batch.question.mask[:, -1].all():
         raise ValueError(
             "Questions must be padded on the left to be answered: collate them with padding_side='left'."
         )
-    closing = int(batch.answer.ids[0][batch.answer.mask[0]][-1])
-    known = model.tokenizer if model.tokenizer is not None else model.backbone.config
-    ends = [closing] if known.eos_token_id in (None, closing) else [closing, known.eos_token_id]
-    settings = GenerationConfig(
-        max_new_tokens=max_new_tokens,
-        do_sample=False,
-        eos_token_id=ends,
-        pad_token_id=known.pad_token_id,
-        use_cache=True,
-    )
+    settings.update(do_sample=False, use_cache=True)
     ids, mask = _read_before_answer(model, batch, reasoning)
     cache = None
     if reasoning == "latent":
@@ -68,7 +80,7 @@ def generate_ids(
     output = model.backbone.generate(  # pyright: ignore[reportCallIssue]
         input_ids=ids, attention_mask=mask.long(), past_key_values=cache, generation_config=settings
     )
-    return output[:, ids.shape[1] :]  # pyright: ignore[reportIndexIssue]
+    return output, ids.shape[1]
 
 
 def _require_no_gap(model: "LatentReasoner", mask: Bool[Tensor, "B S"]) -> None:
@@ -119,10 +131,143 @@ def _read_before_answer(
     return torch.cat(ids, 1), torch.cat(masks, 1)
 
 
+@torch.no_grad()
+def generate(
+    model: "LatentReasoner",
+    input_ids: Int[Tensor, "B S"],
+    attention_mask: Int[Tensor, "B S"] | Bool[Tensor, "B S"] | None = None,
+    generation_config: GenerationConfig | None = None,
+    **options: Any,
+) -> Any:
+    """Answers to questions as token ids, with the arguments and return types of transformers' ``generate``.
+
+    After the given tokens the student reads ``<bot>``, its latent slots, ``<eot>`` and the answer prompt of
+    its template; none of these is returned.
+
+    Args:
+        model: a student with a tokenizer.
+        input_ids: questions as the template lays them out (a chat template up to the assistant's turn, or
+            the question and a line break), padded on the left.
+        attention_mask: 1 where a token is; where left out, 0 at padding tokens, if the tokenizer has one
+            that is not also its end token.
+        generation_config: options in an object; those in ``options`` come first.
+        options: any of ``OPTIONS``. ``max_new_tokens`` is 32 where neither it nor ``max_length`` is given.
+
+    Returns:
+        Token ids (B, S + new): ``input_ids``, then the answers. With ``return_dict_in_generate`` they are the
+        ``sequences`` of transformers' ``GenerateDecoderOnlyOutput``; its scores, logits and hidden states
+        are those of the answers.
+
+    Raises:
+        ValueError: if an option is not supported (sampling, beams, penalties), the student has no tokenizer,
+            or a question is padded on the right.
+    """
+    batch = _batch_of_ids(model, input_ids, attention_mask)
+    asked = _supported({**_settings_in(generation_config), **options})
+    most = asked.pop("max_length", None)
+    if "max_new_tokens" not in asked:
+        asked["max_new_tokens"] = 32 if most is None else most - input_ids.shape[1]
+    if asked["max_new_tokens"] < 1:
+        raise ValueError(
+            f"There is no room for an answer: the questions have {input_ids.shape[1]} tokens, max_length is "
+            f"{most} and max_new_tokens {asked['max_new_tokens']}. Raise max_new_tokens."
+        )
+    settings = GenerationConfig(**{**_end_tokens(model, batch), **asked})
+    output, start = _decode(model, batch, "latent", settings, lambda past: past)
+    if isinstance(output, Tensor):
+        return torch.cat((input_ids, output[:, start:]), 1)
+    output.sequences = torch.cat((input_ids, output.sequences[:, start:]), 1)
+    return output
+
+
+OPTIONS = (
+    "max_new_tokens",
+    "max_length",
+    "min_new_tokens",
+    "eos_token_id",
+    "pad_token_id",
+    "return_dict_in_generate",
+    "output_scores",
+    "output_logits",
+    "output_hidden_states",
+)
+"""Options of transformers' ``generate`` that a student takes."""
+WITHOUT_EFFECT: dict[str, Any] = {
+    "do_sample": False,
+    "num_beams": 1,
+    "num_return_sequences": 1,
+    "use_cache": True,
+}
+"""Further options that may be given with the one value that greedy decoding has."""
+
+
+def _settings_in(config: GenerationConfig | None) -> dict[str, Any]:
+    """What a configuration sets; its beginning-of-sequence token is only read where there is no input."""
+    settings = {} if config is None else config.to_diff_dict()
+    return {
+        name: value
+        for name, value in settings.items()
+        if name not in ("bos_token_id", "transformers_version")
+    }
+
+
+def _supported(options: dict[str, Any]) -> dict[str, Any]:
+    """The options that are set, if all of them can be used."""
+    given = {name: value for name, value in options.items() if value is not None}
+    for name, value in given.items():
+        if name not in OPTIONS and not (name in WITHOUT_EFFECT and value == WITHOUT_EFFECT[name]):
+            raise ValueError(
+                f"{name}={value!r} is not supported: a latent student decodes greedily. Leave it out; the "
+                f"options are {', '.join(OPTIONS)}."
+            )
+    return {name: value for name, value in given.items() if name in OPTIONS}
+
+
+def _batch_of_ids(
+    model: "LatentReasoner",
+    input_ids: Int[Tensor, "B S"],
+    attention_mask: Int[Tensor, "B S"] | Bool[Tensor, "B S"] | None,
+) -> Batch:
+    """Questions that are token ids already, with the answer prompt and the end token of the template."""
+    from kvdistill.data.encode import encode_questions
+
+    tokenizer = _tokenizer_of(model)
+    pad = tokenizer.pad_token_id
+    if attention_mask is None and isinstance(pad, int) and pad != tokenizer.eos_token_id:
+        attention_mask = input_ids != pad
+    mask = torch.ones_like(input_ids, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
+    frame = encode_questions([""], tokenizer, model.config.template).to(input_ids.device)
+    size = len(input_ids)
+    empty = Padded(input_ids[:, :0], input_ids[:, :0].bool())
+
+    def repeated(part: Padded) -> Padded:
+        return Padded(part.ids.expand(size, -1), part.mask.expand(size, -1))
+
+    return Batch(
+        question=Padded(input_ids, mask),
+        cue=empty,
+        student_cue=empty,
+        cot=empty,
+        prompt=repeated(frame.prompt),
+        answer=repeated(frame.answer),
+        step_end=empty.mask,
+        cot_id=torch.arange(size, device=input_ids.device),
+        sample_ids=tuple(str(place) for place in range(size)),
+    )
+
+
+def _tokenizer_of(model: "LatentReasoner") -> PreTrainedTokenizerBase:
+    if model.tokenizer is None:
+        raise ValueError(
+            "This student has no tokenizer: load it from a folder that holds one, or set model.tokenizer."
+        )
+    return model.tokenizer
+
+
 def answer(
     model: "LatentReasoner", questions: list[str], batch_size: int = 32, max_new_tokens: int = 32
 ) -> list[str]:
-    """Answers to questions in words, ``batch_size`` at a time, in the order of the questions.
+    """Answers to questions as text, ``batch_size`` at a time, in the order of the questions.
 
     Raises:
         ValueError: if the student was saved without its tokenizer, or a question is longer than its positions
@@ -130,16 +275,11 @@ def answer(
     """
     from kvdistill.data.encode import encode_questions
 
-    if model.tokenizer is None:
-        raise ValueError(
-            "This student has no tokenizer: load it from a folder that holds one, or set model.tokenizer."
-        )
+    tokenizer = _tokenizer_of(model)
     answers: list[str] = []
     with evaluating(model):
         for start in range(0, len(questions), batch_size):
-            batch = encode_questions(
-                questions[start : start + batch_size], model.tokenizer, model.config.template
-            )
+            batch = encode_questions(questions[start : start + batch_size], tokenizer, model.config.template)
             ids = generate_ids(model, batch.to(model.device), "latent", max_new_tokens)
-            answers += model.tokenizer.batch_decode(ids, skip_special_tokens=True)
+            answers += tokenizer.batch_decode(ids, skip_special_tokens=True)
     return [text.strip() for text in answers]

@@ -9,9 +9,6 @@ from typing import NamedTuple
 from kvdistill.capture.sequence import Piece, constant
 from kvdistill.text import Batch
 
-SPECIAL_TOKENS = {"bot": "<bot>", "eot": "<eot>", "latent": "<latent>"}
-"""Tokens that enclose and hold the latent slots, by what they are for."""
-
 
 class Special(NamedTuple):
     """Ids of the tokens round the latent slots."""

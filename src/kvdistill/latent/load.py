@@ -11,9 +11,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from kvdistill.latent.config import LatentConfig
+from kvdistill.latent.config import SPECIAL_TOKENS, LatentConfig
 from kvdistill.latent.embeddings import grow, num_rows
-from kvdistill.latent.layout import SPECIAL_TOKENS
 from kvdistill.models.checkpoint_integrity import (
     AGAIN,
     fingerprint,

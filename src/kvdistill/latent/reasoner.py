@@ -4,23 +4,30 @@ from pathlib import Path
 from typing import Any, Literal, cast, overload
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from kvdistill.capture import rotation
 from kvdistill.capture.architecture import Architecture, examine
 from kvdistill.capture.attention import body_of, packable
 from kvdistill.capture.position_limit import register_position_check
 from kvdistill.kv import Geometry, ModelOutput, TwoModes
-from kvdistill.latent.config import LatentConfig
+from kvdistill.latent.config import SPECIAL_TOKENS, LatentConfig
 from kvdistill.latent.embeddings import grow, require_rows
 from kvdistill.latent.feedback import Feedback
-from kvdistill.latent.layout import SPECIAL_TOKENS, Special
+from kvdistill.latent.layout import Special
 from kvdistill.latent.load import check_files, load_adapter, read_config, read_tokenizer
 from kvdistill.latent.lora import add_lora, new_rows
 from kvdistill.latent.modes import read, two_modes
 from kvdistill.models.checkpoint_integrity import SAFE, fingerprint, require_finite, require_fit, share, whole
+from kvdistill.models.hub import UPLOAD_OPTIONS, checkpoint_folder
 from kvdistill.text import Batch
 
 
@@ -100,19 +107,27 @@ class LatentReasoner(PreTrainedModel):
     ) -> "LatentReasoner":
         """Load a saved student, strictly: a missing, superfluous or misshapen weight is an error.
 
+        Args:
+            pretrained_model_name_or_path: a folder, or ``owner/name`` on the hub.
+            args: as in transformers.
+            kwargs: as in transformers, such as ``dtype``, ``device_map``, ``attn_implementation``,
+                ``revision`` and ``token``.
+
         Raises:
             ValueError: if the folder holds no latent student, a damaged one, or weights of another backbone,
                 or its base has changed.
         """
-        folder = Path(pretrained_model_name_or_path)
+        folder = checkpoint_folder(pretrained_model_name_or_path, kwargs)
         check_files(folder)
         with whole(folder, placed=kwargs.get("device_map") is not None):
-            config = read_config(folder)
+            saved = read_config(folder)
+            config = kwargs.pop("config", None) or saved
             tokenizer = read_tokenizer(folder, config)
             if config.base is not None:
                 model = load_adapter(cls, folder, config, tokenizer, kwargs)
             else:
-                config.backbone._attn_implementation = kwargs.pop("attn_implementation", None)  # pyright: ignore
+                attention = kwargs.pop("attn_implementation", None) or config._attn_implementation
+                config.backbone._attn_implementation = attention  # pyright: ignore
                 settings: dict[str, Any] = {
                     "config": config,
                     "output_loading_info": True,
@@ -132,7 +147,12 @@ class LatentReasoner(PreTrainedModel):
         return model
 
     def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:
-        """Save config, weights and tokenizer; with LoRA on a named base model only what was trained."""
+        """Save config, weights and tokenizer; with LoRA on a named base model only what was trained.
+
+        With ``push_to_hub=True`` the same files, tokenizer included, are then uploaded to ``repo_id``.
+        """
+        upload = kwargs.pop("push_to_hub", False)
+        repository = {name: kwargs.pop(name) for name in UPLOAD_OPTIONS if name in kwargs}
         kwargs["state_dict"] = kwargs.get("state_dict") or self.state_dict()
         if self.config.base is not None:
             kwargs["state_dict"] = _trained_state(self, kwargs["state_dict"])
@@ -143,6 +163,8 @@ class LatentReasoner(PreTrainedModel):
         share(Path(save_directory))
         if self.tokenizer is not None:
             self.tokenizer.save_pretrained(save_directory)
+        if upload:
+            self.push_to_hub(repository.pop("repo_id", Path(save_directory).name), **repository)
 
     @torch.no_grad()
     def start_feedback(self) -> None:
@@ -198,13 +220,27 @@ class LatentReasoner(PreTrainedModel):
         self.geometry()
         return read(self, batch) if mode == "teacher" else two_modes(self, batch, measure_attention)
 
-    def generate(self, questions: list[str], **settings: Any) -> list[str]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Answers to questions in words, reasoned in latent slots; see
+    def generate(
+        self,
+        input_ids: Int[Tensor, "B S"],
+        attention_mask: Int[Tensor, "B S"] | Bool[Tensor, "B S"] | None = None,
+        generation_config: GenerationConfig | None = None,
+        **options: Any,
+    ) -> Any:
+        """Greedy answers as transformers' ``generate`` returns them, reasoned in latent slots after
+        ``input_ids``; see :func:`kvdistill.latent.generate.generate`.
+        """
+        from kvdistill.latent.generate import generate
+
+        return generate(self, input_ids, attention_mask, generation_config, **options)
+
+    def answer(self, questions: list[str], batch_size: int = 32, max_new_tokens: int = 32) -> list[str]:
+        """Answers to questions as text, reasoned in latent slots; see
         :func:`kvdistill.latent.generate.answer`.
         """
         from kvdistill.latent.generate import answer
 
-        return answer(self, questions, **settings)
+        return answer(self, questions, batch_size, max_new_tokens)
 
     def _init_weights(self, module: nn.Module) -> None:
         """Nothing: the backbone starts its own weights, the feedback starts as torch does."""
@@ -247,3 +283,7 @@ def add_latent_tokens(tokenizer: PreTrainedTokenizerBase) -> None:
 
 def _weight(layer: nn.Module) -> Tensor:
     return layer.weight  # pyright: ignore[reportReturnType]
+
+
+for _auto_class in (AutoModel, AutoModelForCausalLM):
+    _auto_class.register(LatentConfig, LatentReasoner, exist_ok=True)

@@ -37,9 +37,12 @@ def read_backbone(name: str, **options: Any) -> PreTrainedModel:
     strict: dict[str, Any] = {"output_loading_info": True, "ignore_mismatched_sizes": True, **SAFE}
     require_regular_files(Path(name))
     try:
-        model, info = AutoModelForCausalLM.from_pretrained(name, **{**strict, **options})  # pyright: ignore[reportGeneralTypeIssues]
+        loaded: Any = AutoModelForCausalLM.from_pretrained(name, **{**strict, **options})
     except SafetensorError as error:
         raise ValueError(f"a file of its weights is damaged ({error}): fetch it again") from error
+    if not isinstance(loaded, tuple):  # a student reads its weights by rules of its own
+        raise ValueError("it is a latent student, not a causal language model to build one on")
+    model, info = loaded
     unexpected = (key for key in info["unexpected_keys"] if not key.endswith(".masked_bias"))
     if problems := misfits(info["missing_keys"], unexpected, (key for key, *_ in info["mismatched_keys"])):
         raise ValueError(

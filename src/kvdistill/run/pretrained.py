@@ -19,6 +19,7 @@ from transformers import (
 from kvdistill.config import ModelSection, RunConfig, SyntheticData, TeacherSection
 from kvdistill.console.messages import did_you_mean
 from kvdistill.data import word_tokenizer
+from kvdistill.latent.config import LatentConfig
 from kvdistill.models.checkpoint_integrity import read_backbone, require_regular_files, why_not
 from kvdistill.records.manifest import require_unchanged
 
@@ -188,7 +189,7 @@ def open_tokenizer(option: str, name: str, trust_remote_code: bool) -> PreTraine
 def _described(settings: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> Any:
     """transformers' configuration with these settings; the tokenizer fills in what belongs to it."""
     kind = str(settings.get("model_type"))
-    if kind not in CONFIG_MAPPING:
+    if kind not in CONFIG_MAPPING or kind == LatentConfig.model_type:
         raise ValueError(
             f"model.config.model_type is {kind!r}: give one of transformers', such as "
             f"'llama'.{did_you_mean(kind, CONFIG_MAPPING)}"
