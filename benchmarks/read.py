@@ -32,7 +32,7 @@ from kvdistill.latent.reasoner import LatentReasoner, add_latent_tokens
 from kvdistill.run.samples import Samples
 from kvdistill.text import Encoded, Example
 from kvdistill.training.sampler import RankBatches
-from kvdistill.training.stream import Stream, Ticket
+from kvdistill.training.stream import BatchIndex, Stream
 
 SIZES = (4096, 32768)
 BATCH = 8
@@ -87,7 +87,7 @@ def streamed(reader: Samples, path: Path, num: int) -> Iterator[list[Encoded]]:
     data = FileData(path=str(path), streaming=True, limit=num)
     stream = Stream(reader.stream(data, resumed=False, writes=False), BATCH, 0, count=num // BATCH)
     for number in range(num // BATCH):
-        yield list(stream[Ticket(0, number)].samples)
+        yield list(stream[BatchIndex(0, number)].samples)
 
 
 def run_through(batches: Iterator[list[Encoded]]) -> int:

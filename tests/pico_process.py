@@ -28,16 +28,16 @@ from kvdistill.records.schema import Metrics
 PLACES: tuple[tuple[Any, str], ...] = (
     (kvdistill.training.trainer.LatentTrainer, "compute_loss"),
     (kvdistill.training.trainer.LatentTrainer, "_save_rng_state"),
-    (kvdistill.training.trainer, "save_carried"),
+    (kvdistill.training.trainer, "save_extra_state"),
     (kvdistill.training.trainer, "publish"),
     (kvdistill.training.checkpoint, "_to_disk"),
     (LatentReasoner, "save_pretrained"),
     (TrainerState, "save_to_json"),
     (Metrics, "append_row"),
-    (kvdistill.run.train, "clear"),
+    (kvdistill.run.train, "clear_run_dir"),
     (kvdistill.run.evaluation, "write_evaluation"),
     (kvdistill.reporting.report, "write_report"),
-    (kvdistill.run.train, "complete"),
+    (kvdistill.run.train, "mark_completed"),
 )
 """Calls before and after which a run may be killed: steps, every stage of a checkpoint, the log, the closing
 files.

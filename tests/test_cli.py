@@ -149,7 +149,7 @@ def test_evaluate_repeats_what_the_run_found(run_folder: Path, tmp_path: Path) -
 
 def test_walk_with_and_without_a_configuration(tiny: str, capsys: pytest.CaptureFixture[str]) -> None:
     for words in ([], ["--config", tiny, "--training.batch_size", "2"]):
-        assert main(["walk", *words]) == 0
+        assert main(["trace", *words]) == 0
         lines = capsys.readouterr().out.splitlines()
         assert len([line for line in lines if not line.startswith(" ")]) == 10
         assert lines[-1].startswith("backward")
@@ -182,10 +182,10 @@ def test_walk_with_and_without_a_configuration(tiny: str, capsys: pytest.Capture
             "model.config: bloom has no setting",
         ),
         (
-            ["walk", "--training.task", "explicit"],
-            "kvdistill walk: training.task is 'explicit', so there is no latent walk",
+            ["trace", "--training.task", "explicit"],
+            "kvdistill trace: training.task is 'explicit', so there are no latents",
         ),
-        (["walk", "--config", "{tiny}", "--latent.slots"], "--latent.slots has no value"),
+        (["trace", "--config", "{tiny}", "--latent.slots"], "--latent.slots has no value"),
         (
             ["evaluate", "--checkpoint", "{run}", "--data", "{tiny}"],
             "holds no config.json: give a folder that kvdistill train wrote",
@@ -298,7 +298,7 @@ def test_each_command_shows_its_options_and_an_example(name: str, capsys: pytest
     assert stopped.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
     options = {
-        "walk": ["--config"],
+        "trace": ["--config"],
         "train": ["--config"],
         "demo": ["--output", "--seed"],
         "report": ["folder"],
@@ -312,7 +312,7 @@ def test_each_command_shows_its_options_and_an_example(name: str, capsys: pytest
     assert f"kvdistill {name} " in text.partition("options:")[2] or name == "doctor", (
         "an example stands at the end"
     )
-    assert ("--section.option value" in text) == (name in ("walk", "train"))
+    assert ("--section.option value" in text) == (name in ("trace", "train"))
 
 
 def test_transformers_is_quiet_once_a_command_runs(capsys: pytest.CaptureFixture[str]) -> None:

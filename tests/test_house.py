@@ -181,9 +181,10 @@ def test_files_stay_short() -> None:
 
 
 def test_functions_and_classes_stay_short() -> None:
-    limits = {ast.FunctionDef: 50, ast.AsyncFunctionDef: 50, ast.ClassDef: 150}
+    limits = {ast.FunctionDef: 50, ast.AsyncFunctionDef: 50, ast.ClassDef: 220}
     found = [
-        (place, num_lines(node), limits[type(node)]) for place, node in nodes(*limits, folders=everywhere())
+        (place, num_lines(node), limits[type(node)] + (0 if place.startswith("src") else 30))
+        for place, node in nodes(*limits, folders=everywhere())
     ]
     assert len(found) > 100
     assert not [f"{place}: {length} lines" for place, length, limit in found if length > limit]

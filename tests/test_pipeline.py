@@ -13,7 +13,7 @@ from kvdistill.capture.sequence import Sequence, teacher_pieces
 from kvdistill.compress import RKV, CompressorMethod, Full, RightCrop, RKVDecode, StepEnd, Uniform
 from kvdistill.kv import LossOutput
 from kvdistill.latent.layout import question_pieces
-from kvdistill.latent.modes import run, think
+from kvdistill.latent.modes import encode_latents, forward_pass
 from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.losses import CODILoss, KVLoss, Objective, cross_entropy, gradient_norm, reference_norm
 from kvdistill.pipeline import Distillation, FineTuning, StepSettings
@@ -118,9 +118,9 @@ def test_the_cached_frame_is_where_the_keys_stand_in_the_caches(name: str, delim
     pieces = question_pieces(batch, model.special, 2) + teacher_pieces(
         batch, model.special[:2] if both else None
     )
-    packed = run(model, Sequence(pieces, offset=torch.zeros(3, dtype=torch.long)), None, None)
+    packed = forward_pass(model, Sequence(pieces, offset=torch.zeros(3, dtype=torch.long)), None, None)
     start, stop = packed.sequence.span("cot", "teacher")
-    thought = think(model, batch).prefix
+    thought = encode_latents(model, batch).prefix
     for index in range(3):
         theirs, ours = frame.turn(index, two.teacher.kv.layers[index], two.student.kv.layers[index])
         cached = packed.call.seen[index].keys[:, :, start:stop]

@@ -1,4 +1,4 @@
-"""The command line: ``kvdistill walk | demo | train | evaluate | report | doctor``."""
+"""The command line: ``kvdistill trace | demo | train | evaluate | report | doctor``."""
 
 import argparse
 import os
@@ -8,10 +8,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from kvdistill.commands.options import (
+    demo_options,
+    evaluate_options,
+    no_options,
+    report_options,
+    trace_options,
+    train_options,
+)
 from kvdistill.console.exits import exit_code
 from kvdistill.console.extras import require_extra
-from kvdistill.console.messages import quoted
-from kvdistill.console.paths import path_argument, require_folder
+from kvdistill.console.paths import require_folder
 
 RESUME = "The same command with --resume (--training.resume true) resumes the run."
 
@@ -26,6 +33,8 @@ class Command(NamedTuple):
     """Takes the parsed options, the overrides of the configuration, and the line as typed; gives the exit
     code, where not 0.
     """
+    options: Callable[[argparse.ArgumentParser], None]
+    """Adds its options."""
     resume: str = "Nothing is resumed: the same command begins again."
     """How it is taken up after an interruption."""
 
@@ -38,15 +47,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if known.command is None:
         parser.print_help()
         return 0
-    if overrides and known.command not in ("walk", "train"):
-        parser.error(f"there is no option {overrides[0]}; `kvdistill {known.command} --help` lists them")
-    command = COMMANDS[known.command]
+    name = ALIASES.get(str(known.command), str(known.command))
+    if overrides and name not in CONFIGURED:
+        parser.error(f"there is no option {overrides[0]}; `kvdistill {name} --help` lists them")
+    command = COMMANDS[name]
 
     def work() -> int | None:
         _quiet()
         return command.run(known, overrides, shlex.join(["kvdistill", *words]))
 
-    return exit_code(f"kvdistill {known.command}", work, command.resume)
+    return exit_code(f"kvdistill {name}", work, command.resume)
 
 
 def train_from_flags(program: str, description: str) -> int:
@@ -97,103 +107,31 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="kvdistill",
         description="Teach a small language model to reason in a few latent slots by distilling KV caches.",
-        epilog="`kvdistill COMMAND --help` says more. A first look: kvdistill walk",
+        epilog="`kvdistill COMMAND --help` says more. A first look: kvdistill trace",
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for name, command in COMMANDS.items():
-        takes_config = name in ("walk", "train")
+        takes_config = name in CONFIGURED
         sub = commands.add_parser(
-            name, help=command.does, description=command.does, epilog=command.more, add_help=not takes_config
+            name,
+            aliases=[alias for alias, meant in ALIASES.items() if meant == name],
+            help=command.does,
+            description=command.does,
+            epilog=command.more,
+            add_help=not takes_config,
         )
         if takes_config:
             sub.add_argument(
                 "-h", "--help", action=_TrainHelp, nargs=0, help="show this help and every option, and exit"
             )
-        _options(name, sub)
+        command.options(sub)
     return parser
 
 
-def _options(name: str, command: argparse.ArgumentParser) -> None:
-    add = command.add_argument
-    if name in ("walk", "train"):
-        shipped = "a TOML file (shipped ones: experiments/configs), or the run.json of a run"
-        add("--config", type=path_argument, help=shipped, required=name == "train")
-    if name == "demo":
-        add(
-            "--output",
-            type=path_argument,
-            default="outputs/demo",
-            help=f"folder for models, figures and report ({DEFAULT})",
-        )
-        add("--seed", type=int, default=0, help=f"seed of data, weights and order ({DEFAULT})")
-        add(
-            "--share",
-            type=float,
-            default=1.0,
-            help=f"share of the training steps, to try the machinery ({DEFAULT})",
-        )
-    if name == "report":
-        add(
-            "folder", type=path_argument, help="a folder that kvdistill wrote, such as outputs/run or outputs"
-        )
-    if name == "evaluate":
-        add(
-            "--checkpoint",
-            type=path_argument,
-            required=True,
-            help="folder of a trained student, such as outputs/run/checkpoint-ep1",
-        )
-        add(
-            "--data",
-            type=path_argument,
-            required=True,
-            help="a data file, or a configuration (.toml, run.json) whose data.test is meant",
-        )
-        add("--format", default="auto", help=f"form of the data file; auto recognises it ({DEFAULT})")
-        add("--modes", default="latent,cot,direct", help=f"ways to reason, with commas ({DEFAULT})")
-        add("--num", type=_count, default=None, help="only the first so many questions (default: all)")
-        add("--batch-size", type=_count, default=32, help=f"questions side by side ({DEFAULT})")
-        add(
-            "--max-new-tokens",
-            type=_new_tokens,
-            default=256,
-            help=f"longest answer, chain of thought included ({DEFAULT})",
-        )
-        add(
-            "--probes",
-            action="store_true",
-            help="also ask whether the latents are used, and what they decode to (slots + 2 more rounds)",
-        )
-        where = (
-            "folder for evaluation_DATA_MODE.json; records of other data there are never overwritten "
-            "(default: the checkpoint's)"
-        )
-        add("--output", type=path_argument, default=None, help=where)
+def _trace(known: argparse.Namespace, overrides: list[str], command: str) -> None:
+    from kvdistill.commands.trace import trace
 
-
-DEFAULT = "default: %(default)s"
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or len(text) > 12 or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{quoted(text)} is no whole number from 1 to 10^12")
-    return int(text)
-
-
-def _new_tokens(text: str) -> int:
-    from kvdistill.config.sections import MOST_NEW_TOKENS
-
-    if _count(text) > MOST_NEW_TOKENS:
-        raise argparse.ArgumentTypeError(
-            f"{text} is more than {MOST_NEW_TOKENS}, the longest answer that any model writes"
-        )
-    return int(text)
-
-
-def _walk(known: argparse.Namespace, overrides: list[str], command: str) -> None:
-    from kvdistill.commands.trace import walk
-
-    walk(known.config, overrides)
+    trace(known.config, overrides)
 
 
 def _demo(known: argparse.Namespace, overrides: list[str], command: str) -> None:
@@ -247,32 +185,43 @@ and the run.json of a run holds every option:
 %(prog)s --config run.toml --training.lr 1e-4 --target.method.kind rkv \
 --target.method.importance_weight 0.2"""
 
+CONFIGURED = ("trace", "train")
+"""Commands that take every option of the configuration."""
+ALIASES = {"walk": "trace"}
+"""Earlier names of commands."""
 COMMANDS = {
-    "walk": Command(
-        "walk one batch from text to loss, a line a station",
-        f"Without --config, pico models are walked. {OVERRIDES}",
-        _walk,
+    "trace": Command(
+        "trace one batch from text to loss, one line per stage",
+        f"Without --config, tiny models with random weights are traced. {OVERRIDES}",
+        _trace,
+        trace_options,
     ),
     "demo": Command(
         "teach and evaluate a small student on the embedded task, with a report",
         "Example: %(prog)s --output outputs/demo",
         _demo,
+        demo_options,
     ),
-    "train": Command("train as a configuration says, and evaluate what came out", OVERRIDES, _train, RESUME),
+    "train": Command(
+        "train as a configuration says, and evaluate what came out", OVERRIDES, _train, train_options, RESUME
+    ),
     "evaluate": Command(
         "evaluate a trained student on a data set",
         "Example: %(prog)s --checkpoint outputs/run/checkpoint-ep1 --data data/gsm8k_test.jsonl --probes",
         _evaluate,
+        evaluate_options,
     ),
     "report": Command(
         "write the report of a run, a demo, or a folder of experiments again",
         "Examples: %(prog)s outputs/run; %(prog)s outputs",
         _report,
+        report_options,
     ),
     "doctor": Command(
         "say what this machine has, what would not work here, and why",
         "Exit code 1 where something has to be mended.",
         _doctor,
+        no_options,
     ),
 }
 

@@ -9,11 +9,11 @@ import pico
 from kvdistill.capture.attention import (
     PREFIX,
     AttentionCall,
-    capturing,
+    capture_attention,
     evaluating,
-    packable,
+    register_capture_backend,
+    require_mask_support,
     within_window,
-    wrapped,
 )
 
 IDS = torch.randint(3, 60, (3, 20), generator=torch.Generator().manual_seed(1))
@@ -57,7 +57,7 @@ def test_capture_changes_no_bit_and_leaves_nothing_behind(name: str, backend: st
             belongings(model),
             {type(module): type(module).forward for module in model.modules()},
         )
-        with capturing(model) as call:
+        with capture_attention(model) as call:
             assert model.config._attn_implementation == PREFIX + backend
             inside = model(**PADDED, kv_call=call).logits
             without = model(**PADDED).logits
@@ -77,7 +77,7 @@ def test_capture_changes_no_bit_and_leaves_nothing_behind(name: str, backend: st
 def test_padding_counts(name: str) -> None:
     """Tokens under the mask change nothing: the wrapper has not lost the model's own mask."""
     model = pico.backbone(name)
-    with torch.no_grad(), capturing(model):
+    with torch.no_grad(), capture_attention(model):
         some = model(**PADDED, kv_call=AttentionCall()).logits
         other = model(**{**PADDED, "input_ids": IDS.where(MASK, 40)}, kv_call=AttentionCall()).logits
     assert not torch.equal(IDS, IDS.where(MASK, 40))
@@ -86,7 +86,7 @@ def test_padding_counts(name: str) -> None:
 
 def test_the_backend_comes_back_after_an_error() -> None:
     model = pico.backbone("llama", attention="eager")
-    with pytest.raises(RuntimeError, match="midway"), capturing(model) as call:
+    with pytest.raises(RuntimeError, match="midway"), capture_attention(model) as call:
         raise RuntimeError("midway")
     assert model.config._attn_implementation == "eager"
     assert call.closed
@@ -95,10 +95,10 @@ def test_the_backend_comes_back_after_an_error() -> None:
 def test_a_replay_after_the_end_notes_nothing() -> None:
     model = pico.backbone("llama")
     with torch.no_grad():
-        with capturing(model) as first:
+        with capture_attention(model) as first:
             model(**PADDED, kv_call=first)
         noted = dict(first.seen)
-        with capturing(model):
+        with capture_attention(model):
             model(**{**PADDED, "input_ids": IDS.flip(1)}, kv_call=first)
     assert all(first.seen[layer_id] is seen for layer_id, seen in noted.items())
 
@@ -113,14 +113,14 @@ def test_a_prefix_stands_for_the_tokens_before(name: str, backend: str) -> None:
     positions = torch.arange(20).expand(3, -1)
     with torch.no_grad():
         whole = model(input_ids=IDS, position_ids=positions, use_cache=False).logits
-        with capturing(model) as call:
+        with capture_attention(model) as call:
             model(input_ids=IDS, position_ids=positions, use_cache=False, kv_call=call)
         prefix = {
             i: ([seen.keys[:, :, :5], seen.keys[:, :, 5:14]], [seen.values[:, :, :14]])
             for i, seen in call.seen.items()
         }
         visible = (torch.arange(14, 20)[:, None] >= torch.arange(20)).expand(3, 1, -1, -1)
-        with capturing(model):
+        with capture_attention(model):
             second = AttentionCall(visible, positions[:, 14:], positions, prefix)
             inputs = {"input_ids": IDS[:, 14:], "position_ids": positions[:, 14:], "attention_mask": visible}
             rest = model(**inputs, use_cache=False, kv_call=second).logits
@@ -154,15 +154,15 @@ def test_models_with_an_attention_of_their_own_are_refused(name: str) -> None:
         ValueError,
         match=r"ForCausalLM computes its attention by itself .* Choose another architecture \(Llama, Qwen",
     ):
-        wrapped(model)
+        register_capture_backend(model)
 
 
 def test_packing_needs_a_causal_model_whose_backend_takes_a_mask() -> None:
-    assert packable(pico.backbone("llama")) == wrapped(pico.backbone("llama"))
+    assert require_mask_support(pico.backbone("llama")) == register_capture_backend(pico.backbone("llama"))
     with pytest.raises(
         ValueError, match=r"flex_attention attention takes no mask .* attn_implementation='sdpa' or 'eager'\."
     ):
-        packable(pico.backbone("llama", attention="flex_attention"))
+        require_mask_support(pico.backbone("llama", attention="flex_attention"))
     t5 = tf.T5ForConditionalGeneration(
         tf.T5Config(d_model=16, d_kv=4, d_ff=16, num_layers=1, num_heads=2, vocab_size=64)
     )
@@ -170,20 +170,20 @@ def test_packing_needs_a_causal_model_whose_backend_takes_a_mask() -> None:
         ValueError,
         match="T5ForConditionalGeneration is an encoder-decoder: student and teacher have to be causal",
     ):
-        packable(t5)
+        require_mask_support(t5)
 
 
 def test_gpt2_that_upcasts_in_eager_mode_is_refused() -> None:
     config = pico.CONFIGS["gpt2"]()
     config.reorder_and_upcast_attn = True
     with pytest.raises(ValueError, match=r"reorder_and_upcast_attn .* use attn_implementation='sdpa'\."):
-        wrapped(pico.from_config(config, attention="eager"))
-    assert wrapped(pico.from_config(config, attention="sdpa")) == PREFIX + "sdpa"
+        register_capture_backend(pico.from_config(config, attention="eager"))
+    assert register_capture_backend(pico.from_config(config, attention="sdpa")) == PREFIX + "sdpa"
 
 
 def test_a_layer_without_an_eager_function_is_refused() -> None:
     model = pico.backbone("llama", attention="eager")
-    function = tf.AttentionInterface()[wrapped(model)]
+    function = tf.AttentionInterface()[register_capture_backend(model)]
     states = torch.zeros(1, 1, 1, 4)
     with pytest.raises(
         ValueError, match=r"Linear has no eager attention function of its own: load the model with .*'sdpa'\."

@@ -7,7 +7,7 @@ from torch import Tensor
 
 import pico
 import pico_slow
-from kvdistill.capture.attention import AttentionCall, capturing
+from kvdistill.capture.attention import AttentionCall, capture_attention
 from kvdistill.capture.extract import AnswerRows, Columns, extract, gather_rows, text_order
 from kvdistill.capture.rotation import geometry, measure
 from kvdistill.kv import ModelKV, require_unrotated
@@ -35,7 +35,7 @@ def captured(model: tf.PreTrainedModel, inputs: dict[str, Tensor], start: int, s
     mask = inputs["attention_mask"].bool()
     columns = torch.arange(WIDTH - 3, WIDTH).expand(2, -1)
     rows = AnswerRows(columns, mask.gather(1, columns), inputs["position_ids"].gather(1, columns))
-    with capturing(model) as call:
+    with capture_attention(model) as call:
         model(**inputs, use_cache=False, kv_call=call)
     text = Columns(start, stop, mask[:, start:stop], inputs["position_ids"][:, start:stop])
     return extract(call, geometry(measured), text, rows, "a pico model")
@@ -63,7 +63,7 @@ def test_keys_moved_by_hand_are_the_keys_the_model_computes_there(name: str) -> 
     model, here, there = pico.backbone(name), texts(pad=0), texts(pad=0, shift=11)
     with torch.no_grad():
         kv = captured(model, here, 0, WIDTH)
-        with capturing(model) as call:
+        with capture_attention(model) as call:
             model(**there, use_cache=False, kv_call=call)
     for layer_id, layer in enumerate(kv.layers):
         rope = geometry(measure(model)).layers[layer_id].rope
@@ -102,7 +102,7 @@ def test_bookkeeping_by_hand() -> None:
 def test_without_rows_there_is_no_importance() -> None:
     model, inputs = pico.backbone("llama"), texts(pad=0)
     measured = measure(model)
-    with torch.no_grad(), capturing(model) as call:
+    with torch.no_grad(), capture_attention(model) as call:
         model(**inputs, use_cache=False, kv_call=call)
     ends = torch.zeros(2, 4, dtype=torch.bool)
     ends[0, 1] = True
@@ -119,7 +119,7 @@ def test_padding_changes_nothing(name: str) -> None:
     with torch.no_grad():
         together = captured(model, inputs, 0, 20)
         measured = measure(model)
-        with capturing(model) as call:
+        with capture_attention(model) as call:
             model(**alone, use_cache=False, kv_call=call)
     columns = torch.arange(WIDTH - 8, WIDTH - 5).expand(2, -1)
     rows = AnswerRows(columns, torch.ones_like(columns, dtype=torch.bool), columns)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import pico
 import pico_slow
-from kvdistill.capture.attention import Seen, capturing
+from kvdistill.capture.attention import CapturedAttention, capture_attention
 from kvdistill.capture.extract import AnswerRows, Columns, extract
 from kvdistill.capture.importance import answer_attention
 from kvdistill.capture.rotation import geometry, measure
@@ -34,7 +34,7 @@ def measured_importance(model: tf.PreTrainedModel) -> list[Tensor]:
     columns = torch.arange(24)[ROWS].expand(3, -1)
     rows = AnswerRows(columns, ANSWER, POSITIONS[:, ROWS])
     layers = measure(model)
-    with torch.no_grad(), capturing(model) as call:
+    with torch.no_grad(), capture_attention(model) as call:
         model(**INPUTS, use_cache=False, kv_call=call)
     text = Columns(COT.start, COT.stop, MASK[:, COT], POSITIONS[:, COT])
     return [layer.importance for layer in extract(call, geometry(layers), text, rows, "a pico model").layers]
@@ -104,8 +104,8 @@ def test_where_no_row_sees_anything_it_is_even() -> None:
         assert importance[2, 1].tolist() == pytest.approx([0.0] * 3 + [1 / 9] * 9)
 
 
-def seen_with(query: Tensor, scaling: float = 1.0, softcap: float | None = None) -> Seen:
-    return Seen(nn.Identity(), query, query, query, scaling, softcap, None)
+def seen_with(query: Tensor, scaling: float = 1.0, softcap: float | None = None) -> CapturedAttention:
+    return CapturedAttention(nn.Identity(), query, query, query, scaling, softcap, None)
 
 
 def test_by_hand() -> None:

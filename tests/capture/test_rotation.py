@@ -10,7 +10,7 @@ import torch
 import transformers as tf
 
 import pico
-from kvdistill.capture.attention import capturing
+from kvdistill.capture.attention import capture_attention
 from kvdistill.capture.rotation import Rotation, geometry, measure
 from kvdistill.kv import LayerGeometry, Rope
 
@@ -198,7 +198,7 @@ def test_learned_positions_move_the_values() -> None:
     """
     for name, moves in (("gpt2", True), ("llama", False)):
         model = pico.backbone(name)
-        with torch.no_grad(), capturing(model) as call:
+        with torch.no_grad(), capture_attention(model) as call:
             model(
                 input_ids=torch.tensor([[5], [5]]),
                 position_ids=torch.tensor([[0], [9]]),

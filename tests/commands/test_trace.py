@@ -7,7 +7,7 @@ from typing import get_args
 import pytest
 import torch
 
-from kvdistill.commands.trace import walk
+from kvdistill.commands.trace import trace
 from kvdistill.compress import CompressorMethod, Full
 from kvdistill.config.explain import tag_of
 from kvdistill.data import Chain, word_tokenizer
@@ -53,7 +53,7 @@ def stations(text: str) -> dict[str, str]:
 
 
 def test_the_walk_prints_a_line_a_station_in_order(capsys: pytest.CaptureFixture[str]) -> None:
-    loss = walk(None, [])
+    loss = trace(None, [])
     text = capsys.readouterr().out
     found = stations(text)
     assert list(found) == STATIONS
@@ -71,7 +71,7 @@ def test_overrides_change_the_pico_walk_and_the_run_is_the_same_each_time(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     one, other = (
-        walk(None, ["--latent.slots", "3", "--training.batch_size=2", "--training.seed", "5"])
+        trace(None, ["--latent.slots", "3", "--training.batch_size=2", "--training.seed", "5"])
         for _ in range(2)
     )
     assert torch.equal(one.loss, other.loss)
@@ -84,12 +84,12 @@ def test_another_kind_of_data_replaces_the_picos(capsys: pytest.CaptureFixture[s
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"question": "Ann to Bob . start Ann 1 hands ?", "answer": "Bob\\n#### Bob"}\n' * 9)
     with pytest.raises(ValueError, match=r"model\.tokenizer is missing"):
-        walk(None, ["--data.train.path", str(rows), "--data.train.kind", "file"])
+        trace(None, ["--data.train.path", str(rows), "--data.train.kind", "file"])
     assert "8 examples; the first: Ann to Bob" in capsys.readouterr().out
 
 
 def test_a_configuration_is_walked_with_its_own_model(capsys: pytest.CaptureFixture[str], toml: str) -> None:
-    loss = walk(toml, ["--loss.kv_weight", "auto"])
+    loss = trace(toml, ["--loss.kv_weight", "auto"])
     found = stations(capsys.readouterr().out)
     assert list(found) == STATIONS
     assert "4 examples" in found["text"]
@@ -104,7 +104,7 @@ def test_a_configuration_is_walked_with_its_own_model(capsys: pytest.CaptureFixt
 def test_every_compressor_can_be_walked(capsys: pytest.CaptureFixture[str], kind: type) -> None:
     words = ["--target.method.kind", str(tag_of(kind))]
     words += ["--target.method.window", "2"] if tag_of(kind) == "rkv_decode" else []
-    loss = walk(None, words)
+    loss = trace(None, words)
     found = stations(capsys.readouterr().out)
     slots = 16 if kind is Full else 4
     assert f"target: {tag_of(kind)}, control none" in found["step"]
@@ -118,10 +118,10 @@ def test_every_compressor_can_be_walked(capsys: pytest.CaptureFixture[str], kind
 def test_there_is_no_walk_without_latents(toml: str, task: str) -> None:
     with pytest.raises(
         ValueError,
-        match=rf"training\.task is '{task}', so there is no latent walk to show\. Set --training\.task "
+        match=rf"training\.task is '{task}', so there are no latents to trace\. Set --training\.task "
         r"latent\.",
     ):
-        walk(toml, ["--training.task", task])
+        trace(toml, ["--training.task", task])
 
 
 def test_a_separate_teacher_has_its_stations(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -133,14 +133,14 @@ def test_a_separate_teacher_has_its_stations(capsys: pytest.CaptureFixture[str],
         num_attention_heads=5,
         num_key_value_heads=5,
     )
-    walk(None, ["--teacher.name", str(tmp_path / "big"), "--training.output_dir", str(tmp_path / "run")])
+    trace(None, ["--teacher.name", str(tmp_path / "big"), "--training.output_dir", str(tmp_path / "run")])
     found = stations(capsys.readouterr().out)
     assert list(found) == STATIONS
     assert "teacher: 3 layers of keys [8, 5, 16, 8]" in found["teachers"]
     assert "beside the student's 2 layers of keys [8, 5, 4, 8]" in found["targets"]
     assert re.search(r"gradients in (\d+) of \1 trained tensors", found["backward"])
     assert not (tmp_path / "run").exists(), "a walk writes nothing"
-    walk(None, ["--teacher.name", "nowhere", "--loss.kv_weight", "0"])
+    trace(None, ["--teacher.name", "nowhere", "--loss.kv_weight", "0"])
     without = [name for name in STATIONS if name not in ("teachers", "targets")]
     assert list(stations(capsys.readouterr().out)) == without, "without a KV loss no teacher is asked for"
 
@@ -166,7 +166,7 @@ def test_what_a_run_keeps_in_its_folder_is_not_touched(
     ]
     tokenizer = word_tokenizer(["Ann", "to", "Bob", "please"])
     tokenizer.save_pretrained(tmp_path / "words")
-    walk(
+    trace(
         toml,
         [
             *words,

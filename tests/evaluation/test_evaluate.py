@@ -9,7 +9,7 @@ from torch import Tensor, nn
 import pico_trained
 from kvdistill.evaluation.evaluate import Evaluator, counting, decode, is_right, left_padded
 from kvdistill.latent.generate import generate_ids
-from kvdistill.latent.modes import Past
+from kvdistill.latent.modes import PrefixCache
 from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.text import Encoded
 
@@ -174,7 +174,7 @@ def test_dropout_is_off_while_answers_are_given() -> None:
 def test_an_edit_sees_what_the_student_thought(model: LatentReasoner, samples: tuple[Encoded, ...]) -> None:
     seen = []
 
-    def watch(past: Past) -> Past:
+    def watch(past: PrefixCache) -> PrefixCache:
         seen.append(past.states.shape)
         return past
 

@@ -5,7 +5,7 @@ import torch
 
 import pico
 from kvdistill.latent.config import LatentConfig
-from kvdistill.latent.embeddings import grow, num_rows
+from kvdistill.latent.embeddings import num_rows, resize_embeddings
 from kvdistill.latent.reasoner import LatentReasoner
 from pico_tokenizer import word_level
 
@@ -64,8 +64,8 @@ def test_tokens_that_a_text_holds_may_not(
 def test_rows_that_nobody_starts_are_the_same_each_time() -> None:
     models = [pico.backbone("llama") for _ in range(2)]
     for model in models:
-        grow(model, 68)
+        resize_embeddings(model, 68)
     one, other = (torch.cat((model.get_input_embeddings().weight, model.lm_head.weight)) for model in models)
     assert torch.equal(one, other)
-    grow(models[0], 60)
+    resize_embeddings(models[0], 60)
     assert num_rows(models[0]) == 68

@@ -12,7 +12,7 @@ import pico_slow
 from kvdistill.data.encode import encode_questions
 from kvdistill.latent.config import LatentConfig
 from kvdistill.latent.generate import answer, as_cache, generate_ids
-from kvdistill.latent.modes import Past, think
+from kvdistill.latent.modes import PrefixCache, encode_latents
 from kvdistill.latent.reasoner import LatentReasoner
 from pico_tokenizer import word_level
 
@@ -113,7 +113,7 @@ def test_the_cache_holds_what_was_thought(name: str) -> None:
     model, row = pico.reasoner(name, slots=4, passes=2), rows()[0]
     with torch.no_grad():
         batch = pico.batch((row,))
-        past = think(model, batch)
+        past = encode_latents(model, batch)
         cache = as_cache(model, batch, past)
         embeds = pico_slow.thought(model, row)
         _, _, slow = pico_slow.plain(model, embeds)
@@ -151,7 +151,7 @@ def test_an_edit_changes_what_is_answered_on() -> None:
     same = tuple({**row, "question": row["question"][:3]} for row in rows()[:2])
     batch = pico.batch(same, "left")
 
-    def swap(past: Past) -> Past:
+    def swap(past: PrefixCache) -> PrefixCache:
         prefix = {
             i: ([key.flip(0) for key in keys], [value.flip(0) for value in values])
             for i, (keys, values) in past.prefix.items()

@@ -9,11 +9,11 @@ from torch import Tensor
 from kvdistill.kv import LayerKV, ModelKV, Rope
 from kvdistill.losses.geometry import (
     CachedFrame,
-    best_reading,
+    least_squares_reconstruction,
+    mask_invalid,
     read_at_tokens,
     reading_weights,
     require_same_shape,
-    zeroed,
 )
 from kvdistill.ops import rotate
 
@@ -106,7 +106,7 @@ def test_best_reading_by_hand() -> None:
     """Three tokens 0, 3, 0 through two slots: W = [1 0; ½ ½; 0 1], the best slots are 1 and 1, missed by -1,
     2, -1.
     """
-    fit = best_reading(
+    fit = least_squares_reconstruction(
         model(layer(torch.tensor([[[[0.0], [3.0], [0.0]]]]))), model(layer(torch.zeros(1, 1, 2, 1)))
     )
     assert torch.allclose(fit.layers[0].keys.flatten(), torch.ones(3), atol=1e-6)
@@ -130,7 +130,7 @@ def test_best_reading_is_the_least_squares_fit_in_float64(num_tokens: int, num_s
         layer(torch.randn(2, 2, num_tokens + 3, 3), mask),
         layer(torch.randn(2, 2, num_slots, 3)),
     )
-    fit = best_reading(model(target), model(student)).layers[0]
+    fit = least_squares_reconstruction(model(target), model(student)).layers[0]
     weights = reading_weights(mask, student.mask, torch.float64)
     for sample, head in ((0, 0), (0, 1), (1, 0), (1, 1)):
         keep = mask[sample, head]
@@ -144,9 +144,12 @@ def test_autocast_does_not_lower_the_precision() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         inside = (
             read_at_tokens(target, student)[1].layers[0].keys,
-            best_reading(target, student).layers[0].keys,
+            least_squares_reconstruction(target, student).layers[0].keys,
         )
-    outside = read_at_tokens(target, student)[1].layers[0].keys, best_reading(target, student).layers[0].keys
+    outside = (
+        read_at_tokens(target, student)[1].layers[0].keys,
+        least_squares_reconstruction(target, student).layers[0].keys,
+    )
     assert all(torch.equal(a, b) for a, b in zip(inside, outside, strict=True))
 
 
@@ -190,5 +193,5 @@ def test_other_shapes_are_refused_in_words() -> None:
 
 def test_zeroed_leaves_the_input_alone() -> None:
     values = torch.full((1, 1, 2, 1), float("inf"))
-    assert zeroed(values, flags([0, 0])).tolist() == [[[[0.0], [0.0]]]]
+    assert mask_invalid(values, flags([0, 0])).tolist() == [[[[0.0], [0.0]]]]
     assert values.isinf().all()

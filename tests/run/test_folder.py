@@ -13,8 +13,16 @@ import pytest
 
 from kvdistill.config import RunConfig, parse, resolved
 from kvdistill.records.schema import RunRecord
-from kvdistill.run.folder import COMPLETED, Start, alone, clear, complete, look, summary
-from kvdistill.training.checkpoint import checkpoints, seal
+from kvdistill.run.folder import (
+    COMPLETED,
+    RunState,
+    clear_run_dir,
+    inspect_run_dir,
+    lock_run_dir,
+    mark_completed,
+    summary,
+)
+from kvdistill.training.checkpoint import checkpoints, write_manifest
 
 TREE: dict[str, Any] = {
     "model": {"config": {"model_type": "llama"}},
@@ -45,7 +53,7 @@ def checkpoint(folder: Path, epoch: int) -> Path:
     path.mkdir(parents=True)
     (path / "trainer_state.json").write_text(f'{{"global_step": {10 * epoch}}}')
     (path / "model.safetensors").touch()
-    seal(path)
+    write_manifest(path)
     return path
 
 
@@ -59,7 +67,7 @@ def unfinished(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def finished(unfinished: Path) -> Path:
-    complete(unfinished / "run", "done")
+    mark_completed(unfinished / "run", "done")
     return unfinished
 
 
@@ -68,11 +76,11 @@ def finished(unfinished: Path) -> Path:
 
 def test_an_empty_or_new_folder_is_free(tmp_path: Path) -> None:
     for training in ({}, {"resume": True}, {"overwrite": True}):
-        assert look(config(tmp_path, training)) == Start(tmp_path / "run")
+        assert inspect_run_dir(config(tmp_path, training)) == RunState(tmp_path / "run")
     assert not (tmp_path / "run").exists(), "looking changes nothing"
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "notes.txt").touch()
-    assert look(config(tmp_path)) == Start(tmp_path / "run")
+    assert inspect_run_dir(config(tmp_path)) == RunState(tmp_path / "run")
 
 
 def test_a_finished_or_unfinished_run_is_left_alone(unfinished: Path) -> None:
@@ -80,38 +88,41 @@ def test_a_finished_or_unfinished_run_is_left_alone(unfinished: Path) -> None:
     with pytest.raises(
         ValueError, match=rf"run already holds an unfinished run \(--resume goes on with it\): {choose}"
     ):
-        look(config(unfinished))
-    complete(unfinished / "run", "done")
+        inspect_run_dir(config(unfinished))
+    mark_completed(unfinished / "run", "done")
     with pytest.raises(ValueError, match=rf"run already holds a finished run: {choose}"):
-        look(config(unfinished))
+        inspect_run_dir(config(unfinished))
     for epoch in (1, 2):
         shutil.rmtree(unfinished / "run" / f"checkpoint-ep{epoch}")
     with pytest.raises(
         ValueError, match=rf"run already holds a finished run without its checkpoints: {choose}"
     ):
-        look(config(unfinished, {"resume": True}))
-    assert look(config(unfinished, {"overwrite": True})) == Start(unfinished / "run")
+        inspect_run_dir(config(unfinished, {"resume": True}))
+    assert inspect_run_dir(config(unfinished, {"overwrite": True})) == RunState(unfinished / "run")
 
 
 def test_a_run_goes_on_from_its_newest_checkpoint(unfinished: Path) -> None:
-    start = look(config(unfinished, {"resume": True}))
+    start = inspect_run_dir(config(unfinished, {"resume": True}))
     assert (start.checkpoint, start.finished) == (unfinished / "run" / "checkpoint-ep2", False)
     assert start.before == record(config(unfinished), seconds=None)
-    complete(unfinished / "run", "done")
-    assert look(config(unfinished, {"resume": True})).finished
+    mark_completed(unfinished / "run", "done")
+    assert inspect_run_dir(config(unfinished, {"resume": True})).finished
     for epoch in (1, 2):
         shutil.rmtree(unfinished / "run" / f"checkpoint-ep{epoch}")
     (unfinished / "run" / COMPLETED).unlink()
-    assert look(config(unfinished, {"resume": True})).checkpoint is None, (
+    assert inspect_run_dir(config(unfinished, {"resume": True})).checkpoint is None, (
         "it had not come to a checkpoint: from the beginning"
     )
 
 
 def test_what_does_not_change_what_is_learnt_may_change(unfinished: Path) -> None:
     free = {"resume": True, "progress": False, "tensorboard": False, "num_workers": 3, "save_total_limit": 2}
-    assert look(config(unfinished, free)).checkpoint is not None
+    assert inspect_run_dir(config(unfinished, free)).checkpoint is not None
     (unfinished / "run").rename(unfinished / "moved")
-    assert look(config(unfinished, free | {"output_dir": str(unfinished / "moved")})).checkpoint is not None
+    assert (
+        inspect_run_dir(config(unfinished, free | {"output_dir": str(unfinished / "moved")})).checkpoint
+        is not None
+    )
 
 
 @pytest.mark.parametrize(
@@ -147,8 +158,8 @@ def test_another_run_is_refused_by_the_option_that_differs(
         r"\(--config '.*run/run\.json' "
         r"--training\.resume true --training\.overwrite false\), or choose another output_dir\.",
     ):
-        look(config(unfinished, {"resume": True} | training, **sections))
-    assert look(config(unfinished, {"overwrite": True} | training, **sections)).checkpoint is None
+        inspect_run_dir(config(unfinished, {"resume": True} | training, **sections))
+    assert inspect_run_dir(config(unfinished, {"overwrite": True} | training, **sections)).checkpoint is None
 
 
 def test_places_that_cannot_be_a_runs_are_refused(tmp_path: Path) -> None:
@@ -157,10 +168,10 @@ def test_places_that_cannot_be_a_runs_are_refused(tmp_path: Path) -> None:
         match=r"training\.resume goes on with the run in its folder, training\.overwrite deletes it: choose "
         r"one",
     ):
-        look(config(tmp_path, {"resume": True, "overwrite": True}))
+        inspect_run_dir(config(tmp_path, {"resume": True, "overwrite": True}))
     (tmp_path / "run").touch()
     with pytest.raises(ValueError, match=r"run is a file: choose another training\.output_dir\."):
-        look(config(tmp_path))
+        inspect_run_dir(config(tmp_path))
     (tmp_path / "run").unlink()
     checkpoint(tmp_path, 5)
     for training in ({}, {"resume": True}, {"overwrite": True}):
@@ -169,16 +180,16 @@ def test_places_that_cannot_be_a_runs_are_refused(tmp_path: Path) -> None:
             match=r"run holds checkpoint-ep5, but no run\.json: choose another --training\.output_dir, or "
             r"move",
         ):
-            look(config(tmp_path, training))
+            inspect_run_dir(config(tmp_path, training))
     shutil.rmtree(tmp_path / "run" / "checkpoint-ep5")
-    complete(tmp_path / "run", "of an older run")
+    mark_completed(tmp_path / "run", "of an older run")
     for training in ({}, {"resume": True}, {"overwrite": True}):
         with pytest.raises(
             ValueError,
             match=r"run holds TRAINING_COMPLETED\.txt, but no run\.json: choose another "
             r"--training\.output_dir",
         ):
-            look(config(tmp_path, training))
+            inspect_run_dir(config(tmp_path, training))
 
 
 def test_a_run_does_not_go_on_from_a_damaged_checkpoint(unfinished: Path) -> None:
@@ -189,17 +200,17 @@ def test_a_run_does_not_go_on_from_a_damaged_checkpoint(unfinished: Path) -> Non
         match=r"checkpoint-ep2/model\.safetensors is missing\. Put it back, or delete .*checkpoint-ep2: "
         r"training",
     ):
-        look(go_on)
+        inspect_run_dir(go_on)
     (unfinished / "run" / "checkpoint-ep2" / "trainer_state.json").unlink()
     with pytest.raises(
         ValueError,
         match=r"checkpoint-ep2 holds no trainer_state\.json, so it is no whole checkpoint: delete it to go "
         r"on",
     ):
-        look(go_on)
-    assert look(config(unfinished, {"overwrite": True})).checkpoint is None
+        inspect_run_dir(go_on)
+    assert inspect_run_dir(config(unfinished, {"overwrite": True})).checkpoint is None
     shutil.rmtree(unfinished / "run" / "checkpoint-ep2")
-    assert look(go_on).checkpoint == unfinished / "run" / "checkpoint-ep1"
+    assert inspect_run_dir(go_on).checkpoint == unfinished / "run" / "checkpoint-ep1"
 
 
 @pytest.mark.parametrize("part", ["model", "teacher"])
@@ -211,10 +222,10 @@ def test_a_run_does_not_write_over_what_it_starts_from(
         ValueError,
         match=r"checkpoint-ep1 lies in .*run, which the run would write over: choose another --training",
     ):
-        look(config(tmp_path, {"overwrite": True}, **{part: {"name": str(inside)}}))
+        inspect_run_dir(config(tmp_path, {"overwrite": True}, **{part: {"name": str(inside)}}))
     monkeypatch.chdir(tmp_path)
     hub = config(tmp_path, {"output_dir": "."}, **{part: {"name": "owner/model"}})
-    assert look(hub) == Start(Path()), "the name of a model on the hub lies nowhere"
+    assert inspect_run_dir(hub) == RunState(Path()), "the name of a model on the hub lies nowhere"
 
 
 # What a new run deletes.
@@ -243,7 +254,7 @@ def test_a_new_run_deletes_what_the_old_one_wrote_and_nothing_else(finished: Pat
     ]
     for name in strangers:
         (run / name).touch()
-    clear(look(config(finished, {"overwrite": True})))
+    clear_run_dir(inspect_run_dir(config(finished, {"overwrite": True})))
     assert sorted(path.name for path in run.iterdir()) == sorted(strangers)
 
 
@@ -252,7 +263,7 @@ def test_a_run_that_goes_on_keeps_what_it_has(finished: Path) -> None:
     for name in ("metrics.jsonl", "training_log.txt", "evaluation_test_cot.json", "report.html"):
         (run / name).touch()
     (run / ".checkpoint-ep3.partial").mkdir()
-    clear(look(config(finished, {"resume": True})))
+    clear_run_dir(inspect_run_dir(config(finished, {"resume": True})))
     left = {path.name for path in run.iterdir()}
     assert left == {
         "run.json",
@@ -265,11 +276,11 @@ def test_a_run_that_goes_on_keeps_what_it_has(finished: Path) -> None:
 
 
 def test_a_folder_without_a_run_is_cleared_of_nothing(tmp_path: Path) -> None:
-    clear(Start(tmp_path / "new"))
+    clear_run_dir(RunState(tmp_path / "new"))
     assert (tmp_path / "new").is_dir()
     (tmp_path / "metrics.jsonl").touch()
     (tmp_path / "figures").mkdir()
-    clear(Start(tmp_path))
+    clear_run_dir(RunState(tmp_path))
     assert {path.name for path in tmp_path.iterdir()} == {"new", "metrics.jsonl", "figures"}
 
 
@@ -285,10 +296,10 @@ def test_a_deletion_that_is_cut_short_leaves_an_unfinished_run(
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr("shutil.rmtree", killed)
-        clear(look(config(finished, {"overwrite": True})))
-    assert not look(config(finished, {"resume": True})).finished
+        clear_run_dir(inspect_run_dir(config(finished, {"overwrite": True})))
+    assert not inspect_run_dir(config(finished, {"resume": True})).finished
     assert [path.name for path in checkpoints(finished / "run")] == ["checkpoint-ep2"]
-    clear(look(config(finished, {"overwrite": True})))
+    clear_run_dir(inspect_run_dir(config(finished, {"overwrite": True})))
     assert not list((finished / "run").iterdir())
 
 
@@ -297,7 +308,7 @@ def test_a_deletion_that_is_cut_short_leaves_an_unfinished_run(
 
 def hold(folder: Path, told: Connection) -> None:
     """What a run does, with a child that outlives it."""
-    with alone(folder, True):
+    with lock_run_dir(folder, True):
         child = os.fork()
         if child:
             told.send(child)
@@ -306,7 +317,7 @@ def hold(folder: Path, told: Connection) -> None:
 
 def test_one_process_at_a_time_and_a_killed_one_lets_go(tmp_path: Path) -> None:
     """Also while a child of the killed process, such as one that prepares batches, lives on."""
-    with alone(tmp_path / "run", True):
+    with lock_run_dir(tmp_path / "run", True):
         pass
     ours, theirs = multiprocessing.Pipe()
     holder = multiprocessing.get_context("fork").Process(target=hold, args=(tmp_path / "run", theirs))
@@ -319,14 +330,14 @@ def test_one_process_at_a_time_and_a_killed_one_lets_go(tmp_path: Path) -> None:
                 match=r"Another process is training in .*run: wait for it, stop it, or choose another "
                 r"output_dir\.",
             ),
-            alone(tmp_path / "run", True),
+            lock_run_dir(tmp_path / "run", True),
         ):
             pass
-        with alone(tmp_path / "run", False):
+        with lock_run_dir(tmp_path / "run", False):
             pass  # the other processes of that run do not ask
         holder.kill()
         holder.join()
-        with alone(tmp_path / "run", True):
+        with lock_run_dir(tmp_path / "run", True):
             os.kill(child, 0)  # still there
     finally:
         os.kill(child, signal.SIGKILL)
@@ -336,7 +347,7 @@ def test_one_process_at_a_time_and_a_killed_one_lets_go(tmp_path: Path) -> None:
 
 def test_the_lock_goes_with_the_block_also_where_it_fails(tmp_path: Path) -> None:
     for _ in range(2):
-        with pytest.raises(KeyError), alone(tmp_path, True):
+        with pytest.raises(KeyError), lock_run_dir(tmp_path, True):
             raise KeyError
     assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
@@ -365,5 +376,5 @@ def test_the_summary_says_how_the_run_was_made_and_what_came_out(tmp_path: Path)
     assert "commit:                     unknown\ncommand:                    called from Python\n" in summary(
         record(run), {}
     )
-    complete(tmp_path, text)
+    mark_completed(tmp_path, text)
     assert (tmp_path / COMPLETED).read_text() == text

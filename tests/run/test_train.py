@@ -19,7 +19,7 @@ from kvdistill.run.samples import Samples, examples
 from kvdistill.run.step import step_model
 from kvdistill.run.student import build_student
 from kvdistill.run.train import pad_id, to_device, train
-from kvdistill.training.checkpoint import seal
+from kvdistill.training.checkpoint import write_manifest
 
 
 @pytest.fixture
@@ -267,7 +267,7 @@ def test_nothing_pickled_is_ever_loaded(tiny: Path) -> None:
     (done.folder / COMPLETED).unlink()
     shutil.rmtree(done.folder / "checkpoint-ep2")
     torch.save({"state": Trap()}, done.folder / "checkpoint-ep1" / "optimizer.pt")
-    seal(done.folder / "checkpoint-ep1")
+    write_manifest(done.folder / "checkpoint-ep1")
     with pytest.raises(
         ValueError,
         match=r"checkpoint-ep1/optimizer\.pt is damaged, or holds more than plain tensors .* or delete "
@@ -276,7 +276,7 @@ def test_nothing_pickled_is_ever_loaded(tiny: Path) -> None:
         train(tiny_run(tiny, *quick))
     (done.folder / "checkpoint-ep1" / "model.safetensors").unlink()
     torch.save({"state": Trap()}, done.folder / "checkpoint-ep1" / "pytorch_model.bin")
-    seal(done.folder / "checkpoint-ep1")
+    write_manifest(done.folder / "checkpoint-ep1")
     with pytest.raises((ValueError, OSError), match="safetensors"):
         train(tiny_run(tiny, *quick))
     assert not (tiny.parent / "trapped").exists()

@@ -9,21 +9,21 @@ import pytest
 import torch
 
 from kvdistill.training.checkpoint import (
-    CARRIED,
     CONTENTS,
+    EXTRA_STATE_FILE,
+    atomic_checkpoint,
     checkpoint_name,
     checkpoints,
     keep_newest,
-    load_carried,
+    load_extra_state,
     newest_checkpoint,
     publish,
     read_state,
     readable,
+    require_complete,
     require_steps,
-    require_whole,
-    save_carried,
-    seal,
-    whole_or_not,
+    save_extra_state,
+    write_manifest,
 )
 
 
@@ -75,25 +75,25 @@ def test_a_checkpoint_that_is_not_whole_is_refused_by_its_file(tmp_path: Path) -
         match=r"contents\.json is missing, so it is not known whether the checkpoint is complete\. Put it "
         r"back, or",
     ):
-        require_whole(folder)
+        require_complete(folder)
     (folder / "config.json").write_text("{}")
-    seal(folder)
+    write_manifest(folder)
     (folder / "config.json").write_text('{"base": "elsewhere"}')
-    require_whole(folder)
+    require_complete(folder)
     (folder / "deep" / "optimizer.pt").write_text("many")
     with pytest.raises(
         ValueError,
         match=r"deep/optimizer\.pt is damaged: it has 4 bytes, and 12 were written\. Put .*, or delete "
         r".*ep1: training",
     ):
-        require_whole(folder)
+        require_complete(folder)
     (folder / "deep" / "optimizer.pt").unlink()
     with pytest.raises(
         ValueError,
         match=r"deep/optimizer\.pt is missing\. Put it back, or delete .*checkpoint-ep1: training then "
         r"resumes",
     ):
-        require_whole(folder)
+        require_complete(folder)
     (folder / "trainer_state.json").write_text('{"global')
     with pytest.raises(
         ValueError,
@@ -117,24 +117,24 @@ def test_publishing_puts_the_new_in_the_place_of_the_old(tmp_path: Path) -> None
         2,
         {"trainer_state.json"},
     )
-    require_whole(newest_checkpoint(tmp_path) or tmp_path)
+    require_complete(newest_checkpoint(tmp_path) or tmp_path)
 
 
 def test_what_is_carried_comes_back_as_it_was(tmp_path: Path) -> None:
     tensors = {"step/weight": torch.tensor(0.1, dtype=torch.float64), "terms/kv": torch.tensor([1.5, 2.0])}
-    save_carried(tmp_path, tensors, {"epoch": 1, "cursor": {"line": 3}})
-    found, place = load_carried(tmp_path)
+    save_extra_state(tmp_path, tensors, {"epoch": 1, "cursor": {"line": 3}})
+    found, place = load_extra_state(tmp_path)
     assert found.keys() == tensors.keys()
     assert all(torch.equal(found[name], tensors[name]) for name in tensors)
     assert place == {"epoch": 1, "cursor": {"line": 3}}
-    save_carried(tmp_path, {}, None)
-    assert load_carried(tmp_path) == ({}, None)
-    (tmp_path / CARRIED).unlink()
+    save_extra_state(tmp_path, {}, None)
+    assert load_extra_state(tmp_path) == ({}, None)
+    (tmp_path / EXTRA_STATE_FILE).unlink()
     with pytest.raises(
         ValueError,
         match=r"holds no carried\.safetensors, so training cannot go on from it: it serves as model\.name",
     ):
-        load_carried(tmp_path)
+        load_extra_state(tmp_path)
 
 
 FULL_DISK = """
@@ -183,7 +183,7 @@ def test_other_processes_do_not_remove_what_the_first_one_writes(tmp_path: Path)
     partial = checkpoint(tmp_path, ".checkpoint-ep1.partial", 1)
     with (
         pytest.raises(OSError, match="there is no earlier one"),
-        whole_or_not(partial, tmp_path / "checkpoint-ep1", False),
+        atomic_checkpoint(partial, tmp_path / "checkpoint-ep1", False),
     ):
         raise OSError("disk quota exceeded")
     assert partial.is_dir()
@@ -191,14 +191,14 @@ def test_other_processes_do_not_remove_what_the_first_one_writes(tmp_path: Path)
 
 def test_a_copy_a_renamed_one_and_another_step_are_refused(tmp_path: Path) -> None:
     folder = checkpoint(tmp_path, "checkpoint-ep1", 1)
-    seal(folder)
-    require_whole(folder)
+    write_manifest(folder)
+    require_complete(folder)
     with pytest.raises(
         ValueError,
         match=r"checkpoint-ep2 is a copy of checkpoint-ep1, or was renamed: give it that name again, or "
         r"delete",
     ):
-        require_whole(folder.rename(tmp_path / "checkpoint-ep2"))
+        require_complete(folder.rename(tmp_path / "checkpoint-ep2"))
     folder = (tmp_path / "checkpoint-ep2").rename(folder)
     manifest = json.loads((folder / CONTENTS).read_text())
     (folder / CONTENTS).write_text(json.dumps(manifest | {"global_step": 9}))
@@ -206,7 +206,7 @@ def test_a_copy_a_renamed_one_and_another_step_are_refused(tmp_path: Path) -> No
         ValueError,
         match=r"contents\.json was written at step 9, the checkpoint at step 1\. Put it back, or delete",
     ):
-        require_whole(folder)
+        require_complete(folder)
     (folder / "trainer_state.json").write_text(json.dumps({"global_step": 0, "epoch": 1.0}))
     with pytest.raises(ValueError, match=r"trainer_state\.json is damaged or was replaced"):
         require_steps(tmp_path)
@@ -217,7 +217,7 @@ def test_a_manifest_of_the_earlier_version_is_enough_to_resume(tmp_path: Path) -
     size = (folder / "trainer_state.json").stat().st_size
     (folder / CONTENTS).write_text(json.dumps({"trainer_state.json": size}))
     require_steps(tmp_path)
-    require_whole(folder)
+    require_complete(folder)
 
 
 @pytest.mark.parametrize(
@@ -251,13 +251,13 @@ def test_any_error_while_writing_is_a_sentence_and_removes_what_was_written(tmp_
     partial = checkpoint(tmp_path, ".checkpoint-ep1.partial", 1)
     with (
         pytest.raises(OSError, match="No space left"),
-        whole_or_not(partial, tmp_path / "checkpoint-ep1", True),
+        atomic_checkpoint(partial, tmp_path / "checkpoint-ep1", True),
     ):
         raise Exception("No space left on device (os error 28)")  # as tokenizers raises it
     assert not partial.exists()
 
 
 def test_what_is_carried_has_the_mode_of_a_new_file(tmp_path: Path) -> None:
-    save_carried(tmp_path, {"a": torch.ones(1)}, None)
+    save_extra_state(tmp_path, {"a": torch.ones(1)}, None)
     (tmp_path / "new").touch()
-    assert (tmp_path / CARRIED).stat().st_mode == (tmp_path / "new").stat().st_mode
+    assert (tmp_path / EXTRA_STATE_FILE).stat().st_mode == (tmp_path / "new").stat().st_mode

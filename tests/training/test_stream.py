@@ -21,7 +21,14 @@ from kvdistill.data.batches import POOL
 from kvdistill.text import Encoded, Example, Segment
 from kvdistill.training.ranks import Ranks
 from kvdistill.training.sampler import EpochLoader
-from kvdistill.training.stream import Place, Stream, StreamBatch, Ticket, Tickets, own_words
+from kvdistill.training.stream import (
+    BatchIndex,
+    Stream,
+    StreamBatch,
+    StreamSampler,
+    StreamState,
+    unwrap_worker_error,
+)
 
 Cursor = dict[str, Any] | None
 
@@ -53,14 +60,14 @@ def ids(batch: StreamBatch) -> list[str]:
 
 
 def drawn(stream: Stream, num: int, epoch: int = 0, first: int = 0) -> list[StreamBatch]:
-    return [stream[Ticket(epoch, number)] for number in range(first, num)]
+    return [stream[BatchIndex(epoch, number)] for number in range(first, num)]
 
 
 def one_pass(source: Source, size: int, least: int = 1) -> list[list[str]]:
     """The batches of the first pass."""
     stream, batches = Stream(source, size, 0, least=least), []
     for number in range(len(source.samples) + 1):
-        batch = stream[Ticket(0, number)]
+        batch = stream[BatchIndex(0, number)]
         if batch.place.window and batch.place.cursor is None:
             return batches
         batches.append(ids(batch))
@@ -135,8 +142,8 @@ def test_processes_share_out_what_one_with_the_whole_batch_sees(
     shares = [Stream(Source(lengths), size, 7, Ranks(rank, ranks), least) for rank in range(ranks)]
     whole = Stream(Source(lengths), size * ranks, 7, least=least * ranks)
     for number in range(40):
-        parts = [share[Ticket(0, number)] for share in shares]
-        one = whole[Ticket(0, number)]
+        parts = [share[BatchIndex(0, number)] for share in shares]
+        one = whole[BatchIndex(0, number)]
         assert sorted(i for part in parts for i in ids(part)) == sorted(ids(one))
         assert all(part.place == one.place for part in parts), (
             "every process can take up what the first one saved"
@@ -157,12 +164,12 @@ def test_from_any_place_the_same_batches_follow(
     num = 3 * (len(lengths) // size + 2)
     batches = drawn(whole, num)
     cut = data.draw(st.integers(1, num - 1))
-    place = Place(**json.loads(json.dumps(batches[cut - 1].place.plain())))
+    place = StreamState(**json.loads(json.dumps(batches[cut - 1].place.plain())))
     assert place == batches[cut - 1].place
     assert place.number == cut
     rest = Stream(Source(lengths), size, 5, least=least, start=place)
     for wanted in batches[cut:]:
-        found = rest[Ticket(0, wanted.place.number - 1)]
+        found = rest[BatchIndex(0, wanted.place.number - 1)]
         assert ids(found) == ids(wanted)
         assert found.place == wanted.place
 
@@ -173,7 +180,7 @@ def test_going_on_reads_one_window_again_and_no_more(cut: int) -> None:
     place = drawn(Stream(Source(lengths), 2, 5), cut)[-1].place
     source = Source(lengths)
     rest = Stream(source, 2, 5, start=place)
-    rest[Ticket(0, cut)]
+    rest[BatchIndex(0, cut)]
     window = (cut - 1) // 50  # the one that the last batch came from
     again = [str(i) for i in range(100 * window, min(100 * window + 100, 240))]
     further = [] if cut % 50 else [str(i) for i in range(100 * window + 100, min(100 * window + 200, 240))]
@@ -181,15 +188,15 @@ def test_going_on_reads_one_window_again_and_no_more(cut: int) -> None:
 
 
 def test_other_batches_cannot_be_reached() -> None:
-    stream = Stream(Source([1] * 30), 2, 0, start=Place(epoch=2, number=5, taken=5))
-    assert ids(stream[Ticket(2, 5)]) == ids(drawn(Stream(Source([1] * 30), 2, 0), 6, epoch=2)[5])
+    stream = Stream(Source([1] * 30), 2, 0, start=StreamState(epoch=2, number=5, taken=5))
+    assert ids(stream[BatchIndex(2, 5)]) == ids(drawn(Stream(Source([1] * 30), 2, 0), 6, epoch=2)[5])
     with pytest.raises(
         ValueError, match=r"A stream is read in order: batch 9 of epoch 2 cannot be reached from here\."
     ):
-        stream[Ticket(2, 9)]
+        stream[BatchIndex(2, 9)]
     with pytest.raises(ValueError, match=r"batch 5 of epoch 1 cannot be reached"):
-        stream[Ticket(1, 5)]
-    assert ids(stream[Ticket(3, 0)]) == ids(Stream(Source([1] * 30), 2, 0)[Ticket(3, 0)]), (
+        stream[BatchIndex(1, 5)]
+    assert ids(stream[BatchIndex(3, 0)]) == ids(Stream(Source([1] * 30), 2, 0)[BatchIndex(3, 0)]), (
         "a new epoch begins at the beginning"
     )
 
@@ -212,7 +219,7 @@ def test_an_epoch_that_falls_far_short_is_refused() -> None:
     )
     for late in (stream, Stream(Source([1] * 17), 2, 0, count=10, rows=20, start=batches[-1].place)):
         with pytest.raises(ValueError, match=said):
-            late[Ticket(0, 9)]
+            late[BatchIndex(0, 9)]
 
 
 @pytest.mark.parametrize(("num", "least"), [(17, 2), (16, 1)])
@@ -232,35 +239,37 @@ def test_an_empty_stream_is_refused(num: int, least: int, ranks: int) -> None:
         match=rf"The stream holds fewer usable rows than the {least * ranks} of the smallest batch\. Give "
         r"more",
     ):
-        stream[Ticket(0, 0)]
+        stream[BatchIndex(0, 0)]
 
 
 def test_a_stream_that_was_emptied_while_away_is_refused() -> None:
-    stream = Stream(Source([]), 2, 0, start=Place(number=60, window=1, cursor={"at": 100}, taken=10))
+    stream = Stream(Source([]), 2, 0, start=StreamState(number=60, window=1, cursor={"at": 100}, taken=10))
     with pytest.raises(ValueError, match="fewer usable rows"):
-        stream[Ticket(0, 60)]
+        stream[BatchIndex(0, 60)]
 
 
 # In loaders.
 
 
 def test_tickets_are_counted_and_know_their_epoch() -> None:
-    tickets = Tickets(3)
+    tickets = StreamSampler(3)
     tickets.set_epoch(4)
-    assert list(tickets) == [[Ticket(4, 0)], [Ticket(4, 1)], [Ticket(4, 2)]]
+    assert list(tickets) == [[BatchIndex(4, 0)], [BatchIndex(4, 1)], [BatchIndex(4, 2)]]
     assert len(tickets) == 3
-    assert len(list(islice(Tickets(), 1000))) == 1000
+    assert len(list(islice(StreamSampler(), 1000))) == 1000
     with pytest.raises(TypeError, match="an endless stream has no length"):
-        len(Tickets())
+        len(StreamSampler())
 
 
 def loader(
     stream: Stream, count: int | None = None, workers: int = 0, make: Callable[..., DataLoader] = EpochLoader
 ) -> DataLoader:
-    return make(stream, batch_sampler=Tickets(count), collate_fn=lambda found: found[0], num_workers=workers)  # pyright: ignore
+    return make(
+        stream, batch_sampler=StreamSampler(count), collate_fn=lambda found: found[0], num_workers=workers
+    )  # pyright: ignore
 
 
-def several(batches: Iterator[StreamBatch], num: int) -> list[tuple[list[str], Place]]:
+def several(batches: Iterator[StreamBatch], num: int) -> list[tuple[list[str], StreamState]]:
     return [(ids(batch), batch.place) for batch in islice(batches, num)]
 
 
@@ -294,7 +303,7 @@ def test_an_error_says_the_same_from_a_worker(workers: int, kind: type[ValueErro
 
     with pytest.raises(kind) as caught:
         next(iter(loader(Stream(read, 2, 0), workers=workers)))
-    assert own_words(caught.value) == "rows.jsonl, line 3:\nit is torn. Repair it."
+    assert unwrap_worker_error(caught.value) == "rows.jsonl, line 3:\nit is torn. Repair it."
 
 
 def test_a_loader_goes_on_within_a_later_epoch() -> None:

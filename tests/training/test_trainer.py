@@ -19,7 +19,7 @@ from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.pipeline import Distillation
 from kvdistill.target import MeanTarget
 from kvdistill.text import Batch
-from kvdistill.training.checkpoint import CARRIED, checkpoints, newest_checkpoint
+from kvdistill.training.checkpoint import EXTRA_STATE_FILE, checkpoints, newest_checkpoint
 from pico_training import StepFunction, distance, logged, make, trained
 
 # What is averaged.
@@ -232,7 +232,7 @@ def test_a_checkpoint_loads_strictly_and_answers_as_the_model_did(tmp_path: Path
         "optimizer.pt",
         "scheduler.pt",
         "rng_state.pth",
-        CARRIED,
+        EXTRA_STATE_FILE,
     }
     assert not [name for name in files if name.endswith(".bin")]
     loaded = LatentReasoner.from_pretrained(folder)

@@ -18,7 +18,14 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicSlidingWindowLayer
 
 from kvdistill.capture import rotation
-from kvdistill.capture.attention import CHOOSE, MODEL_ERRORS, PREFIX, CaptureError, evaluating, packable
+from kvdistill.capture.attention import (
+    CHOOSE,
+    MODEL_ERRORS,
+    PREFIX,
+    CaptureError,
+    evaluating,
+    require_mask_support,
+)
 from kvdistill.capture.cache import CacheSource
 from kvdistill.capture.comparison import Comparison, Head, cache_source, first_line, packed_texts
 
@@ -54,7 +61,7 @@ def examine(model: PreTrainedModel, head: Head | None = None) -> Architecture:
     Raises:
         CaptureError: naming the model and what differs.
     """
-    name = packable(model)
+    name = require_mask_support(model)
     device = model.device
     with evaluating(model), torch.no_grad(), torch.autocast(device.type, enabled=False):
         return _examined(model, head, name.removeprefix(PREFIX))

@@ -33,7 +33,7 @@ class CaptureError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class CapturedAttention:
     """What one attention layer was given, after key norm and rotation."""
 
     module: nn.Module
@@ -61,7 +61,7 @@ class AttentionCall:
     query_positions: Int[Tensor, "B S"] | None = None
     key_positions: Int[Tensor, "B P"] | None = None
     prefix: Prefix = field(default_factory=dict)
-    seen: dict[int, Seen] = field(default_factory=dict)
+    seen: dict[int, CapturedAttention] = field(default_factory=dict)
     closed: bool = False
     """True once the call is over: a replayed layer (gradient checkpointing) then notes nothing."""
     compare_masks: bool = False
@@ -116,7 +116,15 @@ def attend(  # noqa: PLR0913  (transformers dictates the signature)
         if kv_call.compare_masks:
             _require_given_mask(module, attention_mask, kv_call.visible)
         scaling = kwargs.get("scaling") or query.shape[-1] ** -0.5
-        kv_call.seen[layer_id] = Seen(module, query, key, value, scaling, kwargs.get("softcap"), window)  # pyright: ignore[reportArgumentType]
+        kv_call.seen[layer_id] = CapturedAttention(
+            module,
+            query,
+            key,
+            value,
+            scaling,  # pyright: ignore[reportArgumentType]
+            kwargs.get("softcap"),  # pyright: ignore[reportArgumentType]
+            window,
+        )
     if layer_id in kv_call.prefix:
         keys, values = kv_call.prefix[layer_id]
         key, value = torch.cat((*keys, key), dim=2), torch.cat((*values, value), dim=2)
@@ -175,7 +183,7 @@ def body_of(model: PreTrainedModel) -> PreTrainedModel:
     return inner[0]
 
 
-def wrapped(model: PreTrainedModel) -> str:
+def register_capture_backend(model: PreTrainedModel) -> str:
     """Register the wrapper of the model's own backend, with its mask function, and return the wrapper's name.
 
     Raises:
@@ -200,7 +208,7 @@ def wrapped(model: PreTrainedModel) -> str:
     return name
 
 
-def packable(model: PreTrainedModel) -> str:
+def require_mask_support(model: PreTrainedModel) -> str:
     """The same for a causal language model that is to be called under a ready mask for each query and key.
 
     Raises:
@@ -211,7 +219,7 @@ def packable(model: PreTrainedModel) -> str:
             f"{type(model).__name__} is an encoder-decoder: student and teacher have to be causal language "
             "models."
         )
-    name = wrapped(model)
+    name = register_capture_backend(model)
     if name.removeprefix(PREFIX) not in MASKED_BACKENDS:
         raise ValueError(
             f"{name.removeprefix(PREFIX)} attention takes no mask for each query and key, which reading "
@@ -222,14 +230,14 @@ def packable(model: PreTrainedModel) -> str:
 
 
 @contextmanager
-def capturing(model: PreTrainedModel) -> Iterator[AttentionCall]:
+def capture_attention(model: PreTrainedModel) -> Iterator[AttentionCall]:
     """Let the model's layers be seen inside this block; afterwards the model is as it was.
 
     Pass the yielded call to the model as ``kv_call=...``.
     """
     call = AttentionCall()
     try:
-        with attention_backend(model, wrapped(model)):
+        with attention_backend(model, register_capture_backend(model)):
             yield call
     finally:
         call.closed = True

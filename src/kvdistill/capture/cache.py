@@ -10,7 +10,13 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
 from kvdistill.capture import rotation
-from kvdistill.capture.attention import AttentionCall, Prefix, attention_backend, body_of, packable
+from kvdistill.capture.attention import (
+    AttentionCall,
+    Prefix,
+    attention_backend,
+    body_of,
+    require_mask_support,
+)
 from kvdistill.capture.extract import text_order, unrotated
 from kvdistill.capture.importance import answer_attention
 from kvdistill.capture.sequence import Piece, Sequence, attention_call
@@ -207,7 +213,7 @@ def _importance(
     before = _Earlier(prefix, mask[:, :size], text_order(mask)[:, :size])
     piece = Piece("last", "shared", last_ids, mask[:, size:])
     call = attention_call(Sequence((piece,), before.mask.sum(-1)), last_ids.shape[1], before)
-    with rotation.evaluating(model), attention_backend(model, packable(model)):
+    with rotation.evaluating(model), attention_backend(model, require_mask_support(model)):
         _read(model, last_ids, call)
     visible = call.visible[:, 0] & mask[:, size:, None]  # pyright: ignore[reportOptionalSubscript]
     return {i: answer_attention(seen, seen.query, cached[i][0], visible) for i, seen in call.seen.items()}

@@ -16,7 +16,7 @@ from kvdistill.capture.attention import (
     Prefix,
     attention_backend,
     body_of,
-    capturing,
+    capture_attention,
 )
 from kvdistill.capture.cache import CacheSource, captured_cache, prefill_cache
 from kvdistill.capture.sequence import Piece, Reader, Sequence, attention_call
@@ -60,7 +60,7 @@ class Comparison:
 
     def _alone(self, ids: Tensor) -> Plain:
         """One text without padding, positions or masks of ours."""
-        with capturing(self.model) as call:
+        with capture_attention(self.model) as call:
             hidden = self.body(input_ids=ids[None], use_cache=False, kv_call=call).last_hidden_state[0]
         keys = {layer_id: seen.keys[0] for layer_id, seen in call.seen.items()}
         return Plain(hidden, keys, {layer_id: seen.values[0] for layer_id, seen in call.seen.items()})
@@ -153,7 +153,7 @@ class Comparison:
         inputs = (
             {"inputs_embeds": self.model.get_input_embeddings()(ids)} if self.embedded else {"input_ids": ids}
         )
-        with capturing(self.model):
+        with capture_attention(self.model):
             output = self.body(
                 **inputs,
                 attention_mask=call.visible,

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from kvdistill.capture.attention import AttentionCall, Seen, within_window
+from kvdistill.capture.attention import AttentionCall, CapturedAttention, within_window
 from kvdistill.capture.importance import answer_attention
 from kvdistill.kv import Geometry, LayerGeometry, LayerKV, ModelKV
 from kvdistill.ops import rotate
@@ -77,7 +77,9 @@ def extract(
 
 
 @torch.no_grad()
-def _importance(seen: Seen, keys: Tensor, text: Columns, rows: AnswerRows) -> Float[Tensor, "B H T"]:
+def _importance(
+    seen: CapturedAttention, keys: Tensor, text: Columns, rows: AnswerRows
+) -> Float[Tensor, "B H T"]:
     query = gather_rows(seen.query, rows.columns)
     visible = (
         rows.mask[:, :, None]

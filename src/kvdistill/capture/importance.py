@@ -4,11 +4,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from kvdistill.capture.attention import Seen
+from kvdistill.capture.attention import CapturedAttention
 
 
 def answer_attention(
-    seen: Seen,
+    seen: CapturedAttention,
     query: Float[Tensor, "B Q A K"],
     keys: Float[Tensor, "B H T K"],
     visible: Bool[Tensor, "B A T"],

@@ -7,7 +7,7 @@ from transformers import PreTrainedModel
 
 from kvdistill.capture import rotation
 from kvdistill.capture.architecture import Architecture, examine
-from kvdistill.capture.attention import body_of, capturing
+from kvdistill.capture.attention import body_of, capture_attention
 from kvdistill.capture.cache import causal_lm
 from kvdistill.capture.extract import AnswerRows, Columns, extract, text_order
 from kvdistill.kv import ModelKV
@@ -48,7 +48,7 @@ def capture_kv(
     examined = examine(model) if architecture is None else architecture
     mask = torch.ones_like(input_ids, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
     positions = text_order(mask) + examined.position_offset
-    with rotation.evaluating(model), capturing(model) as call:
+    with rotation.evaluating(model), capture_attention(model) as call:
         body_of(model)(
             input_ids=input_ids,
             attention_mask=mask.long(),

@@ -15,10 +15,10 @@ from transformers import PreTrainedModel
 from kvdistill.capture.attention import (
     CHOOSE,
     MODEL_ERRORS,
+    CapturedAttention,
     CaptureError,
-    Seen,
     body_of,
-    capturing,
+    capture_attention,
     evaluating,
 )
 from kvdistill.kv import Geometry, LayerGeometry, Rope
@@ -77,7 +77,7 @@ def measure(model: PreTrainedModel, token_id: int = 3) -> tuple[MeasuredLayer, .
     token = torch.randn(width, generator=torch.Generator().manual_seed(0)) * SPREAD
     token = token.to(device, dtype).repeat(len(PROBES), 1, 1)
     positions = torch.tensor(PROBES, device=device)[:, None]
-    with evaluating(model), torch.no_grad(), capturing(model) as call:
+    with evaluating(model), torch.no_grad(), capture_attention(model) as call:
         mask = torch.ones(len(PROBES), 1, 1, 1, dtype=torch.bool, device=device)
         call.visible = mask
         settings = {"attention_mask": mask, "position_ids": positions, "use_cache": False, "kv_call": call}
@@ -124,7 +124,9 @@ def _candidates(model: nn.Module) -> list[tuple[nn.Module, str]]:
     ]
 
 
-def _explain(seen: Seen, layer_id: int, candidates: list[tuple[nn.Module, str]]) -> MeasuredLayer:
+def _explain(
+    seen: CapturedAttention, layer_id: int, candidates: list[tuple[nn.Module, str]]
+) -> MeasuredLayer:
     keys, values = seen.keys.float(), seen.values.float()
     tolerance = 1e-4 if seen.keys.dtype in (torch.float32, torch.float64) else 3e-2
     scale = keys[0].norm().clamp_min(1e-12)

@@ -1,4 +1,4 @@
-"""The walk: one batch from text to loss, a line a station, on pico models or on real ones."""
+"""``kvdistill trace``: one batch from text to loss, one line per stage, on tiny models or real ones."""
 
 import textwrap
 import time
@@ -24,7 +24,7 @@ from kvdistill.text import Batch, Example
 T = TypeVar("T")
 
 TEXT_WIDTH = 88
-"""Of what a station prints: with its name and its time a line has 110 columns."""
+"""Of what a stage prints: with its name and its time a line has 110 columns."""
 
 PICO: dict[str, Any] = {
     "model": {
@@ -44,13 +44,13 @@ PICO: dict[str, Any] = {
     "target": {"method": {"kind": "rkv"}},
     "training": {"batch_size": 8},
 }
-"""What is walked where no configuration is given: a Llama of two layers with random weights, on the embedded
+"""What is traced where no configuration is given: a Llama of two layers with random weights, on the embedded
 task.
 """
 
 
-def walk(path: str | None, overrides: list[str]) -> LossOutput:
-    """Walk one batch of the configuration's training data to its loss and back, printing a line a station.
+def trace(path: str | None, overrides: list[str]) -> LossOutput:
+    """Compute the loss of one batch of the training data and its gradients, printing one line per stage.
 
     Raises:
         ValueError: as a training run with this configuration would, or if it trains no latents.
@@ -58,27 +58,31 @@ def walk(path: str | None, overrides: list[str]) -> LossOutput:
     config = parse(changed(PICO, overrides), "the command line") if path is None else load(path, overrides)
     if config.training.task != "latent":
         raise ValueError(
-            f"training.task is {config.training.task!r}, so there is no latent walk to show. Set "
+            f"training.task is {config.training.task!r}, so there are no latents to trace. Set "
             "--training.task latent."
         )
     torch.manual_seed(config.training.seed)
     size = config.training.batch_size
     train = config.data.train
     if isinstance(train, SyntheticData):
-        train = train.model_copy(update={"num": min(train.num, size)})  # no more is made than is walked
-    found = station("text", lambda: examples(train).examples[:size], _first)
-    model = station("model", lambda: to_device(build_student(config)), _described)
+        train = train.model_copy(update={"num": min(train.num, size)})  # no more is made than is traced
+    found = run_stage("text", lambda: examples(train).examples[:size], _first)
+    model = run_stage("model", lambda: to_device(build_student(config)), _described)
     samples = Samples(
         config.data, model, Path(config.training.output_dir)
     )  # writes nothing there: that is for what reads data sets
-    batch = station("data", lambda: collate(samples.usable(found), pad_id(model)).to(model.device), _lengths)
-    station("capture", model.geometry, _rotations)
-    step = station("step", lambda: step_model(config, model), _parts)
+    batch = run_stage(
+        "data", lambda: collate(samples.usable(found), pad_id(model)).to(model.device), _lengths
+    )
+    run_stage("capture", model.geometry, _rotations)
+    step = run_stage("step", lambda: step_model(config, model), _parts)
     assert isinstance(step, Distillation)
     step.on_stage = stages(time.perf_counter())
     loss = step(batch, 0, 0.0)
     step.on_stage("loss", loss)
-    station("backward", loss.loss.backward, lambda _: f"gradients in {_with_gradient(step)} trained tensors")
+    run_stage(
+        "backward", loss.loss.backward, lambda _: f"gradients in {_with_gradient(step)} trained tensors"
+    )
     return loss
 
 
@@ -94,8 +98,8 @@ def stages(start: float) -> Callable[[str, object], None]:
     return show
 
 
-def station(name: str, work: Callable[[], T], say: Callable[[T], str]) -> T:
-    """Run a station; print what came out, on as many lines as it takes, and how long it took."""
+def run_stage(name: str, work: Callable[[], T], say: Callable[[T], str]) -> T:
+    """Run one stage; print what came out, on as many lines as it takes, and how long it took."""
     start = time.perf_counter()
     result = work()
     _print(name, say(result), time.perf_counter() - start)

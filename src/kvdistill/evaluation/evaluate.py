@@ -17,7 +17,7 @@ from kvdistill.console.progress import Progress
 from kvdistill.data.collate import collate
 from kvdistill.evaluation.answers import canonical, extract, same
 from kvdistill.latent.generate import Reasoning, generate_ids
-from kvdistill.latent.modes import Past
+from kvdistill.latent.modes import PrefixCache
 from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.records.schema import EvaluationRecord, Mode
 from kvdistill.text import Batch, Encoded
@@ -42,7 +42,7 @@ class Evaluator:
         model: LatentReasoner,
         samples: Sequence[Encoded],
         reasoning: Reasoning,
-        edit: Callable[[Past], Past] = lambda past: past,
+        edit: Callable[[PrefixCache], PrefixCache] = lambda past: past,
     ) -> list[str]:
         """What the model says to each question, special tokens left out."""
         said: list[str] = []
@@ -63,7 +63,7 @@ class Evaluator:
         model: LatentReasoner,
         samples: Sequence[Encoded],
         reasoning: Reasoning,
-        edit: Callable[[Past], Past] = lambda past: past,
+        edit: Callable[[PrefixCache], PrefixCache] = lambda past: past,
     ) -> float:
         """Share of questions answered right.
 

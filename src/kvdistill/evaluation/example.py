@@ -9,7 +9,7 @@ from kvdistill.evaluation.answers import extract, same
 from kvdistill.evaluation.evaluate import Evaluator, decode, is_right, left_padded
 from kvdistill.evaluation.probes import result_of
 from kvdistill.latent.generate import Reasoning
-from kvdistill.latent.modes import think
+from kvdistill.latent.modes import encode_latents
 from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.records.example import ExampleAnswer, ExampleRecord, SlotReading
 from kvdistill.text import Encoded
@@ -72,7 +72,7 @@ def answer_of(
 @torch.no_grad()
 def _read_slots(model: LatentReasoner, sample: Encoded, words: int) -> list[SlotReading]:
     with evaluating(model):
-        states = think(model, left_padded(model, [sample])).states[0]  # n D
+        states = encode_latents(model, left_padded(model, [sample])).states[0]  # n D
         logits = model.head(states).float()
         shares, ids = logits.softmax(-1).topk(min(words, logits.shape[-1]))
     return [

@@ -13,7 +13,7 @@ from kvdistill.console.wording import counted
 from kvdistill.evaluation.answers import same
 from kvdistill.evaluation.evaluate import Evaluator, decode, left_padded
 from kvdistill.kv import Geometry
-from kvdistill.latent.modes import Past, think
+from kvdistill.latent.modes import PrefixCache, encode_latents
 from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.ops import rotate
 from kvdistill.records.schema import ProbesRecord
@@ -46,7 +46,7 @@ def probe(
     slots = model.config.slots
     evaluator = replace(evaluator, batch_size=_pairable(len(samples), evaluator.batch_size))
 
-    def ask(purpose: str, edit: Callable[[Past], Past]) -> float:
+    def ask(purpose: str, edit: Callable[[PrefixCache], PrefixCache]) -> float:
         return replace(evaluator, purpose=purpose).accuracy(model, samples, "latent", edit)
 
     top, match = _decoded(model, samples, evaluator.batch_size, words)
@@ -67,7 +67,7 @@ def num_rounds(slots: int) -> int:
     return slots + 2
 
 
-def zeroed(past: Past, slots: int) -> Past:
+def zeroed(past: PrefixCache, slots: int) -> PrefixCache:
     """Keys and values of the latent slots set to zero."""
     return replace(
         past,
@@ -77,7 +77,7 @@ def zeroed(past: Past, slots: int) -> Past:
     )
 
 
-def swapped(past: Past, slots: int, geometry: Geometry) -> Past:
+def swapped(past: PrefixCache, slots: int, geometry: Geometry) -> PrefixCache:
     """Each question gets the latent slots of the question before it in the batch, turned to its own
     positions.
     """
@@ -91,7 +91,7 @@ def swapped(past: Past, slots: int, geometry: Geometry) -> Past:
     return replace(past, prefix=_changed(past.prefix, slots, swap))
 
 
-def cut(past: Past, slots: int, keep: int) -> Past:
+def cut(past: PrefixCache, slots: int, keep: int) -> PrefixCache:
     """Only the first ``keep`` latent slots can be seen; what comes after them moves up.
 
     Where slots are computed one after another (as many passes as slots), this is the same student with
@@ -131,7 +131,7 @@ def _decoded(
     with evaluating(model):
         for start in range(0, len(samples), batch_size):
             batch = left_padded(model, samples[start : start + batch_size])
-            for slot, states in enumerate(think(model, batch).states.unbind(1)):
+            for slot, states in enumerate(encode_latents(model, batch).states.unbind(1)):
                 said[slot] += decode(
                     model, model.head(states).argmax(-1, keepdim=True), skip_special_tokens=False
                 )

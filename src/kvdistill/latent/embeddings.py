@@ -43,7 +43,7 @@ def require_rows(
 
 
 @torch.no_grad()
-def grow(backbone: PreTrainedModel, rows: int, started: Collection[int] = ()) -> None:
+def resize_embeddings(backbone: PreTrainedModel, rows: int, started: Collection[int] = ()) -> None:
     """Bring the embedding and the head to at least ``rows`` rows.
 
     Rows in ``started`` begin as transformers begins new tokens, at random; the others repeat the last row, so

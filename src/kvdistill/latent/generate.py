@@ -11,7 +11,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase
 from kvdistill.capture.attention import evaluating
 from kvdistill.capture.cache import captured_cache, prefill_cache
 from kvdistill.latent.layout import cot_delimiters, question_pieces
-from kvdistill.latent.modes import Past, think
+from kvdistill.latent.modes import PrefixCache, encode_latents
 from kvdistill.text import Batch, Padded
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def generate_ids(
     batch: Batch,
     reasoning: Reasoning,
     max_new_tokens: int,
-    edit: Callable[[Past], Past] = lambda past: past,
+    edit: Callable[[PrefixCache], PrefixCache] = lambda past: past,
 ) -> Int[Tensor, "B A"]:
     """Ids that follow the question: answers (``latent``, ``direct``) or chain of thought and answer
     (``cot``).
@@ -58,7 +58,7 @@ def _decode(
     batch: Batch,
     reasoning: Reasoning,
     settings: GenerationConfig,
-    edit: Callable[[Past], Past],
+    edit: Callable[[PrefixCache], PrefixCache],
 ) -> tuple[Any, int]:
     """What the backbone's greedy generation returns, and the column of its first new token."""
     if not batch.question.mask[:, -1].all():
@@ -69,7 +69,7 @@ def _decode(
     ids, mask = _read_before_answer(model, batch, reasoning)
     cache = None
     if reasoning == "latent":
-        past = think(model, batch)
+        past = encode_latents(model, batch)
         _require_no_gap(model, torch.cat((past.mask, mask), 1))
         past = edit(past)
         cache = as_cache(model, batch, past)
@@ -95,7 +95,7 @@ def _require_no_gap(model: "LatentReasoner", mask: Bool[Tensor, "B S"]) -> None:
         )
 
 
-def as_cache(model: "LatentReasoner", batch: Batch, past: Past) -> Any:
+def as_cache(model: "LatentReasoner", batch: Batch, past: PrefixCache) -> Any:
     """Question and latent slots as a cache that the backbone generates from.
 
     Where the backbone caches something else than what its attention sees, it reads question and latent inputs

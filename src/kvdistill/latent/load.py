@@ -12,16 +12,16 @@ from safetensors.torch import load_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from kvdistill.latent.config import SPECIAL_TOKENS, LatentConfig
-from kvdistill.latent.embeddings import grow, num_rows
+from kvdistill.latent.embeddings import num_rows, resize_embeddings
 from kvdistill.models.checkpoint_integrity import (
     AGAIN,
+    explain_load_failure,
     fingerprint,
     first_line,
     read_backbone,
     require_fit,
     require_regular_files,
     same_weights,
-    why_not,
 )
 from kvdistill.records.jsonfile import read_json
 from kvdistill.records.manifest import require_unchanged
@@ -144,15 +144,7 @@ def load_adapter(
         ValueError: if the base model cannot be read, is another one, or the trained weights do not fit it.
     """
     name = str(config.base)
-    try:
-        base = read_backbone(name, **{"dtype": config.dtype, **options, "trust_remote_code": False})
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"The checkpoint {folder} takes its frozen weights from its `base`, {name}, which could not be "
-            f"loaded: {why_not(name, error)}. "
-            "Put the base model back there, or write where it is now as `base` into "
-            f"{folder / 'config.json'}."
-        ) from error
+    base = _read_base(name, folder, {"dtype": config.dtype, **options})
     wanted, found = config.backbone, fingerprint(base)
     assert wanted is not None
     if base.config.model_type != wanted.model_type or base.config.hidden_size != wanted.hidden_size:
@@ -167,7 +159,7 @@ def load_adapter(
             f"{folder / 'config.json'} is damaged: its vocab_size is {wanted.vocab_size}, but {name} and "
             f"the tokenizer have {max(num_rows(base), last + 1)} tokens: {AGAIN}."
         )
-    grow(base, wanted.vocab_size)  # pyright: ignore
+    resize_embeddings(base, wanted.vocab_size)  # pyright: ignore
     model = build(config, base)
     state = load_file(folder / "model.safetensors")
     own = {name: parameter.shape for name, parameter in model.named_parameters() if parameter.requires_grad}
@@ -188,3 +180,15 @@ def load_adapter(
         )
     model.load_state_dict(state, strict=False)
     return model
+
+
+def _read_base(name: str, folder: Path, options: dict[str, Any]) -> PreTrainedModel:
+    try:
+        return read_backbone(name, **{**options, "trust_remote_code": False})
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"The checkpoint {folder} takes its frozen weights from its `base`, {name}, which could not be "
+            f"loaded: {explain_load_failure(name, error)}. "
+            "Put the base model back there, or write where it is now as `base` into "
+            f"{folder / 'config.json'}."
+        ) from error

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Pass:
+class ForwardResult:
     """One call of the body and what came of it."""
 
     sequence: Sequence
@@ -42,7 +42,7 @@ class Pass:
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
+class PrefixCache:
     """What the student has read so far: keys and values by layer, in pieces."""
 
     prefix: Prefix
@@ -53,13 +53,15 @@ class Past:
     passes.
     """
 
-    def then(self, state: "Pass", start: int, stop: int, states: Float[Tensor, "B n D"]) -> "Past":
+    def then(
+        self, state: "ForwardResult", start: int, stop: int, states: Float[Tensor, "B n D"]
+    ) -> "PrefixCache":
         """The same with the latent slots in columns [start, stop) of a call behind it, made of ``states``."""
         new = _slice(state.call, start, stop)
         prefix = {i: (self.prefix[i][0] + k, self.prefix[i][1] + v) for i, (k, v) in new.items()}
         positions = state.sequence.positions()[:, start:stop]
         mask = torch.ones_like(positions, dtype=torch.bool)
-        return Past(
+        return PrefixCache(
             prefix,
             torch.cat((self.mask, mask), 1),
             torch.cat((self.positions, positions), 1),
@@ -67,9 +69,12 @@ class Past:
         )
 
 
-def run(
-    model: "LatentReasoner", sequence: Sequence, past: Past | None, inputs: Float[Tensor, "B W D"] | None
-) -> Pass:
+def forward_pass(
+    model: "LatentReasoner",
+    sequence: Sequence,
+    past: PrefixCache | None,
+    inputs: Float[Tensor, "B W D"] | None,
+) -> ForwardResult:
     """One call of the body over ``sequence``, on top of ``past``; ``inputs`` replace the embeddings of its
     first columns.
 
@@ -98,7 +103,7 @@ def run(
             "gradient_checkpointing_kwargs to "
             "{'use_reentrant': False}."
         )
-    return Pass(sequence, call, output.last_hidden_state, output.hidden_states)
+    return ForwardResult(sequence, call, output.last_hidden_state, output.hidden_states)
 
 
 def two_modes(model: "LatentReasoner", batch: Batch, measure_attention: bool = False) -> TwoModes:
@@ -108,69 +113,75 @@ def two_modes(model: "LatentReasoner", batch: Batch, measure_attention: bool = F
     tail = tail_pieces(batch, special) if config.passes == 0 else ()
     teacher_part = teacher_pieces(batch, cot_delimiters(config.delimiters, special))
     pieces = question_pieces(batch, special, placeholders) + tail + teacher_part
-    packed = run(model, Sequence(pieces, offset=_zero(batch)), None, None)
+    packed = forward_pass(model, Sequence(pieces, offset=_zero(batch)), None, None)
     teacher = teacher_output(model, packed, batch)
     past = past_of_question(packed)
     if config.passes == 0:
         start, stop = packed.sequence.span("latents", "student")
         latents = _slice(packed.call, start, stop)
         return TwoModes(teacher, student_output(model, packed, past, latents, measure_attention))
-    thought = iterate(model, packed, past, tail_pieces(batch, special))
+    thought = run_latent_passes(model, packed, past, tail_pieces(batch, special))
     latents = _slice(thought.last.call, 0, placeholders + 1)
     student = student_output(model, thought.last, thought.before, latents, measure_attention)
     return TwoModes(teacher, student)
 
 
-def read(model: "LatentReasoner", batch: Batch) -> ModelOutput:
+def teacher_forward(model: "LatentReasoner", batch: Batch) -> ModelOutput:
     """Teacher mode alone: explicit reasoning, or direct answers where the chains of thought are empty."""
     sequence = explicit(batch, cot_delimiters(model.config.delimiters, model.special))
-    return teacher_output(model, run(model, sequence, None, None), batch)
+    return teacher_output(model, forward_pass(model, sequence, None, None), batch)
 
 
-def think(model: "LatentReasoner", batch: Batch) -> Past:
+def encode_latents(model: "LatentReasoner", batch: Batch) -> PrefixCache:
     """Student mode up to its last latent slot: what an answer is decoded on."""
     config = model.config
     pieces = question_pieces(batch, model.special, config.slots - config.passes)
-    packed = run(model, Sequence(pieces, offset=_zero(batch)), None, None)
+    packed = forward_pass(model, Sequence(pieces, offset=_zero(batch)), None, None)
     past = past_of_question(packed)
     if config.passes == 0:
         start, stop = packed.sequence.span("latents", "student")
         return past.then(packed, start, stop, packed.last[:, start:stop])
-    return iterate(model, packed, past, ()).all
+    return run_latent_passes(model, packed, past, ()).all
 
 
 @dataclass(frozen=True, slots=True)
-class Thought:
+class LatentPasses:
     """The last pass over the latent slots, the hidden states that it was fed, and what stands before it."""
 
-    last: Pass
+    last: ForwardResult
     fed: Float[Tensor, "B W D"]
-    before: Past
+    before: PrefixCache
 
     @property
-    def all(self) -> Past:
+    def all(self) -> PrefixCache:
         """Question and all latent slots."""
         return self.before.then(self.last, 0, self.fed.shape[1], self.fed)
 
 
-def iterate(model: "LatentReasoner", packed: Pass, past: Past, tail: tuple[Piece, ...]) -> Thought:
+def run_latent_passes(
+    model: "LatentReasoner", packed: ForwardResult, past: PrefixCache, tail: tuple[Piece, ...]
+) -> LatentPasses:
     """The T passes over the latent slots; the last also reads ``tail``."""
     start, stop = packed.sequence.span("latents", "student")
     states = packed.last[:, start - 1 : stop]
     ids = torch.full(states.shape[:2], model.special.latent, dtype=torch.long, device=states.device)
     latents = Piece("latents", "student", ids, torch.ones_like(ids, dtype=torch.bool))
     for _ in range(model.config.passes - 1):
-        state = run(model, Sequence((latents,), offset=past.mask.sum(-1)), past, model.feedback(states))
+        state = forward_pass(
+            model, Sequence((latents,), offset=past.mask.sum(-1)), past, model.feedback(states)
+        )
         past = past.then(state, 0, 1, states[:, :1])
         states = state.last
-    last = run(model, Sequence((latents, *tail), offset=past.mask.sum(-1)), past, model.feedback(states))
-    return Thought(last, states, past)
+    last = forward_pass(
+        model, Sequence((latents, *tail), offset=past.mask.sum(-1)), past, model.feedback(states)
+    )
+    return LatentPasses(last, states, past)
 
 
-def past_of_question(packed: Pass) -> Past:
+def past_of_question(packed: ForwardResult) -> PrefixCache:
     """Keys and values of question, cue and ``<bot>``, as views of the packed call."""
     stop = packed.sequence.span("bot", "student")[1]
-    return Past(
+    return PrefixCache(
         _slice(packed.call, 0, stop),
         packed.sequence.mask[:, :stop],
         packed.sequence.positions()[:, :stop],
@@ -178,7 +189,7 @@ def past_of_question(packed: Pass) -> Past:
     )
 
 
-def teacher_output(model: "LatentReasoner", packed: Pass, batch: Batch) -> ModelOutput:
+def teacher_output(model: "LatentReasoner", packed: ForwardResult, batch: Batch) -> ModelOutput:
     """Cache, label rows and hidden states of teacher mode."""
     sequence = packed.sequence
     start, stop = sequence.span("cot", "teacher")
@@ -188,7 +199,11 @@ def teacher_output(model: "LatentReasoner", packed: Pass, batch: Batch) -> Model
 
 
 def student_output(
-    model: "LatentReasoner", last: Pass, past: Past, latents: Prefix, measure_attention: bool = False
+    model: "LatentReasoner",
+    last: ForwardResult,
+    past: PrefixCache,
+    latents: Prefix,
+    measure_attention: bool = False,
 ) -> ModelOutput:
     """Cache of all latent slots (un-rotated, in the graph), label rows and hidden states of student mode."""
     slots, geometry = model.config.slots, model.geometry()
@@ -220,7 +235,7 @@ def student_output(
 
 
 def _latent_attention(
-    last: Pass, layer_id: int, keys: Float[Tensor, "B H M K"], positions: Int[Tensor, "B M"]
+    last: ForwardResult, layer_id: int, keys: Float[Tensor, "B H M K"], positions: Int[Tensor, "B M"]
 ) -> Float[Tensor, "B H M"]:
     rows = last.sequence.answer_rows("student")
     seen = last.call.seen[layer_id]
@@ -230,13 +245,13 @@ def _latent_attention(
     return torch.where(visible.any((1, 2))[:, None, None], weights, 1 / keys.shape[2])
 
 
-def _label_rows(model: "LatentReasoner", state: Pass, reader: str) -> LabelRows:
+def _label_rows(model: "LatentReasoner", state: ForwardResult, reader: str) -> LabelRows:
     targets = state.sequence.targets(reader)  # pyright: ignore[reportArgumentType]
     logits = model.head(state.last[targets.sample, targets.column])
     return LabelRows(logits, targets.label, targets.sample, targets.is_answer)
 
 
-def _distilled(state: Pass, reader: str) -> Float[Tensor, "B L D"]:
+def _distilled(state: ForwardResult, reader: str) -> Float[Tensor, "B L D"]:
     column = state.sequence.distillation(reader)  # pyright: ignore[reportArgumentType]
     sample = torch.arange(len(column), device=column.device)
     return torch.stack([layer[sample, column] for layer in state.hidden], dim=1)

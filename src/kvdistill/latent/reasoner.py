@@ -16,17 +16,24 @@ from transformers import (
 
 from kvdistill.capture import rotation
 from kvdistill.capture.architecture import Architecture, examine
-from kvdistill.capture.attention import body_of, packable
+from kvdistill.capture.attention import body_of, require_mask_support
 from kvdistill.capture.position_limit import register_position_check
 from kvdistill.kv import Geometry, ModelOutput, TwoModes
 from kvdistill.latent.config import SPECIAL_TOKENS, LatentConfig
-from kvdistill.latent.embeddings import grow, require_rows
+from kvdistill.latent.embeddings import require_rows, resize_embeddings
 from kvdistill.latent.feedback import Feedback
 from kvdistill.latent.layout import Special
 from kvdistill.latent.load import check_files, load_adapter, read_config, read_tokenizer
 from kvdistill.latent.lora import add_lora, new_rows
-from kvdistill.latent.modes import read, two_modes
-from kvdistill.models.checkpoint_integrity import SAFE, fingerprint, require_finite, require_fit, share, whole
+from kvdistill.latent.modes import teacher_forward, two_modes
+from kvdistill.models.checkpoint_integrity import (
+    SAFE,
+    diagnose_load_errors,
+    fingerprint,
+    require_finite,
+    require_fit,
+    share,
+)
 from kvdistill.models.hub import UPLOAD_OPTIONS, checkpoint_folder
 from kvdistill.text import Batch
 
@@ -61,7 +68,7 @@ class LatentReasoner(PreTrainedModel):
         )  # a hub's penalties and sampling would change answers without a word
         self.feedback = _new_feedback(config, self.backbone)
         self.special = Special(**config.special)
-        self.backbone.config._attn_implementation = packable(self.backbone)
+        self.backbone.config._attn_implementation = require_mask_support(self.backbone)
         register_position_check(self.backbone, lambda: self.architecture().is_learned)
         self._architecture: Architecture | None = None
         self.post_init()
@@ -86,7 +93,7 @@ class LatentReasoner(PreTrainedModel):
         special = {}
         for name, token in SPECIAL_TOKENS.items():
             special[name] = int(tokenizer.convert_tokens_to_ids(token))  # pyright: ignore[reportArgumentType]
-        grow(backbone, max(tokenizer.get_vocab().values()) + 1, started=special.values())
+        resize_embeddings(backbone, max(tokenizer.get_vocab().values()) + 1, started=special.values())
         config.backbone = backbone.config
         config.tie_word_embeddings = bool(getattr(backbone.config, "tie_word_embeddings", False))
         config.special = special
@@ -119,7 +126,7 @@ class LatentReasoner(PreTrainedModel):
         """
         folder = checkpoint_folder(pretrained_model_name_or_path, kwargs)
         check_files(folder)
-        with whole(folder, placed=kwargs.get("device_map") is not None):
+        with diagnose_load_errors(folder, placed=kwargs.get("device_map") is not None):
             saved = read_config(folder)
             config = kwargs.pop("config", None) or saved
             tokenizer = read_tokenizer(folder, config)
@@ -218,7 +225,9 @@ class LatentReasoner(PreTrainedModel):
         ``measure_attention``: student mode also gives, in the graph, how the answer attends to the slots.
         """
         self.geometry()
-        return read(self, batch) if mode == "teacher" else two_modes(self, batch, measure_attention)
+        return (
+            teacher_forward(self, batch) if mode == "teacher" else two_modes(self, batch, measure_attention)
+        )
 
     def generate(
         self,

@@ -80,7 +80,7 @@ def read_at_tokens(target: ModelKV, student: ModelKV) -> tuple[ModelKV, ModelKV]
 
 def _read_layer(target: LayerKV, student: LayerKV) -> tuple[LayerKV, LayerKV]:
     mask = target.mask & student.mask.any(-1, keepdim=True)
-    keys, values = zeroed(student.keys, student.mask), zeroed(student.values, student.mask)
+    keys, values = mask_invalid(student.keys, student.mask), mask_invalid(student.values, student.mask)
     with torch.autocast(keys.device.type, enabled=False):
         weights = reading_weights(target.mask, student.mask, keys.dtype)
         read = LayerKV(keys=weights @ keys, values=weights @ values, mask=mask, positions=target.positions)
@@ -88,7 +88,7 @@ def _read_layer(target: LayerKV, student: LayerKV) -> tuple[LayerKV, LayerKV]:
 
 
 @torch.no_grad()
-def best_reading(target: ModelKV, student: ModelKV) -> ModelKV:
+def least_squares_reconstruction(target: ModelKV, student: ModelKV) -> ModelKV:
     """The target as the best possible student would be read at its tokens: its least-squares fit by M slots,
     a sample and head.
 
@@ -101,7 +101,7 @@ def best_reading(target: ModelKV, student: ModelKV) -> ModelKV:
 
 
 def _fit_layer(target: LayerKV, student: LayerKV) -> LayerKV:
-    keys, values = zeroed(target.keys, target.mask), zeroed(target.values, target.mask)
+    keys, values = mask_invalid(target.keys, target.mask), mask_invalid(target.values, target.mask)
     with torch.autocast(keys.device.type, enabled=False):
         weights = reading_weights(target.mask, student.mask, keys.dtype)
         normal = weights.mT @ weights
@@ -115,7 +115,7 @@ def _fit_layer(target: LayerKV, student: LayerKV) -> LayerKV:
     )
 
 
-def zeroed(values: Float[Tensor, "B H T W"], mask: Bool[Tensor, "B H T"]) -> Float[Tensor, "B H T W"]:
+def mask_invalid(values: Float[Tensor, "B H T W"], mask: Bool[Tensor, "B H T"]) -> Float[Tensor, "B H T W"]:
     """The same numbers, at least float32, with 0 where nothing is: what padding holds (even NaN) reaches no
     sum, no gradient.
     """

@@ -11,7 +11,13 @@ from torch.nn import functional
 
 from kvdistill.kv import KVPair, LayerKV, LossOutput, ModelKV, require_unrotated
 from kvdistill.losses.distance import Distance, elementwise, require_positive_beta
-from kvdistill.losses.geometry import CachedFrame, best_reading, read_at_tokens, require_same_shape, zeroed
+from kvdistill.losses.geometry import (
+    CachedFrame,
+    least_squares_reconstruction,
+    mask_invalid,
+    read_at_tokens,
+    require_same_shape,
+)
 from kvdistill.losses.inputs import LossInputs, Need
 from kvdistill.ops import masked_mean, masked_std
 
@@ -101,7 +107,7 @@ class KVLoss:
 
     def _floor(self, pair: KVPair) -> Float[Tensor, ""]:
         floor = replace(self, geometry="slots", distance="mse", cosine_weight=0.0)
-        best = best_reading(pair.target, pair.student)
+        best = least_squares_reconstruction(pair.target, pair.student)
         return _shared(floor.per_sample(pair.target.detach(), best, None, pair.layer_weights), pair.share)[
             0
         ].mean()
@@ -135,13 +141,16 @@ class KVLoss:
         if not self.layer_std:
             return torch.ones(2, target.keys.shape[0], device=target.keys.device)
         return torch.stack(
-            [masked_std(zeroed(x.detach(), target.mask), target.mask) for x in (target.keys, target.values)]
+            [
+                masked_std(mask_invalid(x.detach(), target.mask), target.mask)
+                for x in (target.keys, target.values)
+            ]
         )
 
     def _layer(self, target: LayerKV, student: LayerKV, scales: Float[Tensor, "2 B"]) -> Float[Tensor, "3 B"]:
         mask = target.mask & student.mask
         pairs = [
-            (zeroed(t, mask), zeroed(s, mask))
+            (mask_invalid(t, mask), mask_invalid(s, mask))
             for t, s in ((target.keys, student.keys), (target.values, student.values))
         ]
         keys, values = (

@@ -133,7 +133,7 @@ def misfits(missing: Iterable[str], unexpected: Iterable[str], mismatched: Itera
 
 
 @contextmanager
-def whole(folder: Path, placed: bool = False) -> Iterator[None]:
+def diagnose_load_errors(folder: Path, placed: bool = False) -> Iterator[None]:
     """Where a checkpoint cannot be read, say which of its files is damaged or gone; ``placed`` where a device
     may be the cause.
 
@@ -179,7 +179,7 @@ def damaged_file(folder: Path) -> Path | None:
     return None
 
 
-def why_not(name: str, error: Exception) -> str:
+def explain_load_failure(name: str, error: Exception) -> str:
     """Why a model could not be read, as a clause."""
     reason = first_line(error).removesuffix(".")
     if "trust_remote_code" in str(error):

@@ -14,7 +14,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from kvdistill.config import RunConfig, TeacherSection, parse, resolved
 from kvdistill.records.jsonfile import by_dotted_name, write_atomic
 from kvdistill.records.schema import RunRecord
-from kvdistill.training.checkpoint import hide, newest_checkpoint, require_steps, require_whole
+from kvdistill.training.checkpoint import move_aside, newest_checkpoint, require_complete, require_steps
 
 COMPLETED = "TRAINING_COMPLETED.txt"
 """Written last: a folder with it holds a finished run."""
@@ -38,7 +38,7 @@ FREE = ("overwrite", "resume", "progress", "tensorboard", "num_workers", "save_t
 
 
 @dataclass(frozen=True)
-class Start:
+class RunState:
     """How a run begins."""
 
     folder: Path
@@ -49,7 +49,7 @@ class Start:
     """What the interrupted run wrote of itself."""
 
 
-def look(config: RunConfig, processes: int = 1) -> Start:
+def inspect_run_dir(config: RunConfig, processes: int = 1) -> RunState:
     """Whether the run of so many processes may write into its folder, and where it begins. Nothing is
     changed.
 
@@ -60,7 +60,7 @@ def look(config: RunConfig, processes: int = 1) -> Start:
     _refuse_place(config, folder)
     begun, finished = (folder / "run.json").is_file(), (folder / COMPLETED).is_file()
     if begun and section.overwrite:
-        return Start(folder)
+        return RunState(folder)
     checkpoint = newest_checkpoint(folder)
     if not begun:
         if checkpoint is not None or finished:
@@ -69,7 +69,7 @@ def look(config: RunConfig, processes: int = 1) -> Start:
                 f"{folder} holds {left}, but no run.json: choose another --training.output_dir, or move it "
                 "away."
             )
-        return Start(folder)
+        return RunState(folder)
     lost = finished and checkpoint is None
     if lost or not section.resume:
         state = (
@@ -92,10 +92,10 @@ def look(config: RunConfig, processes: int = 1) -> Start:
             f"(torchrun --nproc_per_node {before.processes}), or begin a new run from {checkpoint} "
             "(--model_name)."
         )
-    return Start(folder, checkpoint, finished, before)
+    return RunState(folder, checkpoint, finished, before)
 
 
-def clear(start: Start) -> None:
+def clear_run_dir(start: RunState) -> None:
     """Remove what an earlier run, or an interrupted beginning, left; other files stay as they are."""
     start.folder.mkdir(parents=True, exist_ok=True)
     patterns = (
@@ -106,13 +106,15 @@ def clear(start: Start) -> None:
     if (start.folder / "run.json").is_file():
         for old in [path for pattern in patterns for path in sorted(start.folder.glob(pattern))]:
             if old.is_dir():
-                shutil.rmtree(old if old.name.startswith(".") else hide(old))  # half of a checkpoint is none
+                shutil.rmtree(
+                    old if old.name.startswith(".") else move_aside(old)
+                )  # half of a checkpoint is none
             else:
                 old.unlink()
 
 
 @contextmanager
-def alone(folder: Path, first: bool) -> Iterator[None]:
+def lock_run_dir(folder: Path, first: bool) -> Iterator[None]:
     """Keep other runs out of the folder; the lock goes with the run's ``first`` process, however it ends.
 
     Raises:
@@ -149,7 +151,7 @@ def summary(record: RunRecord, lines: dict[str, Any]) -> str:
     return "Training completed.\n\n" + "".join(f"{name + ':':28}{value}\n" for name, value in shown.items())
 
 
-def complete(folder: Path, text: str) -> None:
+def mark_completed(folder: Path, text: str) -> None:
     """Say that the run is whole: the last thing that it writes."""
     write_atomic(folder / COMPLETED, text)
 
@@ -180,7 +182,7 @@ def _refuse_damaged(folder: Path, newest: Path | None) -> None:
             )
     if newest is not None:
         require_steps(folder)
-        require_whole(newest)
+        require_complete(newest)
 
 
 def _refuse_another(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> None:

@@ -20,7 +20,7 @@ from kvdistill.config import ModelSection, RunConfig, SyntheticData, TeacherSect
 from kvdistill.console.messages import did_you_mean
 from kvdistill.data import word_tokenizer
 from kvdistill.latent.config import LatentConfig
-from kvdistill.models.checkpoint_integrity import read_backbone, require_regular_files, why_not
+from kvdistill.models.checkpoint_integrity import explain_load_failure, read_backbone, require_regular_files
 from kvdistill.records.manifest import require_unchanged
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -224,4 +224,4 @@ def _not_loaded(option: str, name: str, error: Exception) -> ValueError:
             f"{option}: {name} brings code of its own, which is not run unless you allow it: read it, then "
             f"say {allow}."
         )
-    return ValueError(f"{option}: {name!r} could not be loaded: {why_not(name, error)}.")
+    return ValueError(f"{option}: {name!r} could not be loaded: {explain_load_failure(name, error)}.")

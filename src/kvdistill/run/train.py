@@ -19,7 +19,14 @@ from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.records.schema import EvaluationRecord, RunRecord
 from kvdistill.run.evaluation import evaluate_run, measure_during_training
 from kvdistill.run.example import write_example
-from kvdistill.run.folder import Start, alone, clear, complete, look, summary
+from kvdistill.run.folder import (
+    RunState,
+    clear_run_dir,
+    inspect_run_dir,
+    lock_run_dir,
+    mark_completed,
+    summary,
+)
 from kvdistill.run.provenance import record_of
 from kvdistill.run.samples import Samples, fingerprint, require_files
 from kvdistill.run.step import step_model
@@ -39,7 +46,7 @@ from kvdistill.training.checkpoint import newest_checkpoint, read_state
 from kvdistill.training.means import TERMS
 from kvdistill.training.ranks import Ranks
 from kvdistill.training.sampler import RankBatches
-from kvdistill.training.stream import Stream, StreamBatch, Tickets, own_words
+from kvdistill.training.stream import Stream, StreamBatch, StreamSampler, unwrap_worker_error
 from kvdistill.training.trainer import LatentTrainer
 
 
@@ -60,7 +67,7 @@ class Run:
     config: RunConfig
     args: TrainingArguments
     ranks: Ranks
-    start: Start
+    start: RunState
     record: RunRecord
     model: LatentReasoner
     samples: Samples
@@ -90,16 +97,16 @@ def train(config: RunConfig, command: str | None = None) -> Trained:
     )
     torch.device(args.device)  # joins the other processes, where there are any
     ranks = Ranks.here()
-    start = look(config, ranks.size)
+    start = inspect_run_dir(config, ranks.size)
     if start.finished:
         return _finished(config, start)
-    with alone(start.folder, ranks.rank == 0):
+    with lock_run_dir(start.folder, ranks.rank == 0):
         ranks.wait()  # nobody looks any more
         run = _prepare(config, args, ranks, start, command)
         trainer = _trainer(run)
         run.record = replace(run.record, data=_same_data(run, trainer.train_dataset))
         if ranks.rank == 0:
-            clear(start)
+            clear_run_dir(start)
             run.record.write(run.folder / "run.json")
         ranks.wait()
         if not _is_trained(config, start):
@@ -127,15 +134,15 @@ def _same_data(run: Run, data: Any) -> str | None:
     return found
 
 
-def _train(trainer: LatentTrainer, start: Start) -> None:
+def _train(trainer: LatentTrainer, start: RunState) -> None:
     try:
         trainer.train(resume_from_checkpoint=None if start.checkpoint is None else str(start.checkpoint))
     except ValueError as error:
-        raise ValueError(own_words(error)) from error
+        raise ValueError(unwrap_worker_error(error)) from error
 
 
 def _prepare(
-    config: RunConfig, args: TrainingArguments, ranks: Ranks, start: Start, command: str | None
+    config: RunConfig, args: TrainingArguments, ranks: Ranks, start: RunState, command: str | None
 ) -> Run:
     require_files(config.data)
     set_seed(config.training.seed)
@@ -168,7 +175,7 @@ def _prepare(
     return Run(config, args, ranks, start, record, model, samples, questions)
 
 
-def _is_trained(config: RunConfig, start: Start) -> bool:
+def _is_trained(config: RunConfig, start: RunState) -> bool:
     """Whether the newest checkpoint is the last one: nothing is left but to evaluate it."""
     if start.checkpoint is None:
         return False
@@ -177,7 +184,7 @@ def _is_trained(config: RunConfig, start: Start) -> bool:
     return stopped or state.global_step >= state.max_steps
 
 
-def _finished(config: RunConfig, start: Start) -> Trained:
+def _finished(config: RunConfig, start: RunState) -> Trained:
     """A run that needs nothing any more."""
     found = (start.folder / f"evaluation_test_{mode}.json" for mode in config.evaluation.modes)
     records = tuple(EvaluationRecord.read(path) for path in found if path.is_file())
@@ -198,7 +205,7 @@ def _finish(run: Run, trainer: LatentTrainer, clock: float) -> tuple[EvaluationR
     data = trainer.train_dataset
     if isinstance(data, Stream) and isinstance(data.read, SampleStream) and data.read.report():
         run.samples.notes.append(data.read.report())
-    complete(folder, summary(record, _closing(run, evaluations)))
+    mark_completed(folder, summary(record, _closing(run, evaluations)))
     return evaluations
 
 
@@ -265,7 +272,7 @@ def _training_data(run: Run) -> tuple[Any, Any]:
         stream.rows = data.limit or 0
         full, rest = divmod(stream.rows, section.batch_size * ranks.size)
         stream.count = max(1, full + (rest >= least * ranks.size))  # a smaller rest joins the batch before
-    return stream, Tickets(stream.count)
+    return stream, StreamSampler(stream.count)
 
 
 def pad_id(model: LatentReasoner) -> int:

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTok
 
 from kvdistill.capture import rotation
 from kvdistill.capture.architecture import Architecture, examine
-from kvdistill.capture.attention import body_of, capturing
+from kvdistill.capture.attention import body_of, capture_attention
 from kvdistill.capture.extract import Columns, extract
 from kvdistill.capture.position_limit import PositionLimit, position_limits, require_positions
 from kvdistill.capture.sequence import attention_call, explicit
@@ -84,7 +84,7 @@ class CausalLMTeacher:
         positions = sequence.positions()
         model_positions = positions + self.architecture.position_offset
         self._require_positions(model_positions)
-        with rotation.evaluating(self.model), capturing(self.model):
+        with rotation.evaluating(self.model), capture_attention(self.model):
             body_of(self.model)(
                 input_ids=sequence.ids[:, :width],
                 attention_mask=call.visible,

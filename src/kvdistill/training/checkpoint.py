@@ -22,12 +22,12 @@ from kvdistill.models.checkpoint_integrity import first_line, share
 from kvdistill.records.jsonfile import read_json
 from kvdistill.records.manifest import CONTENTS, Manifest, problem
 
-CARRIED = "carried.safetensors"
+EXTRA_STATE_FILE = "carried.safetensors"
 """What training carries from step to step beside the student, the optimiser and the random numbers."""
 
 
 @contextmanager
-def whole_or_not(partial: Path, final: Path, mine: bool) -> Iterator[None]:
+def atomic_checkpoint(partial: Path, final: Path, mine: bool) -> Iterator[None]:
     """Where writing a checkpoint fails, remove what was written and say what is left to go on from.
 
     Raises:
@@ -47,25 +47,25 @@ def whole_or_not(partial: Path, final: Path, mine: bool) -> Iterator[None]:
         ) from error
 
 
-def save_carried(folder: Path, tensors: Mapping[str, Tensor], place: Mapping[str, Any] | None) -> None:
+def save_extra_state(folder: Path, tensors: Mapping[str, Tensor], place: Mapping[str, Any] | None) -> None:
     """Keep tensors by name, and where a stream stands."""
     plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-    save_file(plain, folder / CARRIED, metadata={"place": json.dumps(place)})
+    save_file(plain, folder / EXTRA_STATE_FILE, metadata={"place": json.dumps(place)})
     share(folder)
 
 
-def load_carried(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
-    """What ``save_carried`` kept.
+def load_extra_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
+    """What ``save_extra_state`` kept.
 
     Raises:
         ValueError: if the checkpoint was written without it.
     """
-    if not (folder / CARRIED).is_file():
+    if not (folder / EXTRA_STATE_FILE).is_file():
         raise ValueError(
-            f"{folder} holds no {CARRIED}, so training cannot go on from it: it serves as model.name of a "
-            "new run."
+            f"{folder} holds no {EXTRA_STATE_FILE}, so training cannot go on from it: it serves as "
+            "model.name of a new run."
         )
-    with readable(folder, CARRIED), safe_open(folder / CARRIED, framework="pt") as file:
+    with readable(folder, EXTRA_STATE_FILE), safe_open(folder / EXTRA_STATE_FILE, framework="pt") as file:
         return {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()["place"])  # noqa: SIM118
 
 
@@ -127,14 +127,14 @@ def read_state(folder: Path) -> TrainerState:
     return state
 
 
-def seal(folder: Path, name: str | None = None) -> None:
-    """Write the manifest of the files that the folder holds, for ``require_whole``; ``name`` is what the
+def write_manifest(folder: Path, name: str | None = None) -> None:
+    """Write the manifest of the files that the folder holds, for ``require_complete``; ``name`` is what the
     folder will be called.
     """
     Manifest.of(folder, name or folder.name, _step(folder / TRAINER_STATE_NAME)).write(folder / CONTENTS)
 
 
-def require_whole(folder: Path) -> None:
+def require_complete(folder: Path) -> None:
     """Refuse to resume from a checkpoint of which a file is missing or changed: the run would not be the one
     that was begun.
 
@@ -183,12 +183,12 @@ def publish(partial: Path, final: Path) -> None:
     """Bring a written folder to its disk, then to its name; an older one of that name goes last."""
     with ThreadPoolExecutor() as pool:
         written = [pool.submit(_to_disk, path) for path in partial.rglob("*")]
-        seal(partial, final.name)  # hashes are computed while the disk writes
+        write_manifest(partial, final.name)  # hashes are computed while the disk writes
         for file in written:
             file.result()
     _to_disk(partial / CONTENTS)
     _to_disk(partial)
-    older = hide(final)
+    older = move_aside(final)
     partial.rename(final)
     _to_disk(final.parent)
     shutil.rmtree(older, ignore_errors=True)
@@ -219,10 +219,10 @@ def newest_checkpoint(folder: Path | str) -> Path | None:
 def keep_newest(folder: Path, limit: int | None) -> None:
     """Delete all but the ``limit`` checkpoints with the most steps; None keeps all."""
     for old in [] if limit is None else checkpoints(folder)[:-limit]:
-        shutil.rmtree(hide(old))
+        shutil.rmtree(move_aside(old))
 
 
-def hide(folder: Path) -> Path:
+def move_aside(folder: Path) -> Path:
     """Take a checkpoint, where there is one, out of sight before it is deleted, so that no half of it is ever
     found.
     """

@@ -25,7 +25,7 @@ behind them.
 """
 
 
-class Ticket(NamedTuple):
+class BatchIndex(NamedTuple):
     """A batch by its number in an epoch: the only thing that is drawn ahead and skipped, so skipping reads
     nothing.
     """
@@ -34,7 +34,7 @@ class Ticket(NamedTuple):
     number: int
 
 
-class Tickets(Sampler[list[Ticket]]):
+class StreamSampler(Sampler[list[BatchIndex]]):
     """The batches of an epoch by number: ``count`` of them, or without end."""
 
     def __init__(self, count: int | None = None) -> None:
@@ -49,12 +49,12 @@ class Tickets(Sampler[list[Ticket]]):
             raise TypeError("an endless stream has no length")
         return self.count
 
-    def __iter__(self) -> Iterator[list[Ticket]]:
+    def __iter__(self) -> Iterator[list[BatchIndex]]:
         for number in range(self.count) if self.count is not None else itertools.count():
-            yield [Ticket(self.epoch, number)]
+            yield [BatchIndex(self.epoch, number)]
 
 
-def own_words(error: Exception) -> str:
+def unwrap_worker_error(error: Exception) -> str:
     """What an error says, without the traceback that torch wraps round one of a loader's worker."""
     said, kind = str(error), type(error)
     if not said.startswith(f"Caught {kind.__name__} in DataLoader worker"):
@@ -64,7 +64,7 @@ def own_words(error: Exception) -> str:
 
 
 @dataclass(frozen=True)
-class Place:
+class StreamState:
     """Where a stream stands after a batch: the window that the batch came from, and how much of it is used
     up.
     """
@@ -89,7 +89,7 @@ class StreamBatch:
     """This process's samples of a batch, and where the stream stands behind it."""
 
     samples: Sequence[Encoded]
-    place: Place
+    place: StreamState
 
 
 @dataclass
@@ -116,10 +116,10 @@ class Stream(Dataset[StreamBatch]):
     """
     rows: int = 0
     """Usable rows that a pass promises; it may give a few less."""
-    start: Place = field(default_factory=Place)
+    start: StreamState = field(default_factory=StreamState)
     """Where the first batch that is asked for begins."""
     _running: Iterator[StreamBatch] | None = None
-    _next: Ticket | None = None
+    _next: BatchIndex | None = None
 
     def __len__(self) -> int:
         """Batches an epoch, where they are known."""
@@ -127,7 +127,7 @@ class Stream(Dataset[StreamBatch]):
             raise TypeError("an endless stream has no length")
         return self.count
 
-    def __getitem__(self, ticket: Ticket) -> StreamBatch:
+    def __getitem__(self, ticket: BatchIndex) -> StreamBatch:
         """The batch of a ticket: the next in order, the first of an epoch, or the one at ``start``.
 
         Raises:
@@ -142,12 +142,12 @@ class Stream(Dataset[StreamBatch]):
             raise ValueError(
                 f"The stream holds fewer usable rows than the {least} of the smallest batch. Give more data."
             )
-        self._next = Ticket(ticket.epoch, ticket.number + 1)
+        self._next = BatchIndex(ticket.epoch, ticket.number + 1)
         return found
 
-    def _place_of(self, ticket: Ticket) -> Place:
+    def _place_of(self, ticket: BatchIndex) -> StreamState:
         if ticket.number == 0:
-            return Place(epoch=ticket.epoch)
+            return StreamState(epoch=ticket.epoch)
         if (self.start.epoch, self.start.number) != ticket:
             raise ValueError(
                 f"A stream is read in order: batch {ticket.number} of epoch {ticket.epoch} cannot be "
@@ -155,7 +155,7 @@ class Stream(Dataset[StreamBatch]):
             )
         return self.start
 
-    def _batches(self, place: Place) -> Iterator[StreamBatch]:
+    def _batches(self, place: StreamState) -> Iterator[StreamBatch]:
         number, window, cursor, taken = place.number, place.window, place.cursor, place.taken
         size = self.batch_size * self.ranks.size
         seen = (number - taken) * size
@@ -170,7 +170,7 @@ class Stream(Dataset[StreamBatch]):
                 for done, batch in enumerate(batches[taken:], start=taken + 1):
                     number += 1
                     mine = [samples[index] for index in batch[self.ranks.rank :: self.ranks.size]]
-                    yield StreamBatch(mine, Place(place.epoch, number, window, cursor, done))
+                    yield StreamBatch(mine, StreamState(place.epoch, number, window, cursor, done))
             if after is None:
                 self._require_enough(seen)
                 seen = 0

@@ -14,20 +14,20 @@ from transformers.trainer import OPTIMIZER_NAME, SCALER_NAME, SCHEDULER_NAME, TR
 from kvdistill.kv import LossOutput
 from kvdistill.training.callbacks import Progress
 from kvdistill.training.checkpoint import (
-    CARRIED,
+    EXTRA_STATE_FILE,
+    atomic_checkpoint,
     checkpoint_name,
     keep_newest,
-    load_carried,
+    load_extra_state,
     publish,
     readable,
-    save_carried,
-    whole_or_not,
+    save_extra_state,
 )
 from kvdistill.training.means import TERMS, Means
 from kvdistill.training.ranks import Ranks
 from kvdistill.training.sampler import EpochLoader
 from kvdistill.training.step import StepModel
-from kvdistill.training.stream import Place, Stream
+from kvdistill.training.stream import Stream, StreamState
 
 
 class LatentTrainer(Trainer):
@@ -46,7 +46,7 @@ class LatentTrainer(Trainer):
         super().__init__(model, *args, **kwargs)  # pyright: ignore[reportArgumentType]
         self.batches, self.ranks = batches, ranks or Ranks()
         self.terms, self.epoch_terms = Means(), Means()
-        self._place: Place | None = None
+        self._place: StreamState | None = None
         self.remove_callback(PrinterCallback)
         if self.pop_callback(ProgressCallback) is not None:
             self.add_callback(Progress())
@@ -131,8 +131,8 @@ class LatentTrainer(Trainer):
         has built its student from the checkpoint, strictly.
         """
         folder = Path(resume_from_checkpoint)
-        tensors, place = load_carried(folder)
-        with readable(folder, CARRIED):
+        tensors, place = load_extra_state(folder)
+        with readable(folder, EXTRA_STATE_FILE):
             self._hand_out(tensors, place)
 
     def _hand_out(self, tensors: dict[str, torch.Tensor], place: dict[str, Any] | None) -> None:
@@ -144,7 +144,7 @@ class LatentTrainer(Trainer):
         self.terms.load_state(parts["terms"], self.ranks, self.args.device)
         self.epoch_terms.load_state(parts["epoch"], self.ranks, self.args.device)
         if place is not None and isinstance(self.train_dataset, Stream):
-            self._place = self.train_dataset.start = Place(**place)
+            self._place = self.train_dataset.start = StreamState(**place)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         """As Trainer does. Overridden, as the next two, for an error message that names the file."""
@@ -171,14 +171,14 @@ class LatentTrainer(Trainer):
         first = self.args.should_save
         refuse_nonfinite_weights(self.model, self.state.global_step)  # pyright: ignore[reportArgumentType]
         tensors = self._carried()
-        with whole_or_not(partial, final, first):
+        with atomic_checkpoint(partial, final, first):
             if first:
                 shutil.rmtree(partial, ignore_errors=True)
                 partial.mkdir(parents=True)
             self.accelerator.wait_for_everyone()
             if first:
                 self._step_model().student.save_pretrained(partial)
-                save_carried(partial, tensors, None if self._place is None else self._place.plain())
+                save_extra_state(partial, tensors, None if self._place is None else self._place.plain())
             self._save_optimizer_and_scheduler(str(partial))
             self._save_scaler(str(partial))
             self._save_rng_state(str(partial))

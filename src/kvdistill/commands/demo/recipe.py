@@ -80,20 +80,10 @@ class Stage:
             "tensorboard": False,
             "seed": seed,
         }
+        some = {"kind": "synthetic", "task": self.task, "seed": seed}
         data = {
-            "train": {
-                "kind": "synthetic",
-                "task": self.task,
-                "num": min(24576, 64 * self.steps),
-                "seed": seed,
-            },
-            "validation": {
-                "kind": "synthetic",
-                "task": self.task,
-                "num": min(256, 64 * self.steps),
-                "split": "validation",
-                "seed": seed,
-            },
+            "train": some | {"num": min(24576, 64 * self.steps)},
+            "validation": some | {"num": min(256, 64 * self.steps), "split": "validation"},
             "template": {"kind": "plain", "prompt": "answer"},
         }
         return RunConfig.model_validate(

@@ -1,0 +1,100 @@
+"""The options of each command of the command line. Imports nothing heavy: ``--help`` is quick."""
+
+import argparse
+
+from kvdistill.console.messages import quoted
+from kvdistill.console.paths import path_argument
+
+DEFAULT = "default: %(default)s"
+SHIPPED = "a TOML file (shipped ones: experiments/configs), or the run.json of a run"
+
+
+def trace_options(parser: argparse.ArgumentParser) -> None:
+    """Options of ``kvdistill trace``."""
+    parser.add_argument("--config", type=path_argument, help=SHIPPED)
+
+
+def train_options(parser: argparse.ArgumentParser) -> None:
+    """Options of ``kvdistill train``."""
+    parser.add_argument("--config", type=path_argument, help=SHIPPED, required=True)
+
+
+def demo_options(parser: argparse.ArgumentParser) -> None:
+    """Options of ``kvdistill demo``."""
+    add = parser.add_argument
+    add(
+        "--output",
+        type=path_argument,
+        default="outputs/demo",
+        help=f"folder for models, figures and report ({DEFAULT})",
+    )
+    add("--seed", type=int, default=0, help=f"seed of data, weights and order ({DEFAULT})")
+    add(
+        "--share",
+        type=float,
+        default=1.0,
+        help=f"share of the training steps, to try the machinery ({DEFAULT})",
+    )
+
+
+def report_options(parser: argparse.ArgumentParser) -> None:
+    """Options of ``kvdistill report``."""
+    add = parser.add_argument
+    add("folder", type=path_argument, help="a folder that kvdistill wrote, such as outputs/run or outputs")
+
+
+def evaluate_options(parser: argparse.ArgumentParser) -> None:
+    """Options of ``kvdistill evaluate``."""
+    add = parser.add_argument
+    add(
+        "--checkpoint",
+        type=path_argument,
+        required=True,
+        help="folder of a trained student, such as outputs/run/checkpoint-ep1",
+    )
+    add(
+        "--data",
+        type=path_argument,
+        required=True,
+        help="a data file, or a configuration (.toml, run.json) whose data.test is meant",
+    )
+    add("--format", default="auto", help=f"form of the data file; auto recognises it ({DEFAULT})")
+    add("--modes", default="latent,cot,direct", help=f"ways to reason, with commas ({DEFAULT})")
+    add("--num", type=_count, default=None, help="only the first so many questions (default: all)")
+    add("--batch-size", type=_count, default=32, help=f"questions side by side ({DEFAULT})")
+    add(
+        "--max-new-tokens",
+        type=_new_tokens,
+        default=256,
+        help=f"longest answer, chain of thought included ({DEFAULT})",
+    )
+    add(
+        "--probes",
+        action="store_true",
+        help="also ask whether the latents are used, and what they decode to (slots + 2 more rounds)",
+    )
+    where = (
+        "folder for evaluation_DATA_MODE.json; records of other data there are never overwritten "
+        "(default: the checkpoint's)"
+    )
+    add("--output", type=path_argument, default=None, help=where)
+
+
+def no_options(parser: argparse.ArgumentParser) -> None:
+    """Options of ``kvdistill doctor``: none."""
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or len(text) > 12 or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{quoted(text)} is no whole number from 1 to 10^12")
+    return int(text)
+
+
+def _new_tokens(text: str) -> int:
+    from kvdistill.config.sections import MOST_NEW_TOKENS
+
+    if _count(text) > MOST_NEW_TOKENS:
+        raise argparse.ArgumentTypeError(
+            f"{text} is more than {MOST_NEW_TOKENS}, the longest answer that any model writes"
+        )
+    return int(text)
