@@ -20,8 +20,8 @@ def test_a_loss_says_what_it_needs(kind: type) -> None:
 def test_every_loss_can_be_a_further_term(kind: type) -> None:
     objective = Objective(kv_weight=0.0, extra=(WeightedLoss(weight=0.5, loss=kind()),))
     assert objective.needs == kind().needs
-    with pytest.raises(ValueError, match=r"the weight of \w+ is -1"):
-        WeightedLoss(weight=-1, loss=kind())
+    with pytest.raises(ValueError, match=r"the weight of \w+ is -1\.0"):
+        WeightedLoss(weight=-1.0, loss=kind())
 
 
 def test_a_further_term_is_added_with_its_weight() -> None:

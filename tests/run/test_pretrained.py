@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 
 from kvdistill.data import Plain
 from kvdistill.run.pretrained import load_backbone, load_tokenizer
+from kvdistill.run.step import teachers_of
 from kvdistill.run.student import build_student, template_of
-from kvdistill.run.teachers import outside_teacher
 from pico_students import TINY, bring_code, config, loss_of, on
 
 SPLIT = {
@@ -263,9 +263,8 @@ def test_code_that_comes_with_a_model_runs_where_it_is_allowed_and_can_be_read_b
         return build_student(on({"name": name, "trust_remote_code": trust}))
 
     def teacher(name: str, trust: bool) -> Any:
-        return outside_teacher(
-            config(teacher={"name": name, "trust_remote_code": trust}), build_student(config())
-        )
+        run = config(teacher={"name": name, "trust_remote_code": trust})
+        return teachers_of(run, build_student(config()))[0]
 
     for option, load in (("model", student), ("teacher", teacher)):
         with pytest.raises(
@@ -274,7 +273,7 @@ def test_code_that_comes_with_a_model_runs_where_it_is_allowed_and_can_be_read_b
             r"true\.$",
         ):
             load(own, False)
-    assert type(teacher(own, True).teacher.model).__name__ == "OwnForCausalLM"
+    assert type(teacher(own, True).model).__name__ == "OwnForCausalLM"
     for name, advice in ((own, "choose another model"), (native, "leave --trust_remote_code out")):
         with pytest.raises(
             ValueError,

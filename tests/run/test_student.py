@@ -28,8 +28,6 @@ def test_a_new_student_is_what_the_configuration_says() -> None:
     assert all(parameter.requires_grad for parameter in model.parameters())
     assert model.config.base is None
     assert not model.config.taught
-    assert not model.want_attention
-    assert build_student(config(loss={"attention_weight": 0.1})).want_attention
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -78,6 +78,10 @@ def describe_options() -> str:
         if section == "teachers":
             paragraphs.append("teachers.NAME: several teachers by short names; options as of teacher")
             continue
+        methods = tuple(member for member in members(field.annotation) if _fields(member))
+        if len(methods) > 1:
+            paragraphs.append("\n".join([f"{section}:", *_union_lines(methods, field.default, section)]))
+            continue
         kind = _section_type(field.annotation)
         lines = textwrap.wrap(f"{section}: {_plain(_first_line(kind))}", WIDTH)
         for option in options_of(kind, section):
@@ -106,6 +110,13 @@ def options_of(kind: Any, above: str) -> Iterator[Option]:
         elif len(methods) > 1:
             listed[methods] = full
             yield from _union(methods, default, full, meaning)
+
+
+def _union_lines(methods: tuple[Any, ...], default: Any, section: str) -> Iterator[str]:
+    """The listing of a section that is one of several methods."""
+    meaning = attribute_docstrings(RunConfig).get(section, "")
+    for option in _union(methods, default, section, meaning):
+        yield from _shown(option)
 
 
 def _union(methods: tuple[Any, ...], default: Any, full: str, meaning: str) -> Iterator[Option]:

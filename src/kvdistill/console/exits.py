@@ -37,7 +37,13 @@ def exit_code(program: str, work: Callable[[], int | None], resume: str = "") ->
         work: what is run; other errors of it keep their traceback.
         resume: the sentence that tells how an interrupted ``work`` is taken up.
     """
-    with signals_raised():
+
+    def leave(signum: int) -> None:
+        code = _interrupted(program, signum, Interrupted(signum), resume)
+        sys.stderr.flush()
+        os._exit(code)
+
+    with signals_raised(while_importing=leave):
         try:
             return work() or 0
         except (Exception, KeyboardInterrupt) as error:

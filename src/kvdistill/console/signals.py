@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
@@ -23,15 +23,20 @@ class Interrupted(KeyboardInterrupt):
 
 
 @contextmanager
-def signals_raised() -> Iterator[None]:
+def signals_raised(while_importing: Callable[[int], object] | None = None) -> Iterator[None]:
     """Inside the block, a signal of ``ENDING`` or Ctrl-C raises ``Interrupted``, once; ignored signals
     (nohup) stay ignored.
+
+    Args:
+        while_importing: called with the signal while a module is being imported, where an exception may pass
+            through code in C++ and abort the process; it ends the process itself.
     """
+    raising = _Raise(while_importing)
     defaults = (signal.SIG_DFL, signal.default_int_handler)
     before = {signum: signal.getsignal(signum) for signum in (*ENDING, signal.SIGINT)}
     before = {signum: handler for signum, handler in before.items() if handler in defaults}
     for signum in before:
-        signal.signal(signum, _raise)
+        signal.signal(signum, raising)
     try:
         yield
     finally:
@@ -39,18 +44,34 @@ def signals_raised() -> Iterator[None]:
             signal.signal(signum, handler)
 
 
-def _raise(signum: int, frame: FrameType | None) -> None:
-    """Raise, and from then on let nothing disturb the way out but another Ctrl-C."""
-    for other in ENDING:
-        signal.signal(other, signal.SIG_IGN)
-    raised = time.monotonic()
+@dataclass(frozen=True)
+class _Raise:
+    """The handler: raises, and from then on lets nothing disturb the exit but another Ctrl-C."""
 
-    def again(signum: int, frame: FrameType | None) -> None:
-        if time.monotonic() - raised > REPEATED:
-            raise Interrupted(signum)
+    while_importing: Callable[[int], object] | None
 
-    signal.signal(signal.SIGINT, again)
-    raise Interrupted(signum)
+    def __call__(self, signum: int, frame: FrameType | None) -> None:
+        for other in ENDING:
+            signal.signal(other, signal.SIG_IGN)
+        if self.while_importing is not None and is_importing(frame):
+            self.while_importing(signum)
+        raised = time.monotonic()
+
+        def again(signum: int, frame: FrameType | None) -> None:
+            if time.monotonic() - raised > REPEATED:
+                raise Interrupted(signum)
+
+        signal.signal(signal.SIGINT, again)
+        raise Interrupted(signum)
+
+
+def is_importing(frame: FrameType | None) -> bool:
+    """Whether a frame, or one that called it, is importing a module."""
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False
 
 
 @dataclass
@@ -79,13 +100,13 @@ def signals_kept() -> Iterator[Kept]:
         Interrupted: at the end of the block, if a signal came and there was no error.
     """
     kept = Kept()
-    mine = [signum for signum in ENDING if signal.getsignal(signum) is _raise]
+    mine = {signum: handler for signum in ENDING if isinstance(handler := signal.getsignal(signum), _Raise)}
     for signum in mine:
         signal.signal(signum, kept.keep)
     try:
         yield kept
     finally:
-        for signum in mine:
-            signal.signal(signum, _raise)
+        for signum, handler in mine.items():
+            signal.signal(signum, handler)
     if kept.signum:
         raise Interrupted(kept.signum)

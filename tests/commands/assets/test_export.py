@@ -35,7 +35,7 @@ def test_steps_stay_a_list_and_the_files_are_those_that_configurations_name(
         f"gsm8k_aug_nl_{split}.jsonl" for split in ("train", "validation", "test")
     ]
     named = (
-        Path(__file__).resolve().parents[2] / "experiments/configs/kava_qwen2.5_0.5b_aug_nl.toml"
+        Path(__file__).resolve().parents[3] / "experiments/configs/kava_qwen2.5_0.5b_aug_nl.toml"
     ).read_text(encoding="utf-8")
     assert all(f'"data/{file.path.name}"' in named for file in done)
     assert [example.steps for example in load(done[0].path, "steps_json").examples] == [

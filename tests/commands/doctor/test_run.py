@@ -55,7 +55,7 @@ def test_a_package_that_breaks_at_import_is_a_problem(monkeypatch: Patch) -> Non
 
 def test_a_missing_extra_is_a_note_and_its_packages_are_not_imported(monkeypatch: Patch) -> None:
     imported: list[str] = []
-    monkeypatch.setattr(doctor_module, "import_module", imported.append)
+    monkeypatch.setattr(run, "import_module", imported.append)
     assert seen("imports") == ("ok", "all can be imported")
     assert "datasets" in imported and "torch.utils.tensorboard" in imported
     assert seen("extras") == ("ok", "reporting, hub")

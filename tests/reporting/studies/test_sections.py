@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from kvdistill.reporting import study_sections
 from kvdistill.reporting.page import Section
+from kvdistill.reporting.studies import sections as study_sections
 from kvdistill.reporting.studies.experiments import discover
 from kvdistill.reporting.studies.record import StudyRecord, summarise
 
