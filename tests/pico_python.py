@@ -63,7 +63,7 @@ def quick_python(folder: Path, **environment: str) -> Iterator[Path]:
 
 def serve(name: str) -> NoReturn:
     """Run what clients ask for, each in a fork, until killed."""
-    for used in ("runs", "assets.hub", "reporting.experiment_report"):
+    for used in ("run.train", "commands.assets.hub", "reporting.studies.experiment_report"):
         import_module(f"kvdistill.{used}")
     gc.freeze()  # or every fork's first collection would copy all that was loaded
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forks
