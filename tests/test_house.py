@@ -21,6 +21,7 @@ TESTS_WITHOUT_SOURCE = {
     "test_configs.py",
     "test_setup_scripts.py",
     "test_matrix.py",
+    "test_extension.py",
     "test_metadata.py",
 }
 TESTS_WITHOUT_SOURCE |= {"capture/test_families.py"}

@@ -4,7 +4,7 @@ from kvdistill.align.projector import Projector
 from kvdistill.config import OwnTeacher, RunConfig
 from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.pipeline import Distillation, FineTuning, StepSettings, TrainingStep
-from kvdistill.run.teachers import load_teacher
+from kvdistill.run.teachers import OPEN
 from kvdistill.target.bridge import Bridge, LiftBridge, Same, SameBridge
 from kvdistill.target.build import TargetBuilder
 from kvdistill.teacher.base import Teacher
@@ -32,12 +32,7 @@ def teachers_of(config: RunConfig, student: LatentReasoner) -> tuple[Teacher, ..
     if not config.reads_teachers:
         return (SelfDistillation(student.geometry),)
     sections = config.all_teachers or {OWN: OwnTeacher()}
-    return tuple(
-        SelfDistillation(student.geometry, name)
-        if isinstance(section, OwnTeacher)
-        else load_teacher(name, section, student)
-        for name, section in sections.items()
-    )
+    return tuple(OPEN[section.kind](name, section, student) for name, section in sections.items())
 
 
 def bridge_of(

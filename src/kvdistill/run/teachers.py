@@ -1,9 +1,19 @@
-"""Teachers that are models of their own: loaded, and checked to read the student's tokens."""
+"""From a teacher's section to the teacher: one function a kind."""
 
-from kvdistill.config import TeacherSection
+from collections.abc import Callable
+from typing import Any
+
+from kvdistill.config import OwnTeacher, TeacherSection
 from kvdistill.latent.reasoner import SPECIAL_TOKENS, LatentReasoner
 from kvdistill.run.pretrained import is_student, open_tokenizer, options_of, pretrained
+from kvdistill.teacher.base import Teacher
 from kvdistill.teacher.causal_lm import CausalLMTeacher, require_same_tokenizer, require_vocabulary
+from kvdistill.teacher.self_distillation import SelfDistillation
+
+
+def open_own(name: str, section: OwnTeacher, student: LatentReasoner) -> SelfDistillation:
+    """The student's own teacher mode under a short name."""
+    return SelfDistillation(student.geometry, name)
 
 
 def load_teacher(name: str, section: TeacherSection, student: LatentReasoner) -> CausalLMTeacher:
@@ -32,3 +42,7 @@ def load_teacher(name: str, section: TeacherSection, student: LatentReasoner) ->
     ]
     require_vocabulary(model, read, section.name)
     return CausalLMTeacher(model, section.name, delimiters, name)
+
+
+OPEN: dict[str, Callable[[str, Any, LatentReasoner], Teacher]] = {"own": open_own, "live": load_teacher}
+"""Kind of a teacher -> what opens it: (short name, section, student) -> teacher."""
