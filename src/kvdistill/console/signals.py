@@ -1,4 +1,4 @@
-"""Signals that end a program: raised as an exception, or kept until a training step is complete."""
+"""Termination signals: raised as an exception, or deferred until a training step is complete."""
 
 import os
 import signal
@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from types import FrameType
 
 ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
-"""What schedulers and closing terminals send. Ctrl-C is SIGINT, which is never kept: it stops at once."""
+"""Signals of schedulers and closing terminals. Ctrl-C (SIGINT) is never deferred: it stops at once."""
 REPEATED = 3.0
-"""Seconds in which a second Ctrl-C is taken for the first one, which a terminal and torchrun both deliver."""
+"""Seconds in which a second Ctrl-C counts as the first: the terminal and torchrun both deliver it."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal that ends the program. As with Ctrl-C, code that handles errors lets it pass."""
+    """A signal that ends the program; as a KeyboardInterrupt it passes ``except Exception``."""
 
     def __init__(self, signum: int, message: str = "") -> None:
         super().__init__(message)
@@ -24,8 +24,9 @@ class Interrupted(KeyboardInterrupt):
 
 @contextmanager
 def signals_raised() -> Iterator[None]:
-    """Inside the block, a signal of ``ENDING`` or Ctrl-C raises ``Interrupted``, once; ignored signals
-    (nohup) stay ignored.
+    """Raise ``Interrupted`` at the first signal of ``ENDING`` or Ctrl-C inside the block.
+
+    Signals with a handler of their own, or ignored ones (nohup), are left as they are.
     """
     defaults = (signal.SIG_DFL, signal.default_int_handler)
     before = {signum: signal.getsignal(signum) for signum in (*ENDING, signal.SIGINT)}
@@ -40,7 +41,7 @@ def signals_raised() -> Iterator[None]:
 
 
 def _raise(signum: int, frame: FrameType | None) -> None:
-    """Raise, and from then on let nothing disturb the way out but another Ctrl-C."""
+    """Raise, and ignore further signals during the clean-up, except a later Ctrl-C."""
     for other in ENDING:
         signal.signal(other, signal.SIG_IGN)
     raised = time.monotonic()
@@ -55,14 +56,17 @@ def _raise(signum: int, frame: FrameType | None) -> None:
 
 @dataclass
 class Kept:
-    """The last signal that came while signals were kept; 0 where none came."""
+    """The last deferred signal."""
 
     signum: int = 0
+    """0 where none came."""
     process: int = field(default_factory=os.getpid)
+    """Id of the process that defers signals; its forked workers do not."""
 
     def keep(self, signum: int, frame: FrameType | None) -> None:
-        """Remember the signal. A worker of a loader leaves the first one to its parent, which ends its
-        workers.
+        """Signal handler: remember the signal.
+
+        A forked data-loader worker ignores the first signal, since its parent ends it; the second ends it.
         """
         if os.getpid() == self.process:
             self.signum = signum
@@ -72,8 +76,12 @@ class Kept:
 
 @contextmanager
 def signals_kept() -> Iterator[Kept]:
-    """Inside ``signals_raised``: signals of ``ENDING`` are kept for whoever can stop in good order.
-    Elsewhere: no change.
+    """Defer signals of ``ENDING`` inside the block, so that training can save a checkpoint first.
+
+    Only signals that ``signals_raised`` handles are deferred.
+
+    Yields:
+        The last deferred signal, to be polled.
 
     Raises:
         Interrupted: at the end of the block, if a signal came and there was no error.

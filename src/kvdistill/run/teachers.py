@@ -1,4 +1,4 @@
-"""Teachers that are models of their own: loaded, and checked to read the student's tokens."""
+"""Load separate teacher models and check that they share the student's tokenizer."""
 
 from kvdistill.config import TeacherSection
 from kvdistill.latent.reasoner import SPECIAL_TOKENS, LatentReasoner
@@ -7,14 +7,20 @@ from kvdistill.teacher.causal_lm import CausalLMTeacher, require_same_tokenizer,
 
 
 def load_teacher(name: str, section: TeacherSection, student: LatentReasoner) -> CausalLMTeacher:
-    """A frozen teacher under its short name.
+    """A frozen causal language model as teacher.
+
+    Args:
+        name: the teacher's short name, as in ``[teachers.NAME]``.
+        section: the model: a causal language model, or a saved student whose teacher mode is used.
+        student: the student; the teacher has to read the same token ids.
 
     Raises:
-        ValueError: if it is not there, cannot be captured, or reads other tokens than the student.
+        ValueError: if it is missing, cannot be captured, or reads other tokens than the student.
     """
     if is_student(section.name):
         saved = LatentReasoner.from_pretrained(section.name, **options_of(section))
         tokenizer, model, special = saved.tokenizer, saved.backbone, saved.special
+        # Where both modes were trained with <bot> and <eot>, the teacher's chain is enclosed in them too.
         delimiters = (special.bot, special.eot) if saved.config.delimiters == "both" else None
     else:
         model, delimiters = pretrained("teacher", section, options_of(section)), None
