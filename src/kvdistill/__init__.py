@@ -1,7 +1,7 @@
 """Teach a small language model to reason in a few latent slots by distilling KV caches.
 
-The names below are imported when they are first used, so that ``import kvdistill`` loads neither torch nor
-transformers. It registers the student with transformers: ``AutoModel.from_pretrained(checkpoint)`` works.
+The public names are imported on first use, so ``import kvdistill`` loads neither torch nor transformers. It
+registers the student with transformers, so ``AutoModel.from_pretrained(checkpoint)`` works.
 """
 
 from importlib import import_module
@@ -76,7 +76,7 @@ _MODULES = {
     "load_config": "kvdistill.config",
     "train": "kvdistill.run.train",
 }
-"""Public name -> the module that defines it; all others are compressors, in ``kvdistill.compress``."""
+"""Public name -> the module that defines it; the other names are compressors, in ``kvdistill.compress``."""
 
 
 def __getattr__(name: str) -> Any:
@@ -84,7 +84,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'kvdistill' has no attribute {name!r}")
     module = import_module(_MODULES.get(name, "kvdistill.compress"))
     value = getattr(module, "load" if name == "load_config" else name)
-    globals()[name] = value
+    globals()[name] = value  # later look-ups find the name without this function
     return value
 
 

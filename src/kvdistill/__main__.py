@@ -1,4 +1,4 @@
-"""``python -m kvdistill``: the same as ``kvdistill``."""
+"""``python -m kvdistill``: the same as the ``kvdistill`` command."""
 
 from kvdistill.cli import main
 

@@ -1,4 +1,7 @@
-"""The command line: ``kvdistill trace | demo | train | evaluate | report | doctor``."""
+"""The command line: ``kvdistill trace | demo | train | evaluate | report | doctor``.
+
+It parses and dispatches only: each command imports its own modules when it runs, so ``--help`` is fast.
+"""
 
 import argparse
 import os
@@ -24,23 +27,32 @@ RESUME = "The same command with --resume (--training.resume true) resumes the ru
 
 
 class Command(NamedTuple):
-    """A command of the line."""
+    """One subcommand: its help texts, its options and the function that runs it."""
 
     does: str
+    """The help in one line."""
     more: str
-    """The end of its help: an example."""
+    """The end of the help: an example."""
     run: Callable[[argparse.Namespace, list[str], str], int | None]
-    """Takes the parsed options, the overrides of the configuration, and the line as typed; gives the exit
-    code, where not 0.
+    """Takes the parsed options, the configuration overrides and the command line as typed; returns the exit
+    code (None for 0).
     """
     options: Callable[[argparse.ArgumentParser], None]
-    """Adds its options."""
+    """Adds the options to the subcommand's parser."""
     resume: str = "Nothing is resumed: the same command begins again."
-    """How it is taken up after an interruption."""
+    """Printed after an interruption: how to resume."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; an error that the user can correct is one sentence and exit code 2."""
+    """Run a subcommand.
+
+    Args:
+        arguments: the words after ``kvdistill``; None takes ``sys.argv[1:]``.
+
+    Returns:
+        The exit code: 0, 1 where ``doctor`` finds a problem, 2 for an error that the user can correct
+        (printed as one sentence), else as :func:`kvdistill.console.exits.exit_code` has it.
+    """
     words = list(sys.argv[1:] if arguments is None else arguments)
     parser = _parser()
     known, overrides = parser.parse_known_args(words)
@@ -60,8 +72,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def train_from_flags(program: str, description: str) -> int:
-    """What the training scripts do: the configuration from short flags, then the run; an error is one
-    sentence and exit code 2.
+    """Entry point of the training scripts: build the configuration from short flags, then train.
+
+    Args:
+        program: name of the script, for messages and ``--help``.
+        description: head of ``--help``.
+
+    Returns:
+        The exit code, as for :func:`main`.
     """
     words = sys.argv[1:]
 
@@ -75,9 +93,8 @@ def train_from_flags(program: str, description: str) -> int:
 
 
 def _quiet() -> None:
-    """Leave out transformers' warnings about what is done on purpose here and its bars for loading and
-    saving; in a log, all bars.
-    """
+    """Silence transformers' warnings and its loading and saving bars; outside a terminal, hub bars too."""
+    # The libraries read these variables when they are imported, so they are set first.
     if not sys.stderr.isatty():
         for library in ("HF_HUB", "HF_DATASETS"):
             os.environ.setdefault(f"{library}_DISABLE_PROGRESS_BARS", "1")
@@ -88,7 +105,7 @@ def _quiet() -> None:
 
 
 class _TrainHelp(argparse.Action):
-    """``train --help`` with every option of the configuration, which is only imported for it."""
+    """``--help`` with every option of the configuration, which is imported only when it is asked for."""
 
     def __call__(
         self,
@@ -153,6 +170,7 @@ def _train_and_print(config: Any, command: str) -> None:
     from kvdistill.run.train import train
 
     done = train(config, command)
+    # Rank 0 alone prints: it is the one that evaluates.
     if os.environ.get("RANK", "0") != "0":
         return
     for record in done.evaluations:

@@ -1,10 +1,12 @@
-"""The types that cross folders: read this page first.
+"""The types that cross folders, and the legend of all shapes: read this page first.
 
-Letters in shapes: ``B`` batch, ``L`` layers, ``H`` key/value heads, ``T`` slots (tokens of a text, or
-latents), ``K`` key width, ``V`` value width, ``D`` hidden width, ``R`` label rows, ``C`` vocabulary, ``F``
-rotation frequencies, ``A`` answer rows.
+Letters in shapes: ``B`` batch, ``L`` layers, ``H`` key/value heads, ``Q`` query heads, ``T`` slots of a cache
+(tokens of a text, or latents), ``M`` slots after compression, ``N`` tokens of the chain of thought, ``S``
+columns of the sequence that one forward pass reads, ``P`` tokens of a prefix (in masks: all keys, prefix
+first), ``K`` key width, ``V`` value width, ``W`` either width, ``D`` hidden width, ``R`` label rows, ``C``
+vocabulary, ``F`` rotation frequencies, ``A`` answer rows. Widths of keys and values are per head.
 
-Masks say True where something is there.
+Masks are True where there is a token.
 """
 
 from collections.abc import Callable
@@ -18,47 +20,53 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Rope:
-    """A rotary position embedding of one layer: which channels turn, how fast, in which convention.
+    """Rotary position embedding of one layer: rotated channels, frequencies and pairing convention.
 
     Source: https://arxiv.org/abs/2104.09864, equation 34.
     """
 
     inv_freq: Float[Tensor, "*b F"]
-    """Radians per position of each channel pair; one row a sample where the frequencies depend on its length.
-    """
+    """Radians per position of each channel pair; (B, F) where they depend on the sample's length."""
     start: int = 0
-    """First rotated channel; the rotation covers ``2 F`` channels from here, the others pass."""
+    """First rotated channel; the rotation covers ``2 F`` channels from here, the others are not rotated."""
     convention: Literal["half_split", "interleaved"] = "half_split"
-    """Pairs (i, i + F) or (2 i, 2 i + 1)."""
+    """Channel pairs (i, i + F) or (2 i, 2 i + 1)."""
     factor: float = 1.0
     """The attention factor that multiplies cosine and sine (YaRN, longrope)."""
 
 
 @dataclass(frozen=True, slots=True)
 class LayerKV:
-    """Keys and values of one attention layer, as the attention sees them."""
+    """Keys (after the key norm) and values of one attention layer, per key/value head and slot."""
 
     keys: Float[Tensor, "B H T K"]
     values: Float[Tensor, "B H T V"]
     mask: Bool[Tensor, "B H T"]
-    """True where the slot holds a token; per head, since compressors keep other tokens in each head."""
+    """True where the slot holds a token; per head, since compressors may keep other tokens in each head."""
     positions: Int[Tensor, "B H T"]
     """Index of the token that the slot came from, counted from the first token of the cached text."""
     rope: Rope | None = None
-    """The rotation that the keys carry now; None on the road, where keys are un-rotated (provenance stands in
-    Geometry).
+    """The rotation that the keys carry; None where they are un-rotated, as from capture to loss (``Geometry``
+    keeps the layer's own rotation).
     """
     importance: Float[Tensor, "B H T"] | None = None
-    """How much the answer attended to the slot; measured once, at capture."""
+    """Attention mass from the answer to each slot, measured once, at capture, where it sums to 1."""
     step_end: Bool[Tensor, "B H T"] | None = None
     """True at the last token of a reasoning step; None where the text has no steps."""
 
     def replace(self, **changes: object) -> "LayerKV":
-        """A copy with some fields changed."""
+        """A copy with some fields changed.
+
+        Args:
+            changes: New values by field name, in the shapes of the fields.
+
+        Returns:
+            A new layer; this one is unchanged.
+        """
         return replace(self, **changes)  # pyright: ignore[reportArgumentType]
 
     def map_slots(self, function: Callable[[Tensor], Tensor]) -> "LayerKV":
-        """Apply one function to every tensor with a slot axis; ``rope`` stays, and so does what is None.
+        """Apply one function to every tensor with a slot axis; ``rope`` and fields that are None stay.
 
         Args:
             function: Takes ``keys`` (B, H, T, K), ``values`` (B, H, T, V) and ``mask``, ``positions``,
@@ -81,38 +89,45 @@ class LayerKV:
 
 @dataclass(frozen=True, slots=True)
 class ModelKV:
-    """The cache of a whole model over one batch of texts."""
+    """The KV cache of all attention layers of a model over one batch of texts."""
 
     layers: tuple[LayerKV, ...]
     layer_ids: tuple[int, ...]
     """Which layer of its model each entry is."""
     source: str
-    """Whose cache it is, for messages and reports."""
+    """Name of the model or mode that the cache belongs to, for messages and reports."""
 
     def detach(self) -> "ModelKV":
         """The same cache outside the autograd graph."""
         return replace(self, layers=tuple(layer.detach() for layer in self.layers))
 
     def map(self, layers: tuple[LayerKV, ...]) -> "ModelKV":
-        """The same model with other layers in place of its own."""
+        """The same model with other layers in place of its own.
+
+        Args:
+            layers: One per entry of ``layer_ids``, in that order.
+
+        Returns:
+            A new cache with the ids and the source of this one.
+        """
         return replace(self, layers=layers)
 
 
 @dataclass(frozen=True, slots=True)
 class LayerGeometry:
-    """The shape of one attention layer and what its keys have been through."""
+    """Heads, widths, rotation, key norm and sliding window of one attention layer."""
 
     heads: int
     key_width: int
     value_width: int
     rope: Rope | None
-    """The layer's rotation; None where keys do not turn (learned positions, NoPE, ALiBi)."""
+    """The layer's rotation; None where keys are not rotated (learned positions, NoPE, ALiBi)."""
     positional: Literal["rotary", "learned", "none"]
     """``learned``: positions are baked into keys and values through the residual stream and cannot be
     stripped.
     """
     key_norm: Float[Tensor, "*h K"] | None = None
-    """Gain of the key norm, one row a head where it spans all heads; None without one."""
+    """Gain of the key norm: (K), or (H, K) where it spans all heads; None without one."""
     window: int | None = None
     """Sliding attention window in tokens, None for full attention."""
 
@@ -130,16 +145,24 @@ class Geometry:
             object.__setattr__(self, "layer_ids", tuple(range(len(self.layers))))
 
     def layer(self, layer_id: int) -> LayerGeometry:
-        """The entry of layer ``layer_id``, which is not its rank where some layers have no attention."""
+        """The entry of one layer, found by id: not its index where some layers have no attention.
+
+        Args:
+            layer_id: Index of the layer in its model, from 0.
+
+        Returns:
+            The geometry of that layer.
+        """
         return self.layers[self.layer_ids.index(layer_id)]
 
 
 @dataclass(frozen=True, slots=True)
 class LabelRows:
-    """The rows of a packed batch that predict a token, with what the head says there."""
+    """The rows of a packed batch that predict a label, with the logits of the language model head."""
 
     logits: Float[Tensor, "R C"]
     labels: Int[Tensor, " R"]
+    """Token id to predict at each row."""
     sample: Int[Tensor, " R"]
     """Which sample of the batch the row belongs to."""
     is_answer: Bool[Tensor, " R"]
@@ -148,7 +171,7 @@ class LabelRows:
 
 @dataclass(frozen=True, slots=True)
 class ModelOutput:
-    """What one mode of a model gives to the losses."""
+    """Cache, logits, hidden states and attention of one mode, for the losses."""
 
     kv: ModelKV
     """Teacher mode: the cache over the chain of thought. Student mode: the cache of the latent slots.
@@ -156,16 +179,18 @@ class ModelOutput:
     """
     rows: LabelRows
     hidden: Float[Tensor, "B L D"]
-    """Hidden states at the distillation token (the last of the answer prompt), embedding layer first."""
+    """Hidden states at the distillation token (the last of the answer prompt), embeddings first: ``L`` is the
+    number of layers + 1 here.
+    """
     attention: tuple[Float[Tensor, "B H T"], ...] | None = None
-    """Per layer, how the answer's attention is spread over ``kv``'s slots (sums to 1); None where nobody
-    asked.
+    """Per layer, the answer's attention over the slots of ``kv`` (sums to 1 over T); None where no loss needs
+    it.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class TwoModes:
-    """Both modes of one backbone on one batch, from one packed call."""
+    """Teacher mode and student mode of one backbone on one batch."""
 
     teacher: ModelOutput
     student: ModelOutput
@@ -173,17 +198,17 @@ class TwoModes:
 
 @dataclass(frozen=True, slots=True)
 class TeacherCache:
-    """What a teacher gives for one batch, outside the autograd graph."""
+    """A teacher's KV cache for one batch, outside the autograd graph."""
 
     teacher: str
     """Short name of the teacher: its key in the configuration, in logs and in checkpoints."""
     kv: ModelKV
-    """Its cache over the chain of thought that it read, un-rotated."""
+    """Cache over the chain of thought, N slots, un-rotated."""
 
 
 @dataclass(frozen=True, slots=True)
 class KVPair:
-    """A target cache, and the student's cache in the target's heads and widths."""
+    """A target cache, and the student's cache with the same layers, heads and widths."""
 
     target: ModelKV
     student: ModelKV
@@ -195,17 +220,21 @@ class KVPair:
 
 @dataclass(frozen=True, slots=True)
 class LossOutput:
-    """A loss and the numbers worth logging."""
+    """A scalar loss and the metrics to log."""
 
     loss: Float[Tensor, ""]
     metrics: dict[str, Tensor] = field(default_factory=dict)
 
 
 def require_unrotated(kv: ModelKV, station: str) -> None:
-    """Refuse keys that still carry a rotation.
+    """Refuse a cache whose keys still carry a rotation.
+
+    Args:
+        kv: Cache of any number of layers and slots.
+        station: Name of the stage that needs un-rotated keys, for the message.
 
     Raises:
-        ValueError: if a layer's keys are rotated; ``station`` is named in the message.
+        ValueError: if a layer's keys are rotated.
     """
     for layer_id, layer in zip(kv.layer_ids, kv.layers, strict=True):
         if layer.rope is not None:
@@ -217,5 +246,12 @@ def require_unrotated(kv: ModelKV, station: str) -> None:
 
 
 def full_mask(like: Float[Tensor, "B H T K"]) -> Bool[Tensor, "B H T"]:
-    """A mask that says that every slot holds a token."""
+    """A mask for caches without empty slots.
+
+    Args:
+        like: Keys (B, H, T, K) or values (B, H, T, V); only shape and device are used.
+
+    Returns:
+        True everywhere, (B, H, T).
+    """
     return torch.ones(like.shape[:3], dtype=torch.bool, device=like.device)

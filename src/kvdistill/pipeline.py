@@ -1,4 +1,4 @@
-"""A training step on one page: from a batch, through the student and its teachers, to one loss."""
+"""Training step: from a batch through the student and its teachers to one loss."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -35,14 +35,22 @@ FROM_STUDENT = (
     ),
     *("enable_input_require_grads", "_no_split_modules", "hf_device_map"),
 )
-"""What transformers' Trainer asks of a model, and the student answers."""
+"""Attributes that transformers' Trainer reads from a model; they are forwarded to the student."""
 OnStage = Callable[[str, object], None]
-"""Is told the name of each stage of a step and what came of it."""
+"""Callback with the name and the result of each stage of a step."""
 
 
 class TrainingStep(nn.Module):
-    """What Trainer trains: the student with all that learns beside it. ``forward`` is a whole step's loss."""
+    """The module that Trainer trains: the student and all other trained parameters.
 
+    ``forward`` returns the loss of a complete step, so that everything trained is inside the one module that
+    DDP or FSDP wraps.
+
+    Args:
+        student: The latent student; trained.
+    """
+
+    # Losses are means over a batch: Trainer divides them by the number of accumulation steps.
     accepts_loss_kwargs = False
 
     def __init__(self, student: LatentReasoner) -> None:
@@ -50,24 +58,46 @@ class TrainingStep(nn.Module):
         self.student = student
 
     def __getattr__(self, name: str) -> Any:
+        # Called only where the normal lookup fails; nn.Module finds parameters and submodules here.
         return getattr(self.student, name) if name in FROM_STUDENT else super().__getattr__(name)
 
     def prepare(self, batches: Sequence[Batch]) -> None:
-        """Look at the first optimizer step's batches, before the first of them counts."""
+        """Hook before the first optimizer step.
+
+        Args:
+            batches: All batches of that step on this process.
+        """
 
     def state(self) -> dict[str, Tensor]:
-        """What belongs into a checkpoint beside the student, by name."""
+        """State for a checkpoint, without the student's.
+
+        Returns:
+            Tensors by name.
+        """
         return {}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Resume from what ``state`` gave."""
+        """Resume from a checkpoint.
+
+        Args:
+            state: The result of ``state``.
+        """
 
 
 class FineTuning(TrainingStep):
     """Supervised fine-tuning of teacher mode: chains of thought, or direct answers where they are empty."""
 
     def forward(self, batch: Batch, step: int, progress: float) -> LossOutput:
-        """The cross-entropy of the labels, in nats."""
+        """The cross-entropy of teacher mode's labels.
+
+        Args:
+            batch: B samples, padded.
+            step: Ignored.
+            progress: Ignored.
+
+        Returns:
+            A scalar in nats per token, logged as ``ce_teacher``.
+        """
         rows = self.student(batch=batch, mode="teacher").rows
         with torch.autocast(batch.cot_id.device.type, enabled=False):
             loss = cross_entropy(rows, len(batch))
@@ -76,24 +106,25 @@ class FineTuning(TrainingStep):
 
 @dataclass(frozen=True, kw_only=True)
 class StepSettings:
-    """What a distillation step needs to know beside its parts."""
+    """Settings of a distillation step."""
 
     anneal_layers: float = 0.0
     """Share of the run in which only the lowest third of the layers counts in the KV loss."""
     all_reduce_sum: AllReduceSum = alone
-    """The sum over all processes: what is measured over a batch is measured over all of it."""
+    """All-reduce sum over the processes, for statistics over the global batch."""
 
 
 class Distillation(TrainingStep):
-    """KaVa's step: both modes of the student, the teachers' caches, targets, losses.
+    """KaVa's distillation step: both modes of the student, the teachers' caches, targets, losses.
 
-    Teachers are kept in a tuple, outside the module tree: they are neither trained, saved nor moved.
+    Teachers are kept in a tuple, outside the module tree: they are not trained, saved or moved.
 
     Args:
-        student: the latent student; trained.
-        teachers: what gives caches; one or many.
-        bridge: from caches to pairs of target and student cache; what learns in it is trained.
-        objective: the losses and their weights.
+        student: The latent student; trained.
+        teachers: The sources of target caches; one or many.
+        bridge: Makes pairs of target and student cache; its parameters are trained.
+        objective: The losses and their weights.
+        settings: Layer annealing and the all-reduce; None takes the defaults.
 
     Source: KaVa, https://arxiv.org/abs/2510.02312, section 3.
     """
@@ -107,31 +138,38 @@ class Distillation(TrainingStep):
         settings: StepSettings | None = None,
     ) -> None:
         super().__init__(student)
+        # nn.Module registers no module inside a tuple.
         self.teachers = tuple(teachers)
         self.bridge = bridge
         method = next(iter(bridge.builders.values())).method
         self.objective = objective.on_axis_of(method.kind, method.keeps_tokens)
         self.settings = settings or StepSettings()
         self.auto_weight: float | None = None
-        """What ``kv_weight = "auto"`` came to on the first batches."""
+        """The weight found for ``kv_weight = "auto"`` on the first batches; None before."""
         self.on_stage: OnStage | None = None
 
     def forward(self, batch: Batch, step: int, progress: float) -> LossOutput:
-        """The loss of one batch, with every term among the metrics.
+        """The loss of one batch.
 
         Args:
             batch: B samples, padded.
-            step: optimizer steps done; seeds the partners of a control.
-            progress: share of the run that is done, 0 to 1.
+            step: Optimizer steps done; seed of a control's partners.
+            progress: Share of the run that is done, 0 to 1.
+
+        Returns:
+            A scalar, with every term of the objective and the compressors' statistics as metrics.
         """
         if self.objective.kv_weight == "auto" and self.auto_weight is None:
             self.prepare([batch])
+        # Step 1: both modes of the student, in one packed call.
         outputs = self._outputs(batch)
         if "target" not in self.objective.needs:
             return self._loss(LossInputs(outputs), {})
+        # Step 2: one cache of N tokens per teacher; in self-distillation, teacher mode's.
         caches = [teacher.cache(batch, outputs) for teacher in self.teachers]
         self._stage("teachers", caches)
         weights = self._layer_weights(len(outputs.student.kv.layers), progress)
+        # Step 3: compressed targets, each with the student's M slots in the same geometry.
         pairs = self.bridge(caches, outputs.student.kv, batch.cot_id, step, weights)
         self._stage("targets", pairs)
         return self._loss(LossInputs(outputs, pairs, self.frame(batch)), self.bridge.diagnostics(caches))
@@ -147,6 +185,7 @@ class Distillation(TrainingStep):
             assert self.auto_weight is not None
             objective = replace(objective, kv_weight=self.auto_weight)
             metrics = metrics | {"kv_weight": torch.tensor(self.auto_weight)}
+        # Losses sum over thousands of elements: float32, also in a run with autocast.
         with torch.autocast(inputs.outputs.student.hidden.device.type, enabled=False):
             output = objective(inputs)
         return LossOutput(output.loss, output.metrics | metrics)
@@ -160,8 +199,14 @@ class Distillation(TrainingStep):
         return annealed_layer_weights(progress, num_layers, share) if progress < share else None
 
     def frame(self, batch: Batch) -> CachedFrame | None:
-        """Position of the target's token 0 and the student's slot 0 in their caches, where keys are compared
-        as cached.
+        """Start positions of target and student in their caches, for keys compared as cached.
+
+        Args:
+            batch: B samples, padded.
+
+        Returns:
+            Rotations per layer and (B,) absolute positions of the target's token 0 and the student's slot 0;
+            None where the KV loss compares un-rotated keys.
         """
         if self.objective.kv.frame != "as_cached":
             return None
@@ -174,27 +219,31 @@ class Distillation(TrainingStep):
         )
 
     def prepare(self, batches: Sequence[Batch]) -> None:
-        """Find the weight that ``auto`` is, once: from the first batches of all processes together, with all
-        layers counted.
+        """Find the weight for ``kv_weight = "auto"`` once, from the first batches of all processes.
 
-        It is the same however the samples are dealt out to processes and small batches. Nothing else
-        changes, the state of the random numbers included.
+        All layers count. The weight does not depend on how the samples are distributed over processes and
+        micro-batches. No other state is changed: running means and random number generators are restored.
+
+        Args:
+            batches: All batches of the first optimizer step on this process.
         """
         if self.objective.kv_weight != "auto" or self.auto_weight is not None:
             return
+        # The batches are processed again in the step itself and must not count twice in the running means.
         before = self.bridge.means()
         device = batches[0].cot_id.device
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             counts, references = zip(*(self._kv_gradient_norm(batch) for batch in batches), strict=True)
         self.bridge.set_means(before)
+        # Sums, not means, go through the all-reduce: processes may hold different numbers of samples.
         samples, squares = self.settings.all_reduce_sum(torch.stack(counts).sum(0)).tolist()
         self.auto_weight = auto_weight(math.sqrt(squares) / samples, references[0] / math.sqrt(samples))
 
     def _kv_gradient_norm(self, batch: Batch) -> tuple[Float[Tensor, "2"], float]:
-        """How many samples the batch has and the sum of their squared gradient norms, and the reference norm
-        of one sample.
+        """Sample count with the sum of squared gradient norms, and the reference norm of one sample.
 
-        The gradient of a batch is that of its mean; samples are independent, so their squares add up.
+        The loss is the mean over the samples, which are independent: B times its gradient norm, squared, is
+        the sum of the samples' squared norms.
         """
         outputs = self._outputs(batch)
         caches = [teacher.cache(batch, outputs) for teacher in self.teachers]
@@ -208,19 +257,27 @@ class Distillation(TrainingStep):
         return counts, reference_norm(own) * math.sqrt(size)
 
     def state(self) -> dict[str, Tensor]:
-        """``auto``'s weight, and what the bridge carries."""
+        """State for a checkpoint, without the student's.
+
+        Returns:
+            Tensors by name: ``weight`` where ``auto`` has been resolved, and the bridge's state.
+        """
         weight = self.auto_weight
         found = {} if weight is None else {"weight": torch.tensor(weight, dtype=torch.float64)}
         return found | self.bridge.state()
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Resume from what ``state`` gave."""
+        """Resume from a checkpoint.
+
+        Args:
+            state: The result of ``state``.
+        """
         self.auto_weight = float(state["weight"]) if "weight" in state else None
         self.bridge.load_state(_with_teacher(state, self.teachers[0].name))
 
 
 def _with_teacher(state: Mapping[str, Tensor], teacher: str) -> dict[str, Tensor]:
-    """Names of checkpoints from when there was one teacher, which had none."""
+    """Add current names to a state of the first format: one teacher, whose name was not stored."""
     old = {
         f"{teacher}/{name}": value
         for name, value in state.items()

@@ -1,4 +1,7 @@
-"""What a question and its chain of thought are, before and after tokenisation."""
+"""Text types: examples, token segments and padded batches, before and after tokenization.
+
+Letters of shapes: see ``kv.py``.
+"""
 
 from dataclasses import dataclass, fields, replace
 
@@ -9,18 +12,18 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One problem in words."""
+    """One problem as plain text: question, reasoning steps, answer."""
 
     question: str
     steps: tuple[str, ...]
-    """The chain of thought, one reasoning step an entry."""
+    """The chain of thought, one entry per reasoning step."""
     answer: str
-    """The final answer alone: a number, or a word."""
+    """The final answer without reasoning: a number, or a word."""
     sample_id: str
     cue: str = ""
-    """Closing words of the question that only the explicit reader sees, such as a wish for a full trace."""
+    """End of the question that only teacher mode reads, such as a request for a full trace."""
     student_cue: str = ""
-    """Closing words of the question that only the latent student sees."""
+    """End of the question that only student mode reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,20 +38,21 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """An example as token ids. Segments are tokenised apart and joined as ids."""
+    """An example as token ids. Segments are tokenized separately and joined as ids."""
 
     sample_id: str
     question: Segment
-    """What both modes read."""
+    """The part of the question that both modes read."""
     cue: Segment
     """End of the question that only teacher mode reads; mostly empty."""
     student_cue: Segment
     """End of the question that only student mode reads; mostly empty."""
     cot: Segment
+    """The chain of thought; only teacher mode reads it."""
     prompt: Segment
     """The answer prompt; its last token is the distillation token."""
     answer: Segment
-    """The answer, closed by the end-of-sequence token (whose span is empty)."""
+    """The answer, followed by the end-of-sequence token (whose span is empty)."""
     step_ends: tuple[int, ...]
     """Index in ``cot.ids`` of the last token of each reasoning step."""
     example: Example
@@ -56,20 +60,20 @@ class Encoded:
 
 @dataclass(frozen=True, slots=True)
 class Padded:
-    """One segment of a batch, padded to its longest member."""
+    """One segment of a batch, padded to its longest member, on either side."""
 
     ids: Int[Tensor, "B S"]
     mask: Bool[Tensor, "B S"]
 
     @property
     def lengths(self) -> Int[Tensor, " B"]:
-        """Number of tokens of each sample."""
+        """Number of tokens of each sample, padding excluded."""
         return self.mask.sum(-1)
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Encoded examples side by side, each segment padded on its own."""
+    """A batch of encoded examples. Each segment is padded separately."""
 
     question: Padded
     cue: Padded
@@ -80,14 +84,22 @@ class Batch:
     step_end: Bool[Tensor, "B N"]
     """True at the last token of each reasoning step of ``cot``."""
     cot_id: Int[Tensor, " B"]
-    """A number that two samples share where chain of thought and answer are the same."""
+    """Hash of chain of thought and answer: equal where two samples have the same text."""
     sample_ids: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.sample_ids)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
-        """The same batch on another device."""
+        """Copy all tensors of the batch to a device.
+
+        Args:
+            device: Target device.
+            non_blocking: Copy asynchronously, as in ``Tensor.to``.
+
+        Returns:
+            A new batch; sample ids are shared.
+        """
 
         def move(value: object) -> object:
             if isinstance(value, Padded):

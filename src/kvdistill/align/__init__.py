@@ -1,4 +1,4 @@
-"""From one model's layers, heads and widths to another's: ``ModelKV -> ModelKV``."""
+"""Alignment of two models' caches: layer map, and projection of heads and widths."""
 
 from kvdistill.align.layer_map import LayerMap, LayerPair, Ratio
 from kvdistill.align.projector import Projector

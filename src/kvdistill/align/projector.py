@@ -1,4 +1,4 @@
-"""From the student's heads and widths up to those of a frozen teacher."""
+"""Projector: linear maps from the student's heads and widths to those of a frozen teacher."""
 
 import math
 
@@ -11,15 +11,19 @@ from kvdistill.kv import Geometry, LayerKV, ModelKV, require_unrotated
 
 
 class Projector(nn.Module):
-    """For each pair of a layer map one linear map of the student's keys and one of its values, over heads x
-    width together.
+    """Two linear maps per layer pair, one for keys and one for values, over heads x width together.
 
-    It is trained with the student and dropped afterwards. The target does not depend on it nor on anything
-    else that learns, so there is nothing to collapse to and no variance floor is needed. No bias: what is
-    constant in the target has to stand in the student's cache, as it has to in self-distillation. A map
-    starts at the identity where heads and width are equal on both sides, else at an orthogonal one that keeps
-    the mean square of a number; this is drawn from the run's seed and takes nothing from torch's own
-    generator, so that a run with a teacher and one without see the same numbers.
+    It is trained with the student and dropped afterwards. The target depends on no trained parameter, so it
+    cannot collapse and no variance floor is needed. There is no bias: a constant in the target has to be in
+    the student's cache, as in self-distillation. A map is initialized to the identity where heads and width
+    are equal on both sides, else to an orthogonal matrix that keeps the mean square of a number. The matrix
+    is drawn from the run's seed with a generator of its own: a run with a teacher and one without get the
+    same numbers from torch's global generator.
+
+    Args:
+        student: The student's attention layers.
+        teacher: The teacher's attention layers.
+        layer_map: The P pairs of student and teacher layers.
 
     Source: ours; a regressor onto a wider teacher, dropped later: https://arxiv.org/abs/1412.6550, section
     2.2.
@@ -28,6 +32,7 @@ class Projector(nn.Module):
     def __init__(self, student: Geometry, teacher: Geometry, layer_map: LayerMap) -> None:
         super().__init__()
         self.pairs = layer_map.pairs
+        # Keyed by pair, not by student layer: a student layer between two teacher layers has two maps.
         draw = torch.Generator().manual_seed(torch.initial_seed())
         ends = [(student.layers[pair.student], teacher.layers[pair.teacher]) for pair in self.pairs]
         self.heads = tuple(theirs.heads for _, theirs in ends)
@@ -39,11 +44,18 @@ class Projector(nn.Module):
         )
 
     def move(self, student: ModelKV) -> ModelKV:
-        """The student's cache in the teacher's geometry, one entry a pair.
+        """Project the student's cache to the teacher's geometry.
+
+        Args:
+            student: The latent cache of M slots, un-rotated, all heads of a layer with the same tokens.
+
+        Returns:
+            One layer per pair, P in all, with the teacher's heads and widths and the student's M slots; the
+            layer ids are the teacher's. Importance and step ends are dropped.
 
         Raises:
-            ValueError: if keys are rotated, or the heads of a layer keep unlike tokens, which a map over all
-                heads would mix.
+            ValueError: if keys are rotated, or the heads of a layer keep different tokens, which a map over
+                all heads would mix.
         """
         require_unrotated(student, "align/projector")
         return ModelKV(
@@ -53,13 +65,25 @@ class Projector(nn.Module):
         )
 
     def select(self, target: ModelKV) -> ModelKV:
-        """The layers of the teacher's cache that ``move``'s entries are compared with, one a pair."""
+        """The teacher layers that the entries of ``move`` are compared with.
+
+        Args:
+            target: The teacher's cache, all layers.
+
+        Returns:
+            One layer of ``target`` per pair, P in all, in the order of ``move``.
+        """
         layers = tuple(target.layers[target.layer_ids.index(layer_id)] for layer_id in self._teacher_ids())
         return ModelKV(layers, self._teacher_ids(), target.source)
 
     def weights(self, layers: Float[Tensor, " L"] | None = None) -> Float[Tensor, " P"]:
-        """The weight of each pair: its share of its student layer, times the weight of that layer where such
-        are given.
+        """The weight of each pair: its share of its student layer, times the weight of that layer.
+
+        Args:
+            layers: (L,), the weight of each student layer; None counts as 1 for all.
+
+        Returns:
+            (P,), in the order of ``move``.
         """
         shares = torch.tensor([pair.weight for pair in self.pairs])
         return shares if layers is None else shares * layers[[pair.student for pair in self.pairs]]
@@ -70,6 +94,7 @@ class Projector(nn.Module):
     def _move(self, index: int, student: ModelKV) -> LayerKV:
         layer_id, heads = self.pairs[index].student, self.heads[index]
         layer = student.layers[student.layer_ids.index(layer_id)]
+        # Every head must equal the first one, whose mask and positions are used for all of them below.
         if any((field != field[:, :1]).any() for field in (layer.mask, layer.positions)):
             raise ValueError(
                 f"align/projector: the heads of layer {layer_id} of {student.source} keep unlike tokens, "
@@ -86,14 +111,14 @@ class Projector(nn.Module):
 
 
 def _start(student: tuple[int, int], teacher: tuple[int, int], draw: torch.Generator) -> nn.Linear:
-    """A map between two (heads, width)."""
+    """A linear map between two (heads, width), initialized as the class describes."""
     wide, wanted = math.prod(student), math.prod(teacher)
-    linear = nn.Linear(wide, wanted, bias=False, device="meta").to_empty(
-        device="cpu"
-    )  # nn.Linear would draw from torch's generator
+    # Created on the meta device: nn.Linear's own initialization would draw from torch's global generator.
+    linear = nn.Linear(wide, wanted, bias=False, device="meta").to_empty(device="cpu")
     if student == teacher:
         nn.init.eye_(linear.weight)
     else:
+        # An orthogonal map to more dimensions keeps the norm; the gain restores the mean square.
         nn.init.orthogonal_(linear.weight, gain=max(1.0, math.sqrt(wanted / wide)), generator=draw)
     return linear
 
@@ -101,6 +126,7 @@ def _start(student: tuple[int, int], teacher: tuple[int, int], draw: torch.Gener
 def _through(
     linear: nn.Linear, states: Float[Tensor, "B H T W"], mask: Bool[Tensor, "B H T"], heads: int
 ) -> Float[Tensor, "B h T w"]:
-    """Padding is read as 0: a not-a-number there would reach the map's gradient."""
+    """Apply one map over heads x width. Padding is read as 0: NaN there would reach the map's gradient."""
+    # (B, H, T, W) -> (B, T, H W) -> (B, T, h w) -> (B, h, T, w)
     flat = torch.where(mask[..., None], states, 0.0).transpose(1, 2).flatten(2)
     return linear(flat.to(linear.weight.dtype)).unflatten(-1, (heads, -1)).transpose(1, 2)

@@ -1,1 +1,1 @@
-"""The only door to the models' attention: a model of transformers in, caches without rotation out."""
+"""Capture: from the attention layers of a transformers model to KV caches with un-rotated keys."""

@@ -1,10 +1,10 @@
-"""Whether what is captured is what the model computes: asked once, before anything is trained.
+"""Architecture check: captured keys, values and hidden states equal those of the model's plain forward pass.
 
-Two short random texts, padded and packed side by side as training packs them, are compared with plain calls
-of each text alone: hidden states, keys, values and, for a student, a second call on a prefix, the head and a
-cache to generate from. A model with a memory beside its attention, a head that is more than its output
-embeddings, or attention that is no function of the captured keys and values differs in one of them and is
-refused by name.
+It runs once, before training. Two short random texts, padded and packed side by side as in training, are
+compared with plain calls of each text alone: hidden states, keys, values and, for a student, a second call on
+top of a prefix, the language model head and a generation cache. A model with recurrent state beside its
+attention, a head that is more than its output embeddings, or attention that is no function of the captured
+keys and values differs in one of them and is refused by name.
 
 Source: ours.
 """
@@ -34,9 +34,10 @@ STUDENT = f"So it is no backbone of a student, which reads latent slots in this 
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """What was found out about a model's attention."""
+    """Result of ``examine``: attention layers, position offset and source of generation caches."""
 
     layers: tuple[rotation.MeasuredLayer, ...]
+    """The attention layers, by layer id."""
     position_offset: int = 0
     """Position id of the first token (RoBERTa counts from its padding index + 1)."""
     cache_source: CacheSource = "captured"
@@ -44,7 +45,7 @@ class Architecture:
 
     @property
     def is_learned(self) -> bool:
-        """Whether positions are a learned table."""
+        """Whether the model has learned position embeddings."""
         return any(layer.shape.positional == "learned" for layer in self.layers)
 
 
@@ -52,17 +53,19 @@ def examine(model: PreTrainedModel, head: Head | None = None) -> Architecture:
     """Measure a model's attention layers and compare captured calls with plain ones.
 
     Args:
-        model: A causal language model.
-        head: For a student: logits (R, C) of hidden states (R, D), compared with the model's own.
+        model: A causal language model, with the attention backend ``sdpa`` or ``eager``.
+        head: For a student's backbone: a function from hidden states (R, D) to logits (R, C), compared with
+            the model's own logits. None checks a teacher, which needs less.
 
     Returns:
-        What captured calls have to know of the model.
+        Layers, position offset and, for a student, the source of generation caches.
 
     Raises:
-        CaptureError: naming the model and what differs.
+        CaptureError: if captured calls differ from plain ones; names the model and what differs.
     """
     name = require_mask_support(model)
     device = model.device
+    # No autocast: the tolerance of the comparison follows from the model's own dtype.
     with evaluating(model), torch.no_grad(), torch.autocast(device.type, enabled=False):
         return _examined(model, head, name.removeprefix(PREFIX))
 
@@ -70,9 +73,11 @@ def examine(model: PreTrainedModel, head: Head | None = None) -> Architecture:
 def _examined(model: PreTrainedModel, head: Head | None, backend: str) -> Architecture:
     with _refusals(model, "a call with two short padded texts"):
         texts = packed_texts(model)
+        # A token id without special meaning, for models that look at ids as well as embeddings.
         layers = rotation.measure(model, int(texts.ids[1, 0]))
         check = Comparison(model, texts, embedded=head is not None)
         offset = check.position_offset(backend)
+    # A teacher is only called on token ids; a student's backbone also on embeddings, prefixes and caches.
     if head is None:
         with _refusals(model, "a call with two short padded texts"):
             check.packed_call(offset)
@@ -88,13 +93,14 @@ def _examined(model: PreTrainedModel, head: Head | None, backend: str) -> Archit
 
 
 def _require_student(model: PreTrainedModel, layers: tuple[rotation.MeasuredLayer, ...], offset: int) -> None:
-    """Refuse a backbone whose generation would not follow its own forward call."""
+    """Refuse a backbone whose generation would differ from its own forward pass."""
     if offset:
         raise CaptureError(
             f"{type(model).__name__} counts its positions from {offset}, which generation does not: it can "
             "teach, but is no backbone of "
             f"a student. {CHOOSE}"
         )
+    # A sliding window in the cache but not in attention: only generation would lose the older tokens.
     window: int | None = getattr(model.config.get_text_config(), "sliding_window", None)
     cached = DynamicCache(config=model.config).layers
     sliding = {number for number, layer in enumerate(cached) if isinstance(layer, DynamicSlidingWindowLayer)}
@@ -109,7 +115,7 @@ def _require_student(model: PreTrainedModel, layers: tuple[rotation.MeasuredLaye
 
 @contextmanager
 def _refusals(model: PreTrainedModel, what: str, remedy: str = CHOOSE) -> Iterator[None]:
-    """Errors of the model's own code become a refusal that names the model and the call."""
+    """Turn errors of the model's own code into a CaptureError that names the model and the call."""
     try:
         yield
     except (CaptureError, torch.OutOfMemoryError):

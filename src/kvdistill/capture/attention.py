@@ -1,10 +1,9 @@
-"""The registered attention function: sees queries, keys and values of any model, adds a prefix, never patches
-a class.
+"""Capture backend for transformers' attention interface: records queries, keys and values, prepends a prefix.
 
-transformers sends every layer through one attention interface. The wrapper here calls the model's own backend
-with the states that it was given, so that logits do not change by one bit, and notes what passed. What one
-forward call wants of it travels in that call's arguments (``kv_call``): nothing is stored on modules, and
-gradient checkpointing can replay a layer.
+transformers calls the attention of every layer through one interface. The wrapper here calls the model's own
+backend with the states that it was given, so that logits do not change by one bit, and records them. The
+options of a forward pass travel in its arguments (``kv_call``): no class is patched, nothing is stored on
+modules, and gradient checkpointing can replay a layer.
 """
 
 import sys
@@ -23,23 +22,23 @@ CHOOSE = (
     "Choose another architecture (Llama, Qwen, Mistral, Gemma, GPT-2, OPT, GPT-NeoX, Phi-3, OLMo-2, GLM ...)."
 )
 MODEL_ERRORS = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError)
-"""What transformers' models raise where a call is not made for them."""
+"""Errors that transformers' models raise for inputs that they do not support."""
 MASKED_BACKENDS = ("sdpa", "eager")
-"""Backends that take a ready mask for each query and key; flash kernels do not."""
+"""Backends that accept a 4-D mask (query by key); flash kernels do not."""
 
 
 class CaptureError(ValueError):
-    """A model whose keys and values cannot be captured; the message names the reason."""
+    """The model's keys and values cannot be captured; the message names the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class CapturedAttention:
-    """What one attention layer was given, after key norm and rotation."""
+    """Inputs of one attention layer, after key norm and rotation."""
 
     module: nn.Module
     query: Float[Tensor, "B Q S K"]
     keys: Float[Tensor, "B H S K"]
-    """Keys of this call's own tokens, without the prefix."""
+    """Keys of this call's own S tokens, without the prefix."""
     values: Float[Tensor, "B H S V"]
     scaling: float
     softcap: float | None
@@ -47,33 +46,41 @@ class CapturedAttention:
 
 
 Prefix = dict[int, tuple[list[Tensor], list[Tensor]]]
-"""Layer id -> keys and values of earlier calls, in pieces that stand before this call's own."""
+"""Layer id -> keys (B, H, P, K) and values (B, H, P, V) of earlier calls, in pieces along P."""
 
 
 @dataclass(slots=True)
 class AttentionCall:
-    """What one forward call asks of every attention layer, and what the layers saw."""
+    """Mask and prefix of one forward pass for every attention layer, and what the layers captured."""
 
     visible: Bool[Tensor, "B 1 S P"] | None = None
-    """Which keys (prefix first) each query may see, before any sliding window; None keeps the model's own
-    mask.
-    """
+    """Keys (prefix first) that each query sees, before any sliding window; None: the model's own mask."""
     query_positions: Int[Tensor, "B S"] | None = None
     key_positions: Int[Tensor, "B P"] | None = None
     prefix: Prefix = field(default_factory=dict)
     seen: dict[int, CapturedAttention] = field(default_factory=dict)
     closed: bool = False
-    """True once the call is over: a replayed layer (gradient checkpointing) then notes nothing."""
+    """True after the forward pass: layers replayed by gradient checkpointing then record nothing."""
     compare_masks: bool = False
-    """Whether each layer's mask is compared with ``visible``, which waits for the device."""
+    """Whether each layer's mask is compared with ``visible``; this synchronizes with the device."""
     _masks: dict[tuple[str, int | None], Tensor] = field(default_factory=dict)
 
     def mask(self, backend: str, window: int | None, dtype: torch.dtype) -> Tensor | None:
-        """The mask that ``backend`` takes, built once for all layers of one kind."""
+        """The additive mask, built once for all layers with the same window.
+
+        Args:
+            backend: ``sdpa`` or ``eager``.
+            window: Sliding window of the layer in tokens, or None.
+            dtype: Dtype of the queries.
+
+        Returns:
+            (B, 1, S, P): 0 where a key is visible, else the dtype's minimum; None without ``visible``.
+        """
         if self.visible is None:
             return None
         key = (backend, window)
         if key not in self._masks:
+            # The minimum, as in transformers, not -inf: the softmax of a fully masked row would be NaN.
             visible = within_window(self.visible, self.query_positions, self.key_positions, window)
             self._masks[key] = torch.zeros(visible.shape, dtype=dtype, device=visible.device).masked_fill(
                 ~visible, torch.finfo(dtype).min
@@ -87,10 +94,19 @@ def within_window(
     key_positions: Int[Tensor, "B P"] | None,
     window: int | None,
 ) -> Bool[Tensor, "B 1 S P"]:
-    """Take the keys out that lie ``window`` or more positions before the query."""
+    """Hide keys that are ``window`` or more positions before the query.
+
+    Args:
+        visible: Mask before the window, (B, 1, S, P).
+        query_positions: (B, S), and ``key_positions`` (B, P), in tokens of each reader's own text.
+        window: Window in tokens, or None.
+
+    Returns:
+        The mask (B, 1, S, P); unchanged without a window or positions.
+    """
     if window is None or query_positions is None or key_positions is None:
         return visible
-    distance = query_positions[:, None, :, None] - key_positions[:, None, None, :]
+    distance = query_positions[:, None, :, None] - key_positions[:, None, None, :]  # (B, 1, S, P)
     return visible & (distance < window)
 
 
@@ -105,17 +121,24 @@ def attend(  # noqa: PLR0913  (transformers dictates the signature)
     kv_call: AttentionCall | None = None,
     **kwargs: object,
 ) -> tuple[Tensor, Tensor | None]:
-    """The attention of ``backend``, with the prefix and the mask of ``kv_call`` where there is one."""
+    """Attention by ``backend``, with the prefix and the mask of ``kv_call`` where there is one.
+
+    Args as transformers passes them: ``query`` (B, Q, S, K), ``key`` (B, H, S, K), ``value`` (B, H, S, V).
+
+    Returns:
+        Output (B, S, Q, V), and the attention weights where the backend gives them.
+    """
     inner = _backend_function(module, backend)
-    if kv_call is None:
+    if kv_call is None:  # a forward pass that is not captured
         return inner(module, query, key, value, attention_mask, **kwargs)
     layer_id: int = module.layer_idx  # pyright: ignore[reportAssignmentType]
     window: int | None = kwargs.get("sliding_window")  # pyright: ignore[reportAssignmentType]
-    if not kv_call.closed:
+    if not kv_call.closed:  # closed while gradient checkpointing replays a layer
         _require_one_attention(module, layer_id, kv_call)
         if kv_call.compare_masks:
             _require_given_mask(module, attention_mask, kv_call.visible)
-        scaling = kwargs.get("scaling") or query.shape[-1] ** -0.5
+        scaling = kwargs.get("scaling") or query.shape[-1] ** -0.5  # the backends' default
+        # Recorded before the prefix is prepended, in the graph: gradients flow through the captured keys.
         kv_call.seen[layer_id] = CapturedAttention(
             module,
             query,
@@ -127,13 +150,14 @@ def attend(  # noqa: PLR0913  (transformers dictates the signature)
         )
     if layer_id in kv_call.prefix:
         keys, values = kv_call.prefix[layer_id]
+        # (B, H, P, K): prefix and own keys already carry the rotation of their own positions.
         key, value = torch.cat((*keys, key), dim=2), torch.cat((*values, value), dim=2)
     ready = kv_call.mask(backend, window, query.dtype)
     return inner(module, query, key, value, attention_mask if ready is None else ready, **kwargs)
 
 
 def _require_one_attention(module: nn.Module, layer_id: int, call: AttentionCall) -> None:
-    """Refuse a layer that attends twice in one call: its cache is not one set of keys and values."""
+    """Refuse a layer that attends twice in one forward pass: it has no single set of keys and values."""
     if layer_id in call.seen:
         raise CaptureError(
             f"{type(module).__name__} computes the attention of layer {layer_id} more than once in one "
@@ -144,8 +168,9 @@ def _require_one_attention(module: nn.Module, layer_id: int, call: AttentionCall
 
 def _require_given_mask(module: nn.Module, mask: Tensor | None, visible: Tensor | None) -> None:
     """Refuse a layer that changes the mask it was given: the captured call would drop the change."""
-    if mask is None or visible is None or mask.data_ptr() == visible.data_ptr():
+    if mask is None or visible is None or mask.data_ptr() == visible.data_ptr():  # passed on as given
         return
+    # The same mask in another form: boolean, or additive with 0 for visible keys.
     same = mask.shape[-2:] == visible.shape[-2:]
     if same and mask.dtype == torch.bool:
         same = bool((mask == visible).all())
@@ -163,7 +188,7 @@ def _require_given_mask(module: nn.Module, mask: Tensor | None, visible: Tensor 
 def _backend_function(module: nn.Module, backend: str) -> Callable[..., tuple[Tensor, Tensor | None]]:
     if backend != "eager":
         return AttentionInterface()[backend]
-    for cls in type(module).__mro__:
+    for cls in type(module).__mro__:  # each model file of transformers defines its own eager attention
         function = getattr(sys.modules[cls.__module__], "eager_attention_forward", None)
         if function is not None:
             return function
@@ -174,7 +199,7 @@ def _backend_function(module: nn.Module, backend: str) -> Callable[..., tuple[Te
 
 
 def body_of(model: PreTrainedModel) -> PreTrainedModel:
-    """The model without its head, also where ``base_model`` is the model itself (Llama-4)."""
+    """The model without its head: ``base_model``, or its one inner model where that is itself (Llama-4)."""
     if model.base_model is not model:
         return model.base_model  # pyright: ignore[reportReturnType]
     inner = [child for child in model.children() if isinstance(child, PreTrainedModel)]
@@ -184,10 +209,16 @@ def body_of(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def register_capture_backend(model: PreTrainedModel) -> str:
-    """Register the wrapper of the model's own backend, with its mask function, and return the wrapper's name.
+    """Register a capturing wrapper of the model's attention backend; the model itself is not changed.
+
+    Args:
+        model: Any transformers model; its configured backend is wrapped, with its mask function.
+
+    Returns:
+        The registered name, to be set as attention implementation.
 
     Raises:
-        ValueError: if the architecture does not send its attention through transformers' attention interface.
+        ValueError: if the architecture does not use transformers' attention interface.
     """
     backend = (model.config._attn_implementation or "eager").removeprefix(PREFIX)
     if not getattr(model, "_supports_attention_backend", False):
@@ -202,17 +233,17 @@ def register_capture_backend(model: PreTrainedModel) -> str:
             "attn_implementation='sdpa'."
         )
     name = PREFIX + backend
-    if name not in AttentionInterface._global_mapping:
+    if name not in AttentionInterface._global_mapping:  # once per process and backend
         AttentionInterface.register(name, partial(attend, backend=backend))
         AttentionMaskInterface.register(name, AttentionMaskInterface()[backend])
     return name
 
 
 def require_mask_support(model: PreTrainedModel) -> str:
-    """The same for a causal language model that is to be called under a ready mask for each query and key.
+    """Like ``register_capture_backend``, for a causal language model that takes a 4-D attention mask.
 
     Raises:
-        ValueError: if the model is of another kind, or its backend takes no such mask.
+        ValueError: if the model is an encoder-decoder, or its backend takes no such mask.
     """
     if model.config.is_encoder_decoder:
         raise ValueError(
@@ -231,9 +262,9 @@ def require_mask_support(model: PreTrainedModel) -> str:
 
 @contextmanager
 def capture_attention(model: PreTrainedModel) -> Iterator[AttentionCall]:
-    """Let the model's layers be seen inside this block; afterwards the model is as it was.
+    """Capture attention inside this block; afterwards the model's backend is the previous one.
 
-    Pass the yielded call to the model as ``kv_call=...``.
+    Yields a call, to be passed to the model as ``kv_call=...``; it records nothing after the block.
     """
     call = AttentionCall()
     try:
@@ -245,7 +276,7 @@ def capture_attention(model: PreTrainedModel) -> Iterator[AttentionCall]:
 
 @contextmanager
 def attention_backend(model: PreTrainedModel, name: str) -> Iterator[None]:
-    """Let the model attend through the backend ``name`` inside this block; afterwards it is as it was."""
+    """Set the model's attention backend to ``name`` inside this block; afterwards the previous one."""
     before = model.config._attn_implementation
     model.config._attn_implementation = name
     try:
@@ -256,11 +287,11 @@ def attention_backend(model: PreTrainedModel, name: str) -> Iterator[None]:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside this block; afterwards each module is in the mode that it was in."""
+    """Evaluation mode inside this block; afterwards each module has its previous mode."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
         yield
     finally:
         for module, training in modes:
-            module.training = training
+            module.training = training  # not train(): frozen parts may have been in evaluation mode

@@ -1,4 +1,4 @@
-"""Captured keys and values as caches of transformers, and back."""
+"""Conversion between captured keys and values and transformers' DynamicCache."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -24,13 +24,21 @@ from kvdistill.kv import Geometry, LayerKV, ModelKV, require_unrotated
 from kvdistill.ops import rotate
 
 CacheSource = Literal["captured", "prefill"]
-"""Where a generation cache comes from: captured keys and values as they are, or a prefill by the model
-itself, for models that
-cache something else than what attention sees (multi-head latent attention, keys before they are repeated)."""
+"""Where a generation cache comes from: captured keys and values, or a prefill by the model itself, for models
+whose cache is not what attention reads (multi-head latent attention, keys before they are repeated).
+"""
 
 
 def captured_cache(model: PreTrainedModel, prefix: Prefix) -> DynamicCache:
-    """The keys and values of ``prefix``, as attention sees them, as a cache of transformers."""
+    """Build a transformers cache from captured keys and values.
+
+    Args:
+        model: The model that they were captured from.
+        prefix: Layer id -> pieces of keys (B, H, P, K) and values (B, H, P, V), rotated, joined along P.
+
+    Returns:
+        A cache of all P tokens, in the autograd graph of the pieces.
+    """
     cache = DynamicCache(config=model.config)
     for layer_id, (keys, values) in sorted(prefix.items()):
         cache.update(torch.cat(keys, 2), torch.cat(values, 2), layer_id)
@@ -43,13 +51,13 @@ def prefill_cache(
     mask: Bool[Tensor, "B P"],
     positions: Int[Tensor, "B P"],
 ) -> Any:
-    """The cache that the model fills by itself when it reads ``inputs``, in whatever form it keeps it.
+    """Prefill: the cache that the model itself builds over ``inputs``, in the model's own format.
 
     Args:
         model: A causal language model.
-        inputs: Input embeddings.
-        mask: True where a token stands; padding is on the left.
-        positions: Position ids.
+        inputs: Input embeddings, (B, P, D).
+        mask: True where there is a token, (B, P); padding is on the left.
+        positions: Position ids, (B, P).
 
     Returns:
         The model's own cache over ``P`` tokens.
@@ -61,7 +69,15 @@ def prefill_cache(
 
 
 def causal_lm(model: PreTrainedModel) -> PreTrainedModel:
-    """The model that reads tokens: a student's backbone, any other model itself."""
+    """The causal language model: a student's backbone, any other model itself.
+
+    Args:
+        model: A latent student or a causal language model.
+
+    Returns:
+        A model with a head that generates tokens.
+    """
+    # A student's base model is its backbone, with a head; that of other models is a body without one.
     inner: PreTrainedModel = model.base_model  # pyright: ignore[reportAssignmentType]
     return inner if inner.can_generate() else model
 
@@ -73,24 +89,26 @@ def kv_from_cache(
     attention_mask: Int[Tensor, "B T"] | Bool[Tensor, "B T"] | None = None,
     last_ids: Int[Tensor, "B n"] | None = None,
 ) -> ModelKV:
-    """A cache of transformers as compressors take it: keys without rotation, and where each came from.
+    """Convert a transformers cache into the input of compressors: un-rotated keys, with token positions.
 
     Args:
-        cache: what ``model`` returned as ``past_key_values`` over one text; not changed.
-        model: the causal language model that filled it, or a student with that backbone.
-        attention_mask: 1 where the cache holds a token; everywhere where left out.
-        last_ids: ids of the cache's last ``n`` tokens. They are read again, and how much they attend to each
-            token becomes its ``importance``, which R-KV and others score by; None leaves it out.
+        cache: ``past_key_values`` of ``model`` over a batch of B texts, T tokens; not changed.
+        model: The causal language model that filled it, or a student with that backbone.
+        attention_mask: 1 where the cache holds a token, (B, T); all ones where left out.
+        last_ids: Token ids of the last ``n`` tokens of the cache, (B, n). They are read again, and their
+            attention to each token becomes its ``importance``, which R-KV and others score by; None leaves
+            it out.
 
     Returns:
-        One entry per layer, all of T slots, with the model's position ids as ``positions``.
+        One entry per layer: keys (B, H, T, K), values (B, H, T, V), and the model's position ids as
+        ``positions``.
 
     Raises:
         ValueError: if the model caches something else than what its attention reads, or drops tokens.
     """
     model = causal_lm(model)
     layer = cache.layers[0] if cache.layers else None
-    first = layer.keys if isinstance(layer, DynamicLayer) else None
+    first = layer.keys if isinstance(layer, DynamicLayer) else None  # (B, H, T, K)
     if first is None:
         raise ValueError(
             "The cache is empty, or its first layer holds no keys: give the past_key_values that a model "
@@ -99,11 +117,13 @@ def kv_from_cache(
     mask = torch.ones(first.shape[0], first.shape[2], dtype=torch.bool, device=first.device)
     mask = mask if attention_mask is None else attention_mask.bool()
     positions = text_order(mask)
+    # The length matters where frequencies depend on it (dynamic scaling, longrope).
     geometry = _full_attention(model, int(positions.max()) + 1)
     prefix = {i: _cached(cache, i, geometry, model) for i in geometry.layer_ids}
     importance = {} if last_ids is None else _importance(model, prefix, mask, last_ids)
     layers = []
     for layer_id, (keys, values) in prefix.items():
+        # All heads of a cache hold the same tokens: mask and positions (B, T) are expanded to (B, H, T).
         wide = keys.shape[:3]
         layers.append(
             LayerKV(
@@ -119,23 +139,23 @@ def kv_from_cache(
 
 @torch.no_grad()
 def kv_to_cache(kv: ModelKV, model: PreTrainedModel, start: int | Int[Tensor, " B"] = 0) -> DynamicCache:
-    """Keys and values as a cache of transformers, that ``model`` can continue from.
+    """Convert keys and values into a transformers cache that ``model`` can continue from.
 
-    A compressed cache has fewer slots than its text had tokens, so calls that continue from it have to be
-    given ``position_ids`` that count from the length of the text, and, where a slot is empty,
+    A compressed cache has fewer slots than its text had tokens, so calls that continue from it need
+    ``position_ids`` that count from the length of the text, and, where a slot is empty,
     ``kv.layers[0].mask[:, 0]`` at the beginning of their ``attention_mask``.
 
     Args:
-        kv: un-rotated, of all layers of ``model``; heads may have kept different tokens.
-        model: the causal language model that the cache came from, or a student with that backbone.
-        start: position id of the text's first token, where ``kv`` holds the later part of a text.
+        kv: Un-rotated cache of all layers of ``model``, T slots; heads may have kept different tokens.
+        model: The causal language model that the cache came from, or a student with that backbone.
+        start: Position id of token 0 of ``kv``, one number or (B), where it holds the later part of a text.
 
     Returns:
-        The keys rotated to their positions, and the values.
+        Keys (B, H, T, K) rotated to their positions, and values (B, H, T, V), for every layer.
 
     Raises:
-        ValueError: if keys are rotated, layers are missing, or heads or layers have unlike empty slots,
-            for which a cache of transformers has no place.
+        ValueError: if keys are rotated, layers are missing, or the empty slots differ between heads or
+            layers, since a transformers cache has one mask for all.
     """
     require_unrotated(kv, "kv_to_cache")
     model = causal_lm(model)
@@ -156,6 +176,7 @@ def kv_to_cache(kv: ModelKV, model: PreTrainedModel, start: int | Int[Tensor, " 
         )
     cache = DynamicCache(config=model.config)
     for layer_id, layer in zip(kv.layer_ids, kv.layers, strict=True):
+        # Heads that kept different tokens differ in their positions, (B, H, T).
         rope = geometry.layer(layer_id).rope
         keys = layer.keys if rope is None else rotate(layer.keys, layer.positions + offset, rope)
         cache.update(keys, layer.values, layer_id)
@@ -163,7 +184,7 @@ def kv_to_cache(kv: ModelKV, model: PreTrainedModel, start: int | Int[Tensor, " 
 
 
 def _full_attention(model: PreTrainedModel, length: int) -> Geometry:
-    """The model's layers, with the rotations of a text of ``length`` tokens."""
+    """The model's layers, with the rotations for a text of ``length`` tokens; refuses windows and gaps."""
     measured = rotation.measure(model)
     name = type(model).__name__
     if any(layer.shape.window is not None for layer in measured):
@@ -182,6 +203,7 @@ def _cached(
 ) -> tuple[Float[Tensor, "B H T K"], Float[Tensor, "B H T V"]]:
     layer, wanted = cache.layers[layer_id], geometry.layer(layer_id)
     keys, values = (layer.keys, layer.values) if isinstance(layer, DynamicLayer) else (None, None)
+    # Shapes tell multi-head latent attention and repeated keys apart from an ordinary cache.
     widths = (wanted.heads, wanted.key_width, wanted.value_width)
     if keys is None or values is None or (keys.shape[1], keys.shape[3], values.shape[3]) != widths:
         raise ValueError(
@@ -207,14 +229,16 @@ def _importance(
     mask: Bool[Tensor, "B T"],
     last_ids: Int[Tensor, "B n"],
 ) -> dict[int, Float[Tensor, "B H T"]]:
-    """How much the last tokens attend to each token, by layer; they are read again on top of the others."""
-    size = mask.shape[1] - last_ids.shape[1]
+    """Attention of the last n tokens to each token, by layer; they are read again on top of the others."""
+    # Only the queries of the last tokens are missing from a cache: one forward pass over n tokens.
+    size = mask.shape[1] - last_ids.shape[1]  # tokens before the last n
     prefix = {i: ([keys[:, :, :size]], [values[:, :, :size]]) for i, (keys, values) in cached.items()}
     before = _Earlier(prefix, mask[:, :size], text_order(mask)[:, :size])
-    piece = Piece("last", "shared", last_ids, mask[:, size:])
+    piece = Piece("last", "shared", last_ids, mask[:, size:])  # one reader: it sees the prefix and itself
     call = attention_call(Sequence((piece,), before.mask.sum(-1)), last_ids.shape[1], before)
     with rotation.evaluating(model), attention_backend(model, require_mask_support(model)):
         _read(model, last_ids, call)
+    # (B, n, T): rows of padding among the last tokens are left out of the mean.
     visible = call.visible[:, 0] & mask[:, size:, None]  # pyright: ignore[reportOptionalSubscript]
     return {i: answer_attention(seen, seen.query, cached[i][0], visible) for i, seen in call.seen.items()}
 

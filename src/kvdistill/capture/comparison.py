@@ -1,4 +1,4 @@
-"""A captured call on padded, packed texts beside plain calls of each text alone."""
+"""Comparison of a captured call on padded, packed texts with plain calls of each text alone."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,17 +22,17 @@ from kvdistill.capture.cache import CacheSource, captured_cache, prefill_cache
 from kvdistill.capture.sequence import Piece, Reader, Sequence, attention_call
 
 EXACT, ROUNDED, HALF = 1e-4, 2e-2, 0.25
-"""Largest relative differences: in float32, in float32 with matrix products in TF32, in half precision. A
-deep model's rounding lies
-well below each; in trained weights an architecture that is not captured differs by about 1."""
+"""Largest relative difference allowed in float32, in float32 with TF32 products, in half precision. Rounding
+in deep models is well below each; an uncapturable architecture with trained weights is off by about 1."""
 QUESTION, LATENTS, COT, ANSWER = 5, 3, 4, 2
 """Tokens of the pieces of the longer random text."""
 Head = Callable[[Tensor], Tensor]
+"""Hidden states (R, D) -> logits (R, C)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plain:
-    """One text alone through the model's own call."""
+    """One text of S tokens in a plain forward pass, without padding or packing."""
 
     hidden: Tensor
     """(S, D)"""
@@ -42,12 +42,10 @@ class Plain:
 
 
 class Comparison:
-    """A model, the packed sequence that it is tried on, and plain calls of the texts in it."""
+    """A model, the packed sequence that it is tested on, and plain calls of the texts in it."""
 
     def __init__(self, model: PreTrainedModel, sequence: Sequence, embedded: bool) -> None:
-        """``embedded``: whether captured calls hand over embeddings, as a student's do, in place of token
-        ids.
-        """
+        """``embedded``: whether captured calls get embeddings, as a student's do, in place of token ids."""
         self.model, self.body, self.sequence, self.embedded = model, body_of(model), sequence, embedded
         self.tolerance = _tolerance(model.dtype)
         self.columns: dict[tuple[Reader, int], Tensor] = {}
@@ -55,23 +53,24 @@ class Comparison:
         for reader in ("teacher", "student"):
             for sample in range(len(sequence.ids)):
                 own = sequence.columns(reader)
-                self.columns[reader, sample] = own[sequence.mask[sample, own]]
+                self.columns[reader, sample] = own[sequence.mask[sample, own]]  # without padding
                 self.plain[reader, sample] = self._alone(sequence.ids[sample, self.columns[reader, sample]])
 
     def _alone(self, ids: Tensor) -> Plain:
-        """One text without padding, positions or masks of ours."""
+        """Plain call of one text, ids (S), with the model's own positions and mask."""
         with capture_attention(self.model) as call:
             hidden = self.body(input_ids=ids[None], use_cache=False, kv_call=call).last_hidden_state[0]
         keys = {layer_id: seen.keys[0] for layer_id, seen in call.seen.items()}
         return Plain(hidden, keys, {layer_id: seen.values[0] for layer_id, seen in call.seen.items()})
 
     def position_offset(self, backend: str) -> int:
-        """Position id of a text's first token: the one with which explicit positions change nothing."""
-        key = ("teacher", 1)
+        """Position id of a text's first token: the one with which explicit position ids change nothing."""
+        key = ("teacher", 1)  # the second text has no padding
         ids = self.sequence.ids[1, self.columns[key]][None]
         with attention_backend(self.model, backend):
             hidden = self.body(input_ids=ids, use_cache=False).last_hidden_state[0]
             self.require("its hidden states change under capture", [(self.plain[key].hidden, hidden)])
+            # RoBERTa and its relatives start at padding id + 1.
             offsets = (0, 1 + (self.model.config.get_text_config().pad_token_id or 0))
             for offset in offsets:
                 positions = torch.arange(ids.shape[1], device=ids.device)[None] + offset
@@ -84,23 +83,23 @@ class Comparison:
         )
 
     def packed_call(self, offset: int) -> AttentionCall:
-        """Both padded texts in one call, for both readers, compared with each text alone."""
+        """Run both padded texts in one captured call, compare them with each text alone, return the call."""
         call = attention_call(self.sequence, self.sequence.ids.shape[1])
-        hidden = self._call(call, self.sequence.ids, offset)
+        hidden = self._call(call, self.sequence.ids, offset)  # (B, S, D)
         for (reader, sample), plain in self.plain.items():
             at = self.columns[reader, sample]
             self._compare("packed and padded", hidden[sample, at], call, sample, at, plain)
         return call
 
     def prefix_call(self, packed: AttentionCall) -> None:
-        """The student's tokens again, on top of the captured question."""
+        """Run the student's tokens again on top of the captured question, and compare."""
         latents = self.sequence.pieces[1]
         later = Sequence((latents,), offset=self.question.mask.sum(-1))
         call = attention_call(later, LATENTS, self.prefix_of(packed))
-        hidden = self._call(call, latents.ids, 0)
+        hidden = self._call(call, latents.ids, 0)  # (B, LATENTS, D)
         for sample in range(len(hidden)):
             plain = self.plain["student", sample]
-            tail = Plain(
+            tail = Plain(  # the latents are the last tokens that the student reads
                 plain.hidden[-LATENTS:],
                 {layer_id: keys[:, -LATENTS:] for layer_id, keys in plain.keys.items()},
                 {layer_id: values[:, -LATENTS:] for layer_id, values in plain.values.items()},
@@ -109,15 +108,13 @@ class Comparison:
             self._compare("read on top of a captured prefix", hidden[sample], call, sample, at, tail)
 
     def free_embeddings(self) -> None:
-        """Read embeddings that are no token's, as latent slots are; a model that looks tokens up by them
-        raises.
-        """
+        """Read embeddings of no token, as latent slots are; models that look up ids by embedding raise."""
         embeds = self.model.get_input_embeddings()(self.question.ids[1:])
         self.body(inputs_embeds=(embeds + embeds.flip(1)) / 2, use_cache=False)
 
     def head(self, head: Head) -> None:
-        """The student's head on the body's output, compared with the model's logits."""
-        key = ("teacher", 1)
+        """Compare the student's head on the body's hidden states with the model's own logits (S, C)."""
+        key = ("teacher", 1)  # the second text has no padding
         ids = self.sequence.ids[1, self.columns[key]][None]
         output = self.model(input_ids=ids, use_cache=False, output_hidden_states=True)
         shapes = {tuple(states.shape) for states in output.hidden_states}
@@ -136,11 +133,11 @@ class Comparison:
 
     @property
     def question(self) -> Piece:
-        """The piece that both readers share."""
+        """The piece that both readers share, ids (B, QUESTION)."""
         return self.sequence.pieces[0]
 
     def prefix_of(self, packed: AttentionCall) -> "_Read":
-        """The captured question."""
+        """The question of a packed call as a prefix: rotated keys and values, mask and positions."""
         prefix = {
             layer_id: ([seen.keys[:, :, :QUESTION]], [seen.values[:, :, :QUESTION]])
             for layer_id, seen in packed.seen.items()
@@ -148,8 +145,8 @@ class Comparison:
         return _Read(prefix, self.question.mask, self.sequence.positions()[:, :QUESTION])
 
     def _call(self, call: AttentionCall, ids: Tensor, offset: int) -> Tensor:
-        """A captured call of the body; the layers' masks are compared with the one given."""
-        call.compare_masks = True
+        """Hidden states (B, S, D) of a captured call; each layer's mask is compared with the one given."""
+        call.compare_masks = True  # a captured call would ignore a layer's own changes of the mask
         inputs = (
             {"inputs_embeds": self.model.get_input_embeddings()(ids)} if self.embedded else {"input_ids": ids}
         )
@@ -167,7 +164,7 @@ class Comparison:
     def _compare(
         self, what: str, hidden: Tensor, call: AttentionCall, sample: int, at: Tensor, plain: Plain
     ) -> None:
-        """``hidden`` and the captured columns ``at`` of one sample against the text alone."""
+        """Compare ``hidden`` and captured columns ``at`` of one sample with the plain call of its text."""
         self.require(f"its hidden states differ when texts are {what}", [(hidden, plain.hidden)])
         pairs = [(call.seen[layer_id].keys[sample][:, at], keys) for layer_id, keys in plain.keys.items()]
         pairs += [
@@ -176,7 +173,7 @@ class Comparison:
         self.require(f"its keys and values differ when texts are {what}", pairs)
 
     def require(self, what: str, pairs: list[tuple[Tensor, Tensor]]) -> None:
-        """Refuse the model where a pair differs."""
+        """Refuse the model where a pair (found, expected) of equal shapes differs beyond the tolerance."""
         worst = max(_difference(found, expected) for found, expected in pairs)
         if not worst <= self.tolerance:
             raise CaptureError(
@@ -197,7 +194,12 @@ class _Read:
 
 
 def cache_source(check: Comparison, packed: AttentionCall, head: Head) -> CacheSource:
-    """Which cache over the question lets the model read the student's tokens as it reads the complete text.
+    """Which cache over the question gives the student's tokens the logits of the complete text.
+
+    Args:
+        check: The model with its packed sequence and plain calls.
+        packed: The captured call of ``check.packed_call``.
+        head: Hidden states (R, D) -> logits (R, C).
 
     Raises:
         CaptureError: if neither does.
@@ -208,7 +210,7 @@ def cache_source(check: Comparison, packed: AttentionCall, head: Head) -> CacheS
         ("captured", lambda: captured_cache(model, question.prefix)),
         ("prefill", lambda: prefill_cache(model, embeds, question.mask, question.positions)),
     )
-    failures = []
+    failures = []  # one reason per source, for the error message
     for source, make in sources:
         try:
             difference = _after_cache(check, make(), head)
@@ -240,11 +242,9 @@ def _after_cache(check: Comparison, cache: Any, head: Head) -> float:
 
 
 def packed_texts(model: PreTrainedModel) -> Sequence:
-    """Two random texts: the first has padding on the left of its question and on the right of its chain of
-    thought.
-    """
+    """Two random texts; the first has padding left of its question and right of its chain of thought."""
     rows = model.get_input_embeddings().weight.shape[0]  # pyright: ignore
-    reserved = set(_special_ids(model.config.to_dict()))
+    reserved = set(_special_ids(model.config.to_dict()))  # models treat some of them differently
     usable = torch.tensor([token for token in range(min(rows, 4096)) if token not in reserved])
     generator = torch.Generator().manual_seed(0)
 
@@ -254,14 +254,14 @@ def packed_texts(model: PreTrainedModel) -> Sequence:
         return Piece(name, reader, ids, torch.ones_like(ids, dtype=torch.bool))
 
     question, cot = piece("question", "shared", QUESTION), piece("cot", "teacher", COT)
-    question.mask[0, :2] = False
-    cot.mask[0, -1:] = False
+    question.mask[0, :2] = False  # left padding
+    cot.mask[0, -1:] = False  # right padding
     pieces = (question, piece("latents", "student", LATENTS), cot, piece("answer", "teacher", ANSWER))
     return Sequence(pieces, offset=torch.zeros(2, dtype=torch.long, device=model.device))
 
 
 def _special_ids(settings: Any) -> Iterator[int]:
-    """Every token id that a configuration gives a meaning to: padding, ends, places of images."""
+    """Every token id with a special meaning in a configuration: padding, end of sequence, image tokens."""
     if not isinstance(settings, dict):
         return
     for name, value in settings.items():
@@ -285,9 +285,10 @@ def _difference(found: Tensor, expected: Tensor) -> float:
     """Largest relative difference over the rows of the last dimension; not finite counts as infinite."""
     if found.shape != expected.shape:
         return float("inf")
+    # Relative to the largest row: rows near 0 would turn rounding into a large difference.
     scale = expected.float().norm(dim=-1).amax().clamp_min(1e-12)
     worst = float((found.float() - expected.float()).norm(dim=-1).amax() / scale)
-    return worst if worst == worst else float("inf")
+    return worst if worst == worst else float("inf")  # NaN is unequal to itself
 
 
 def first_line(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""The cache of any causal language model over a text, as compressors take it."""
+"""capture_kv: the un-rotated KV cache of any causal language model over a batch of texts."""
 
 import torch
 from jaxtyping import Bool, Int
@@ -22,24 +22,24 @@ def capture_kv(
     answer: slice | None = None,
     architecture: Architecture | None = None,
 ) -> ModelKV:
-    """Read a text and return the keys and values that the attention layers saw, without rotation.
+    """Run one forward pass over a batch of texts and capture keys and values of all attention layers.
 
     Args:
-        model: a causal language model, or a student, whose backbone is then read. Its attention backend has
-            to be ``sdpa`` or ``eager``; it is as it was afterwards.
-        input_ids: the texts.
-        attention_mask: 1 where a token is; all where left out. Padding may be on either side.
-        tokens: the columns to capture; all where left out.
-        answer: the columns whose attention to the captured tokens becomes their ``importance``, which R-KV
-            and others score by: the answer after a chain of thought, or the last tokens of a prompt.
-            None captures no importance.
-        architecture: what ``examine(model)`` returned, where many texts are captured; measured where left
-            out, which takes a dozen calls with short texts.
+        model: A causal language model, or a student, whose backbone is then run. Its attention backend must
+            be ``sdpa`` or ``eager``; it is unchanged afterwards.
+        input_ids: Token ids, (B, S).
+        attention_mask: 1 where there is a token, (B, S); all ones where left out. Padding on either side.
+        tokens: Columns to capture; all S where left out.
+        answer: Columns whose attention to the captured tokens becomes their ``importance``, which R-KV and
+            others score by: the answer after a chain of thought, or the last tokens of a prompt. None
+            captures no importance.
+        architecture: Result of ``examine(model)``, for many calls; measured where left out, which takes a
+            dozen calls with short texts.
 
     Returns:
-        One entry per attention layer. Keys (B, H, T, K) before the rotation, values (B, H, T, V); T is the
-        number of captured columns, False in the mask at padding. ``positions`` count the captured tokens
-        from 0, which are the model's position ids where ``tokens`` begins with the text.
+        One entry per attention layer: keys (B, H, T, K) before the rotation, values (B, H, T, V), where T is
+        the number of captured columns; the mask is False at padding. ``positions`` count the captured tokens
+        from 0, which equal the model's position ids where ``tokens`` begins with the text.
 
     Raises:
         CaptureError: if what is captured would not be what the model computes.
@@ -47,6 +47,7 @@ def capture_kv(
     model = causal_lm(model)
     examined = examine(model) if architecture is None else architecture
     mask = torch.ones_like(input_ids, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
+    # Explicit position ids: padding, on either side, does not shift a text's positions.
     positions = text_order(mask) + examined.position_offset
     with rotation.evaluating(model), capture_attention(model) as call:
         body_of(model)(
@@ -56,10 +57,12 @@ def capture_kv(
             use_cache=False,
             kv_call=call,
         )
+    # T = stop - start captured columns; negative and open slices count from S.
     start, stop, _ = (tokens or slice(None)).indices(input_ids.shape[1])
     text = Columns(start, stop, mask[:, start:stop], positions[:, start:stop])
     rows = None
     if answer is not None:
+        # The answer's own tokens are the queries here, not the rows that predict them.
         columns = torch.arange(input_ids.shape[1], device=input_ids.device)[answer]
         rows = AnswerRows(columns.expand(len(mask), -1), mask[:, answer], positions[:, answer])
     source = f"{type(model).__name__}, tokens {start} to {stop} of {input_ids.shape[1]}"

@@ -1,5 +1,6 @@
-"""The longest text that a model reads as its captured calls do: learned positions, attention in chunks,
-sparse attention.
+"""Limits on the length of a text: learned positions, chunked attention, sparse attention.
+
+Beyond them a captured call, with its full attention mask, would differ from the model's own forward pass.
 """
 
 from collections.abc import Callable
@@ -15,22 +16,28 @@ from kvdistill.capture.attention import body_of
 
 @dataclass(frozen=True, slots=True)
 class PositionLimit:
-    """One reason why a model cannot read longer texts."""
+    """A number of tokens beyond which the model cannot be captured, with the reason."""
 
     tokens: int
     reason: str
     """Completes "the model ... N tokens"."""
     counts_columns: bool = False
-    """Whether padding and the other reader's tokens count too."""
+    """Whether padding and the tokens of the other reader in the same sequence count too."""
     learned: bool = False
-    """Whether it is the table of learned positions, which a rotary model only seems to have."""
+    """Whether it is the size of a learned position table; does not hold if positions prove not learned."""
 
 
 def position_limits(model: PreTrainedModel) -> tuple[PositionLimit, ...]:
-    """Every limit that the model's configuration names, the shortest first.
+    """Read the limits from the model's configuration.
 
-    Rotary positions have no end. Attention in chunks and attention to a selection of keys equal full
-    attention up to their length, and what a captured call does beyond it is not what the model does.
+    Rotary positions have none. Chunked attention and attention to a selection of keys equal full attention
+    up to their length only.
+
+    Args:
+        model: A transformers model.
+
+    Returns:
+        All limits, in tokens, the shortest first.
     """
     config = model.config.get_text_config()
     found: list[PositionLimit] = []
@@ -39,10 +46,12 @@ def position_limits(model: PreTrainedModel) -> tuple[PositionLimit, ...]:
         if isinstance(tokens, int):
             found.append(PositionLimit(tokens, reason, **kind))
 
+    # No rotary frequencies: positions are a learned table, or there are none.
     if not any(name.endswith("inv_freq") for name, _ in model.named_buffers()):
         add(getattr(config, "max_position_embeddings", None), "has learned positions for", learned=True)
     if "chunked_attention" in (getattr(config, "layer_types", None) or ()):
         add(getattr(config, "attention_chunk_size", None), "attends in chunks of")
+    # Llama-4 scales queries by their index in the sequence, from floor_scale on.
     if getattr(config, "attn_temperature_tuning", False):
         add(getattr(config, "floor_scale", None), "scales its queries from", counts_columns=True)
     add(getattr(config, "index_topk", None), "attends to a selection of")
@@ -59,21 +68,21 @@ def require_positions(
     describe: Callable[[PositionLimit, int], str],
     is_learned: Callable[[], bool],
 ) -> None:
-    """Refuse a text beyond a limit. Positions, which may wait for the device, are read only where the columns
-    exceed one.
+    """Refuse a batch with a text beyond a limit.
 
     Args:
-        limits: From ``position_limits``.
-        columns: Keys that a query may see at most, padding included.
-        positions: Position ids of the call.
-        describe: The error message of a limit and the number of tokens needed.
-        is_learned: Whether the model's positions are learned.
+        limits: From ``position_limits``, the shortest first.
+        columns: Most keys that a query may see, padding included.
+        positions: Position ids of the call, (B, S).
+        describe: Builds the error message from a limit and the number of tokens needed.
+        is_learned: Whether the model's positions are learned; only called where it matters.
 
     Raises:
-        ValueError: ``describe``'s message.
+        ValueError: with ``describe``'s message.
     """
     if not limits or columns <= limits[0].tokens:
         return
+    # Reading positions synchronizes with the device, so it is done only where the columns exceed a limit.
     longest = int(positions.max()) + 1
     for limit in limits:
         needed = columns if limit.counts_columns else longest
@@ -82,9 +91,11 @@ def require_positions(
 
 
 def register_position_check(model: PreTrainedModel, is_learned: Callable[[], bool]) -> None:
-    """Let a student's backbone refuse texts beyond its limits, in training as in generation.
+    """Register hooks by which a student's backbone refuses texts beyond its limits, also in generation.
 
-    Generation calls the complete model, which may pass its body by (OPT), so both are watched.
+    Args:
+        model: The backbone; unchanged where it has no limits.
+        is_learned: Whether the model's positions are learned; called only for texts beyond a limit.
     """
     limits = position_limits(model)
 
@@ -104,6 +115,7 @@ def register_position_check(model: PreTrainedModel, is_learned: Callable[[], boo
         columns = int(positions.max()) + 1 if mask is None else mask.shape[-1]
         require_positions(limits, columns, positions, describe, is_learned)
 
+    # Generation calls the complete model, which may bypass its body (OPT): both get the hook.
     if limits:
         for module in (model, body_of(model)):
             module.register_forward_pre_hook(check, with_kwargs=True)

@@ -1,7 +1,7 @@
-"""Which rotation do a model's keys carry? Measured on the model, without a table of models.
+"""Rotary embedding of each attention layer, measured on the model, without a table of architectures.
 
-One token attends to itself alone, whatever its position, so hidden states do not depend on rotary positions;
-two keys of one token at different positions then differ by exactly the layer's rotation.
+A single token attends only to itself, whatever its position, so hidden states do not depend on rotary
+positions; two keys of one token at different positions then differ by exactly the layer's rotation.
 """
 
 from dataclasses import dataclass, replace
@@ -27,26 +27,35 @@ from kvdistill.ops import rotate
 PROBES = (0, 1, 7)
 """Positions at which the same token is fed."""
 SPREAD = 0.02
-"""Standard deviation of that token: no larger than learned positions, which it would otherwise hide in half
+"""Standard deviation of the token's embedding: small, since a larger one would hide learned positions in half
 precision.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Rotation:
-    """Where a layer's rotation is found in its model: the frequencies are read anew after each call, since
-    they may depend on
-    the length of the text (dynamic, longrope)."""
+    """Reference to a layer's rotary frequencies in its model.
+
+    They are read again after each call, since they may depend on the length of the text (dynamic, longrope).
+    """
 
     holder: nn.Module
+    """Module with the frequencies."""
     buffer: str
+    """Name of the buffer in ``holder``."""
     start: int
+    """First rotated channel."""
     convention: Literal["half_split", "interleaved"]
 
     def rope(self) -> Rope:
-        """The rotation as the model's buffers hold it now: a copy, since longrope writes into its buffer."""
+        """The rotation with the frequencies that the model holds now.
+
+        Returns:
+            Frequencies (F), in float32, with start, convention and attention factor.
+        """
         factor = getattr(self.holder, self.buffer.replace("inv_freq", "attention_scaling"), 1.0)
         frequencies: Tensor = getattr(self.holder, self.buffer)
+        # A copy, since longrope writes into its buffer.
         return Rope(
             frequencies.detach().to(torch.float32, copy=True), self.start, self.convention, float(factor)
         )
@@ -54,27 +63,34 @@ class Rotation:
 
 @dataclass(frozen=True, slots=True)
 class MeasuredLayer:
-    """What was measured on one attention layer."""
+    """Measured geometry and rotation of one attention layer."""
 
     layer_id: int
+    """Index of the layer in its model."""
     shape: LayerGeometry
-    """Without its rope, whose frequencies ``geometry`` reads from the model."""
+    """Without ``rope``: ``geometry`` reads its frequencies from the model."""
     rotation: Rotation | None
+    """None where keys are not rotated."""
 
 
 def measure(model: PreTrainedModel, token_id: int = 3) -> tuple[MeasuredLayer, ...]:
-    """Feed one random token at three positions and explain how each layer's keys moved.
+    """Run one random token at three positions and find the rotation that explains each layer's keys.
 
-    A model that cannot read embeddings alone reads the token ``token_id``.
+    Args:
+        model: A transformers model whose attention can be captured.
+        token_id: The token to run instead, in a model that cannot run on embeddings alone.
+
+    Returns:
+        One entry per attention layer, sorted by layer id.
 
     Raises:
-        CaptureError: if a layer's keys move in a way that no known convention explains, or the model cannot
-            be captured.
+        CaptureError: if no known convention explains a layer's keys, or the model cannot be captured.
     """
     device, dtype = model.device, model.dtype
     weight: Tensor = model.get_input_embeddings().weight  # pyright: ignore[reportAssignmentType]
     width = weight.shape[-1]
     token = torch.randn(width, generator=torch.Generator().manual_seed(0)) * SPREAD
+    # (3, 1, D): the positions are three samples of one token, so that no token sees another.
     token = token.to(device, dtype).repeat(len(PROBES), 1, 1)
     positions = torch.tensor(PROBES, device=device)[:, None]
     with evaluating(model), torch.no_grad(), capture_attention(model) as call:
@@ -97,18 +113,34 @@ def measure(model: PreTrainedModel, token_id: int = 3) -> tuple[MeasuredLayer, .
 
 
 def geometry(measured: tuple[MeasuredLayer, ...]) -> Geometry:
-    """The measured layers with the frequencies that the model holds now."""
+    """Geometry of the measured layers, with the frequencies that the model holds now.
+
+    Args:
+        measured: From ``measure``.
+
+    Returns:
+        One entry per attention layer, with its layer id.
+    """
     layers = (m.shape if m.rotation is None else replace(m.shape, rope=m.rotation.rope()) for m in measured)
     return Geometry(tuple(layers), tuple(m.layer_id for m in measured))
 
 
 @torch.no_grad()
 def geometry_at(model: PreTrainedModel, measured: tuple[MeasuredLayer, ...], length: int) -> Geometry:
-    """The measured layers with the frequencies that the model has for a text of ``length`` tokens.
+    """Geometry of the measured layers, with the frequencies for a text of a given length.
 
-    They differ from those it holds now where they depend on the length (dynamic, longrope).
+    They differ from the current ones where they depend on the length (dynamic, longrope).
+
+    Args:
+        model: The model that was measured. Where its frequencies depend on the length, it keeps the new ones.
+        measured: From ``measure``.
+        length: Tokens of the text.
+
+    Returns:
+        One entry per attention layer, with its layer id.
     """
     weight: Tensor = model.get_input_embeddings().weight  # pyright: ignore[reportAssignmentType]
+    # The model updates its frequencies from the largest position id, so one token at the last one is enough.
     last = torch.full((1, 1), length - 1, device=weight.device)
     with evaluating(model):
         body_of(model)(inputs_embeds=weight[None, :1], position_ids=last, use_cache=False)
@@ -116,6 +148,7 @@ def geometry_at(model: PreTrainedModel, measured: tuple[MeasuredLayer, ...], len
 
 
 def _candidates(model: nn.Module) -> list[tuple[nn.Module, str]]:
+    # Every buffer of frequencies (F) in use; "original" ones are the defaults that dynamic scaling keeps.
     return [
         (module, name)
         for module in model.modules()
@@ -127,6 +160,7 @@ def _candidates(model: nn.Module) -> list[tuple[nn.Module, str]]:
 def _explain(
     seen: CapturedAttention, layer_id: int, candidates: list[tuple[nn.Module, str]]
 ) -> MeasuredLayer:
+    # (P, H, 1, K): one key per position. Values depend on positions only where these enter the embeddings.
     keys, values = seen.keys.float(), seen.values.float()
     tolerance = 1e-4 if seen.keys.dtype in (torch.float32, torch.float64) else 3e-2
     scale = keys[0].norm().clamp_min(1e-12)
@@ -162,6 +196,7 @@ def _best_rotation(
     keys: Float[Tensor, "P H 1 K"], candidates: list[tuple[nn.Module, str]]
 ) -> Rotation | None:
     width = keys.shape[-1]
+    # Partial rotations cover the first channels, or the last (multi-head latent attention).
     tried = [
         Rotation(holder, buffer, start, convention)
         for holder, buffer in candidates
@@ -176,11 +211,12 @@ def _residual(keys: Float[Tensor, "P H 1 K"], rotation: Rotation) -> Float[Tenso
     rope = rotation.rope()
     bare = Rope(rope.inv_freq, rope.start, rope.convention)
     positions = torch.tensor(PROBES, device=keys.device)[:, None, None]
+    # The key at position 0 carries the attention factor already: ``bare`` leaves it out.
     return (rotate(keys[:1].expand_as(keys), positions, bare) - keys).norm()
 
 
 def _key_norm(module: nn.Module, heads: int, width: int) -> Tensor | None:
-    """The gain of the layer's key norm, read off its output for a vector of ones (whose RMS is 1)."""
+    """Gain of the layer's key norm, (K) or (H, K): its output for a vector of ones, whose RMS is 1."""
     norm = getattr(module, "k_norm", None)
     weight = getattr(norm, "weight", None)
     if norm is None or weight is None or weight.numel() not in (width, heads * width):

@@ -1,8 +1,7 @@
-"""Where each token of a call stands: pieces of text side by side, who reads them, and what each row sees and
-predicts.
+"""Packed sequences: pieces of text side by side, their readers, position ids, attention masks and labels.
 
-Pieces are padded on their own, and masks and position ids say the rest, so left and right padding are the
-same thing.
+Teacher mode and student mode share one sequence, and neither sees the other's pieces. Each piece is padded
+separately; masks and position ids make left and right padding equivalent.
 """
 
 from dataclasses import dataclass
@@ -17,15 +16,16 @@ from kvdistill.capture.extract import AnswerRows
 from kvdistill.text import Batch
 
 Reader = Literal["shared", "student", "teacher"]
+"""Which mode reads a piece; both read shared ones."""
 
 
 @runtime_checkable
 class Before(Protocol):
-    """What stands before a sequence: keys and values by layer, with their mask and positions."""
+    """Prefix of a sequence: cached keys and values by layer, with their mask and positions."""
 
     @property
     def prefix(self) -> Prefix:
-        """Layer id -> keys and values."""
+        """Layer id -> pieces of keys (B, H, P, K) and values (B, H, P, V), rotated."""
         ...
 
     @property
@@ -41,7 +41,7 @@ class Before(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A stretch of a sequence, who reads it, and whether its tokens are to be predicted."""
+    """Adjacent columns of a sequence with one reader, and whether their tokens are labels."""
 
     name: str
     reader: Reader
@@ -52,24 +52,25 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """Rows that predict a token: sample, column of the predicting row, the token, and whether it belongs to
-    the answer.
-    """
+    """Rows that predict a label, over all samples of a batch."""
 
     sample: Int[Tensor, " R"]
+    """Sample of each row."""
     column: Int[Tensor, " R"]
+    """Column of the row that predicts."""
     label: Int[Tensor, " R"]
+    """Token id to predict."""
     is_answer: Bool[Tensor, " R"]
+    """Whether the label is a token of the answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sequence:
-    """Pieces side by side, with positions of each reader's own count."""
+    """Pieces side by side; each reader counts its own positions."""
 
     pieces: tuple[Piece, ...]
     offset: Int[Tensor, " B"]
-    """Position of the first token: the number of valid tokens of each sample that stand before this sequence.
-    """
+    """Position of the first token: the number of valid tokens of each sample before this sequence."""
 
     @property
     def ids(self) -> Int[Tensor, "B S"]:
@@ -78,11 +79,19 @@ class Sequence:
 
     @property
     def mask(self) -> Bool[Tensor, "B S"]:
-        """True where a token stands."""
+        """True where there is a token."""
         return torch.cat([piece.mask for piece in self.pieces], dim=1)
 
     def span(self, name: str, reader: Reader) -> tuple[int, int]:
-        """First column of a piece and the column after its last."""
+        """Columns of a piece.
+
+        Args:
+            name: Name of the piece, such as ``cot``.
+            reader: Reader of the piece.
+
+        Returns:
+            Its first column and the column after its last.
+        """
         start = 0
         for piece in self.pieces:
             if (piece.name, piece.reader) == (name, reader):
@@ -91,29 +100,54 @@ class Sequence:
         raise KeyError(f"no piece {name} of {reader}")
 
     def columns(self, reader: Reader) -> Int[Tensor, " W"]:
-        """Columns that a reader reads, its own and the shared ones, in order."""
+        """Columns that a reader reads: its own and the shared ones.
+
+        Args:
+            reader: ``teacher`` or ``student``.
+
+        Returns:
+            Columns in ascending order, (W), padding included.
+        """
         return self._owner_is(("shared", reader)).nonzero()[:, 0]
 
     def positions(self) -> Int[Tensor, "B S"]:
-        """Position ids: each reader counts its own valid tokens; 0 under padding."""
+        """Position ids: each reader counts its own valid tokens, from ``offset``.
+
+        Returns:
+            (B, S), 0 at padding.
+        """
         mask, positions = self.mask, torch.zeros_like(self.ids)
         for reader in ("teacher", "student"):
             columns = self.columns(reader)
+            # Shared columns are written twice with the same numbers, as they precede each reader's own.
             own = mask[:, columns]
             positions[:, columns] = torch.where(own, own.long().cumsum(-1) - 1 + self.offset[:, None], 0)
         return positions
 
     def visible(self) -> Bool[Tensor, "B S S"]:
-        """True where a row sees a column: causal, its reader's, not padding; a token always sees itself."""
+        """Attention mask: causal, between columns of one reader and shared ones, without padding.
+
+        Returns:
+            True where a row sees a column, (B, S, S). Every row sees itself, padding too.
+        """
         mask, size = self.mask, self.ids.shape[1]
         row = torch.arange(size, device=mask.device)
         student, teacher = self._owner_is(("student",)), self._owner_is(("teacher",))
+        # Neither mode sees the other: this is what lets both share one forward pass.
         strangers = (student[:, None] & teacher) | (teacher[:, None] & student)
         allowed = (row[:, None] >= row) & ~strangers
+        # The diagonal keeps the softmax of padding rows finite.
         return (allowed & mask[:, None]) | torch.eye(size, dtype=torch.bool, device=mask.device)
 
     def targets(self, reader: Reader) -> Targets:
-        """The rows of ``reader`` that predict a labelled token: for each, the last valid token before it."""
+        """Labels of a reader, and the rows that predict them.
+
+        Args:
+            reader: ``teacher`` or ``student``.
+
+        Returns:
+            R rows; each label is predicted by the reader's last valid token before it.
+        """
         columns, before = self._before(reader)
         wanted = torch.cat(
             [torch.full((p.ids.shape[1],), p.labelled, device=p.ids.device) for p in self.pieces]
@@ -121,22 +155,37 @@ class Sequence:
         answer = torch.cat(
             [torch.full((p.ids.shape[1],), p.name == "answer", device=p.ids.device) for p in self.pieces]
         )
+        # R entries over all samples, sample by sample; ``place`` counts the reader's columns, not all S.
         sample, place = (self.mask[:, columns] & wanted[columns]).nonzero(as_tuple=True)
         column = columns[place]
         return Targets(sample, before[sample, place], self.ids[sample, column], answer[column])
 
     def answer_rows(self, reader: Reader) -> AnswerRows:
-        """The rows of ``reader`` that predict the answer; each sample's first is the distillation token."""
+        """The rows that predict the answer; the first of each sample is the distillation token.
+
+        Args:
+            reader: ``teacher`` or ``student``.
+
+        Returns:
+            Columns, mask and position ids of A rows, (B, A).
+        """
         columns, before = self._before(reader)
         start, stop = self.span("answer", reader)
         place = (columns >= start) & (columns < stop)
-        rows = before[:, place].clamp_min(0)
+        rows = before[:, place].clamp_min(0)  # (B, A)
         return AnswerRows(rows, self.mask[:, start:stop], self.positions().gather(1, rows))
 
     def distillation(self, reader: Reader) -> Int[Tensor, " B"]:
-        """Column of the last token of the answer prompt."""
+        """Column of the distillation token: the last token of the answer prompt.
+
+        Args:
+            reader: ``teacher`` or ``student``.
+
+        Returns:
+            One column per sample, (B).
+        """
         rows = self.answer_rows(reader)
-        first = rows.mask.int().argmax(1, keepdim=True)
+        first = rows.mask.int().argmax(1, keepdim=True)  # the first valid one: answers may be left-padded
         return rows.columns.gather(1, first)[:, 0]
 
     def _owner_is(self, readers: tuple[Reader, ...]) -> Bool[Tensor, " S"]:
@@ -147,35 +196,58 @@ class Sequence:
     def _before(self, reader: Reader) -> tuple[Int[Tensor, " W"], Int[Tensor, "B W"]]:
         """The reader's columns, and the column of the last valid token before each (-1 for the first)."""
         columns = self.columns(reader)
+        # A running maximum of valid columns skips padding between pieces.
         valid = torch.where(self.mask[:, columns], columns, -1).cummax(1).values
         return columns, torch.cat((torch.full_like(valid[:, :1], -1), valid[:, :-1]), dim=1)
 
 
 def attention_call(sequence: Sequence, width: int, before: Before | None = None) -> AttentionCall:
-    """What the first ``width`` columns of ``sequence`` ask of every attention layer, on top of a prefix."""
+    """Attention mask, positions and prefix of a forward pass over the first columns of a sequence.
+
+    Args:
+        sequence: S columns.
+        width: How many columns the forward pass reads.
+        before: Prefix of P tokens, whose valid ones every row sees; None without one.
+
+    Returns:
+        The call to pass to the model as ``kv_call``: mask (B, 1, width, P + width), prefix first.
+    """
     positions = sequence.positions()[:, :width]
     visible = sequence.visible()[:, :width, :width]
     if before is None:
         return AttentionCall(visible[:, None], positions, positions)
     prefix_visible = before.mask[:, None].expand(-1, width, -1)
-    visible = torch.cat((prefix_visible, visible), 2)
+    visible = torch.cat((prefix_visible, visible), 2)  # (B, width, P + width)
     key_positions = torch.cat((before.positions, positions), 1)
     return AttentionCall(visible[:, None], positions, key_positions, before.prefix)
 
 
 def explicit(batch: Batch, delimiters: tuple[int, int] | None) -> Sequence:
-    """All that a teacher reads, with nobody else in the sequence."""
+    """The sequence of teacher mode alone: question, chain of thought and answer, without a student.
+
+    Args:
+        batch: B samples.
+        delimiters: Token ids before and after the chain of thought; None without.
+
+    Returns:
+        A sequence that begins at position 0.
+    """
     question = Piece("question", "shared", batch.question.ids, batch.question.mask)
-    zero = torch.zeros(len(batch), dtype=torch.long, device=batch.question.ids.device)
+    zero = torch.zeros(len(batch), dtype=torch.long, device=batch.question.ids.device)  # no prefix
     return Sequence((question, *teacher_pieces(batch, delimiters)), zero)
 
 
 def teacher_pieces(batch: Batch, delimiters: tuple[int, int] | None) -> tuple[Piece, ...]:
-    """What a teacher reads after the question; it predicts all from the chain of thought on, so that it can
-    write by itself.
+    """Pieces that a teacher reads after the question: cue, chain of thought, answer prompt and answer.
 
-    ``delimiters`` are the tokens before and after the chain of thought, where the teacher was taught with
-    any.
+    All tokens from the chain of thought on are labels, so that teacher mode can generate by itself.
+
+    Args:
+        batch: B samples.
+        delimiters: Token ids before and after the chain of thought, for a teacher trained with them.
+
+    Returns:
+        Pieces (B, n), in order.
     """
     cot = Piece("cot", "teacher", batch.cot.ids, batch.cot.mask, labelled=True)
     bot = (constant(batch, "bot", "teacher", delimiters[0], 1),) if delimiters else ()
@@ -193,6 +265,18 @@ def teacher_pieces(batch: Batch, delimiters: tuple[int, int] | None) -> tuple[Pi
 def constant(
     batch: Batch, name: str, reader: Reader, token: int, count: int, labelled: bool = False
 ) -> Piece:
-    """``count`` times the same token."""
+    """A piece of one token repeated, such as ``<bot>`` or placeholders of latent slots.
+
+    Args:
+        batch: Gives number of samples and device.
+        name: Name of the piece.
+        reader: Reader of the piece.
+        token: Token id.
+        count: Number of columns.
+        labelled: Whether the tokens are labels.
+
+    Returns:
+        Ids (B, count), without padding.
+    """
     ids = torch.full((len(batch), count), token, dtype=torch.long, device=batch.question.ids.device)
     return Piece(name, reader, ids, torch.ones_like(ids, dtype=torch.bool), labelled)

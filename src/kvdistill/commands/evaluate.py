@@ -1,4 +1,4 @@
-"""``kvdistill evaluate``: a trained student on a data set, with its records in a folder."""
+"""``kvdistill evaluate``: evaluate a trained student on a data set and write the records to a folder."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -20,29 +20,37 @@ from kvdistill.run.train import to_device
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """What ``kvdistill evaluate`` is asked for; its options have the same names."""
+    """The settings of one evaluation; the options of ``kvdistill evaluate`` have the same names."""
 
     checkpoint: str
+    """Folder of the student."""
     data: str
+    """A data file, or a configuration (TOML, run.json) whose test set is used."""
     format: str = "auto"
+    """Format of the data file."""
     modes: str = "latent,cot,direct"
+    """Modes to evaluate, separated by commas."""
     num: int | None = None
+    """Number of questions, from the first; None takes all."""
     batch_size: int = 32
     max_new_tokens: int = 256
+    """Longest answer in tokens, chain of thought included."""
     probes: bool = False
+    """Whether the latents are probed as well."""
     output: str | None = None
+    """Folder for the records; None is the checkpoint's."""
     progress: bool = False
     """Whether a progress bar is shown."""
 
     @property
     def place(self) -> Place:
-        """Where the records go; the path of the data tells one data set from another of the same name."""
+        """Where the records are written; the data's full path tells apart data sets of the same name."""
         data = Path(self.data)
         return Place(Path(self.output or self.checkpoint), data.stem, str(data.resolve()))
 
 
 class Options(TypedDict, total=False):
-    """Optional settings of :func:`evaluate`, which are described at :class:`Question`."""
+    """The optional settings of :func:`evaluate`; see :class:`Question`."""
 
     format: str
     modes: str
@@ -56,17 +64,17 @@ class Options(TypedDict, total=False):
 def evaluate(
     checkpoint: str | Path, data: str | Path, **options: Unpack[Options]
 ) -> tuple[EvaluationRecord, ...]:
-    """Evaluate a trained student on a data set, and write records and answers as ``kvdistill evaluate`` does.
+    """Evaluate a trained student on a data set and write records and answers, as ``kvdistill evaluate`` does.
 
     Args:
         checkpoint: folder of the student.
-        data: a data file, or a configuration (TOML, or a run's run.json) whose test set is taken.
-        options: ``modes`` (``"latent,cot,direct"``), ``num`` (the first so many questions), ``batch_size``,
-            ``max_new_tokens``, ``output`` (folder of the records; the checkpoint where left out),
-            ``format`` of the data, and ``probes`` (whether the probes are run as well).
+        data: a data file, or a configuration (TOML, or a run's run.json) whose test set is used.
+        options: ``modes`` (``"latent,cot,direct"``), ``num`` (number of questions, from the first),
+            ``batch_size``, ``max_new_tokens``, ``output`` (folder for the records; by default the
+            checkpoint's), ``format`` of the data, and ``probes`` (whether the latents are probed as well).
 
     Returns:
-        One record per mode: accuracy with its interval, passes, tokens and milliseconds per question.
+        One record per mode: accuracy with its interval, forward passes, tokens and milliseconds per question.
 
     Raises:
         ValueError: if an option cannot be used, or a record of other data would be overwritten.
@@ -75,7 +83,14 @@ def evaluate(
 
 
 def evaluate_question(asked: Question, show: Callable[[str], None]) -> tuple[EvaluationRecord, ...]:
-    """Evaluate every mode, show a line for each, and write records and answers; then the probes, if wanted.
+    """Evaluate every mode and write records and answers, then probe the latents if wanted.
+
+    Args:
+        asked: the settings.
+        show: takes each line of progress, one per mode.
+
+    Returns:
+        One record per mode.
 
     Raises:
         ValueError: if an option cannot be used, or a record of other data would be overwritten.
@@ -117,7 +132,7 @@ def _require_checkpoint(folder: Path) -> None:
 
 
 def _modes(text: str) -> list[str]:
-    """The modes, each of them once."""
+    """The modes of a comma-separated list, without duplicates."""
     modes = list(dict.fromkeys(text.split(",")))
     if wrong := [mode for mode in modes if mode not in get_args(Reasoning)]:
         raise ValueError(f"--modes: there is no mode {wrong[0]!r}; choose from latent, cot, direct.")
@@ -125,7 +140,7 @@ def _modes(text: str) -> list[str]:
 
 
 def _refuse_other_data(asked: Question, modes: list[str]) -> None:
-    """Before anything large is loaded."""
+    """Refuse to overwrite results on other data; called before the model is loaded."""
     place = asked.place
     found: list[tuple[Path, EvaluationRecord | ProbesRecord | None]] = []
     found += [(path, EvaluationRecord.find(path)) for path in map(place.record, modes)]
@@ -142,7 +157,8 @@ def _refuse_other_data(asked: Question, modes: list[str]) -> None:
 
 
 def _data(asked: Question) -> tuple[Any, Any]:
-    """How data are read, and which."""
+    """How the data are read, and the data set."""
+    # Any other file is data: run.json is the one JSON file that is a configuration.
     if Path(asked.data).suffix != ".toml" and Path(asked.data).name != "run.json":
         data = FileData(path=asked.data, format=asked.format)
         return DataSection(train=data, max_length=None), data

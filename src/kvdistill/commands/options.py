@@ -1,4 +1,4 @@
-"""The options of each command of the command line. Imports nothing heavy: ``--help`` is quick."""
+"""The options of each subcommand. Imports nothing heavy, so ``--help`` is fast."""
 
 import argparse
 
@@ -91,7 +91,7 @@ def _count(text: str) -> int:
 
 
 def _new_tokens(text: str) -> int:
-    from kvdistill.config.sections import MOST_NEW_TOKENS
+    from kvdistill.config.sections import MOST_NEW_TOKENS  # only when the option is given: it loads torch
 
     if _count(text) > MOST_NEW_TOKENS:
         raise argparse.ArgumentTypeError(

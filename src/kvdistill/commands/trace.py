@@ -1,4 +1,4 @@
-"""``kvdistill trace``: one batch from text to loss, one line per stage, on tiny models or real ones."""
+"""``kvdistill trace``: follow one batch from text to loss and gradients, one line per stage."""
 
 import textwrap
 import time
@@ -24,7 +24,7 @@ from kvdistill.text import Batch, Example
 T = TypeVar("T")
 
 TEXT_WIDTH = 88
-"""Of what a stage prints: with its name and its time a line has 110 columns."""
+"""Columns of a stage's text; with the stage's name and its time a line has 110 columns."""
 
 PICO: dict[str, Any] = {
     "model": {
@@ -44,13 +44,18 @@ PICO: dict[str, Any] = {
     "target": {"method": {"kind": "rkv"}},
     "training": {"batch_size": 8},
 }
-"""What is traced where no configuration is given: a Llama of two layers with random weights, on the embedded
-task.
-"""
+"""The configuration that is traced by default: a two-layer Llama with random weights on the embedded task."""
 
 
 def trace(path: str | None, overrides: list[str]) -> LossOutput:
-    """Compute the loss of one batch of the training data and its gradients, printing one line per stage.
+    """Compute the loss of one training batch and its gradients, printing one line per stage.
+
+    Args:
+        path: a configuration; None takes ``PICO``.
+        overrides: ``--section.option value`` pairs, as typed.
+
+    Returns:
+        The loss of the batch, after its backward pass.
 
     Raises:
         ValueError: as a training run with this configuration would, or if it trains no latents.
@@ -65,12 +70,11 @@ def trace(path: str | None, overrides: list[str]) -> LossOutput:
     size = config.training.batch_size
     train = config.data.train
     if isinstance(train, SyntheticData):
-        train = train.model_copy(update={"num": min(train.num, size)})  # no more is made than is traced
+        train = train.model_copy(update={"num": min(train.num, size)})  # make one batch, not the data set
     found = run_stage("text", lambda: examples(train).examples[:size], _first)
     model = run_stage("model", lambda: to_device(build_student(config)), _described)
-    samples = Samples(
-        config.data, model, Path(config.training.output_dir)
-    )  # writes nothing there: that is for what reads data sets
+    # Only Samples.read writes to the folder; here ``usable`` encodes the examples.
+    samples = Samples(config.data, model, Path(config.training.output_dir))
     batch = run_stage(
         "data", lambda: collate(samples.usable(found), pad_id(model)).to(model.device), _lengths
     )
@@ -87,8 +91,12 @@ def trace(path: str | None, overrides: list[str]) -> LossOutput:
 
 
 def stages(start: float) -> Callable[[str, object], None]:
-    """What prints each stage of a step as it ends, with the time since the one before."""
-    last = [start]
+    """A callback that prints each stage of a training step as it ends, with the time since the last one.
+
+    Args:
+        start: when the step began, by ``time.perf_counter``.
+    """
+    last = [start]  # a list, so that the closure can update it
 
     def show(name: str, result: object) -> None:
         now = time.perf_counter()
@@ -99,7 +107,16 @@ def stages(start: float) -> Callable[[str, object], None]:
 
 
 def run_stage(name: str, work: Callable[[], T], say: Callable[[T], str]) -> T:
-    """Run one stage; print what came out, on as many lines as it takes, and how long it took."""
+    """Run one stage and print its result and its time in milliseconds.
+
+    Args:
+        name: name of the stage.
+        work: what is run.
+        say: describes the result in one sentence, which is wrapped where it is long.
+
+    Returns:
+        The result of ``work``.
+    """
     start = time.perf_counter()
     result = work()
     _print(name, say(result), time.perf_counter() - start)
@@ -168,7 +185,7 @@ def _terms(loss: LossOutput) -> str:
 
 
 def _parts(step: TrainingStep) -> str:
-    """The bridge, its target and the teachers."""
+    """Teachers, bridge and target; all teachers share one target method, so the first builder's is shown."""
     assert isinstance(step, Distillation)
     builder = next(iter(step.bridge.builders.values()))
     names = ", ".join(teacher.name for teacher in step.teachers)
@@ -196,7 +213,7 @@ _STAGES: dict[str, Callable[[Any], str]] = {
     "targets": _pairs,
     "loss": _terms,
 }
-"""What is printed of each stage that a step reports."""
+"""How the result of each stage of a training step is described."""
 
 
 def _with_gradient(model: nn.Module) -> str:

@@ -1,6 +1,6 @@
-"""A cache as long as the student's latents: ``ModelKV -> ModelKV`` of M slots.
+"""Compressors of a KV cache to the student's M latent slots: ``ModelKV -> ModelKV``.
 
-A compressor is one file, one mirror test and its name in the union below.
+A compressor is one file, one test file of the same name and one entry in the union below.
 """
 
 from kvdistill.compress.attention import Attention

@@ -1,4 +1,4 @@
-"""Only what the answer attended to."""
+"""Importance to the answer alone: R-KV without its redundancy term."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -22,7 +22,13 @@ class Attention(ScoreCompressor):
     def score(self, layer: LayerKV) -> Float[Tensor, "B H T"]:
         """The layer's importance.
 
+        Args:
+            layer: One layer of the cache, un-rotated, T slots.
+
+        Returns:
+            (B, H, T), the answer's attention to each slot.
+
         Raises:
-            ValueError: if the layer carries none.
+            ValueError: if the layer carries no importance.
         """
         return require_importance(layer, "Attention")

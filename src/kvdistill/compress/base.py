@@ -1,6 +1,4 @@
-"""What every compressor shares: choosing slots by score, and taking the chosen ones out of a cache in time
-order.
-"""
+"""Base of the compressors: choose slots by score and gather them in time order."""
 
 from abc import abstractmethod
 from dataclasses import dataclass
@@ -15,27 +13,42 @@ from kvdistill.kv import LayerKV, ModelKV, require_unrotated
 
 
 class Compressor(Protocol):
-    """What shortens a cache to the number of the student's latent slots."""
+    """A method that shortens a KV cache to the number of the student's latent slots."""
 
     keeps_tokens: ClassVar[bool] = False
-    """Whether the result has the tokens of the text, however many, in place of ``slots`` slots."""
+    """True where the result keeps all tokens of the text instead of ``slots`` slots."""
 
     def diagnostics(self, kv: ModelKV) -> dict[str, Float[Tensor, ""]]:
-        """Numbers for the log about the cache that is compressed, by name."""
+        """Metrics of a cache before compression, for the log.
+
+        Args:
+            kv: The cache of a batch over the chain of thought, un-rotated.
+
+        Returns:
+            Scalars by name; empty where the method has none.
+        """
         return {}
 
     def compress(self, kv: ModelKV, slots: int) -> ModelKV:
-        """The same cache in ``slots`` slots; the caller's tensors stay as they are."""
+        """Compress every layer of a cache. The input's tensors are not modified.
+
+        Args:
+            kv: The cache of a batch over the chain of thought, un-rotated, N tokens.
+            slots: M, the number of the student's latent slots.
+
+        Returns:
+            The cache in M slots, or in N tokens where ``keeps_tokens`` is True.
+        """
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreCompressor(Compressor):
-    """Give every slot a score and keep the best ones, in time order.
+    """Score every slot and keep the best ones, in time order.
 
-    A new method is a subclass with a ``score``. Padding never gets in, whatever its score. Equal scores: the
-    earlier slot wins. Choosing is not differentiable; gradients flow through the keys and values that are
-    kept.
+    A new method is a subclass with a ``score``. Padding is never kept, whatever its score. Among equal scores
+    the earlier slot is kept. The selection is not differentiable; gradients flow through the keys and values
+    that are kept.
     """
 
     selection: Literal["per_head", "shared"] = "per_head"
@@ -49,14 +62,26 @@ class ScoreCompressor(Compressor):
 
     @abstractmethod
     def score(self, layer: LayerKV) -> Float[Tensor, "B H T"]:
-        """How much each slot is worth keeping; ``-inf`` where it must never be kept. Values at padding are
-        not read.
+        """How much each slot is worth keeping.
+
+        Args:
+            layer: One layer of the cache, un-rotated, padded to at least M slots.
+
+        Returns:
+            (B, H, T), higher is better, ``-inf`` where the slot must never be kept. Scores at padding are
+            ignored.
         """
 
     def compress(self, kv: ModelKV, slots: int) -> ModelKV:
         """Keep the best ``slots`` slots of each layer and head.
 
-        A sample with fewer that may be kept has its spare slots at the end: mask False, everything else zero.
+        Args:
+            kv: The cache of a batch over the chain of thought, un-rotated, N tokens.
+            slots: M, the number of the student's latent slots.
+
+        Returns:
+            The cache in M slots, in time order. A sample with fewer candidates has its spare slots at the
+            end: mask False, all other tensors zero.
 
         Raises:
             ValueError: if ``slots`` is below 1, if keys are rotated, or if a score is not a number.
@@ -66,6 +91,7 @@ class ScoreCompressor(Compressor):
 
     def _compress_layer(self, layer: LayerKV, slots: int, source: str) -> LayerKV:
         layer = pad_slots(layer, slots)
+        # Only the selection is outside the graph: the gather below stays differentiable.
         with torch.no_grad():
             scores = self.score(layer).masked_fill(~layer.mask, -torch.inf)
             if scores.isnan().any():
@@ -76,6 +102,7 @@ class ScoreCompressor(Compressor):
                     "or float32 helps)."
                 )
             if self.selection == "shared":
+                # A slot that one head must not keep is kept by none of them.
                 barred = scores.isneginf().any(dim=1, keepdim=True)
                 scores = scores.mean(dim=1, keepdim=True).masked_fill(barred, -torch.inf).expand_as(scores)
             keep = keep_best(scores, slots)
@@ -83,10 +110,15 @@ class ScoreCompressor(Compressor):
 
 
 def require_ready(kv: ModelKV, slots: int, station: str) -> None:
-    """Refuse rotated keys, and a number of slots that no student has.
+    """Check that a cache can be compressed: un-rotated keys and at least one slot.
+
+    Args:
+        kv: The cache to compress.
+        slots: M, the number of the student's latent slots.
+        station: The caller's name, for the error message.
 
     Raises:
-        ValueError: naming ``station``.
+        ValueError: naming ``station``, if ``slots`` is below 1 or keys are rotated.
     """
     if slots < 1:
         raise ValueError(
@@ -99,8 +131,15 @@ def require_ready(kv: ModelKV, slots: int, station: str) -> None:
 def require_importance(layer: LayerKV, station: str) -> Float[Tensor, "B H T"]:
     """The layer's importance.
 
+    Args:
+        layer: One layer of the cache, T slots.
+        station: The caller's name, for the error message.
+
+    Returns:
+        (B, H, T), the answer's attention to each slot.
+
     Raises:
-        ValueError: naming ``station``, if the cache was captured without.
+        ValueError: naming ``station``, if the cache was captured without importance.
     """
     if layer.importance is None:
         raise ValueError(
@@ -113,48 +152,82 @@ def require_importance(layer: LayerKV, station: str) -> Float[Tensor, "B H T"]:
 
 
 def pad_slots(layer: LayerKV, slots: int) -> LayerKV:
-    """The layer with empty slots at the end, so that it has at least ``slots``."""
+    """Pad a layer at the end to at least ``slots`` slots.
+
+    Args:
+        layer: One layer of the cache, T slots.
+        slots: M, the number of slots that is needed.
+
+    Returns:
+        The layer with max(T, M) slots. The new ones have mask False and all other tensors zero.
+    """
     missing = slots - layer.mask.shape[-1]
     if missing <= 0:
         return layer
 
     def pad(values: Tensor) -> Tensor:
-        after_slots = (0, 0) * (values.ndim - 3)  # the width of keys and values
+        # F.pad counts axes from the last one: keys and values have a width after the slot axis.
+        after_slots = (0, 0) * (values.ndim - 3)
         return F.pad(values, (*after_slots, 0, missing))
 
     return layer.map_slots(pad)
 
 
 def valid_first(mask: Bool[Tensor, "B H T"]) -> Int[Tensor, "B H T"]:
-    """Slot of the first valid token, of the second, ... in time order, then the slots that hold none."""
+    """Order that moves valid slots to the front, in time order.
+
+    Args:
+        mask: (B, H, T), True at valid slots.
+
+    Returns:
+        (B, H, T), the slot index of the first valid token, of the second, ..., then of the padding.
+    """
+    # Valid slots are 0 and padding is 1; the sort is stable, so both groups stay in time order.
     return torch.argsort(mask.logical_not().to(torch.uint8), dim=-1, stable=True)
 
 
 def keep_best(scores: Float[Tensor, "B H T"], slots: int) -> Bool[Tensor, "B H T"]:
-    """True at the ``slots`` highest scores of each head; among equals at the edge the earlier slots, never a
-    ``-inf``.
+    """Mask of the ``slots`` highest scores of each head.
 
-    Linear in ``T``, where a stable sort is not.
+    Ties at the last place go to the earlier slots. Linear in ``T``, which a stable sort is not.
+
+    Args:
+        scores: (B, H, T), ``-inf`` at slots that must not be kept.
+        slots: M, the number of slots to keep.
+
+    Returns:
+        (B, H, T), True at M slots or fewer: a score of ``-inf`` is never kept.
     """
+    # Lowest score that still gets a slot, (B, H, 1).
     worst = scores.topk(min(slots, scores.shape[-1]), dim=-1).values[..., -1:]
     above = scores > worst
     edge = (scores == worst) & ~worst.isneginf()
+    # Slots left for the ties after all higher scores are in.
     room = slots - above.sum(dim=-1, keepdim=True)
     return above | (edge & (edge.cumsum(dim=-1) <= room))
 
 
 def gather_kept(layer: LayerKV, keep: Bool[Tensor, "B H T"], slots: int) -> LayerKV:
-    """A layer of exactly ``slots`` slots: the kept ones in time order, then empty ones. ``T`` must be
-    ``slots`` or more.
+    """Gather the kept slots of a layer in time order, then padding.
+
+    Args:
+        layer: One layer of the cache, T slots with T >= M.
+        keep: (B, H, T), True at the slots to keep, at most M in each head.
+        slots: M, the number of slots of the result.
+
+    Returns:
+        The layer in M slots: mask False and all other tensors zero after the kept ones.
     """
     num_slots = keep.shape[-1]
     time = torch.arange(num_slots, device=keep.device)
+    # The M smallest indices, sorted; a slot that is not kept counts as T, so that it comes last.
     index = torch.where(keep, time, num_slots).topk(slots, dim=-1, largest=False).values
     mask = index < num_slots
     index = index.clamp_max(num_slots - 1)
 
     def take(values: Tensor) -> Tensor:
-        wide = (..., *[None] * (values.ndim - 3))  # one index for the complete width of keys and values
+        # Keys and values have a width after the slot axis: one index serves all of it.
+        wide = (..., *[None] * (values.ndim - 3))
         taken = values.gather(2, index[wide].expand(*index.shape, *values.shape[3:]))
         return torch.where(mask[wide], taken, torch.zeros((), dtype=values.dtype, device=values.device))
 

@@ -1,4 +1,4 @@
-"""Only what the other keys do not say already."""
+"""Least redundant keys: R-KV's redundancy term alone."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -21,5 +21,12 @@ class Cosine(ScoreCompressor):
     kind: Literal["cosine"] = "cosine"
 
     def score(self, layer: LayerKV) -> Float[Tensor, "B H T"]:
-        """The distinctness R of each key."""
+        """The distinctness R of each key.
+
+        Args:
+            layer: One layer of the cache, un-rotated, T slots.
+
+        Returns:
+            (B, H, T), a softmax over the valid slots; 0 at padding.
+        """
         return distinctness(layer)

@@ -1,4 +1,4 @@
-"""The beginning of the chain of thought."""
+"""Left crop: the first tokens of the chain of thought."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -21,7 +21,14 @@ class LeftCrop(ScoreCompressor):
     kind: Literal["left_crop"] = "left_crop"
 
     def score(self, layer: LayerKV) -> Float[Tensor, "B H T"]:
-        """The slot's index with a minus: earlier is better."""
+        """The negative slot index: earlier is better.
+
+        Args:
+            layer: One layer of the cache, un-rotated, T slots.
+
+        Returns:
+            (B, H, T), from 0 down to 1 - T.
+        """
         return -torch.arange(layer.mask.shape[-1], dtype=torch.float32, device=layer.mask.device).expand(
             layer.mask.shape
         )

@@ -1,4 +1,4 @@
-"""The end of the chain of thought."""
+"""Right crop: the last tokens of the chain of thought."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -21,7 +21,14 @@ class RightCrop(ScoreCompressor):
     kind: Literal["right_crop"] = "right_crop"
 
     def score(self, layer: LayerKV) -> Float[Tensor, "B H T"]:
-        """The slot's index: later is better."""
+        """The slot index: later is better.
+
+        Args:
+            layer: One layer of the cache, un-rotated, T slots.
+
+        Returns:
+            (B, H, T), from 0 to T - 1.
+        """
         return torch.arange(layer.mask.shape[-1], dtype=torch.float32, device=layer.mask.device).expand(
             layer.mask.shape
         )

@@ -1,4 +1,4 @@
-"""R-KV as its authors use it while a model is decoding."""
+"""R-KV as its authors use it during decoding: recent window, pooled importance, redundancy."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -13,17 +13,16 @@ from kvdistill.compress.rkv import TINY
 from kvdistill.kv import LayerKV, ModelKV
 
 ROWS = 64
-"""Rows of the table of cosines in memory at a time."""
+"""Rows of the cosine matrix in memory at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RKVDecode(ScoreCompressor):
-    """Keep a window of recent tokens, and of the others the important and not redundant ones: ``S = λ I - (1
-    - λ) R``.
+    """Keep a window of recent tokens, and the others by ``S = λ I - (1 - λ) R``.
 
-    Here I is max-pooled over neighbours and R is high where a key is redundant. In each row of the table of
-    cosines the last similar token is struck out, so that the latest of several alike is not counted as
-    redundant.
+    Importance I is max-pooled over neighbors; redundancy R is high where a key resembles others. In each row
+    of the cosine matrix the entry of the last similar token is set to 0, so that the latest of several alike
+    tokens does not count as redundant.
 
     Source: https://arxiv.org/abs/2505.24133, and the selection in the authors' published code.
     Differs: I is the attention of the answer (``importance``), where decoding has the attention of the
@@ -37,7 +36,7 @@ class RKVDecode(ScoreCompressor):
     window: int = 8
     """Tokens at the end that are always kept; fewer than there are slots."""
     pool: int = 7
-    """Width of the max-pool over neighbours, in tokens; odd."""
+    """Width of the max-pool over neighbors, in tokens; odd."""
     threshold: float = 0.5
     """Cosine above which two keys count as alike, from 0 to 1."""
 
@@ -58,7 +57,14 @@ class RKVDecode(ScoreCompressor):
             )
 
     def compress(self, kv: ModelKV, slots: int) -> ModelKV:
-        """Keep the window and the best of the rest.
+        """Keep the window and the best of the other tokens.
+
+        Args:
+            kv: The cache of a batch over the chain of thought, un-rotated, N tokens.
+            slots: M, the number of the student's latent slots; more than ``window``.
+
+        Returns:
+            The cache in M slots, in time order.
 
         Raises:
             ValueError: if ``slots`` does not exceed the window, or as for every compressor.
@@ -73,12 +79,20 @@ class RKVDecode(ScoreCompressor):
     def score(self, layer: LayerKV) -> Float[Tensor, "B H T"]:
         """``λ I - (1 - λ) R``, and ``inf`` in the window.
 
+        Args:
+            layer: One layer of the cache, un-rotated, T slots.
+
+        Returns:
+            (B, H, T), the score of each slot.
+
         Raises:
             ValueError: if the layer carries no importance.
         """
         importance = require_importance(layer, "RKVDecode")
+        # Valid tokens after each slot: the window is the last ones of each sample, not of the padded batch.
         from_end = layer.mask.sum(dim=-1, keepdim=True) - layer.mask.cumsum(dim=-1)
         recent = layer.mask & (from_end < self.window)
+        # The window is left out of the pool: it is kept in any case and must not raise its neighbors.
         pooled = pool_neighbours(importance, layer.mask & ~recent, self.pool)
         redundancy = self.redundancy(layer)
         return (self.importance_weight * pooled - (1.0 - self.importance_weight) * redundancy).masked_fill(
@@ -86,14 +100,21 @@ class RKVDecode(ScoreCompressor):
         )
 
     def redundancy(self, layer: LayerKV) -> Float[Tensor, "B H T"]:
-        """Softmax over the valid tokens of the mean cosine left after striking out; 0 at padding."""
+        """``R``: softmax over the valid tokens of the mean cosine, last similar tokens left out.
+
+        Args:
+            layer: One layer of the cache, un-rotated, T slots.
+
+        Returns:
+            (B, H, T), sums to 1 over the valid tokens of a head; 0 at padding.
+        """
         mask = layer.mask
         number = mask.sum(dim=-1, keepdim=True).clamp_min(1)
         logits = (self._column_sums(layer) / number).masked_fill(~mask, -torch.inf)
         return torch.where(mask, logits.softmax(dim=-1), 0.0)
 
     def _column_sums(self, layer: LayerKV) -> Float[Tensor, "B H T"]:
-        # Keys of padding are zero here, so their cosines are 0: never above the threshold, nothing in the
+        # Keys of padding are set to zero, so their cosines are 0: never above the threshold, no part of the
         # sums.
         mask = layer.mask
         keys = torch.where(
@@ -103,8 +124,11 @@ class RKVDecode(ScoreCompressor):
         time = torch.arange(mask.shape[-1], device=mask.device)
         first = valid_first(mask)[..., None, :1]
         sums = torch.zeros_like(unit[..., 0])
+        # Blocks of rows: the T x T matrix is never in memory at once.
         for rows in time.split(ROWS):
+            # (B, H, rows, T), without each key's cosine with itself.
             cosines = (unit[:, :, rows] @ unit.mT).masked_fill(rows[:, None] == time, 0.0)
+            # Last similar token of each row; the first valid token where none is similar.
             last = torch.where(cosines > self.threshold, time, first).amax(dim=-1, keepdim=True)
             sums = sums + cosines.scatter(-1, last, 0.0).sum(dim=-2)
         return sums
@@ -113,9 +137,17 @@ class RKVDecode(ScoreCompressor):
 def pool_neighbours(
     values: Float[Tensor, "B H T"], where: Bool[Tensor, "B H T"], width: int
 ) -> Float[Tensor, "B H T"]:
-    """Largest of the ``width`` values around each slot, over the slots where ``where`` is True as if there
-    were no others; 0 elsewhere.
+    """Max-pool along the slots, over the selected slots as if there were no others.
+
+    Args:
+        values: (B, H, T), the numbers to pool.
+        where: (B, H, T), True at the selected slots.
+        width: Width of the pool in slots; odd.
+
+    Returns:
+        (B, H, T), the pooled values at the selected slots; 0 elsewhere.
     """
+    # Selected slots moved to the front, so that neighbors in the pool are neighbors in the text.
     order = valid_first(where)
     packed = values.masked_fill(~where, -torch.inf).gather(-1, order)
     pooled = F.max_pool1d(packed, width, stride=1, padding=width // 2)

@@ -1,4 +1,4 @@
-"""The last token of each reasoning step."""
+"""Step ends: the last token of each reasoning step."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -13,8 +13,9 @@ from kvdistill.kv import LayerKV
 
 @dataclass(frozen=True, kw_only=True)
 class StepEnd(ScoreCompressor):
-    """Keep the last token of each reasoning step, where a step's result stands; the last ones if there are
-    more than slots.
+    """Keep the last token of each reasoning step, which holds the step's result.
+
+    With more steps than slots, the last steps are kept.
 
     Source: ours.
     """
@@ -31,7 +32,13 @@ class StepEnd(ScoreCompressor):
             )
 
     def score(self, layer: LayerKV) -> Float[Tensor, "B H T"]:
-        """The slot's index at step ends, ``-inf`` elsewhere.
+        """The slot index at step ends, ``-inf`` elsewhere.
+
+        Args:
+            layer: One layer of the cache, un-rotated, T slots.
+
+        Returns:
+            (B, H, T); later step ends score higher.
 
         Raises:
             ValueError: if the text has no steps.

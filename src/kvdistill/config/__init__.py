@@ -1,5 +1,6 @@
-"""One typed configuration for a run: sections and closed unions, read from TOML, changed by
-``--section.option value``.
+"""Typed configuration of a run, read from TOML or JSON and overridden by ``--section.option value``.
+
+A section is a pydantic model; a choice between methods is a union told apart by ``kind``.
 """
 
 from kvdistill.config.data import DataSection, DataSet, FileData, HubData, SyntheticData

@@ -1,4 +1,4 @@
-"""The data sections: which rows are read, and how they become text."""
+"""Sections of the data sets: which rows are read, and how they become text."""
 
 from typing import Annotated, Literal
 
@@ -12,7 +12,7 @@ from kvdistill.data.template import Chat, Plain
 
 
 class Rows(Section):
-    """What data sets of rows share."""
+    """Options shared by file and hub data sets."""
 
     limit: int | None = Field(default=None, ge=1, le=10**12)
     """Use only the first rows."""
@@ -30,7 +30,7 @@ class FileData(Rows):
 
 
 class HubData(Rows):
-    """Rows of a data set on the hub, or in a folder of that form."""
+    """Rows of a data set on the Hugging Face hub, or of a local folder laid out like one."""
 
     kind: Literal["hub"] = "hub"
     name: UserPath
@@ -40,7 +40,7 @@ class HubData(Rows):
 
 
 class SyntheticData(Section):
-    """The embedded task."""
+    """Examples of a generated task, made from a seed without any download."""
 
     kind: Literal["synthetic"] = "synthetic"
     task: Annotated[Chain | Arith, Field(discriminator="kind")] = Chain()
@@ -53,21 +53,22 @@ DataSet = Annotated[FileData | HubData | SyntheticData, Field(discriminator="kin
 
 
 class DataSection(Section):
-    """What is read, and how it becomes text."""
+    """Data sets of the run, and how their rows become text."""
 
     train: DataSet
+    """Training set: a file, a data set on the hub, or a generated task."""
     validation: DataSet | None = None
     test: DataSet | None = None
     template: Annotated[Plain | Chat, Field(discriminator="kind")] | None = None
-    """None takes the tokenizer's chat template where it has one."""
+    """Default: the tokenizer's chat template where it has one, else plain."""
     drop_last_step: bool = False
-    """Leave the last reasoning step out, as KaVa does on equation-only traces."""
+    """Leave out the last reasoning step, as KaVa does on equation-only traces."""
     max_length: int | None = Field(default=1024, ge=8, le=2**24)
-    """Longest example in tokens; longer ones are never cut."""
+    """Longest example in tokens; longer ones are never truncated, see on_long."""
     on_long: Literal["drop", "error"] = "drop"
-    """What becomes of longer ones: left out and counted, or an error."""
+    """Examples longer than max_length: left out and counted, or an error."""
     max_bad_rows: float = Field(default=0.01, ge=0, le=1)
-    """Share of malformed rows, which are left out and kept in quarantine, above which the run stops."""
+    """Largest share of malformed rows, which are left out and kept in quarantine; above it the run stops."""
 
     @model_validator(mode="after")
     def _streams_train(self) -> "DataSection":

@@ -1,4 +1,7 @@
-"""What is wrong with a configuration, in the words that a user types."""
+"""Validation errors of a configuration, with option names as users type them.
+
+Also the reflection on sections and method unions that the flags and the option list need.
+"""
 
 from dataclasses import MISSING, fields, is_dataclass
 from types import UnionType
@@ -32,22 +35,32 @@ _EXPECTED = {
     "dataclass_type": "should be a section with options of its own",
     "model_attributes_type": "should be a section with options of its own",
 }
-"""What pydantic's errors say, by their type."""
+"""Sentence for each type of pydantic error; other types keep pydantic's own message."""
 
 
 def explain(error: ValidationError, root: type[BaseModel]) -> list[str]:
-    """A sentence for each option of ``root`` that is wrong, missing or misspelt, with the nearest name."""
+    """One sentence for each option that is wrong, missing or misspelled.
+
+    Args:
+        error: what pydantic raised while it validated ``root``.
+        root: the model that was validated.
+
+    Returns:
+        The sentences; misspelled names come with the nearest known name.
+    """
     found: dict[str, list[Any]] = {}
+    # A value that fits no member of a union gives one error a member: they are joined into one sentence.
     for problem in error.errors():
         found.setdefault(_place(problem["loc"], root)[0], []).append(problem)
     return [_sentence(place, problems, root) for place, problems in found.items()]
 
 
 def _sentence(place: str, problems: list[Any], root: Any) -> str:
-    """What is wrong with one option, in a sentence."""
+    """The sentence about one option."""
     first = problems[0]
     beside = _place(first["loc"], root)[1]
     if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        # An option typed without its section: name the section that has it.
         owners = [section for section, kind in options_of(root).items() if place in options_of(kind)]
         full = shortened(_as_typed(place, first["input"]))
         hint = f" Did you mean {owners[0]}.{place}?" if owners else _nearest(str(first["loc"][-1]), beside)
@@ -68,7 +81,7 @@ def _sentence(place: str, problems: list[Any], root: Any) -> str:
 
 
 def _joined(problems: list[Any]) -> str:
-    """What a value should be, by any member of its union."""
+    """The expectations of all members of a union, joined by "or"."""
     told = list(dict.fromkeys(_expected(problem) for problem in problems))
     if all(each.startswith("should be ") for each in told):
         return " or ".join([told[0], *(each.removeprefix("should be ") for each in told[1:])])
@@ -87,7 +100,7 @@ def _expected(problem: Any) -> str:
 
 
 def _as_typed(place: str, given: Any) -> str:
-    """The whole of ``a.b.c`` where ``a`` is unknown: what stands below it is a section with one option."""
+    """The full name ``a.b.c`` where ``a`` is unknown: below it are nested sections of one option each."""
     while isinstance(given, dict) and len(given) == 1 and len(place) < LONGEST:
         ((name, given),) = given.items()
         place = f"{place}.{name}"
@@ -100,7 +113,10 @@ def _nearest(name: str, known: list[str]) -> str:
 
 
 def _place(location: tuple[int | str, ...], root: Any) -> tuple[str, list[str]]:
-    """An option as users type it, without the names of a union's members, and the names allowed there."""
+    """Name of an option as users type it, and the names known at its level.
+
+    pydantic's location also holds the tag of each union member on the path; these are left out.
+    """
     kind = root
     words: list[str] = []
     beside: list[str] = []
@@ -115,14 +131,14 @@ def _place(location: tuple[int | str, ...], root: Any) -> tuple[str, list[str]]:
 
 
 def options_of(kind: Any) -> dict[Any, Any]:
-    """Names and types of the options of a section or method; nothing for other types."""
+    """Name and type of each option of a section or method; empty for other types."""
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         return {name: field.annotation for name, field in kind.model_fields.items()}
     return {field.name: field.type for field in fields(kind)} if is_dataclass(kind) else {}
 
 
 def members(kind: Any) -> list[Any]:
-    """The members of a union, and of the unions in it; nothing where ``kind`` is none."""
+    """The members of a union, nested unions flattened; empty where ``kind`` is not a union."""
     if get_origin(kind) is Annotated:
         return members(get_args(kind)[0])
     if get_origin(kind) not in (Union, UnionType):
@@ -131,12 +147,12 @@ def members(kind: Any) -> list[Any]:
 
 
 def bare(kind: Any) -> Any:
-    """A type without what is annotated on it."""
+    """A type without its ``Annotated`` metadata."""
     return get_args(kind)[0] if get_origin(kind) is Annotated else kind
 
 
 def tag_of(kind: Any) -> str | None:
-    """The default of a method's ``kind``: the name that users type."""
+    """The name of a method that users type: the default of its ``kind``; None where it has none."""
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         return kind.model_fields["kind"].default if "kind" in kind.model_fields else None
     if is_dataclass(kind):

@@ -1,19 +1,21 @@
-"""Table of the short flags: the option of the configuration that each one names."""
+"""Table of the short command-line flags, such as ``--lr`` for ``training.lr``."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Flag:
-    """A short name for an option."""
+    """A short name for an option of the configuration."""
 
     name: str
+    """The flag without its dashes."""
     option: str
+    """Dotted name of the option that it sets."""
     help: str
     switch: str | None = None
-    """What the bare flag, or ``true``, stands for; None where a value has to follow."""
+    """Value of the option for the bare flag or ``true``; None where a value has to follow."""
     off: str = "false"
-    """What ``false`` puts in the switch's place."""
+    """Value of the option for ``false``."""
 
 
 FLAGS = (

@@ -1,4 +1,4 @@
-"""The command line of the training scripts: short flags become options of the configuration."""
+"""Command line of the training scripts: short flags are translated into options of the configuration."""
 
 import argparse
 import json
@@ -24,16 +24,24 @@ RECIPE: dict[str, Any] = {
         "test": {"kind": "hub", "name": "openai/gsm8k", "config": "main", "split": "test"},
     },
 }
-"""What is trained on what where the command line and the file say nothing."""
+"""Default model and data, used where neither a file nor flags name them."""
+# A file or hub name also decides the kind of its data set.
 _KINDS = {"train_file": "file", "validation_file": "file", "test_file": "file", "dataset_name": "hub"}
 
 
 def from_flags(words: Sequence[str], program: str, description: str) -> RunConfig:
-    """The configuration that a script's command line asks for: ``--config FILE``, short flags,
-    ``--section.option value``.
+    """Build the configuration from a script's command line.
+
+    Args:
+        words: the arguments: ``--config FILE``, short flags and ``--section.option value``, in any order.
+        program: name of the script, for ``--help``.
+        description: what it does, for ``--help``.
+
+    Returns:
+        The file (or the default recipe) with flags and options applied.
 
     Raises:
-        ValueError: naming the flag or option, and the nearest name where one is misspelt.
+        ValueError: naming the flag or option, and the nearest name where one is misspelled.
         SystemExit: for ``--help``.
     """
     known, rest = _parser(program, description).parse_known_args(list(words))
@@ -58,15 +66,16 @@ def from_flags(words: Sequence[str], program: str, description: str) -> RunConfi
 
 
 def _recipe(names: set[str]) -> dict[str, Any]:
-    """The recipe, without its data where other data are named."""
+    """The default recipe, without its data sets where the flags name data."""
     return {"model": RECIPE["model"], "data": {}} if names & {"train_file", "dataset_name"} else RECIPE
 
 
 def _overrides(given: dict[Flag, str], tree: dict[str, Any]) -> list[str]:
+    """The flags as ``--section.option value`` words, in the order in which they are applied."""
     words: list[str] = []
     for flag, value in sorted(
         given.items(), key=lambda pair: pair[1] != "false"
-    ):  # what is put off makes room for what is put on
+    ):  # switches turned off come first, so that one turned on wins
         if flag.name in _KINDS:
             words += [f"--{flag.option.rpartition('.')[0]}.kind", _KINDS[flag.name]]
         if flag.name == "lora_r":
@@ -75,22 +84,23 @@ def _overrides(given: dict[Flag, str], tree: dict[str, Any]) -> list[str]:
                 continue
         if flag.switch is not None:
             if value == "false" and flag.off != "false" and _held(tree, flag.option) != flag.switch:
-                continue  # what is not on cannot be put off
+                continue  # the option has another value: this switch is not on
             value = flag.switch if value == "true" else flag.off
         elif _is_text(flag.option) and value != "null":
-            value = json.dumps(value)  # a name is a name, also where it looks like a number
+            value = json.dumps(value)  # quoted, so that a name like 123 is not read as a number
         words += [f"--{flag.option}", value]
     return words
 
 
 def _held(tree: Any, option: str) -> Any:
-    """What the file says of an option."""
+    """Value of an option in a tree; None where it is not set."""
     for part in option.split("."):
         tree = tree.get(part) if isinstance(tree, dict) else None
     return tree
 
 
 def _refuse_strangers(rest: Sequence[str]) -> None:
+    """Refuse unknown flags; names with a dot are options, which are checked later."""
     for word in rest:
         if word.startswith("--") and "." not in word.partition("=")[0]:
             name = word[2:].partition("=")[0]
@@ -102,6 +112,7 @@ def _refuse_strangers(rest: Sequence[str]) -> None:
 
 
 def _refuse_misplaced(given: Iterable[Flag], tree: dict[str, Any]) -> None:
+    """Refuse a flag whose option the chosen kind does not have."""
     for flag in given:
         above, _, name = flag.option.rpartition(".")
         kind = _held(tree, f"{above}.kind")
@@ -115,7 +126,7 @@ def _refuse_misplaced(given: Iterable[Flag], tree: dict[str, Any]) -> None:
 
 
 def _in_flags(message: str, given: Iterable[Flag]) -> str:
-    """The message in the words that were typed, or could have been."""
+    """An error message with short flags in place of option names, those that were typed first."""
     for flag in (*given, *(flag for flag in FLAGS if flag.switch in (None, "true"))):
         option = flag.option.removesuffix(".kind")
         message = re.sub(
@@ -126,7 +137,7 @@ def _in_flags(message: str, given: Iterable[Flag]) -> str:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """In words, without the list of all flags.
+        """Raise in place of printing the usage and exiting.
 
         Raises:
             ValueError: always.
@@ -167,7 +178,7 @@ def _parser(program: str, description: str) -> argparse.ArgumentParser:
 
 
 def _more(flag: Flag) -> str:
-    """Choices and default of an option, as the configuration has them."""
+    """Choices and default of a flag's option, taken from the configuration, for its help text."""
     above, _, name = flag.option.rpartition(".")
     kind, default = _option(flag.option)
     default = _held(RECIPE, flag.option) or default
@@ -189,6 +200,7 @@ def _more(flag: Flag) -> str:
 
 
 def _is_text(option: str) -> bool:
+    """Whether an option takes text only, and no number or list."""
     kind = _type_of(option)
     kinds = members(kind) or [bare(kind)]
     return str in kinds and set(kinds) <= {str, NoneType}
@@ -199,7 +211,7 @@ def _type_of(option: str) -> Any:
 
 
 def _option(option: str) -> tuple[Any, Any]:
-    """Type and default of an option; (None, None) where there is none of that name."""
+    """Type and default of an option; (None, None) where it does not exist."""
     found: tuple[Any, Any] = (RunConfig, None)
     for part in option.split("."):
         owner = next((member for member in members(found[0]) if part in _fields(member)), found[0])

@@ -1,6 +1,4 @@
-"""Values of another type than their option's, which pydantic would convert without a word: true for 1, "0.1"
-for 0.1.
-"""
+"""Values of the wrong type that pydantic would convert silently, such as true for 1 or "0.1" for 0.1."""
 
 import math
 from types import NoneType
@@ -13,12 +11,15 @@ _NAMES = {int: "a whole number", float: "a number", bool: "true or false"}
 
 
 def mistyped(value: Any, kind: Any, place: str = "") -> list[str]:
-    """A sentence for each number, switch and text in a tree of options that is given as something else.
+    """One sentence for each number, switch or text of a tree of options that has another type.
 
     Args:
         value: the tree, or a part of it.
         kind: the section, method or type that it is read as.
         place: the option's name, as users type it.
+
+    Returns:
+        The sentences; empty where all types are right.
     """
     if isinstance(value, dict):
         return [
@@ -36,6 +37,7 @@ def mistyped(value: Any, kind: Any, place: str = "") -> list[str]:
 
 
 def _fits(value: Any, kinds: list[Any]) -> bool:
+    # bool before int: in Python True is an int.
     if isinstance(value, bool):
         return bool in kinds
     if isinstance(value, int | float):
@@ -52,9 +54,7 @@ def _is_finite(value: int | float) -> bool:
 
 
 def _type_of(name: str, kind: Any, given: dict[Any, Any]) -> Any:
-    """The type of an option of a section or method; of the method that ``given`` names, where there are
-    several.
-    """
+    """Type of an option; where several methods have it, that of the method whose ``kind`` is given."""
     owners = [owner for owner in members(kind) or [kind] if name in options_of(owner)]
     chosen = next(
         (owner for owner in owners if tag_of(owner) == given.get("kind")), owners[0] if owners else None

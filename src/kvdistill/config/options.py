@@ -1,5 +1,6 @@
-"""Every option of the configuration with its default and its meaning, as ``kvdistill train --help`` lists
-them.
+"""List of all options with default and meaning, printed by ``kvdistill train --help``.
+
+The meaning of an option is the docstring below it, the help of its short flag, or an entry of ``MEANINGS``.
 """
 
 import ast
@@ -19,7 +20,7 @@ from kvdistill.config.flag_table import FLAGS
 from kvdistill.config.sections import RunConfig
 
 WIDTH, COLUMN = 110, 44
-"""Of the listing: the longest line, and where the meanings begin."""
+"""Layout of the list in columns: the longest line, and where the meanings begin."""
 
 
 MEANINGS = {
@@ -56,23 +57,23 @@ MEANINGS = {
     "evaluation.batch_size": "questions side by side",
     "evaluation.max_new_tokens": "longest answer in tokens, chain of thought included",
 }
-"""Where the docstring below an option, or the help of its flag, does not tell a user what it means."""
+"""Meanings for the list; they take precedence over docstrings and the help of flags."""
 
 
 @dataclass(frozen=True)
 class Option:
-    """One option as users type it."""
+    """One option, with texts as users type them."""
 
     name: str
     default: str
     meaning: str
     choices: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
-    """The kinds that have the option, such as ``method.kind rkv``; none where every kind has it."""
+    """The kinds that have the option, such as ``method.kind rkv``; empty where every kind has it."""
 
 
 def describe_options() -> str:
-    """All options, a paragraph for each section."""
+    """The complete list of options, one paragraph for each section."""
     paragraphs = ["Options with their defaults; typed as --section.option value:"]
     for section, field in RunConfig.model_fields.items():
         if section == "teachers":
@@ -91,13 +92,22 @@ def describe_options() -> str:
 
 
 def options_of(kind: Any, above: str) -> Iterator[Option]:
-    """The options of a section or a method, and of those inside it; ``above`` precedes their names.
+    """The options of a section or method, nested ones included.
 
-    Where several options of a section are of one union (the data sets), the first one is listed in full.
+    Where several options of a section have the same union of methods (the data sets), only the first is
+    listed in full.
+
+    Args:
+        kind: a section or a method's dataclass.
+        above: dotted name that precedes the names of its options.
+
+    Returns:
+        One ``Option`` for each value that a user can set.
     """
     meanings = attribute_docstrings(kind)
     listed: dict[tuple[Any, ...], str] = {}
     for name, (hint, default) in _fields(kind).items():
+        # No method: a plain value. One: a section. Several: a choice by ``kind``.
         full = f"{above}.{name}"
         methods = tuple(member for member in members(hint) or [_section_type(hint)] if _fields(member))
         meaning = MEANINGS.get(full) or meanings.get(name) or _flag_meaning(full)
@@ -120,7 +130,7 @@ def _union_lines(methods: tuple[Any, ...], default: Any, section: str) -> Iterat
 
 
 def _union(methods: tuple[Any, ...], default: Any, full: str, meaning: str) -> Iterator[Option]:
-    """``kind``, then the options of all kinds, each with the kinds that have it."""
+    """Options of a union: its ``kind``, then those of its members, equal ones merged."""
     tags = [str(tag_of(method)) for method in methods]
     chosen = default if _is_missing(default) or default is None else default.kind
     meaning = meaning or _flag_meaning(f"{full}.kind") or "which kind it is"
@@ -136,9 +146,16 @@ def _union(methods: tuple[Any, ...], default: Any, full: str, meaning: str) -> I
 
 
 def attribute_docstrings(kind: Any) -> dict[str, str]:
-    """The docstring below each attribute of a class and its bases, on one line."""
+    """Docstrings of attributes, read from the source since Python does not keep them.
+
+    Args:
+        kind: a class; its bases inside kvdistill count too.
+
+    Returns:
+        For each documented attribute, the docstring on one line.
+    """
     found: dict[str, str] = {}
-    for owner in reversed(getattr(kind, "__mro__", ())):  # a list of sections has none
+    for owner in reversed(getattr(kind, "__mro__", ())):  # the type of a list has no bases
         if not owner.__module__.startswith("kvdistill."):
             continue
         body = ast.parse(textwrap.dedent(inspect.getsource(owner))).body[0]
@@ -159,6 +176,7 @@ def attribute_docstrings(kind: Any) -> dict[str, str]:
 
 
 def _shown(option: Option) -> list[str]:
+    """The lines of one option: name and default on the left, meaning on the right."""
     left = f"  --{option.name} {option.default}".rstrip()
     notes = [f"one of {', '.join(option.choices)}"] if option.choices else []
     if option.needs:
@@ -172,12 +190,12 @@ def _shown(option: Option) -> list[str]:
 
 
 def _plain(text: str) -> str:
-    """A docstring without its markup."""
+    """A docstring without its double backticks."""
     return text.replace("``", "")
 
 
 def _fields(kind: Any) -> dict[str, tuple[Any, Any]]:
-    """Type and default of each option of a section or method; nothing where ``kind`` is a plain type."""
+    """Type and default of each option of a section or method; empty for a plain type."""
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         held = kind.model_fields
         return {name: (field.annotation, _default(field)) for name, field in held.items()}
@@ -206,7 +224,7 @@ def _first_line(kind: Any) -> str:
 
 
 def _choices(hint: Any) -> tuple[str, ...]:
-    """What a value is one of; nothing where other values may be given too."""
+    """The allowed values of a ``Literal``; empty where other values are allowed too."""
     kinds = [member for member in members(hint) or [hint] if member is not NoneType]
     if not all(get_origin(kind) is Literal for kind in kinds):
         return ()
@@ -214,7 +232,7 @@ def _choices(hint: Any) -> tuple[str, ...]:
 
 
 def _default_text(default: Any) -> str:
-    """A default as it is typed."""
+    """A default as users type it."""
     if _is_missing(default):
         return "(required)"
     if isinstance(default, str):

@@ -1,4 +1,4 @@
-"""Reading a configuration: TOML or JSON, changed by ``--section.option value``."""
+"""Read a configuration from TOML or JSON and apply ``--section.option value`` overrides."""
 
 import json
 import os
@@ -19,23 +19,37 @@ from kvdistill.records.jsonfile import DEEPEST, depth_of, parse_json
 
 
 def load(path: Path | str | None, overrides: list[str] | None = None) -> RunConfig:
-    """Read a TOML file, a resolved JSON one (or nothing), and apply ``["--section.option", "value", ...]``.
+    """Read a configuration file and apply overrides.
 
-    Values are read as JSON where they are JSON (``3``, ``true``, ``null``, ``[1, 2]``), else as text. A
-    ``kind`` that changes drops the options of the kind before, wherever it stands among the overrides.
+    Values of overrides are read as JSON where they are JSON (``3``, ``true``, ``null``, ``[1, 2]``), else as
+    text. A changed ``kind`` drops the options of the previous kind, wherever it is among the overrides.
+
+    Args:
+        path: a TOML file, a JSON file with resolved options, or a ``run.json``; None starts from nothing.
+        overrides: words of the command line, ``["--section.option", "value", ...]``.
+
+    Returns:
+        The validated configuration.
 
     Raises:
-        ValueError: naming file, option, and the nearest name where one is misspelt.
+        ValueError: naming file, option, and the nearest name where one is misspelled.
     """
     tree = {} if path is None else read_tree(path)
     return parse(changed(tree, overrides or []), "the command line" if path is None else str(path))
 
 
 def changed(tree: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
-    """A tree of options with overrides applied as in ``load``; the given one stays as it is.
+    """Apply overrides to a copy of a tree of options.
+
+    Args:
+        tree: nested options; not changed.
+        overrides: as in ``load``.
+
+    Returns:
+        The changed copy, not validated yet.
 
     Raises:
-        ValueError: if an override has no value, or goes into an option that holds one.
+        ValueError: if an override has no value, or addresses an option below one that holds a value.
     """
     tree = deepcopy(tree)
     for name, value in sorted(_pairs(overrides), key=_kinds_first):
@@ -46,11 +60,19 @@ def changed(tree: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
 
 
 def parse(tree: dict[str, Any], where: str) -> RunConfig:
-    """The configuration in a tree of options; ``where`` it comes from stands in every message.
+    """Validate a tree of options.
+
+    Args:
+        tree: nested options.
+        where: where they come from, named in every message.
+
+    Returns:
+        The configuration.
 
     Raises:
-        ValueError: one line a problem, as in ``load``.
+        ValueError: one line for each problem, as in ``load``.
     """
+    # Before pydantic, which would convert such values.
     if found := mistyped(tree, RunConfig):
         raise ValueError("\n".join(f"{where}: {sentence}" for sentence in found))
     try:
@@ -62,16 +84,21 @@ def parse(tree: dict[str, Any], where: str) -> RunConfig:
 
 
 def resolved(config: RunConfig) -> dict[str, Any]:
-    """Every option with its value, as JSON would hold it."""
+    """Every option with its value, defaults filled in, in JSON's types."""
     return config.model_dump(mode="json")
 
 
 def read_tree(path: Path | str) -> dict[str, Any]:
-    """The options in a file. Hand-written files are TOML; resolved ones are JSON, a run's own run.json among
-    them.
+    """The options in a file, not validated yet.
+
+    Args:
+        path: a TOML file; with the suffix ``.json`` a file of resolved options, or the ``run.json`` of a run.
+
+    Returns:
+        Nested options.
 
     Raises:
-        ValueError: if there is no such file, or it holds no options.
+        ValueError: if the file does not exist, cannot be parsed, or holds no options.
     """
     path = Path(expanded(str(path)))
     kind = "JSON" if path.suffix == ".json" else "TOML"
@@ -94,7 +121,7 @@ def read_tree(path: Path | str) -> dict[str, Any]:
 
 
 def _text_of(path: Path) -> str:
-    """The text of a file, or of a pipe, without a byte order mark."""
+    """The text of a regular file or a pipe, without a byte order mark."""
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
@@ -118,6 +145,7 @@ def _text_of(path: Path) -> str:
 
 
 def _pairs(words: list[str]) -> list[tuple[str, str]]:
+    """Name and value of each override, written ``--name value`` or ``--name=value``."""
     pairs, rest = [], list(words)
     while rest:
         name = rest.pop(0)
@@ -136,7 +164,7 @@ def _pairs(words: list[str]) -> list[tuple[str, str]]:
 
 
 def _kinds_first(pair: tuple[str, str]) -> tuple[bool, int]:
-    """Kinds before other options, the outer ones first."""
+    """Sort key: kinds before other options, outer kinds first, since a changed kind drops options."""
     is_kind = pair[0].endswith(".kind")
     return not is_kind, pair[0].count(".") if is_kind else 0
 
@@ -149,10 +177,12 @@ def _set(tree: dict[str, Any], name: str, text: str) -> None:
     except ValueError as error:
         raise ValueError(f"--{name}: the value cannot be read, since {error}.") from None
     *parents, last = name.split(".")
+    # Sections that are not there yet are created.
     for parent in parents:
         tree = tree.setdefault(parent, {})
         if not isinstance(tree, dict):
             raise ValueError(f"--{name}: {parent} holds a value, not a section.")
+    # Options of the previous kind would not be valid for the new one.
     if last == "kind" and tree.get("kind") not in (None, value):
         tree.clear()
     tree[last] = value

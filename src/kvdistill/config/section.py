@@ -1,4 +1,4 @@
-"""What every section of the configuration is."""
+"""Base class of the sections of a configuration."""
 
 from typing import Annotated, Any
 
@@ -7,18 +7,18 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
 from kvdistill.console.paths import expanded
 
 UserPath = Annotated[str, AfterValidator(expanded)]
-"""A path, or a hub name, in which ``~`` is expanded."""
+"""A path or hub name; a leading ``~`` is expanded."""
 
 
 class Section(BaseModel):
-    """A part of the configuration: no unknown option, no change once read."""
+    """A section of the configuration: frozen, and unknown options are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
     def _default_kinds(cls, given: Any) -> Any:
-        """An option of a method without its ``kind`` is meant for the kind that stands there by default."""
+        """Options of a method given without ``kind`` belong to the default kind."""
         if not isinstance(given, dict):
             return given
         full = dict(given)

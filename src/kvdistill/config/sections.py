@@ -1,4 +1,4 @@
-"""The sections of a run's configuration, and the closed unions of methods in them."""
+"""Sections of a run's configuration: model, teachers, latent slots, target, evaluation."""
 
 from typing import Annotated, Any, Literal
 
@@ -16,11 +16,11 @@ from kvdistill.target.build import check_settings
 from kvdistill.target.controls import Control, NoControl
 
 MOST_NEW_TOKENS = 2**17
-"""Tokens of one answer: the context of the models with the longest."""
+"""Upper limit of ``max_new_tokens``: 128 Ki tokens, the context length of long-context models."""
 
 
 class Lora(Section):
-    """Train low-rank adapters and the rows of the new tokens; the backbone stays frozen.
+    """Train low-rank adapters and the embeddings of the new tokens; the backbone stays frozen.
 
     Source: https://arxiv.org/abs/2510.02312, table 6 (rank, alpha, dropout).
     """
@@ -30,7 +30,7 @@ class Lora(Section):
     alpha: int = Field(default=32, ge=1, le=2**31)
     dropout: float = Field(default=0.1, ge=0, lt=1)
     targets: str | list[str] = "all-linear"
-    """peft's ``target_modules``."""
+    """Layers that get adapters: peft's ``target_modules``."""
 
 
 class FullTuning(Section):
@@ -40,22 +40,22 @@ class FullTuning(Section):
 
 
 class ModelSection(Section):
-    """The backbone: a folder or hub name, or a configuration for a new one with random weights."""
+    """The backbone: a pretrained model by name, or a configuration for a new one with random weights."""
 
     name: UserPath | None = None
     """Folder or hub name of a causal language model, or a checkpoint of a latent student to start from."""
     tokenizer: UserPath | None = None
-    """Folder, hub name or tokenizer.json; the model's own where None."""
+    """Folder, hub name or tokenizer.json; default: the model's own."""
     config: dict[str, Any] | None = None
-    """For a new backbone with random weights: transformers' configuration, ``model_type`` included."""
+    """For a new backbone with random weights: its transformers configuration, ``model_type`` included."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     attention: Literal["sdpa", "eager"] | None = None
     special_tokens: dict[str, str] = Field(default={})
-    """For a tokenizer that lacks them: ``{"eos_token": "...", "pad_token": "..."}``."""
+    """Tokens that the tokenizer lacks: ``{"eos_token": "...", "pad_token": "..."}``."""
     trust_remote_code: bool = False
-    """Off: code that comes with a model is not run."""
+    """Run code that comes with a model; off by default."""
     device_map: str | dict[str, str | int] | None = None
-    """Where the backbone is put as it is loaded: ``cpu``, ``cuda:1``, ``auto``; one device, since a step
+    """Device on which the backbone is loaded: ``cpu``, ``cuda:1``, ``auto``; a single one, since the loss
     compares layers.
     """
     tuning: Annotated[Lora | FullTuning, Field(discriminator="kind")] = Lora()
@@ -80,12 +80,13 @@ class OwnTeacher(Section):
 
     kind: Literal["own"] = "own"
     layers: Ratio = Ratio()
-    """Which of the teacher's layers each layer of the student answers to."""
+    """Which of the teacher's layers each layer of the student is compared with."""
 
 
 class TeacherSection(Section):
-    """A separate frozen teacher with the student's tokenizer; without it the student's own teacher mode is
-    the teacher.
+    """A separate frozen teacher with the student's tokenizer.
+
+    Without this section the student's own teacher mode is the teacher.
     """
 
     kind: Literal["live"] = "live"
@@ -94,18 +95,18 @@ class TeacherSection(Section):
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     attention: Literal["sdpa", "eager"] | None = None
     trust_remote_code: bool = False
-    """Off: code that comes with a model is not run."""
+    """Run code that comes with a model; off by default."""
     layers: Ratio = Ratio()
-    """Which of the teacher's layers each layer of the student answers to."""
+    """Which of the teacher's layers each layer of the student is compared with."""
 
 
 AnyTeacher = Annotated[OwnTeacher | TeacherSection, Field(discriminator="kind")]
 ShortName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,39}$")]
-"""A teacher's key in the configuration, in the columns of reports and in checkpoints."""
+"""Name of a teacher in the configuration, in the columns of reports and in checkpoints."""
 
 
 class LatentSection(Section):
-    """The latent slots."""
+    """The latent slots and the passes over them."""
 
     slots: int = Field(default=24, le=4096)
     passes: int = 3
@@ -119,37 +120,37 @@ class LatentSection(Section):
 
 
 class TargetSection(Section):
-    """How the teacher's cache becomes the student's target."""
+    """How the teacher's KV cache becomes the student's target."""
 
     method: Annotated[CompressorMethod, Field(discriminator="kind")] = RKV()
     control: Annotated[Control, Field(discriminator="kind")] = NoControl()
     """A negative control in place of the sample's own target."""
     anneal_layers: float = Field(default=0.0, ge=0, le=1)
-    """Share of the steps in which only the lowest third of the layers counts."""
+    """Share of the steps, from the start of training, in which only the lowest third of the layers counts."""
 
 
 class EvaluationSection(Section):
-    """What is evaluated, how often and on how much."""
+    """What is evaluated, and on how many questions."""
 
     modes: tuple[Literal["latent", "cot", "direct"], ...] = ("latent", "cot", "direct")
     num: int | None = Field(default=None, ge=1, le=10**12)
-    """Questions of the test set; None takes all."""
+    """Number of questions of the test set; default: all."""
     during_training: int = Field(default=256, ge=1, le=10**12)
-    """Questions of the validation set at each evaluation during training."""
+    """Number of questions of the validation set at each evaluation during training."""
     batch_size: int = Field(default=32, ge=1, le=65536)
     max_new_tokens: int = Field(default=256, ge=1, le=MOST_NEW_TOKENS)
 
 
 class RunConfig(Section):
-    """A whole run."""
+    """The complete configuration of a run."""
 
     model: ModelSection
     teacher: TeacherSection | None = None
-    """The only teacher, in short: the same as ``[teachers.teacher]``."""
+    """A single teacher: short for ``[teachers.teacher]``."""
     teachers: dict[ShortName, AnyTeacher] = Field(default={})
-    """Several teachers by their short names."""
+    """Teachers by their short names."""
     bridge: Annotated[Same | Lift, Field(discriminator="kind")] | None = None
-    """Where teachers and student meet; None is ``lift`` for teachers that are models, else ``same``."""
+    """How student and teacher caches are made comparable; default: lift for separate teachers, else same."""
     data: DataSection
     latent: LatentSection = LatentSection()
     target: TargetSection = TargetSection()
@@ -159,23 +160,24 @@ class RunConfig(Section):
 
     @property
     def all_teachers(self) -> dict[str, OwnTeacher | TeacherSection]:
-        """Every teacher by its short name; empty is self-distillation."""
+        """Every teacher by its short name; empty for self-distillation."""
         alone = {} if self.teacher is None else {"teacher": self.teacher}
         return {**alone, **self.teachers}
 
     @property
     def bridge_method(self) -> Same | Lift:
-        """The bridge that is asked for, or the one that suits the teachers."""
+        """The configured bridge; by default ``Lift`` for separate teachers, else ``Same``."""
         if self.bridge is not None:
             return self.bridge
         return Lift() if self._live_teachers() else Same()
 
     def _live_teachers(self) -> list[str]:
+        """Names of the teachers that are separate models."""
         return [name for name, section in self.all_teachers.items() if isinstance(section, TeacherSection)]
 
     @property
     def reads_teachers(self) -> bool:
-        """Whether the student's cache is compared with a teacher's."""
+        """Whether the loss compares the student's cache with a teacher's."""
         return self.training.task == "latent" and "target" in self.loss.needs
 
     @property
@@ -185,6 +187,7 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "RunConfig":
+        """Checks across sections; what concerns one section alone is checked there."""
         target, training = self.target, self.training
         if training.task == "latent":
             self.loss.on_axis_of(target.method.kind, target.method.keeps_tokens)
@@ -217,7 +220,7 @@ class RunConfig(Section):
         return self
 
     def _teachers_fit(self) -> None:
-        """Refuse settings that a separate teacher, or the chosen bridge, cannot serve."""
+        """Refuse losses and bridges that do not work with a separate teacher."""
         if self.teacher is not None and "teacher" in self.teachers:
             raise ValueError("teacher and teachers.teacher are two teachers of one name: give one of them")
         live = self._live_teachers()

@@ -1,4 +1,4 @@
-"""The options of training."""
+"""Section of the training loop: duration, optimizer, precision, logging, checkpoints."""
 
 from typing import Literal
 
@@ -8,7 +8,7 @@ from kvdistill.console.paths import expanded
 
 
 class TrainingSection(BaseModel):
-    """How long, how fast, how precise, and what is written down on the way.
+    """The training loop: duration, optimizer, precision, logging and checkpoints.
 
     Source of the defaults: https://arxiv.org/abs/2510.02312, table 6.
     """
@@ -17,12 +17,12 @@ class TrainingSection(BaseModel):
 
     output_dir: str = Field(default="outputs/run", min_length=1)
     task: Literal["latent", "explicit", "direct"] = "latent"
-    """``latent`` distils; ``explicit`` fine-tunes on chains of thought, ``direct`` on answers without one
-    (the references).
+    """``latent`` distills into latent slots; ``explicit`` (fine-tuning on chains of thought) and ``direct``
+    (on answers alone) are the baselines.
     """
     epochs: float = Field(default=10.0, gt=0, le=10**6)
     max_steps: int = Field(default=-1, ge=-1, le=10**9)
-    """Stop after this many optimiser steps, whatever ``epochs`` says; -1 leaves it to ``epochs``."""
+    """Stop after this many optimizer steps, whatever ``epochs`` is; -1 leaves it to ``epochs``."""
     batch_size: int = Field(default=16, ge=1, le=65536)
     """Examples per device and step."""
     gradient_accumulation_steps: int = Field(default=8, ge=1, le=65536)
@@ -30,26 +30,26 @@ class TrainingSection(BaseModel):
     adam_beta2: float = Field(default=0.999, gt=0, lt=1)
     weight_decay: float = Field(default=0.1, ge=0, le=100)
     warmup_steps: float = Field(default=0.03, ge=0, le=10**9)
-    """Steps, or below 1 the share of all steps."""
+    """Warmup of the learning rate in steps; below 1 a share of all steps."""
     scheduler: Literal["cosine", "linear", "constant", "constant_with_warmup"] = "cosine"
     max_grad_norm: float = Field(default=2.0, ge=0, le=10**9)
     precision: Literal["float32", "bf16", "fp16"] = "float32"
     """Mixed precision of the computation; the weights keep ``model.dtype``."""
     gradient_checkpointing: bool = False
     resume: bool = False
-    """Go on from the newest checkpoint in ``output_dir``, or begin where there is none."""
+    """Resume from the newest checkpoint in ``output_dir``; start from scratch where there is none."""
     overwrite: bool = False
-    """Train into a folder that already holds a run, which is deleted."""
+    """Delete the run that ``output_dir`` already holds, and train there."""
     seed: int = Field(default=0, ge=0, lt=2**32)
     logging_steps: int = Field(default=10, ge=1, le=10**9)
     eval_steps: int = Field(default=0, ge=0, le=10**9)
-    """Evaluate on the validation set every so many steps; 0 only at the end."""
+    """Evaluate on the validation set every this many steps; 0: only at the end."""
     stop_at_accuracy: float | None = Field(default=None, gt=0, le=1)
-    """Stop once an evaluation on the validation set reaches this."""
+    """Stop once the accuracy on the validation set, from 0 to 1, reaches this."""
     save_steps: int = Field(default=0, ge=0, le=10**9)
-    """Also save between epochs, every so many steps; 0 saves at the end of each epoch only."""
+    """Also save a checkpoint every this many steps; 0: only at the end of each epoch."""
     save_total_limit: int | None = Field(default=None, ge=1, le=10**6)
-    """Keep only so many checkpoints, the newest; None keeps all."""
+    """Keep only this many checkpoints, the newest; default: all."""
     num_workers: int = Field(default=0, ge=0, le=64)
     tensorboard: bool = True
     progress: bool = True

@@ -1,1 +1,1 @@
-"""The terminal: messages, paths that a user types, progress bars, signals and exit codes."""
+"""Command-line helpers: messages, paths that a user types, progress bars, signals and exit codes."""

@@ -1,4 +1,4 @@
-"""How a command ends: errors that a user can act on, and signals, as one sentence and an exit code."""
+"""Exit codes: errors that a user can act on, and signals, become one sentence on stderr and a code."""
 
 import errno
 import os
@@ -13,8 +13,9 @@ MEMORY = (
     "lower --training.batch_size (and raise gradient_accumulation_steps), or set "
     "--training.gradient_checkpointing true"
 )
+"""The advice after an out-of-memory error."""
 CPU_MEMORY = ("can't allocate memory", "not enough memory", "std::bad_alloc")
-"""What torch's allocators write in a RuntimeError."""
+"""Texts of the RuntimeErrors of torch's CPU allocators."""
 PEER_GONE = (
     "Connection closed by peer",
     "Connection reset by peer",
@@ -23,19 +24,20 @@ PEER_GONE = (
     "NCCL",
     "gloo",
 )
-"""What a collective writes in a RuntimeError when another process has ended."""
+"""Texts of the RuntimeErrors of collectives when another process has ended."""
 
 
 def exit_code(program: str, work: Callable[[], int | None], resume: str = "") -> int:
-    """Run ``work`` and return its exit code; print what ended it otherwise.
-
-    The code is 2 for what the user can correct, 1 where another process of the run has ended, and 128 + n for
-    signal n.
+    """Run a command and turn what ended it into an exit code.
 
     Args:
-        program: the name in front of the sentence.
-        work: what is run; other errors of it keep their traceback.
-        resume: the sentence that tells how an interrupted ``work`` is taken up.
+        program: the name in front of an error message.
+        work: the command; errors that only a programmer can act on keep their traceback.
+        resume: the sentence that tells the user how to resume an interrupted command.
+
+    Returns:
+        The code of ``work``; 2 for an error that the user can correct, 1 where another process of the run
+        has ended, 128 + n for signal n.
     """
 
     def leave(signum: int) -> None:
@@ -58,8 +60,9 @@ def exit_code(program: str, work: Callable[[], int | None], resume: str = "") ->
 
 
 def _left(code: int) -> int:
-    """The code; with an open process group the process ends here, since threads of the group may abort the
-    interpreter's own end.
+    """Return the code, or exit at once where a process group is open.
+
+    Threads of the group may abort the interpreter's normal shutdown, which would change the code.
     """
     distributed = sys.modules.get("torch.distributed")
     if distributed is not None and distributed.is_available() and distributed.is_initialized():
@@ -70,7 +73,7 @@ def _left(code: int) -> int:
 
 
 def _interrupted(program: str, signum: int, error: BaseException, resume: str) -> int:
-    """With several processes only the first one prints, since all of them are interrupted."""
+    """Print the message and return 128 + signal; of several processes only the first one prints."""
     if os.environ.get("RANK", "0") == "0":
         name = "Ctrl-C" if signum == signal.SIGINT else signal.Signals(signum).name
         done = f"; {error}" if isinstance(error, Interrupted) and str(error) else ""
@@ -79,7 +82,7 @@ def _interrupted(program: str, signum: int, error: BaseException, resume: str) -
 
 
 def _signal_of(error: BaseException) -> int | None:
-    """The signal behind an error; an import that is interrupted may turn it into an ImportError."""
+    """The signal behind an error, also where an interrupted import turned it into an ImportError."""
     for link in _chain(error):
         if isinstance(link, Interrupted):
             return link.signum
@@ -89,6 +92,7 @@ def _signal_of(error: BaseException) -> int | None:
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and those that caused it."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
@@ -120,7 +124,7 @@ def _explained(error: BaseException) -> tuple[int, str | None]:
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
-    """On a GPU torch has a class for it, on a CPU only a text."""
+    """On a GPU torch raises its own class; on a CPU only the message tells."""
     return type(error).__name__ == "OutOfMemoryError" or any(words in str(error) for words in CPU_MEMORY)
 
 

@@ -1,4 +1,4 @@
-"""Optional packages: which extra installs them, and what to do where they are missing."""
+"""Optional dependencies: which extra of the package installs them, and the message where they are missing."""
 
 from importlib.util import find_spec
 

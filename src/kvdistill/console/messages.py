@@ -1,4 +1,4 @@
-"""Messages as a terminal shows them: no control characters, no endless quotations, no bare error numbers."""
+"""Text of error messages: escaped, shortened, with suggestions for misspelled names."""
 
 import errno
 import unicodedata
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 LONGEST = 200
-"""Characters of a file that a message quotes at most."""
+"""Most characters that a message quotes from a file."""
 
 _SEPARATORS = ("Zl", "Zp")
 _CAUSES = {
@@ -25,19 +25,17 @@ _CAUSES = {
 
 
 def printable(text: str) -> str:
-    """``text`` with every character that steers a terminal or is no text written as its escape; line breaks
-    and tabs stay.
-    """
+    """Escape characters that control a terminal or are not text; line breaks and tabs stay."""
     return "".join(_escaped(letter) for letter in text) if not text.isprintable() else text
 
 
 def shortened(text: str, longest: int = LONGEST) -> str:
-    """At most ``longest`` characters of ``text``; what is left out is counted."""
+    """The first ``longest`` characters of ``text``, with the number of those left out."""
     return text if len(text) <= longest else f"{text[:longest]}... ({len(text) - longest} more characters)"
 
 
 def quoted(value: object, longest: int = LONGEST) -> str:
-    """``value`` as Python writes it, shortened."""
+    """The ``repr`` of ``value``, shortened."""
     if isinstance(value, str) and len(value) > longest:
         return f"{value[:longest]!r}... ({len(value)} characters)"
     return shortened(repr(value)) if not isinstance(value, str) else repr(value)
@@ -60,8 +58,9 @@ def did_you_mean(name: str, known: Iterable[str], form: str = "{!r}", most: int 
 
 
 def explain_os_error(error: OSError) -> str:
-    """A sentence in place of ``[Errno 20] Not a directory: 'x'``; what has no error number keeps its own
-    message.
+    """A sentence in place of ``[Errno 20] Not a directory: 'x'``.
+
+    Errors without a number, which libraries raise, keep their own message.
     """
     if error.errno is None:
         return str(error)
@@ -71,6 +70,7 @@ def explain_os_error(error: OSError) -> str:
 
 
 def _escaped(letter: str) -> str:
+    # Categories C*: control, format, surrogate, private use and unassigned characters.
     category = unicodedata.category(letter)
     steers = (category.startswith("C") and letter not in "\n\t") or category in _SEPARATORS
     return letter.encode("unicode_escape").decode("ascii") if steers else letter

@@ -1,4 +1,4 @@
-"""Paths as users type them: ``~`` is expanded here and nowhere else."""
+"""Paths that users type: expansion of ``~``, and the check of output folders."""
 
 import argparse
 import os
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def expanded(path: str) -> str:
-    """A path in which a leading ``~`` or ``~user`` is that user's home folder.
+    """Expand a leading ``~`` or ``~user`` to that user's home folder.
 
     Raises:
         ValueError: if there is no such user.
@@ -24,7 +24,7 @@ def expanded(path: str) -> str:
 
 
 def path_argument(text: str) -> str:
-    """``expanded`` as a type of argparse."""
+    """``expanded`` as the ``type`` of an argparse argument."""
     try:
         return expanded(text)
     except ValueError as error:
@@ -32,10 +32,14 @@ def path_argument(text: str) -> str:
 
 
 def require_folder(option: str, folder: Path) -> None:
-    """Refuse a place for results that is a file, or lies in one.
+    """Refuse an output folder whose path is a file or leads through one.
+
+    Args:
+        option: the option that names it, for the message.
+        folder: the output folder, which need not exist yet.
 
     Raises:
-        ValueError: naming the option.
+        ValueError: naming the option and the file.
     """
     file = next((place for place in (folder, *folder.parents) if place.exists() and not place.is_dir()), None)
     if file is not None:

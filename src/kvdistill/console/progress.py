@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, now and then a line in a log."""
+"""Progress reports: a tqdm bar on a terminal, a line once a minute in a log."""
 
 import sys
 import time
@@ -9,15 +9,15 @@ from typing import Any
 from tqdm import tqdm
 
 EVERY = 60.0
-"""Seconds between two lines of a log."""
+"""Seconds between two lines in a log."""
 
 
 class Bar(tqdm):
-    """tqdm's bar, which estimates the time that is left only once there is something to estimate it from."""
+    """tqdm's bar, which shows the remaining time only after 5 seconds, 2 units and 2 % of the work."""
 
     @property
     def format_dict(self) -> dict[str, Any]:
-        """What the bar is drawn from."""
+        """The values of tqdm's bar; the format has no estimate while it would be unreliable."""
         shown = dict(super().format_dict)
         done, total = shown["n"] - shown["initial"], shown["total"] or 0
         if shown["elapsed"] < 5 or done < max(2, 0.02 * total):
@@ -26,12 +26,19 @@ class Bar(tqdm):
 
 
 def on_terminal() -> bool:
-    """Whether a person watches: stderr is a terminal, not a file or a pipe."""
+    """Whether stderr is a terminal, and not a file or a pipe."""
     return sys.stderr.isatty()
 
 
 class Progress:
-    """Counts work of a known length. To be used as a context manager."""
+    """Progress of work of a known length, used as a context manager.
+
+    Args:
+        total: units of work.
+        name: label of the bar.
+        unit: noun for one unit, such as ``question``.
+        shown: False prints nothing.
+    """
 
     def __init__(self, total: int, name: str, unit: str, shown: bool = True) -> None:
         self.total, self.name, self.unit, self.shown = total, name, unit, shown
@@ -53,7 +60,7 @@ class Progress:
             self._bar.close()
 
     def advance(self, count: int = 1) -> None:
-        """So much more is done."""
+        """Report ``count`` more units as done."""
         self.done += count
         if self._bar is not None:
             self._bar.update(count)
@@ -63,8 +70,10 @@ class Progress:
 
 
 class StageProgress:
-    """Several stages of known lengths, some of them side by side: a bar each on a terminal, one line for all
-    in a log.
+    """Progress of several stages, which may run in parallel: one bar each, or one common line in a log.
+
+    Args:
+        steps: number of steps of each stage, by its name.
     """
 
     def __init__(self, steps: Mapping[str, int]) -> None:
@@ -90,12 +99,18 @@ class StageProgress:
             self._say()
 
     def reach(self, name: str, step: int, note: str = "") -> None:
-        """The stage has made so many steps."""
+        """Report how far a stage is.
+
+        Args:
+            name: the stage.
+            step: steps done so far.
+            note: shown behind the count, such as the loss.
+        """
         begins = self.done[name] == 0
         self.done[name], self._notes[name] = step, note
         if self._bars:
             bar = self._bars[name]
-            if begins:  # its clock does not count the stages before it
+            if begins:  # its clock starts now, not when the bar was made
                 bar.reset()
                 bar.initial = step
             bar.n = step

@@ -1,4 +1,4 @@
-"""Signals that end a program: raised as an exception, or kept until a training step is complete."""
+"""Termination signals: raised as an exception, or deferred until a training step is complete."""
 
 import os
 import signal
@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from types import FrameType
 
 ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
-"""What schedulers and closing terminals send. Ctrl-C is SIGINT, which is never kept: it stops at once."""
+"""Signals of schedulers and closing terminals. Ctrl-C (SIGINT) is never deferred: it stops at once."""
 REPEATED = 3.0
-"""Seconds in which a second Ctrl-C is taken for the first one, which a terminal and torchrun both deliver."""
+"""Seconds in which a second Ctrl-C counts as the first: the terminal and torchrun both deliver it."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal that ends the program. As with Ctrl-C, code that handles errors lets it pass."""
+    """A signal that ends the program; as a KeyboardInterrupt it passes ``except Exception``."""
 
     def __init__(self, signum: int, message: str = "") -> None:
         super().__init__(message)
@@ -24,8 +24,9 @@ class Interrupted(KeyboardInterrupt):
 
 @contextmanager
 def signals_raised(while_importing: Callable[[int], object] | None = None) -> Iterator[None]:
-    """Inside the block, a signal of ``ENDING`` or Ctrl-C raises ``Interrupted``, once; ignored signals
-    (nohup) stay ignored.
+    """Raise ``Interrupted`` at the first signal of ``ENDING`` or Ctrl-C inside the block.
+
+    Signals with a handler of their own, or ignored ones (nohup), are left as they are.
 
     Args:
         while_importing: called with the signal while a module is being imported, where an exception may pass
@@ -46,7 +47,7 @@ def signals_raised(while_importing: Callable[[int], object] | None = None) -> It
 
 @dataclass(frozen=True)
 class _Raise:
-    """The handler: raises, and from then on lets nothing disturb the exit but another Ctrl-C."""
+    """The handler: raises, and ignores further signals during the clean-up, except a later Ctrl-C."""
 
     while_importing: Callable[[int], object] | None
 
@@ -76,14 +77,17 @@ def is_importing(frame: FrameType | None) -> bool:
 
 @dataclass
 class Kept:
-    """The last signal that came while signals were kept; 0 where none came."""
+    """The last deferred signal."""
 
     signum: int = 0
+    """0 where none came."""
     process: int = field(default_factory=os.getpid)
+    """Id of the process that defers signals; its forked workers do not."""
 
     def keep(self, signum: int, frame: FrameType | None) -> None:
-        """Remember the signal. A worker of a loader leaves the first one to its parent, which ends its
-        workers.
+        """Signal handler: remember the signal.
+
+        A forked data-loader worker ignores the first signal, since its parent ends it; the second ends it.
         """
         if os.getpid() == self.process:
             self.signum = signum
@@ -93,8 +97,12 @@ class Kept:
 
 @contextmanager
 def signals_kept() -> Iterator[Kept]:
-    """Inside ``signals_raised``: signals of ``ENDING`` are kept for whoever can stop in good order.
-    Elsewhere: no change.
+    """Defer signals of ``ENDING`` inside the block, so that training can save a checkpoint first.
+
+    Only signals that ``signals_raised`` handles are deferred.
+
+    Yields:
+        The last deferred signal, to be polled.
 
     Raises:
         Interrupted: at the end of the block, if a signal came and there was no error.

@@ -1,8 +1,8 @@
-"""Numbers as people read them."""
+"""Formatting of counts, measured numbers and sizes for people."""
 
 
 def counted(number: int, noun: str) -> str:
-    """A number of things: ``1 thread``, ``0 slots``, ``1,200 steps``."""
+    """A count with its noun: ``1 thread``, ``0 slots``, ``1,200 steps``."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 

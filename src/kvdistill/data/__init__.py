@@ -1,6 +1,6 @@
-"""Text to examples to token ids: one data set or format a file.
+"""Data sets: rows to examples to padded batches of token ids; one data set or format in each file.
 
-Names are imported when they are first used, so that a configuration is read without the data sets' libraries.
+Names are imported when they are first used, so that reading a configuration does not load the data libraries.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""Sums in words: a running total that goes up and down."""
+"""Arithmetic word problems, generated in the form of GSM8K: a running total over several steps."""
 
 import random
 from collections.abc import Sequence
@@ -19,6 +19,7 @@ _SENTENCES = {
 
 _MAX_FACTOR = 5
 _PATIENCE = 2000
+"""Draws without a new problem after which a split counts as exhausted."""
 
 Operation = tuple[str, int]
 
@@ -28,15 +29,15 @@ class Arith:
     """Word problems in GSM8K's form: ``steps`` additions, subtractions and multiplications of a running
     total.
 
-    The answer is drawn first, evenly from 1 to ``largest``, and the way to it afterwards: no number of the
-    question and no earlier total equals the answer, and with two steps or more the total goes both up and
-    down by sums, so that adding up all numbers of the question fails too. Chance is ``1 / largest``. A terse
+    The answer is drawn first, uniformly from 1 to ``largest``, then the steps that lead to it. No number of
+    the question and no earlier total equals the answer, and with two steps or more there is an addition and a
+    subtraction, so that the sum of all numbers is not the answer either. Chance is ``1 / largest``. A terse
     step is ``<<3+4=7>>``, a verbose one ``Now Ann has 3+4 = <<3+4=7>>7 apples.``; the question's cue
-    (``briefly``, ``fully``) says which is asked, and the student's is always ``briefly``.
+    (``briefly``, ``fully``) asks for one of them, and the student's is always ``briefly``.
 
-    A problem is its numbers and operations; its hash decides the split, and no problem comes twice in a set.
-    Names and things vary freely. As with ``Chain``, another ``trace`` gives the same problems in the same
-    order.
+    A problem is identified by its numbers and operations: their hash decides the split, and no problem occurs
+    twice in a set. Names and things are drawn independently. As with ``Chain``, another ``trace`` gives the
+    same problems in the same order.
 
     Source: ours, in the form of https://arxiv.org/abs/2110.14168.
     """
@@ -44,7 +45,7 @@ class Arith:
     kind: Literal["arith"] = "arith"
     steps: int = 3
     largest: int = 99
-    """No number and no total exceeds it."""
+    """Upper limit of all numbers and totals."""
     trace: Trace = "terse"
 
     def __post_init__(self) -> None:
@@ -62,10 +63,10 @@ class Arith:
         return f"A running total goes up and down {self.steps} times: what is it in the end?"
 
     def words(self) -> tuple[str, ...]:
-        """Refuse: sums are no small closed set of words.
+        """Not available: the numbers do not form a small closed vocabulary.
 
         Raises:
-            ValueError: always; it says what to do instead.
+            ValueError: always; the message names a tokenizer to use.
         """
         raise ValueError(
             "Arith has no word list, since its sums are too many words. Name a tokenizer that splits words, "
@@ -73,10 +74,18 @@ class Arith:
         )
 
     def make(self, num: int, split: Split, seed: int) -> list[Example]:
-        """``num`` different problems of a split, in an order that ``seed`` decides.
+        """Generate examples.
+
+        Args:
+            num: number of different problems.
+            split: the split that they are drawn from; splits do not overlap.
+            seed: decides problems and order.
+
+        Returns:
+            ``num`` examples, the same for the same arguments.
 
         Raises:
-            ValueError: if the split has no more new problems to give.
+            ValueError: if no new problem of the split was found in 2000 draws.
         """
         rng = random.Random(f"arith/{split}/{seed}")
         seen: set[str] = set()
@@ -105,6 +114,8 @@ class Arith:
             )
 
     def _problem(self, rng: random.Random) -> tuple[int, list[Operation]]:
+        """Start and operations of a random sound problem."""
+        # The answer is fixed before the rejection below: conditions on the steps cannot bias it.
         answer = rng.randint(1, self.largest)
         while True:
             totals = [rng.randint(1, self.largest) for _ in range(self.steps)]
@@ -121,6 +132,7 @@ class Arith:
                 return totals[0], operations
 
     def _is_sound(self, totals: Sequence[int], operations: Sequence[Operation]) -> bool:
+        """Whether the answer is no number of the question and, from two steps on, not their sum."""
         signs = {sign for sign, _ in operations}
         both = self.steps == 1 or {"+", "-"} <= signs
         return both and len(set(totals)) == len(totals) and all(n != totals[-1] for _, n in operations)

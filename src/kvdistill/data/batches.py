@@ -1,19 +1,26 @@
-"""Batches of samples of similar length, in random order."""
+"""Random batches of samples of similar length, which keep padding short."""
 
 import random
 from collections.abc import Sequence
 
 POOL = 50
-"""Batches that are sorted by length together: more means less padding, fewer means more chance."""
+"""Batches that are sorted by length together: more means less padding, fewer means more randomness."""
 
 
 def length_batches(lengths: Sequence[int], batch_size: int, seed: int | str, epoch: int) -> list[list[int]]:
-    """Every index of ``lengths`` once, in batches of ``batch_size`` (the last may be smaller) whose members
-    are of similar length.
+    """Deal out all samples of an epoch in batches of similar length.
 
-    Indices are shuffled, cut into pools of ``POOL`` batches, sorted by length inside each pool, and the full
-    batches shuffled again. The same arguments give the same batches on every machine; another ``epoch`` gives
-    others.
+    Indices are shuffled, cut into pools of ``POOL`` batches and sorted by length inside each pool; then the
+    full batches are shuffled. The result depends on the arguments alone, not on the machine.
+
+    Args:
+        lengths: length of each sample, in tokens.
+        batch_size: samples per batch.
+        seed: of the shuffling.
+        epoch: another epoch gives another order.
+
+    Returns:
+        Batches of indices into ``lengths``, each index once; the last batch may be smaller.
 
     Raises:
         ValueError: if ``batch_size`` is below 1.
@@ -23,8 +30,8 @@ def length_batches(lengths: Sequence[int], batch_size: int, seed: int | str, epo
     rng = random.Random(f"batches/{seed}/{epoch}")
     order = list(range(len(lengths)))
     rng.shuffle(order)
-    # The odd ones out are chosen by chance, before sorting, or the shortest samples would always end up in
-    # the small batch.
+    # The samples of the smaller last batch are drawn before sorting; otherwise they would always be the
+    # longest of the last pool.
     whole = len(order) - len(order) % batch_size
     rest = order[whole:]
     pool = batch_size * POOL

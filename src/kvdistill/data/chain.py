@@ -1,4 +1,4 @@
-"""Who holds the parcel: a task whose chain of thought is known and cannot be guessed."""
+"""Pointer chasing, generated: who holds the parcel after several hand-overs?"""
 
 import math
 import random
@@ -34,25 +34,26 @@ NAMES = (
 )
 
 _GOLDEN = (math.sqrt(5) - 1) / 2
+"""Golden ratio, about 0.618."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Chain:
-    """A parcel goes round a circle of ``names`` people; who holds it after ``steps`` hand-overs?
+    """A parcel is passed around a circle of ``names`` people; who holds it after ``steps`` hand-overs?
 
-    The question lists the hand-overs in random order, four words each, then the start and the count; its cue
-    says which style is asked for: ``Bob to Eve . Eve to Ann . Ann to Bob . start Eve 2 hands ?`` and
-    ``briefly``. The student's cue is always ``briefly``. The hand-overs form one cycle and are fewer than the
-    names, so that the answer is never the start; chance is ``1 / (names - 1)``. A terse step is one word
-    (``Ann``), a verbose step four (``then Eve hands Ann``). All counts are words, as ``str.split`` makes
-    them.
+    The question lists all hand-overs in random order, four words each, then the start and the number of
+    steps: ``Bob to Eve . Eve to Ann . Ann to Bob . start Eve 2 hands ?``. Its cue, ``briefly`` or ``fully``,
+    asks for a style; the student's cue is always ``briefly``. A terse step is one word (``Ann``), a verbose
+    step four (``then Eve hands Ann``); words are what ``str.split`` gives. The hand-overs form one cycle and
+    ``steps`` is smaller than ``names``, so that the answer is never the start; chance is
+    ``1 / (names - 1)``.
 
-    A problem is a cycle and a start, which is an order of the names: ``names!`` problems, shared out 8:1:1 to
-    the splits by their place in a fixed scrambled enumeration. The same ``num``, ``split`` and ``seed`` give
-    the same problems in the same order whatever ``trace`` is, so ``dataclasses.replace(chain,
+    A problem is a cycle with a start, that is an order of the names. The ``names!`` problems are divided
+    8:1:1 among the splits by their place in a fixed scrambled enumeration. The same ``num``, ``split`` and
+    ``seed`` give the same problems in the same order for every ``trace``, so ``dataclasses.replace(chain,
     trace="verbose")`` makes the verbose twin of each terse example.
 
-    With ``steps`` above ``names / 2`` the way backwards from the start is the shorter one.
+    With ``steps`` above ``names / 2`` the path backwards from the start is the shorter one.
 
     Source: ours.
     """
@@ -80,12 +81,14 @@ class Chain:
         )
 
     def capacity(self, split: Split) -> int:
-        """Number of different problems of a split."""
+        """Number of different problems in a split."""
         return len(window(math.factorial(self.names), split))
 
     def words(self) -> tuple[str, ...]:
-        """Every word of every question, cue, step, default answer prompt and answer with up to ``names - 1``
-        hand-overs.
+        """The vocabulary of questions, cues, steps, answers and the default answer prompt, for any ``steps``.
+
+        Returns:
+            All words, to be given to ``word_tokenizer``.
         """
         counts = (str(count) for count in range(1, self.names))
         return (
@@ -103,7 +106,15 @@ class Chain:
         )
 
     def make(self, num: int, split: Split, seed: int) -> list[Example]:
-        """``num`` different problems of a split, in an order that ``seed`` decides.
+        """Generate examples.
+
+        Args:
+            num: number of different problems.
+            split: the split that they are drawn from; splits do not overlap.
+            seed: decides problems and order.
+
+        Returns:
+            ``num`` examples, the same for the same arguments.
 
         Raises:
             ValueError: if the split holds fewer than ``num`` problems.
@@ -122,21 +133,21 @@ class Chain:
         ]
 
     def _order(self, place: int) -> list[str]:
-        """The names in the order in which they hold the parcel: problem ``place`` of the scrambled
-        enumeration.
-        """
+        """Problem ``place`` of the scrambled enumeration: the names in the order of the hand-overs."""
         total = math.factorial(self.names)
-        # A stride without common factor visits every rank once, and near the golden ratio it spreads each
-        # split over all of them.
+        # A stride coprime to the total visits every rank once; near the golden ratio it spreads each split
+        # evenly over all ranks.
         stride = next(s for s in range(int(total * _GOLDEN), 2 * total) if math.gcd(s, total) == 1)
         rank, left = place * stride % total, list(NAMES[: self.names])
         order = []
+        # The rank in the factorial number system: each digit picks one of the remaining names.
         for remaining in range(self.names, 0, -1):
             rank, digit = divmod(rank, remaining)
             order.append(left.pop(digit))
         return order
 
     def _example(self, order: Sequence[str], rng: random.Random, sample_id: str, index: int) -> Example:
+        # All hand-overs of the cycle; those on the path are kept in order before the question is shuffled.
         pairs = list(zip(order, (*order[1:], order[0]), strict=True))
         path = pairs[: self.steps]
         rng.shuffle(pairs)

@@ -1,4 +1,4 @@
-"""From encoded examples to one padded batch."""
+"""Collate: encoded examples to one padded batch."""
 
 from collections.abc import Sequence
 from hashlib import blake2b
@@ -12,12 +12,15 @@ Side = Literal["right", "left"]
 
 
 def collate(samples: Sequence[Encoded], pad_id: int, padding_side: Side = "right") -> Batch:
-    """Put samples side by side, each segment padded on its own to its longest member.
+    """Stack samples into a batch, each segment padded to its own longest member.
 
     Args:
         samples: B encoded examples, at least one.
-        pad_id: id that fills the gaps; the masks, not the id, say what is padding.
-        padding_side: where the gaps stand, in every segment.
+        pad_id: token id of padding; what is padding is decided by the masks, not by this id.
+        padding_side: side of the padding, in every segment.
+
+    Returns:
+        A batch of B samples; each segment has ids and mask of shape (B, its longest length).
 
     Raises:
         ValueError: if there is no sample.
@@ -42,11 +45,12 @@ def collate(samples: Sequence[Encoded], pad_id: int, padding_side: Side = "right
 
 
 def cot_id_of(sample: Encoded) -> int:
-    """A number from 0 to 2^63 - 1 that depends on the text of chain of thought and answer alone, the same on
-    every machine.
+    """Hash of the texts of chain of thought and answer, from 0 to 2^63 - 1, the same on every machine.
+
+    Equal ids mark samples that are no valid partners for negative controls.
     """
     text = f"{sample.cot.text}\0{sample.answer.text}".encode()
-    return int.from_bytes(blake2b(text, digest_size=8).digest(), "big") >> 1
+    return int.from_bytes(blake2b(text, digest_size=8).digest(), "big") >> 1  # 63 bits fit an int64
 
 
 def _pad(rows: Sequence[Sequence[int]], fill: int, side: Side) -> Padded:

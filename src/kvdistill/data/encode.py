@@ -1,4 +1,4 @@
-"""From words to token ids: segments, tokenised apart."""
+"""Encoding: examples to token ids, each segment (question, chain of thought, answer) tokenized separately."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,26 +12,25 @@ from kvdistill.data.template import Frame, Template, default_template, name_of, 
 from kvdistill.text import Batch, Encoded, Example, Segment
 
 CHARACTERS_PER_TOKEN = 64
-"""More than any tokenizer's tokens have on average: a text with more characters a token is too long without
-being tokenized.
-"""
+"""More characters than a token has on average with any tokenizer; a longer text is refused untokenized."""
 LARGEST = 2**16
-"""Tokens for which an example may have characters where there is no ``max_length``; tokenizing takes some 160
-bytes a character.
+"""Tokens that limit the characters of an example where there is no ``max_length``.
+
+Tokenizing takes about 160 bytes of memory per character.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedSet:
-    """The encoded examples of a data set and what had to be left out."""
+    """The encoded examples of a data set, and those left out."""
 
     samples: tuple[Encoded, ...]
     dropped: tuple[tuple[str, str], ...]
-    """Id of each sample left out, with the reason in words."""
+    """Id and reason for each sample left out."""
 
 
 def num_tokens(sample: Encoded) -> int:
-    """Tokens that the longer of the two readers reads: question, cue, chain of thought, prompt and answer."""
+    """Tokens of question, cue, chain of thought, prompt and answer, with the longer of the two cues."""
     cue = max(len(sample.cue.ids), len(sample.student_cue.ids))
     return cue + sum(
         len(segment.ids) for segment in (sample.question, sample.cot, sample.prompt, sample.answer)
@@ -45,7 +44,16 @@ def encode(
     *,
     drop_last_step: bool = False,
 ) -> Encoded:
-    """One example as token ids, see ``encode_all``.
+    """Encode one example.
+
+    Args:
+        example: what to encode.
+        tokenizer: as in ``encode_all``.
+        template: as in ``encode_all``.
+        drop_last_step: as in ``encode_all``.
+
+    Returns:
+        The example as token ids with character spans.
 
     Raises:
         ValueError: as ``encode_all`` does, or if the example has more characters than any model reads.
@@ -60,13 +68,15 @@ def encode_questions(
     tokenizer: PreTrainedTokenizerBase,
     template: Template | Mapping[str, str] | None = None,
 ) -> Batch:
-    """A batch of questions to be answered, padded on the left; chain of thought is empty, the answer the end
-    token alone.
+    """Encode questions for generation, padded on the left.
 
     Args:
-        questions: at least one.
+        questions: B texts, at least one.
         tokenizer: as in ``encode_all``.
         template: a template, its settings as a dictionary, or None for the tokenizer's default.
+
+    Returns:
+        A batch of B samples with an empty chain of thought; the answer is the end token alone.
 
     Raises:
         ValueError: as ``encode_all`` and ``collate`` do.
@@ -89,32 +99,34 @@ def encode_all(
     max_length: int | None = None,
     on_long: Literal["drop", "error"] = "drop",
 ) -> EncodedSet:
-    """Every example as token ids with character spans; nothing is ever cut.
+    """Encode examples as token ids with character spans; nothing is ever truncated.
 
-    Segments are ``question`` (as the template lays it out), ``cot`` (one step a line), ``prompt`` and
-    ``answer`` (after a space, closed by the end token). They are tokenised apart, so that the distillation
-    token is the same id with and without a chain of thought. Tokens that stand for no text (beginning and end
-    of sequence) have empty spans. Where the two readers' cues differ, the question stops before them and each
-    cue closes it; where they agree, they are part of the question. A tokenizer that puts a space before every
-    text of its own (Llama 2, Mistral) would write the space before an answer twice; whatever follows the
-    question and begins with a space gets the tokens that it has behind another text.
+    Segments are ``question`` (formatted by the template), ``cot`` (one step per line), ``prompt`` and
+    ``answer`` (after a space, closed by the end token). They are tokenized separately, so that the
+    distillation token has the same id with and without a chain of thought. Special tokens without text
+    (beginning and end of sequence) have empty spans. Where the cues of teacher and student differ, the
+    question ends before them and each mode appends its own; where they agree, they are part of the question.
+    Tokenizers that prepend a space to every text (Llama 2, Mistral) would double the space before an answer;
+    segments behind the question that begin with a space get the tokens that they have within a text.
 
     An example with more than ``CHARACTERS_PER_TOKEN`` characters for each of ``max_length`` tokens
-    (``LARGEST`` where there is no ``max_length``) is too long too, and is never tokenized: that would take
-    gigabytes for a single damaged row.
+    (``LARGEST`` where there is no ``max_length``) counts as too long without being tokenized, which would
+    take gigabytes for a single damaged row.
 
     Args:
         examples: what to encode.
         tokenizer: a fast one, with a pad and an end token.
-        template: ``None`` takes the tokenizer's chat template where it has one.
-        drop_last_step: leave the last step out of the chain of thought; one that had a single step becomes
-            empty.
-        max_length: most tokens that all segments of an example may have together, see ``num_tokens``.
-        on_long: what to do with an example beyond that: leave it out and say so in ``dropped``, or raise.
+        template: None takes the tokenizer's chat template where it has one, else ``Plain``.
+        drop_last_step: leave out the last step of the chain of thought; a single step leaves it empty.
+        max_length: most tokens of an example, see ``num_tokens``; None sets no limit.
+        on_long: for a longer example: ``drop`` leaves it out and lists it in ``dropped``, ``error`` raises.
+
+    Returns:
+        The encoded examples in order, and those left out.
 
     Raises:
-        ValueError: if the tokenizer lacks character offsets, a pad or an end token, if it makes no token of
-            the prompt, or if an example is too long and ``on_long`` is ``error``.
+        ValueError: if the tokenizer lacks character offsets, a pad or an end token, if the prompt has no
+            token, or if an example is too long and ``on_long`` is ``error``.
 
     Source: ours. Dropping the last step: https://arxiv.org/abs/2502.21074, section 3.
     """
@@ -132,6 +144,7 @@ def encode_all(
         raise _too_long(*oversized[0])
     steps = [example.steps[:-1] if drop_last_step else example.steps for example in examples]
     openings = [_opening(example, frame) for example in examples]
+    # One tokenizer call per segment for all examples: fast tokenizers work in parallel on a list.
     columns = zip(
         examples,
         steps,
@@ -160,27 +173,34 @@ def encode_all(
 
 
 def step_ends(cot: Segment, steps: Sequence[str]) -> tuple[int, ...]:
-    """Index of the last token of each step in a chain of thought that has one step a line.
+    """Index of the last token of each step in a chain of thought with one step per line.
 
-    A token belongs to the first step of whose characters it covers one. Steps without a token of their own
-    (all their characters normalised away, or swallowed by a token of the step before) are left out, so that
-    the indices strictly increase.
+    A token that covers characters of several steps belongs to the first of them. Steps without a token of
+    their own (removed by normalization, or covered by a token of the previous step) are left out.
+
+    Args:
+        cot: the tokenized chain of thought.
+        steps: its steps, in order.
+
+    Returns:
+        Indices into ``cot.ids``, strictly increasing.
     """
     ends: list[int] = []
     token = start = 0
     for step in steps:
+        # Characters [start, end) of the text are this step's.
         end, last = start + len(step), None
         while step and token < len(cot.spans) and cot.spans[token][0] < end:
             first, stop = cot.spans[token]
             last = token if stop > max(start, first) else last
             token += 1
         ends += [] if last is None else [last]
-        start = end + 1
+        start = end + 1  # the line break
     return tuple(ends)
 
 
 def _opening(example: Example, frame: Frame) -> tuple[str, str, str]:
-    """Texts of question, cue and student cue."""
+    """Texts of question, teacher cue and student cue; equal cues become part of the question."""
     question = f"{frame.before}{example.question}"
     cue, student_cue = (
         f" {cue}{frame.after}" if cue else frame.after for cue in (example.cue, example.student_cue)
@@ -189,6 +209,7 @@ def _opening(example: Example, frame: Frame) -> tuple[str, str, str]:
 
 
 def _wrap(segment: Segment, before: tuple[int, ...] = (), after: tuple[int, ...] = ()) -> Segment:
+    """A segment with special tokens around it, whose spans are empty."""
     end = len(segment.text)
     spans = (*((0, 0) for _ in before), *segment.spans, *((end, end) for _ in after))
     return Segment(segment.text, (*before, *segment.ids, *after), spans)
@@ -197,7 +218,7 @@ def _wrap(segment: Segment, before: tuple[int, ...] = (), after: tuple[int, ...]
 def _without_oversized(
     examples: Sequence[Example], max_length: int | None
 ) -> tuple[list[Example], list[tuple[str, str]]]:
-    """The examples that may be tokenized, and id and reason of the others."""
+    """The examples short enough to be tokenized, and id and reason for each of the others."""
     most = CHARACTERS_PER_TOKEN * (LARGEST if max_length is None else max_length)
     fitting: list[Example] = []
     oversized: list[tuple[str, str]] = []
@@ -215,7 +236,7 @@ def _without_oversized(
 def _within(
     samples: Sequence[Encoded], max_length: int | None, on_long: Literal["drop", "error"]
 ) -> tuple[tuple[Encoded, ...], tuple[tuple[str, str], ...]]:
-    """The samples of at most ``max_length`` tokens, and id and reason of the others."""
+    """The samples of at most ``max_length`` tokens, and id and reason for each of the others."""
     if max_length is None:
         return tuple(samples), ()
     dropped = tuple(
@@ -240,6 +261,7 @@ def _too_long(sample_id: str, reason: str) -> ValueError:
 
 
 def _pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The id of the padding token; refuses tokenizers without character offsets or padding token."""
     if not tokenizer.is_fast:
         raise ValueError(
             f"{name_of(tokenizer)} gives no character offsets. Load its fast version, a folder with a "

@@ -1,4 +1,4 @@
-"""Files to rows: JSON lines, one JSON list, or lines of text."""
+"""Data files to rows: JSON lines, one JSON list, or lines of text."""
 
 import glob
 import io
@@ -14,16 +14,18 @@ from kvdistill.console.messages import explain_os_error
 from kvdistill.data.rows import BadRow, DataError, Origin, Row, RowError, parse_json
 
 Form = Literal["json", "list", "text"]
-"""JSON objects, one a line; one JSON list of objects; lines of text, each a row ``{"text": line}``."""
+"""``json``: an object per line; ``list``: one JSON list of objects; ``text``: rows ``{"text": line}``."""
 
 MARKS = (b"||", b"####")
-"""What a line of text holds in the form ``question||chain of thought #### answer``."""
+"""Separators of a line of text: ``question||chain of thought #### answer``."""
 TEXT_HINT = "If its lines are text, name the format (--data.train.format text)."
+"""Advice at the end of messages about files that are not JSON."""
 
 _BOM = b"\xef\xbb\xbf"
 _HEAD = 1 << 20
+"""Bytes of a line that are read to recognize the form."""
 _JOINED = re.compile(rb"\}\s*\r\s*\{")
-"""Two objects on a line, with a carriage return between them."""
+"""Two objects separated by a carriage return, as in files of old Macs."""
 _FOREIGN = {
     b"\xff\xfe": "UTF-16 text",
     b"\xfe\xff": "UTF-16 text",
@@ -31,14 +33,20 @@ _FOREIGN = {
     b"PK\x03\x04": "a zip archive",
     b"PAR1": "a Parquet file",
 }
+"""First bytes of files that are not UTF-8 text."""
 
 
 def paths_of(path: Path | str) -> list[Path]:
-    """The file, or the files that a pattern such as ``data/part-*.jsonl`` matches, in the order of their
-    names.
+    """The files that a path or pattern names.
+
+    Args:
+        path: a file, a pipe, or a pattern such as ``data/part-*.jsonl``.
+
+    Returns:
+        The file, or the files that match, sorted by path.
 
     Raises:
-        DataError: if there is none, or the path is a folder.
+        DataError: if there is none, or the path is a folder or device.
     """
     single = Path(path)
     mode = _mode_of(single)
@@ -60,12 +68,15 @@ def paths_of(path: Path | str) -> list[Path]:
 
 
 def form_of(path: Path, as_text: bool | None = None) -> Form:
-    """How the rows of a file are written, by its first line that is not blank.
+    """Recognize the form of a file by its first line that is not blank.
 
     Args:
-        path: an existing file, no pipe (which can be read only once).
-        as_text: True where lines are text, False where they are JSON; None where the line decides: text holds
-            both ``||`` and ``####``.
+        path: an existing file, not a pipe (which can be read only once).
+        as_text: True where lines are text, False where they are JSON; None recognizes text by ``||`` and
+            ``####`` in the line.
+
+    Returns:
+        ``json``, ``list`` or ``text``.
 
     Raises:
         DataError: if the file is empty, or not text.
@@ -75,11 +86,19 @@ def form_of(path: Path, as_text: bool | None = None) -> Form:
 
 
 def read_rows(path: Path, as_text: bool | None = None) -> Iterator[Row | BadRow]:
-    """The rows of a file; blank lines are passed over. A row's id is the file's stem and its line (of a list:
-    its place), from 1.
+    """Read the rows of a file; blank lines are skipped.
+
+    The id of a row is the file's stem and its line (in a JSON list its place), counted from 1.
+
+    Args:
+        path: a file or pipe.
+        as_text: as in ``form_of``.
+
+    Returns:
+        An iterator over the rows, those that cannot be used included.
 
     Raises:
-        DataError: as ``form_of``, or if the file begins like a JSON list and is none, or an empty one.
+        DataError: as ``form_of``, or if the file begins like a JSON list but is not one, or an empty one.
     """
     with _opened(path) as file:
         form = _form_in(file, path, as_text)
@@ -93,8 +112,16 @@ def read_rows(path: Path, as_text: bool | None = None) -> Iterator[Row | BadRow]
 def read_lines(
     path: Path, form: Form, offset: int = 0, number: int = 0
 ) -> Iterator[tuple[Row | BadRow, int, int]]:
-    """Every row from byte ``offset`` on, which ``number`` lines precede, with the offset and the number after
-    it.
+    """Read the rows of a file from a position on, to resume a stream.
+
+    Args:
+        path: a regular file.
+        form: ``json`` or ``text``.
+        offset: byte at which a line begins.
+        number: lines before it.
+
+    Returns:
+        An iterator over each row with the byte offset and the line number behind it.
     """
     with _opened(path) as file:
         file.seek(offset)
@@ -102,7 +129,7 @@ def read_lines(
 
 
 def _mode_of(path: Path) -> int:
-    """What kind of file it is, 0 where there is none.
+    """The file mode of ``stat``, 0 where there is no such file.
 
     Raises:
         DataError: if the system refuses the name.
@@ -119,7 +146,7 @@ def _mode_of(path: Path) -> int:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[io.BufferedIOBase]:
-    """The file; a pipe, which can be read only once, as a copy in memory."""
+    """Open a file for reading; a pipe, which cannot be rewound, is copied to memory."""
     try:
         with path.open("rb") as file:
             yield io.BytesIO(file.read()) if path.is_fifo() else file
@@ -129,6 +156,7 @@ def _opened(path: Path) -> Iterator[io.BufferedIOBase]:
 
 
 def _form_in(file: io.BufferedIOBase, path: Path, as_text: bool | None) -> Form:
+    """As ``form_of``, for an open file; other kinds of files are refused by their first bytes."""
     lines = iter(lambda: file.readline(_HEAD).removeprefix(_BOM), b"")
     head = next((line.strip() for line in lines if line.strip()), b"")
     if not head:
@@ -152,9 +180,9 @@ def _lines(
     file: io.BufferedIOBase, path: Path, form: Form, offset: int = 0, number: int = 0
 ) -> Iterator[tuple[Row | BadRow, int, int]]:
     origin = Origin(str(path), "line", path.stem)
-    # Only "\n" ends a line of a binary file: text mode would also cut at "\r" and count in characters.
+    # Binary mode: text mode would also split at "\r", and its offsets do not count bytes.
     for line in file:
-        content = line.removeprefix(_BOM)  # in every line: joined files have it in the middle
+        content = line.removeprefix(_BOM)  # on every line: concatenated files have it in the middle
         offset, number = offset + len(line), number + 1
         if content.strip():
             yield _row(content, origin, number, form), offset, number
@@ -176,6 +204,7 @@ def _row(line: bytes, origin: Origin, number: int, form: Form) -> Row | BadRow:
 
 
 def _decoded(line: bytes) -> str:
+    """Bytes as UTF-8 text, with the position of the first wrong byte in the error."""
     if b"\x00" in line:
         raise RowError(
             f"byte {line.index(0) + 1} is NUL, as after a crash while writing. Write the row again, or "
@@ -190,6 +219,7 @@ def _decoded(line: bytes) -> str:
 
 
 def _items(file: io.BufferedIOBase, path: Path) -> Iterator[Row | BadRow]:
+    """The rows of one JSON list, which is parsed in memory."""
     try:
         values = parse_json(_decoded(file.read().removeprefix(_BOM)))
     except RowError as error:

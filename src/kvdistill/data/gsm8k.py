@@ -1,4 +1,4 @@
-"""GSM8K's own form: the chain of thought and the answer in one text."""
+"""GSM8K format: chain of thought and answer in one text, separated by ``####``."""
 
 import re
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from kvdistill.data.rows import AnswerKind, Row, RowError
 from kvdistill.text import Example
 
 MARKER = "####"
+"""Precedes the final answer."""
 
 _ANNOTATION = re.compile(r"<<[^<>]*>>")
 
@@ -21,14 +22,14 @@ class Gsm8k:
 
     kind: Literal["gsm8k"] = "gsm8k"
     annotations: Literal["keep", "strip"] = "keep"
-    """Whether the calculator annotations ``<<48/2=24>>`` stay in the steps."""
+    """Keep the calculator annotations ``<<48/2=24>>`` in the steps, or strip them."""
     answers: AnswerKind = "auto"
 
     def example(self, row: Row) -> Example:
-        """The example that a row holds.
+        """Convert a row to an example.
 
         Raises:
-            RowError: if a text is missing, or nothing stands after ``####``.
+            RowError: if a text is missing, or there is no answer after ``####``.
         """
         question = row.text("question")
         trace, answer = split_answer(row.text("answer"))
@@ -39,7 +40,10 @@ class Gsm8k:
 
 
 def split_answer(text: str) -> tuple[str, str]:
-    """What stands before the last ``####`` and after it.
+    """Split a text at its last ``####``.
+
+    Returns:
+        Chain of thought and answer, without surrounding white space.
 
     Raises:
         RowError: if there is no ``####``, or nothing after it.

@@ -1,4 +1,4 @@
-"""Data sets of the Hugging Face hub, or folders laid out like them."""
+"""Data sets on the Hugging Face hub, or local folders laid out like them."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -12,7 +12,7 @@ from kvdistill.data.sources import Source, examples_of
 
 @dataclass(frozen=True, kw_only=True)
 class Hub:
-    """One split of a data set by its name, such as ``Hub(name="openai/gsm8k", config="main")``."""
+    """One split of a data set, such as ``Hub(name="openai/gsm8k", config="main")``."""
 
     name: str
     """``owner/name``, or a local folder of data files."""
@@ -24,11 +24,17 @@ class Hub:
 
     @property
     def origin(self) -> Origin:
-        """Names the rows: ``openai/gsm8k (main, train), row 17``."""
+        """How the rows are named in messages: ``openai/gsm8k (main, train), row 17``."""
         return Origin(str(self), "row", f"{self.name.rstrip('/').rpartition('/')[2]}-{self.split}")
 
     def rows(self, state: dict[str, Any] | None = None) -> Iterator[tuple[Row | BadRow, dict[str, Any]]]:
-        """Every row, read as it is asked for, with the state from which reading goes on after it.
+        """Stream the rows.
+
+        Args:
+            state: where a previous reading stopped; None starts from the first row.
+
+        Returns:
+            An iterator over each row with the state that resumes reading behind it.
 
         Raises:
             DataError: as ``open`` does, or if the state belongs to another data set.
@@ -49,7 +55,13 @@ class Hub:
             )
 
     def open(self, streaming: bool) -> Any:
-        """The ``datasets.Dataset``, or with ``streaming`` the ``IterableDataset``.
+        """Open the split with ``datasets``.
+
+        Args:
+            streaming: read rows on demand, without downloading the complete split first.
+
+        Returns:
+            A ``datasets.Dataset``, with ``streaming`` an ``IterableDataset``.
 
         Raises:
             DataError: if it cannot be reached or may not be read, or has no such configuration or split (the
@@ -57,7 +69,7 @@ class Hub:
         """
         if missing_packages("hub"):
             raise DataError(f"{self}: a data set of the hub needs an extra: {how_to_install('hub')}")
-        from datasets import load_dataset  # half a second that a run on files need not wait
+        from datasets import load_dataset  # takes half a second, which runs on files save
         from datasets.exceptions import DatasetsError
         from huggingface_hub.utils import httpx
 
@@ -74,7 +86,14 @@ class Hub:
 
 
 def read_hub(hub: Hub, format: str | Source = "auto") -> Loaded:
-    """Read a data set of the hub as ``load`` reads a file.
+    """Read a data set on the hub.
+
+    Args:
+        hub: the split to read.
+        format: as in ``load``.
+
+    Returns:
+        The examples, and the rows that cannot be used.
 
     Raises:
         DataError: as ``Hub.open`` and ``load`` do.
@@ -86,6 +105,7 @@ def read_hub(hub: Hub, format: str | Source = "auto") -> Loaded:
 
 
 def _in_words(error: Exception, hub: Hub) -> str:
+    """Cause and remedy of an error of ``datasets``, recognized by phrases of its message."""
     said = str(error)
     listed = re.search(r"(?<=\[)'.*?'(?=\])", said)
     choose = f"Choose {listed[0]} as" if listed else "Set"

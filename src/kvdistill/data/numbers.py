@@ -1,4 +1,4 @@
-"""Numbers as people write them in answers."""
+"""Normalize numbers in answers: ``"$1,080.50 a day"`` to ``"1080.5"``."""
 
 import re
 from decimal import Decimal
@@ -6,9 +6,8 @@ from decimal import Decimal
 _SPACE = r"(?:\s|\\[!,;: ])*+"  # also LaTeX's
 _DIGIT = r"[-+({]*+[$€£¥]?[0-9]"
 _UNIT = r"(?:\s*(?:\([^()]*+\)|\\?%|[^\W\d_]++))?"  # (dollars), %, dollars
-# A number that continues in one of these ways is no number. Possessive quantifiers keep "1,000/3" from being
-# read as "1", and long
-# texts from taking quadratic time.
+# What follows a number that is not a single plain number. Possessive quantifiers keep "1,000/3" from being
+# read as "1", and long texts from taking quadratic time.
 _GOES_ON = (
     r"\w*[0-9]",  # 12x3
     r"[.'’][0-9]",  # 5.5.5, 1'000
@@ -32,19 +31,19 @@ _NUMBER = re.compile(
 
 
 def leading_number(text: str) -> str | None:
-    """The number that ``text`` begins with, as plain digits: ``"$1,080.50 a day"`` gives ``"1080.5"``.
+    """The number that a text begins with, as plain digits: ``"$1,080.50 a day"`` gives ``"1080.5"``.
 
-    Commas before groups of three digits, one currency sign, leading and trailing zeros go; words that follow
-    are ignored. Fractions, ratios, times, lists (``31; 21``, ``148 (dollars); 296 (dollars)``), ranges, sums,
-    products (``3\\pi``), powers, numbers in exponent form and digits grouped in any other way are not numbers
-    here, since their first digits alone would be a wrong number.
+    Commas before groups of three digits, one currency sign, leading and trailing zeros are removed; words
+    that follow are ignored. Fractions, ratios, times, lists (``31; 21``, ``148 (dollars); 296 (dollars)``),
+    ranges, sums, products (``3\\pi``), powers, numbers with an exponent and digits grouped in any other way
+    are not accepted, since their first digits alone would be a wrong number.
 
     Returns:
-        Digits with an optional minus and decimal part, the same string for the same number; None where no
-        number stands first.
+        Digits with an optional minus and decimal part, the same string for the same number; None where the
+        text does not begin with a number.
 
     Source: https://arxiv.org/abs/2110.14168, section 2 (final answer after ``####``, commas dropped).
-    Differs: decimals are normalised and currency signs dropped, which the paper's own answers do not need.
+    Differs: decimals are normalized and currency signs dropped, which the paper's own answers do not need.
     """
     found = _NUMBER.match(text.strip().replace("−", "-"))
     if found is None:
@@ -57,5 +56,5 @@ def leading_number(text: str) -> str | None:
 
 
 def number_text(value: int | float) -> str | None:
-    """A number from a data file as plain digits, never in exponent form; None where it is not finite."""
+    """A JSON number as plain digits, never with an exponent; None where it is not finite."""
     return leading_number(format(Decimal(repr(value)), "f"))

@@ -1,4 +1,4 @@
-"""Where rows go that cannot be used."""
+"""Quarantine file: rows that cannot be used, with line numbers and reasons."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -9,28 +9,28 @@ from kvdistill.records.jsonfile import write_atomic
 
 
 def json_lines(bad: Iterable[BadRow]) -> bytes:
-    """Rows that cannot be used as JSON lines ``{"where", "line", "reason", "text"}``."""
+    """Rows as JSON lines with the keys ``where``, ``line``, ``reason`` and ``text``, in UTF-8."""
     rows = ({"where": row.where, "line": row.number, "reason": row.reason, "text": row.text} for row in bad)
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     return text.encode(
         "utf-8", "backslashreplace"
-    )  # halves of surrogate pairs, which no UTF-8 holds, become JSON's own escapes
+    )  # lone surrogates, which UTF-8 cannot encode, become JSON escapes
 
 
 def quarantine(bad: Sequence[BadRow], total: int, path: Path, max_share: float) -> str:
-    """Keep the rows that cannot be used, and stop where they are too many.
+    """Write the rows that cannot be used to the quarantine file, and stop where they are too many.
 
     Args:
         bad: the rows; where there are none, no file is written and that of an earlier run is removed.
         total: rows of the data set, usable or not.
         path: the quarantine file.
-        max_share: the largest share of ``total`` that is put up with (``data.max_bad_rows``).
+        max_share: the largest share of ``total`` that is accepted (``data.max_bad_rows``).
 
     Returns:
-        A sentence for whoever reads the log, empty where no row is bad.
+        A sentence for the log, empty where no row is bad.
 
     Raises:
-        DataError: if the share is larger; the file is written all the same.
+        DataError: if the share is larger; the file is written nevertheless.
     """
     if not bad:
         path.unlink(missing_ok=True)

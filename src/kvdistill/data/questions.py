@@ -1,4 +1,4 @@
-"""Evaluation sets without a chain of thought: a question and its answer."""
+"""Evaluation sets of questions and answers, without chains of thought."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -9,8 +9,9 @@ from kvdistill.text import Example
 
 @dataclass(frozen=True, kw_only=True)
 class Questions:
-    """Rows with a question, perhaps in several fields, and an answer; the defaults fit GSM-Hard and
-    MultiArith.
+    """Rows with a question, in one or several fields, and an answer.
+
+    The defaults fit GSM-Hard and MultiArith.
 
     Source: ours; the sets are those of https://arxiv.org/abs/2211.10435 (GSM-Hard),
     https://aclanthology.org/D15-1202 (MultiArith) and https://arxiv.org/abs/2103.07191 (SVAMP:
@@ -19,17 +20,18 @@ class Questions:
 
     kind: Literal["questions"] = "questions"
     question: tuple[str, ...] = ("input",)
-    """Fields that make up the question, in order; each but the last is closed by a full stop where it has
-    none.
+    """Fields joined to the question, in order; a full stop is added to each but the last that lacks one of
+    ``.?!,`` at its end.
     """
     answer: str = "target"
+    """Field of the answer."""
     answers: AnswerKind = "number"
 
     def example(self, row: Row) -> Example:
-        """The example, without steps, that a row holds.
+        """Convert a row to an example without steps.
 
         Raises:
-            RowError: if a field is missing or not what it should be.
+            RowError: if a field is missing or of another type.
         """
         *before, last = (row.text(key) for key in self.question)
         closed = [part if part[-1] in ".?!," else f"{part}." for part in before]

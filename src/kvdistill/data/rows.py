@@ -1,4 +1,4 @@
-"""One row of a data set, usable or not, and where it stands."""
+"""Rows of a data set, usable or not, with file and line for messages."""
 
 import json
 import re
@@ -11,10 +11,10 @@ from kvdistill.records import jsonfile
 from kvdistill.text import Example
 
 AnswerKind = Literal["auto", "number", "words"]
-"""What answers must be; ``auto`` asks for numbers where at least nine rows in ten have one."""
+"""What answers must be; ``auto`` requires numbers where at least nine rows in ten have one."""
 
-# NUL and halves of surrogate pairs, which JSON's escapes can spell: the first is a scar of broken writing,
-# the second no tokenizer reads.
+# NUL and lone surrogates, which JSON escapes can hold: the first comes from interrupted writing, the second
+# cannot be read by tokenizers.
 _NO_TEXT = re.compile(r"[\x00\ud800-\udfff]")
 _KINDS = {
     dict: "an object",
@@ -28,25 +28,25 @@ _KINDS = {
 
 
 class DataError(ValueError):
-    """Data that cannot be used as a whole; the message names the file and the remedy."""
+    """A data set that cannot be used; the message names the file and the remedy."""
 
 
 class RowError(ValueError):
-    """What is wrong with one row and what to do about it; whoever reads rows makes it a ``BadRow``."""
+    """What is wrong with one row, and the remedy; the reader turns it into a ``BadRow``."""
 
 
 @dataclass(frozen=True, slots=True)
 class BadRow:
-    """A row that cannot be used."""
+    """A row that cannot be used, with the reason."""
 
     where: str
-    """File and line, as in ``data/train.jsonl, line 7``."""
+    """File and line, such as ``data/train.jsonl, line 7``; a sample's id for rows found later."""
     number: int | None
-    """Its line, item or row; None where ``where`` is a sample's id."""
+    """Its line, item or row, from 1; None where ``where`` is a sample's id."""
     reason: str
     """What is wrong, and what to do."""
     text: str
-    """The row as it stands in the data; bytes that are no text are written as ``\\xff``."""
+    """The row as it is in the data; bytes that are not UTF-8 are written as ``\\xff``."""
 
     def __str__(self) -> str:
         return f"{self.where}: {self.reason}"
@@ -54,7 +54,7 @@ class BadRow:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What a data set gives: examples, and the rows that are none."""
+    """The result of reading a data set: examples, and rows that cannot be used."""
 
     examples: list[Example]
     bad: list[BadRow]
@@ -62,7 +62,7 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One object of a data set."""
+    """One row: a JSON object with its place in the data set."""
 
     fields: dict[str, object]
     where: str
@@ -70,10 +70,10 @@ class Row:
     number: int
     sample_id: str
     line: str | None = None
-    """The text that the fields were read from; None where there is none."""
+    """The line that the fields were parsed from; None where there was none."""
 
     def text(self, key: str) -> str:
-        """The text under ``key``, without space round it.
+        """The text under ``key``, without surrounding white space.
 
         Raises:
             RowError: if it is missing, empty or not text.
@@ -93,7 +93,7 @@ class Row:
         return readable(value, key)
 
     def answer(self, key: str) -> str:
-        """The answer under ``key``, a JSON number or text, as text.
+        """The answer under ``key`` as text; a JSON number is normalized.
 
         Raises:
             RowError: if it is missing, empty or not finite.
@@ -107,23 +107,29 @@ class Row:
         return number
 
     def bad(self, reason: str) -> BadRow:
-        """This row as one that cannot be used."""
+        """This row as one that cannot be used for the given reason."""
         text = json.dumps(self.fields, ensure_ascii=False, default=str) if self.line is None else self.line
         return BadRow(self.where, self.number, reason, text)
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Whose rows they are: names them in messages and in sample ids."""
+    """Where rows come from: names them in messages and sample ids."""
 
     name: str
     """The file, or the data set with its configuration and split."""
     unit: Literal["line", "item", "row"]
     stem: str
-    """Beginning of the sample ids."""
+    """Prefix of the sample ids."""
 
     def row(self, number: int, value: object, line: str | None = None) -> Row | BadRow:
-        """The row that ``value`` is; one that is no JSON object cannot be used."""
+        """Make a row of a parsed value.
+
+        Args:
+            number: its line, item or row, from 1.
+            value: what was parsed; anything but a JSON object gives a ``BadRow``.
+            line: the text that it was parsed from.
+        """
         if isinstance(value, dict):
             return Row(value, self._where(number), number, f"{self.stem}:{number}", line)
         if isinstance(value, RepeatedKey):
@@ -149,14 +155,14 @@ class Origin:
 
 @dataclass(frozen=True)
 class RepeatedKey:
-    """What a JSON object with the same key twice becomes, since none of its values can be trusted."""
+    """A JSON object with a repeated key, which is refused since neither value can be trusted."""
 
     key: str
     pairs: list[tuple[str, object]]
 
 
 def parse_json(text: str) -> object:
-    """The value that a JSON text holds; objects that repeat a key become ``RepeatedKey``.
+    """Parse a JSON text; objects that repeat a key become ``RepeatedKey``.
 
     Raises:
         RowError: if the text is not JSON; the message names line (where there are several) and column.
@@ -173,10 +179,10 @@ def parse_json(text: str) -> object:
 
 
 def readable(value: str, key: str) -> str:
-    """``value`` without space round it.
+    """``value`` without surrounding white space.
 
     Raises:
-        RowError: if it holds a character that is no text.
+        RowError: if it holds NUL or a lone surrogate.
     """
     found = _NO_TEXT.search(value)
     if found is not None:
@@ -188,11 +194,12 @@ def readable(value: str, key: str) -> str:
 
 
 def kind_of(value: object) -> str:
-    """What a JSON value is, in words."""
+    """The type of a JSON value, for messages."""
     return _KINDS.get(type(value), type(value).__name__)
 
 
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object] | RepeatedKey:
+    """``object_pairs_hook`` of ``json``, which by itself keeps the last of repeated keys."""
     keys = [key for key, _ in pairs]
     found = dict(pairs)
     return (

@@ -1,4 +1,4 @@
-"""From texts to token ids with the characters that each token covers."""
+"""Tokenize texts with character spans, also texts that continue another one."""
 
 from collections.abc import Sequence
 
@@ -7,11 +7,19 @@ from transformers import PreTrainedTokenizerBase
 from kvdistill.text import Segment
 
 _ANCHOR = "a"
-"""What the texts that follow another text are tokenized behind."""
+"""Text that is put before continuations while they are tokenized; its tokens are removed again."""
 
 
 def segments_of(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[Segment]:
-    """Texts, each tokenized alone; no token is added."""
+    """Tokenize each text on its own, without special tokens.
+
+    Args:
+        texts: any number of texts.
+        tokenizer: a fast tokenizer.
+
+    Returns:
+        One segment for each text: ids, and characters [start, end) of each token.
+    """
     if not texts:
         return []
     out = tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True, verbose=False)
@@ -22,11 +30,17 @@ def segments_of(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> lis
 
 
 def continuations_of(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[Segment]:
-    """Texts that follow another text: where they begin with a space, their tokens are those that they have
-    behind other words.
+    """Tokenize texts that continue another text: a leading space is tokenized as between words.
 
-    Llama 2's and Mistral's tokenizers put a space of their own before every text, so that ``" 48"`` alone
-    would begin with two.
+    The tokenizers of Llama 2 and Mistral prepend a space to every text, so that ``" 48"`` alone would begin
+    with two.
+
+    Args:
+        texts: any number of texts; those without a leading space are tokenized as in ``segments_of``.
+        tokenizer: a fast tokenizer.
+
+    Returns:
+        One segment for each text, with spans relative to it.
     """
     spaced = [text.startswith(" ") for text in texts]
     if not any(spaced) or not _doubles_leading_space(tokenizer):
@@ -42,13 +56,13 @@ def continuations_of(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -
 
 
 def _doubles_leading_space(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether the tokenizer puts a space of its own before a text that begins with one."""
+    """Whether the tokenizer prepends a space also to a text that begins with one."""
     anchor, alone, spaced, behind = segments_of([_ANCHOR, "0", " 0", f"{_ANCHOR} 0"], tokenizer)
     return spaced.ids != alone.ids and _behind(behind, anchor).ids == alone.ids
 
 
 def _behind(segment: Segment, anchor: Segment) -> Segment:
-    """What follows the anchor."""
+    """The segment without the tokens of the anchor, spans shifted to its own text."""
     length, first = len(anchor.text), len(anchor.ids)
     spans = tuple((max(start - length, 0), max(end - length, 0)) for start, end in segment.spans[first:])
     return Segment(segment.text[length:], segment.ids[first:], spans)

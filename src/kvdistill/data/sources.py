@@ -1,4 +1,4 @@
-"""Which reader fits which rows, and what they give."""
+"""Data formats by name, and reading a data file with a given or recognized format."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -19,11 +19,12 @@ from kvdistill.text import Example
 Source = Gsm8k | StepsJson | Questions | TextLines
 
 NUMBER_SHARE = 0.9
+"""Share of rows with a number above which ``auto`` requires one of all answers."""
 HEAD = 100
-"""Rows by which the form is recognised."""
+"""Number of first rows by which a format is recognized."""
 
 _SVAMP = Questions(question=("Body", "Question"), answer="Answer")
-# A solution of MATH is prose with drawings and displayed equations over many lines: its lines are no steps.
+# Solutions of MATH are prose with figures and displayed equations over several lines: lines are not steps.
 _MATH = Questions(question=("problem",), answer="answer", answers="words")
 
 FORMATS: MappingProxyType[str, Source] = MappingProxyType(
@@ -39,7 +40,7 @@ FORMATS: MappingProxyType[str, Source] = MappingProxyType(
         "math500": _MATH,
     }
 )
-"""The readers by the names that a user types."""
+"""Formats by the names that users type."""
 
 _BY_FIELDS: tuple[tuple[frozenset[str], Source], ...] = (
     (frozenset({"question", "steps", "answer"}), StepsJson()),
@@ -49,18 +50,19 @@ _BY_FIELDS: tuple[tuple[frozenset[str], Source], ...] = (
     (frozenset({"problem", "answer"}), _MATH),
     (frozenset({"text"}), TextLines()),
 )
+"""Formats by the fields that recognize them; the first match counts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parser:
-    """Rows to examples, once their form and the kind of their answers are known."""
+    """Converts rows of a known format and kind of answer to examples."""
 
     reader: Source
     numbers: bool
-    """Whether each answer must have a number, which then stands in plain digits; words stay as they are."""
+    """True requires a number in each answer, which is normalized; False keeps answers as they are."""
 
     def parse(self, row: Row | BadRow) -> Example | BadRow:
-        """The example that a row holds, or why it holds none."""
+        """Convert a row to an example; a row that cannot be used stays or becomes a ``BadRow``."""
         if isinstance(row, BadRow):
             return row
         try:
@@ -72,17 +74,19 @@ class Parser:
 
 
 def load(path: Path | str, format: str | Source = "auto") -> Loaded:
-    """Read a data file, or all files that a pattern matches; rows that cannot be used are kept apart with
-    their reasons.
+    """Read a data file, or all files that a pattern matches.
 
     Args:
         path: a file, or a pattern such as ``data/part-*.jsonl``.
-        format: a name of ``FORMATS``, a reader, or ``auto``: lines of text are recognised by ``||`` and
-            ``####`` in the first, JSON by the fields of most of the first ``HEAD`` rows.
+        format: a name of ``FORMATS``, a format object, or ``auto``: lines of text are recognized by ``||``
+            and ``####`` in the first line, JSON by the fields of most of the first ``HEAD`` rows.
+
+    Returns:
+        The examples, and the rows that cannot be used with their reasons.
 
     Raises:
-        DataError: if a file is missing or empty, or not a row can be used; if the format's name is unknown
-            (the nearest is offered) or the form is not recognised.
+        DataError: if a file is missing or empty, or no row can be used; if the format is unknown (the message
+            suggests the nearest name) or not recognized.
     """
     as_text = is_text(format, str(path))
     rows = [row for each in paths_of(path) for row in read_rows(each, as_text)]
@@ -90,17 +94,32 @@ def load(path: Path | str, format: str | Source = "auto") -> Loaded:
 
 
 def is_text(format: str | Source, name: str) -> bool | None:
-    """Whether lines of a file in this format are text and not JSON; None where the file has to show it.
+    """Whether a format has lines of text and not JSON.
+
+    Args:
+        format: as in ``load``.
+        name: the data set, for messages.
+
+    Returns:
+        None for ``auto``, where the file decides.
 
     Raises:
-        DataError: if the format is unknown; ``name`` says whose format it is.
+        DataError: if the format is unknown.
     """
     reader = _named(format, name)
     return None if reader is None else isinstance(reader, TextLines)
 
 
 def examples_of(rows: Sequence[Row | BadRow], format: str | Source, name: str) -> Loaded:
-    """What the rows of the data set ``name`` give.
+    """Convert all rows of a data set to examples.
+
+    Args:
+        rows: all rows, those that cannot be used included.
+        format: as in ``load``.
+        name: the data set, for messages.
+
+    Returns:
+        The examples, and the rows that cannot be used.
 
     Raises:
         DataError: as ``fit`` does.
@@ -114,12 +133,21 @@ def examples_of(rows: Sequence[Row | BadRow], format: str | Source, name: str) -
 
 
 def fit(rows: Sequence[Row | BadRow], format: str | Source, name: str) -> Parser:
-    """The parser for the data set ``name``, of which ``rows`` are the first, or all.
+    """Decide format and kind of answer of a data set.
+
+    Args:
+        rows: its first rows, or all.
+        format: as in ``load``.
+        name: the data set, for messages.
+
+    Returns:
+        The parser for all its rows.
 
     Raises:
-        DataError: if the format is unknown, the form is not recognised, or none of the rows can be used.
+        DataError: if the format is unknown or not recognized, or none of the rows can be used.
     """
     reader = _named(format, name) or _recognised(rows, name)
+    # Numbers are counted before they are required: a few answers without one are damaged rows.
     words = [each for each in map(Parser(reader, numbers=False).parse, rows) if isinstance(each, Example)]
     with_number = sum(leading_number(example.answer) is not None for example in words)
     numbers = reader.answers == "number" or (
@@ -132,6 +160,7 @@ def fit(rows: Sequence[Row | BadRow], format: str | Source, name: str) -> Parser
 
 
 def _named(format: str | Source, name: str) -> Source | None:
+    """The format of a name; None for ``auto``."""
     if not isinstance(format, str):
         return format
     if format == "auto" or format in FORMATS:
@@ -143,7 +172,7 @@ def _named(format: str | Source, name: str) -> Source | None:
 
 
 def _recognised(rows: Sequence[Row | BadRow], name: str) -> Source:
-    """The reader that most of the first rows fit: the first alone may be the damaged one."""
+    """The format that most of the first rows fit; the first row alone may be damaged."""
     decoded = [row for row in rows if isinstance(row, Row)]
     if not decoded:
         raise _unusable(rows, name)

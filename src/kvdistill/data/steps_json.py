@@ -1,4 +1,4 @@
-"""Rows whose steps are a list: equation-only GSM8K, ProsQA and the like."""
+"""Rows with a list of reasoning steps: equation-only GSM8K, ProsQA and similar sets."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -9,8 +9,7 @@ from kvdistill.text import Example
 
 @dataclass(frozen=True, kw_only=True)
 class StepsJson:
-    """Rows ``{"question": ..., "steps": [...], "answer": ...}``, as JSON lines or as one JSON list; a row may
-    have no step.
+    """Rows ``{"question": ..., "steps": [...], "answer": ...}``; the list of steps may be empty.
 
     Source: https://arxiv.org/abs/2412.06769, section 4.1 (the form in which that work keeps its data).
     """
@@ -19,10 +18,10 @@ class StepsJson:
     answers: AnswerKind = "auto"
 
     def example(self, row: Row) -> Example:
-        """The example that a row holds.
+        """Convert a row to an example; blank steps are left out.
 
         Raises:
-            RowError: if a field is missing or not what it should be.
+            RowError: if a field is missing or of another type.
         """
         steps = row.fields.get("steps")
         if not isinstance(steps, list) or not all(isinstance(step, str) for step in steps):

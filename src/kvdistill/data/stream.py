@@ -1,4 +1,4 @@
-"""Examples one by one, for data that memory does not hold."""
+"""Streaming: examples one by one from files or the hub, for data larger than memory, resumable."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,24 +13,28 @@ from kvdistill.data.sources import HEAD, Source, fit, is_text
 from kvdistill.text import Example
 
 Cursor = dict[str, Any]
-"""Where a reading stands, in JSON's types."""
+"""Position of a reader, in JSON's types, to be saved in a checkpoint."""
 
 
 @dataclass(frozen=True, slots=True)
 class LineFiles:
-    """Files of JSON lines or of text, one after the other."""
+    """Files of JSON lines or text, read one after the other."""
 
     paths: tuple[Path, ...]
     forms: tuple[Form, ...]
     sizes: tuple[int, ...]
-    """Bytes of each file when the reading was made."""
+    """Bytes of each file when this object was made."""
 
     @classmethod
     def matching(cls, path: Path | str, as_text: bool | None = None) -> "LineFiles":
-        """The file, or all files that a pattern matches.
+        """Find the files that a path or pattern names.
+
+        Args:
+            path: as in ``paths_of``.
+            as_text: as in ``form_of``.
 
         Raises:
-            DataError: if a file is missing, empty or no text, or is one JSON list.
+            DataError: if a file is missing, empty, not text, a pipe or one JSON list.
         """
         paths = tuple(paths_of(path))
         if pipe := next((each for each in paths if each.is_fifo()), None):
@@ -48,10 +52,16 @@ class LineFiles:
         return cls(paths, forms, tuple(each.stat().st_size for each in paths))
 
     def rows(self, state: Cursor | None = None) -> Iterator[tuple[Row | BadRow, Cursor]]:
-        """Every row, read as it is asked for, with the state from which reading goes on after it.
+        """Stream the rows.
+
+        Args:
+            state: where a previous reading stopped; None starts from the first row.
+
+        Returns:
+            An iterator over each row with the state that resumes reading behind it.
 
         Raises:
-            DataError: if the state is of other files, in name or length, than are there now.
+            DataError: if names or sizes of the files differ from those in the state.
         """
         files = [[path.name, size] for path, size in zip(self.paths, self.sizes, strict=True)]
         first, start, before = (0, 0, 0) if state is None else self._place(state)
@@ -61,6 +71,7 @@ class LineFiles:
                 yield row, {"files": files, "file": index, "offset": offset, "line": number}
 
     def _place(self, state: Cursor) -> tuple[int, int, int]:
+        """File index, byte offset and line number of a state; refuses one of other files."""
         index, offset, number = state["file"], state["offset"], state["line"]
         found = [(path.name, path.stat().st_size, path) for path in self.paths]
         for before, now in zip_longest(state["files"], found):
@@ -77,26 +88,26 @@ class LineFiles:
 
 
 class RowStream:
-    """Reads examples one by one and can go on exactly where a reading stopped.
+    """Reads examples one by one and resumes exactly where a reading stopped.
 
-    Form and kind of answer (numbers or words) are decided once, when the stream is made, on its first
-    ``HEAD`` rows; after that no more is read than was asked for, and only one row is held.
+    Format and kind of answer (numbers or words) are decided once, from the first ``HEAD`` rows; after that
+    rows are read on demand, and only one is held in memory.
     """
 
     def __init__(
         self, source: Path | str | Hub, format: str | Source = "auto", limit: int | None = None
     ) -> None:
-        """Look at the first rows.
+        """Open the source and decide format and kind of answer.
 
         Args:
             source: a file, a pattern such as ``data/part-*.jsonl`` (read in the order of the names), or a
-                data set of the hub.
+                data set on the hub.
             format: as in ``load``.
-            limit: usable examples of a whole pass, however often it is interrupted; None takes all.
+            limit: usable examples of one complete pass, interruptions included; None takes all.
 
         Raises:
-            DataError: if the source or the format is missing or does not fit, or none of the first rows can
-                be used.
+            DataError: if the source is missing, the format is unknown or does not fit, or none of the first
+                rows can be used.
         """
         self.origin = (
             source if isinstance(source, Hub) else LineFiles.matching(source, is_text(format, str(source)))
@@ -105,7 +116,13 @@ class RowStream:
         self._parser = fit([row for row, _ in islice(self.origin.rows(), HEAD)], format, str(source))
 
     def read(self, cursor: Cursor | None = None) -> Iterator[tuple[Example | BadRow, Cursor]]:
-        """One pass, or the rest of it after ``cursor``: each item with the cursor after it.
+        """Read one pass over the source.
+
+        Args:
+            cursor: where a previous reading stopped, to read the rest of its pass; None starts a pass.
+
+        Returns:
+            An iterator over each example or unusable row with the cursor behind it.
 
         Raises:
             DataError: if the cursor belongs to other data.

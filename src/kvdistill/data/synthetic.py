@@ -1,4 +1,4 @@
-"""The embedded tasks, of any size, from a seed; and the file form that they share with GSM8K."""
+"""The generated tasks, and writing their examples as GSM8K rows."""
 
 import json
 from collections.abc import Sequence
@@ -16,14 +16,17 @@ __all__ = ["Arith", "Chain", "Synthetic", "write_jsonl"]
 
 
 def write_jsonl(examples: Sequence[Example], path: Path | str) -> None:
-    """Write examples as GSM8K rows, ``{"question": ..., "answer": "step\\nstep\\n#### 72"}``; the file
-    appears whole or not at all.
+    """Write examples as GSM8K rows, ``{"question": ..., "answer": "step\\nstep\\n#### 72"}``, atomically.
 
-    The cue for the explicit reader closes the question; one for the student alone has no place in the form.
+    The teacher's cue is appended to the question; the student's cue is lost, since the format has no field
+    for it.
+
+    Args:
+        examples: what to write.
+        path: the file; missing folders are made.
 
     Raises:
-        ValueError: if a step or an answer holds a line break or ``####``, which the form could not tell
-            apart.
+        ValueError: if a step or an answer holds a line break or ``####``, which separate parts in the format.
     """
     rows = "".join(json.dumps(_row(example), ensure_ascii=False) + "\n" for example in examples)
     write_atomic(Path(path), rows)

@@ -1,4 +1,4 @@
-"""How a question is put to a model: as plain text, or as the user's turn of a conversation."""
+"""Prompt templates: a question as plain text, or as the user's turn of a chat template."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,20 +8,24 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 ANSWER_PROMPT = "The answer is:"
+"""Default text between the chain of thought (or the latent slots) and the answer."""
 
 _PROBE = "kvdistill-probe"
+"""Placeholder for a user's text, to find out what a chat template puts around it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """What stands round a question, and the tokens that open and close every example."""
+    """Texts around a question, and the tokens that open and close every example."""
 
     before: str
+    """Text before the question."""
     after: str
+    """Text between the question and the reply."""
     begin: tuple[int, ...]
     """The beginning-of-sequence token where the model expects one."""
     end: int
-    """The token that closes the answer, where generation stops."""
+    """The token that closes the answer and stops generation."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,11 +37,10 @@ class Plain:
 
     kind: Literal["plain"] = "plain"
     prompt: str = ANSWER_PROMPT
-    """Stands before the answer in both modes; its last token is the distillation token."""
+    """Text before the answer in both modes; its last token is the distillation token."""
 
     def frame(self, tokenizer: "PreTrainedTokenizerBase") -> Frame:
-        """A line break after the question; the beginning-of-sequence token where the tokenizer adds one
-        itself.
+        """A line break after the question; the beginning-of-sequence token where the tokenizer adds one.
 
         Raises:
             ValueError: if the tokenizer has no end-of-sequence token.
@@ -52,22 +55,22 @@ class Chat:
     """The question in the user's turn of the tokenizer's chat template; everything after it is the
     assistant's.
 
-    The template alone decides on a beginning-of-sequence token, and its end of turn closes the answer where
-    it has a token for that.
+    The beginning-of-sequence token is used where the template writes one. The answer is closed by the
+    template's end-of-turn token where it has one, else by the end-of-sequence token.
 
     Source: ours.
     """
 
     kind: Literal["chat"] = "chat"
     prompt: str = ANSWER_PROMPT
-    """Stands before the answer in both modes; its last token is the distillation token."""
+    """Text before the answer in both modes; its last token is the distillation token."""
 
     def frame(self, tokenizer: "PreTrainedTokenizerBase") -> Frame:
-        """The text that the chat template puts round a user's words, up to where the assistant begins.
+        """The texts of the chat template around a user's question, up to the start of the reply.
 
         Raises:
-            ValueError: if the tokenizer has no chat template or end token, or the template does not repeat
-                the user's words.
+            ValueError: if the tokenizer has no chat template or end token, or the template does not contain
+                the user's text.
         """
         if not tokenizer.chat_template:
             raise ValueError(
@@ -83,6 +86,7 @@ class Chat:
                 f"{name_of(tokenizer)} has a chat template that drops the user's words. Choose the template "
                 "'plain', or repair it."
             )
+        # What follows the assistant's text is the end of turn; only a special token can stop generation.
         turns = [user, {"role": "assistant", "content": _PROBE}]
         closing = str(tokenizer.apply_chat_template(turns, tokenize=False)).rpartition(_PROBE)[2].strip()
         end = tokenizer(closing, add_special_tokens=False)["input_ids"][:1]
@@ -104,7 +108,10 @@ def default_template(tokenizer: "PreTrainedTokenizerBase") -> Template:
 
 
 def template_from(settings: Mapping[str, str]) -> Template:
-    """The template whose settings, ``kind`` among them, were kept as a dictionary.
+    """The template of stored settings, as in a student's ``config.json``.
+
+    Args:
+        settings: ``kind`` (``plain`` or ``chat``), and ``prompt`` where it is not the default.
 
     Raises:
         ValueError: if ``kind`` is neither ``plain`` nor ``chat``, or a setting is unknown.

@@ -1,4 +1,4 @@
-"""Lines of text: question, chain of thought and answer, told apart by marks."""
+"""Lines of text: ``question||chain of thought #### answer``, the format of GSM8k-Aug files."""
 
 import re
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from kvdistill.data.rows import AnswerKind, Row, RowError
 from kvdistill.text import Example
 
 MARK = "||"
+"""Separates the question from the chain of thought."""
 
 _EQUATION = re.compile(r"<<[^<>]*>>")
 _SENTENCE_END = re.compile(r"(?<=[.!?])(?<!\b[MD]r\.)(?<!\bMrs\.)(?<!\bMs\.)\s+(?![a-z])")
@@ -18,9 +19,9 @@ _SENTENCE_END = re.compile(r"(?<=[.!?])(?<!\b[MD]r\.)(?<!\bMrs\.)(?<!\bMs\.)\s+(
 class TextLines:
     """Lines ``question||chain of thought #### answer``; the chain may be empty.
 
-    A chain of nothing but ``<<48/2=24>>`` is split into these; any other into sentences, which end with
-    ``.``, ``!`` or ``?`` before white space that no small letter follows (so ``8 p.m. to 10`` stays whole, as
-    do ``Mr.``, ``Mrs.``, ``Ms.`` and ``Dr.``).
+    A chain of equations ``<<48/2=24>>`` alone is split into these, any other into sentences. A sentence ends
+    with ``.``, ``!`` or ``?`` before white space that no lower-case letter follows (so ``8 p.m. to 10`` is
+    not split), and not after ``Mr.``, ``Mrs.``, ``Ms.`` or ``Dr.``.
 
     Source: https://arxiv.org/abs/2405.14838 (the form in which that work keeps GSM8k-Aug). Differs: sentences
     are ours.
@@ -30,10 +31,10 @@ class TextLines:
     answers: AnswerKind = "auto"
 
     def example(self, row: Row) -> Example:
-        """The example that a row holds.
+        """Convert a row to an example.
 
         Raises:
-            RowError: if a mark is missing, ``||`` stands twice, or there is no question or answer.
+            RowError: if a separator is missing, ``||`` occurs twice, or there is no question or answer.
         """
         parts = row.text("text").split(MARK)
         if len(parts) != 2:

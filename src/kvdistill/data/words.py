@@ -1,4 +1,4 @@
-"""A tokenizer whose tokens are whole words."""
+"""Word-level tokenizer for small closed vocabularies, such as that of ``Chain``."""
 
 from collections.abc import Sequence
 
@@ -11,10 +11,14 @@ SPECIAL = ("<pad>", "</s>", "<unk>")
 
 
 def word_tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:
-    """A tokenizer that cuts at white space and knows ``words``; ``decode`` joins them with single spaces.
+    """Make a tokenizer that splits at white space; ``decode`` joins words with single spaces.
 
-    Ids: ``<pad>`` 0, ``</s>`` 1, ``<unk>`` 2, then the words in the order of their first appearance. No
-        beginning-of-sequence token.
+    Args:
+        words: the vocabulary; repeated words count once.
+
+    Returns:
+        A fast tokenizer with the ids ``<pad>`` 0, ``</s>`` 1, ``<unk>`` 2, then the words in order of first
+        appearance. It has no beginning-of-sequence token.
 
     Raises:
         ValueError: if an entry is empty, holds white space or is one of the special tokens.
@@ -27,7 +31,7 @@ def word_tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:
         )
     vocabulary = {word: number for number, word in enumerate(dict.fromkeys((*SPECIAL, *words)))}
     backend = Tokenizer(WordLevel(vocabulary, unk_token="<unk>"))
-    # The names the tokenizers library gives its attributes are properties that its type stubs leave out.
+    # A property of the tokenizers library that its type stubs leave out.
     backend.pre_tokenizer = WhitespaceSplit()
     return PreTrainedTokenizerFast(
         tokenizer_object=backend,

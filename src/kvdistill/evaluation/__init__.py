@@ -1,1 +1,1 @@
-"""How well a model answers, and whether its latents are used."""
+"""Evaluation: accuracy and cost per reasoning mode, and probes of the latent slots."""

@@ -1,4 +1,4 @@
-"""When is an answer right?"""
+"""Scoring: extract the final answer from a text and compare it with the reference."""
 
 import math
 
@@ -6,18 +6,23 @@ from kvdistill.data.gsm8k import MARKER
 from kvdistill.data.numbers import leading_number
 from kvdistill.data.template import ANSWER_PROMPT
 
-_RELATIVE_ERROR = 1e-9
+_RELATIVE_ERROR = 1e-9  # references in data sets are results of floating-point sums
 _NUMERIC = set("0123456789.,-−$€£¥% \t\r")
-"""What a number may be written with."""
+"""Characters that a numeric reference is written with."""
 
 
 def extract(text: str, prompt: str = ANSWER_PROMPT) -> str | None:
-    """The final answer in a text: what follows the first ``####`` or, without one, the first ``prompt``.
+    """Final answer in a text: what follows the first ``####`` or, without one, the first ``prompt``.
 
-    The first counts, since what a model says after its answer is no part of it.
+    The first marker counts, since text that a model writes after its answer is not part of it.
+
+    Args:
+        text: What the model wrote after the question.
+        prompt: Answer prompt of the template.
 
     Returns:
-        The first line with text after it, as it was said; None where no marker stands, or nothing after it.
+        The first non-empty line after the marker, stripped; None where there is no marker or nothing
+        after it.
 
     Source: https://arxiv.org/abs/2110.14168, section 2.
     """
@@ -29,22 +34,34 @@ def extract(text: str, prompt: str = ANSWER_PROMPT) -> str | None:
 
 
 def canonical(answer: str) -> str | None:
-    """One form for all spellings of an answer: ``"$1,000.00 a day"`` is ``"1000"``, ``"Bob ."`` is ``"bob"``.
+    """Normalize an answer: ``"$1,000.00 a day"`` gives ``"1000"``, ``"Bob ."`` gives ``"bob"``.
 
-    Only the first line with text counts. A number that stands first makes the answer a number; otherwise it
-    is the words, in lower case, without closing punctuation. None where there is no text.
+    Only the first non-empty line counts.
+
+    Args:
+        answer: An answer without its marker.
+
+    Returns:
+        The number that the line begins with, as plain digits; otherwise its words in lower case, without
+        punctuation at either end; None where there is no text.
     """
     words = _words(answer)
     return leading_number(_line(answer)) or (words and leading_number(words)) or words
 
 
 def same(said: str, wanted: str) -> bool:
-    """Whether an answer (without its marker) is the one that is wanted: as numbers where that is a number and
-    no more, else as words.
+    """Whether an answer equals the reference: as numbers where the reference is a plain number, else as text.
 
-    Whole numbers must agree exactly, others to 1e-9 of their size, because data sets hold results of
-    floating-point sums. What only begins with a number, such as ``3\\sqrt{13}``, is words: ``3`` is another
-    answer.
+    Integers must agree exactly, other numbers to a relative error of 1e-9, because data sets hold results of
+    floating-point sums. A reference that only begins with a number, such as ``3\\sqrt{13}``, is compared as
+    text: ``3`` does not equal it.
+
+    Args:
+        said: The model's answer, without its marker.
+        wanted: The reference.
+
+    Returns:
+        True where they are equal; False where either has no text.
     """
     if not set(_line(wanted)) <= _NUMERIC:
         return _words(said) is not None and _words(said) == _words(wanted)
@@ -57,7 +74,7 @@ def same(said: str, wanted: str) -> bool:
 
 
 def _line(answer: str) -> str:
-    """The first line with text."""
+    """First non-empty line."""
     return next((line for line in answer.split("\n") if line.strip()), "")
 
 

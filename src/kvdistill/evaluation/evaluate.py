@@ -1,4 +1,4 @@
-"""Accuracy and cost of a model on a data set, for each way to reason: (model, data set, mode) triples."""
+"""Accuracy, forward passes, tokens and latency of (model, data set, reasoning mode) triples."""
 
 import time
 from collections import Counter
@@ -25,17 +25,20 @@ from kvdistill.text import Batch, Encoded
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluator:
-    """How questions are asked and how their cost is measured."""
+    """Settings of generation and of the cost measurement; evaluates a model on a data set."""
 
     batch_size: int = 32
+    """Questions per batch for accuracy; latency has batch sizes of its own."""
     max_new_tokens: int = 256
+    """Upper limit of tokens per answer, its chain of thought included."""
     timed: int = 32
-    """Questions asked one by one, and again side by side, for passes, tokens and latency; 0 leaves latency
-    out and
-    counts passes and tokens on the first question alone."""
+    """Questions that passes, tokens and latency at batch size 1 are measured on; 0 leaves out latency and
+    counts passes and tokens on the first question alone.
+    """
     progress: bool = False
+    """Whether a progress bar is shown."""
     purpose: str = ""
-    """What is shown beside the progress: what the answers are for, where it is not accuracy."""
+    """Label of the progress bar: what the answers are for, where it is not accuracy."""
 
     def answers(
         self,
@@ -44,7 +47,17 @@ class Evaluator:
         reasoning: Reasoning,
         edit: Callable[[PrefixCache], PrefixCache] = lambda past: past,
     ) -> list[str]:
-        """What the model says to each question, special tokens left out."""
+        """Generate an answer to each question.
+
+        Args:
+            model: A student with a tokenizer.
+            samples: N questions.
+            reasoning: ``latent``, ``cot`` or ``direct``.
+            edit: Changes the cache of question and latent slots before answers are decoded (``latent`` only).
+
+        Returns:
+            N texts in the order of the questions, without special tokens.
+        """
         said: list[str] = []
         starts = range(0, len(samples), self.batch_size)
         with evaluating(model), self._progress(len(samples), reasoning) as progress:
@@ -65,7 +78,13 @@ class Evaluator:
         reasoning: Reasoning,
         edit: Callable[[PrefixCache], PrefixCache] = lambda past: past,
     ) -> float:
-        """Share of questions answered right.
+        """Share of questions answered correctly, 0 to 1.
+
+        Args:
+            model: A student with a tokenizer.
+            samples: N questions.
+            reasoning: ``latent``, ``cot`` or ``direct``.
+            edit: Changes the cache of question and latent slots before answers are decoded.
 
         Raises:
             ValueError: if there is no question.
@@ -81,7 +100,17 @@ class Evaluator:
         data_set: str,
         label: Mode | None = None,
     ) -> tuple[EvaluationRecord, list[str]]:
-        """Accuracy with its interval, passes, tokens and latency, and the answers themselves.
+        """Measure accuracy, passes, tokens and latency on a data set.
+
+        Args:
+            model: A student with a tokenizer.
+            samples: N questions.
+            reasoning: ``latent``, ``cot`` or ``direct``.
+            data_set: Name of the data set in the record.
+            label: Name of the mode in the record; by default ``reasoning``.
+
+        Returns:
+            The record (means per question, milliseconds per question) and the N answers.
 
         Raises:
             ValueError: if there is no question.
@@ -105,9 +134,7 @@ class Evaluator:
     def _one_by_one(
         self, model: LatentReasoner, samples: Sequence[Encoded], reasoning: Reasoning
     ) -> tuple[float, float, float]:
-        """Mean passes, tokens and milliseconds of a question asked alone; passes and tokens are counted where
-        the body is called.
-        """
+        """Mean passes, tokens and milliseconds per question at batch size 1, counted at the body's calls."""
         milliseconds = []
         shown = self._progress(len(samples), reasoning, "timed one by one")
         with evaluating(model), counting(model.body) as calls, shown as progress:
@@ -120,6 +147,7 @@ class Evaluator:
         return len(calls) / len(samples), sum(calls) / len(samples), mean(milliseconds)
 
     def _side_by_side(self, model: LatentReasoner, samples: Sequence[Encoded], reasoning: Reasoning) -> float:
+        # Always 32 questions, repeated where there are fewer, so that latencies are comparable.
         asked = [samples[index % len(samples)] for index in range(32)]
         batch = left_padded(model, asked)
         with evaluating(model):
@@ -127,26 +155,30 @@ class Evaluator:
 
 
 def is_right(said: str, sample: Encoded, reasoning: Reasoning) -> bool:
-    """Whether the answer equals the sample's: all that was said, or after a chain of thought what follows the
-    answer prompt.
+    """Whether a generated text answers a question correctly.
+
+    Args:
+        said: The text; after a chain of thought (``cot``) only what follows the answer prompt counts.
+        sample: The question with its reference.
+        reasoning: ``latent``, ``cot`` or ``direct``.
     """
     answer = extract(said, sample.prompt.text) if reasoning == "cot" else said
     return answer is not None and same(answer, sample.example.answer)
 
 
 def count_right(said: Sequence[str], samples: Sequence[Encoded], reasoning: Reasoning) -> int:
-    """Number of questions answered right."""
+    """Number of questions answered correctly; ``said`` holds one generated text per sample."""
     return sum(is_right(text, sample, reasoning) for text, sample in zip(said, samples, strict=True))
 
 
 def chance_of(samples: Sequence[Encoded]) -> float:
-    """Share of questions that are answered right by giving all of them the most frequent answer."""
+    """Chance level: accuracy (0 to 1) of answering every question with the most frequent reference."""
     wanted = Counter(canonical(sample.example.answer) or sample.example.answer for sample in samples)
     return max(wanted.values()) / len(samples)
 
 
 def left_padded(model: LatentReasoner, samples: Sequence[Encoded]) -> Batch:
-    """Samples side by side on the model's device, as ``generate_ids`` takes them.
+    """Collate samples with left padding, as ``generate_ids`` takes them, on the model's device.
 
     Raises:
         ValueError: if the model has no tokenizer.
@@ -155,7 +187,7 @@ def left_padded(model: LatentReasoner, samples: Sequence[Encoded]) -> Batch:
 
 
 def decode(model: LatentReasoner, ids: Int[Tensor, "B A"], skip_special_tokens: bool = True) -> list[str]:
-    """Token ids as text, a text a row.
+    """Decode token ids (B, A) to B stripped texts.
 
     Raises:
         ValueError: if the model has no tokenizer.
@@ -182,11 +214,18 @@ def _require_questions(samples: Sequence[Encoded], data_set: str) -> None:
 
 @contextmanager
 def counting(body: nn.Module) -> Iterator[list[int]]:
-    """Every call of ``body`` inside the block: the number of token columns that it read."""
+    """Count the forward passes of ``body`` inside the block.
+
+    Args:
+        body: The backbone without its head.
+
+    Yields:
+        A list that gets one entry per forward pass: the number of columns (tokens or slots) that it read.
+    """
     calls: list[int] = []
 
     def count(module: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
-        # GPT-2's head hands the ids on without their name.
+        # GPT-2 passes input_ids to its body as a positional argument.
         for value in (kwargs.get("inputs_embeds"), kwargs.get("input_ids"), *args[:1]):
             if isinstance(value, Tensor):
                 calls.append(value.shape[1])
@@ -203,6 +242,7 @@ def counting(body: nn.Module) -> Iterator[list[int]]:
 
 
 def _timed(work: Callable[[], object]) -> float:
+    """Milliseconds that ``work`` takes, its GPU kernels included."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     start = time.perf_counter()

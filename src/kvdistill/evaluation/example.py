@@ -1,4 +1,4 @@
-"""One question from its words to its slots and answers, as a report shows it."""
+"""The example of a report: one question, what its latent slots decode to, and each mode's answer."""
 
 from collections.abc import Sequence
 
@@ -15,10 +15,11 @@ from kvdistill.records.example import ExampleAnswer, ExampleRecord, SlotReading
 from kvdistill.text import Encoded
 
 RULE = "the first question of the test set whose chain of thought has the most steps"
+"""How the question is selected, independently of the answers; shown in the report."""
 
 
 def chosen(samples: Sequence[Encoded]) -> int:
-    """Index of the question that is shown: see ``RULE``. How it is answered plays no part.
+    """Index of the question that is shown, selected by ``RULE``.
 
     Raises:
         ValueError: if there is no question.
@@ -32,10 +33,19 @@ def chosen(samples: Sequence[Encoded]) -> int:
 def example_of(
     model: LatentReasoner, sample: Encoded, task: str, data_set: str, words: int = 3
 ) -> ExampleRecord:
-    """The question, its chain of thought, and what each slot decodes to in its ``words`` likeliest words; no
-    answers yet.
+    """Decode the latent slots of one question with the language-model head.
 
-    What a slot says is what the language-model head reads off the hidden state that the slot is made of.
+    A slot's words are the most probable tokens at the hidden state that its input was computed from.
+
+    Args:
+        model: A student with a tokenizer.
+        sample: The question, with its chain of thought.
+        task: Name of the task in the record.
+        data_set: Name of the data set in the record.
+        words: Number of tokens per slot, most probable first.
+
+    Returns:
+        The record; its list of answers is empty.
 
     Raises:
         ValueError: if the model has no tokenizer.
@@ -55,6 +65,7 @@ def example_of(
         results=results,
         answer=sample.example.answer,
         slots=slots,
+        # Slot i is compared with the result of step i; slots or steps left over are not compared.
         matches=[same(slot.words[0], result) for slot, result in zip(slots, results, strict=False)],
         answers=[],
     )
@@ -63,7 +74,7 @@ def example_of(
 def answer_of(
     model: LatentReasoner, sample: Encoded, reasoning: Reasoning, evaluator: Evaluator, method: str
 ) -> ExampleAnswer:
-    """What the model says to the question in one way of reasoning, under the name of ``method``."""
+    """Generate the answer in one reasoning mode; ``method`` is its name in the record."""
     (text,) = evaluator.answers(model, [sample], reasoning)
     answer = extract(text, sample.prompt.text) or "" if reasoning == "cot" else text
     return ExampleAnswer(method=method, text=text, answer=answer, right=is_right(text, sample, reasoning))

@@ -1,4 +1,4 @@
-"""Are the latent slots used, and what do they say?"""
+"""Probes of the latent slots: accuracy after ablations, and the words that slots decode to."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -23,10 +23,17 @@ from kvdistill.text import Encoded
 def probe(
     model: LatentReasoner, samples: Sequence[Encoded], evaluator: Evaluator, words: int = 3
 ) -> ProbesRecord:
-    """Accuracy with the latents zeroed, swapped between questions and cut to fewer, and what their states
-    decode to.
+    """Measure accuracy with latents zeroed, swapped between questions or truncated, and decode the slots.
 
-    A slot's state is its last hidden state; ``words`` of its most frequent first words are kept.
+    Args:
+        model: A student with a tokenizer.
+        samples: N questions, at least 2.
+        evaluator: Settings of generation; its batch size may be raised so that no question is alone.
+        words: Number of words kept per slot, most frequent first.
+
+    Returns:
+        Accuracies (0 to 1) of each ablation, the words of each slot, and per slot i the share of questions
+        where it decodes to the result of step i.
 
     Raises:
         ValueError: with a single question, since nothing can be swapped, or on a backbone that fills its
@@ -63,12 +70,17 @@ def probe(
 
 
 def num_rounds(slots: int) -> int:
-    """How often ``probe`` asks every question: zeroed, swapped, and cut to 0 ... slots - 1."""
+    """Number of times ``probe`` answers every question: zeroed, swapped, and cut to 0 ... M - 1 slots."""
     return slots + 2
 
 
 def zeroed(past: PrefixCache, slots: int) -> PrefixCache:
-    """Keys and values of the latent slots set to zero."""
+    """Set keys and values of the latent slots to zero.
+
+    Args:
+        past: Cache of question and latent slots.
+        slots: Number of latent slots, M: the last M entries of the cache.
+    """
     return replace(
         past,
         prefix=_changed(
@@ -78,9 +90,16 @@ def zeroed(past: PrefixCache, slots: int) -> PrefixCache:
 
 
 def swapped(past: PrefixCache, slots: int, geometry: Geometry) -> PrefixCache:
-    """Each question gets the latent slots of the question before it in the batch, turned to its own
-    positions.
+    """Give each question the latent slots of the question before it in the batch.
+
+    Keys are rotated to the positions of their new question.
+
+    Args:
+        past: Cache of question and latent slots, keys rotated.
+        slots: Number of latent slots, M.
+        geometry: Rotations of the backbone's attention layers.
     """
+    # B M: questions differ in length, so equal slots have different positions.
     theirs, own = past.positions[:, -slots:].roll(1, 0), past.positions[:, -slots:]
 
     def swap(layer_id: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
@@ -92,10 +111,15 @@ def swapped(past: PrefixCache, slots: int, geometry: Geometry) -> PrefixCache:
 
 
 def cut(past: PrefixCache, slots: int, keep: int) -> PrefixCache:
-    """Only the first ``keep`` latent slots can be seen; what comes after them moves up.
+    """Mask all but the first ``keep`` latent slots.
 
-    Where slots are computed one after another (as many passes as slots), this is the same student with
-    ``keep`` slots.
+    The tokens after the slots get the positions that follow the last kept slot. Where slots are computed one
+    after another (T = M), the result equals a student with ``keep`` slots.
+
+    Args:
+        past: Cache of question and latent slots.
+        slots: Number of latent slots, M.
+        keep: Number of slots that stay visible.
     """
     mask = past.mask.clone()
     mask[:, mask.shape[1] - slots + keep :] = False
@@ -103,13 +127,14 @@ def cut(past: PrefixCache, slots: int, keep: int) -> PrefixCache:
 
 
 def _pairable(num: int, batch_size: int) -> int:
-    """The next batch size in which no question is left alone, since it would be swapped with itself."""
+    """Next batch size whose last batch is not a single question, which would be swapped with itself."""
     return next(size for size in range(max(batch_size, 2), max(batch_size, num) + 2) if num % size != 1)
 
 
 def _changed(
     prefix: Prefix, slots: int, change: Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor]]
 ) -> Prefix:
+    """Apply ``change`` to keys (B, H, M, K) and values (B, H, M, V) of the latent slots in each layer."""
     changed: Prefix = {}
     for layer_id, pieces in prefix.items():
         keys, values = (torch.cat(piece, 2) for piece in pieces)
@@ -122,22 +147,23 @@ def _changed(
 def _decoded(
     model: LatentReasoner, samples: Sequence[Encoded], batch_size: int, words: int
 ) -> tuple[list[list[str]], list[float]]:
-    """The most frequent first words of each slot, and how often slot i decodes to the last word of step i.
+    """Most frequent tokens of each slot, and the share of questions where slot i decodes to step i's result.
 
-    What a slot says is what the head reads off the hidden state that the slot is made of.
+    A slot is decoded with the language-model head at the hidden state that its input was computed from.
     """
     slots = model.config.slots
     said: list[list[str]] = [[] for _ in range(slots)]
     with evaluating(model):
         for start in range(0, len(samples), batch_size):
             batch = left_padded(model, samples[start : start + batch_size])
-            for slot, states in enumerate(encode_latents(model, batch).states.unbind(1)):
+            for slot, states in enumerate(encode_latents(model, batch).states.unbind(1)):  # B D each
                 said[slot] += decode(
                     model, model.head(states).argmax(-1, keepdim=True), skip_special_tokens=False
                 )
     top = [
         sorted(set(texts), key=lambda text, texts=texts: (-texts.count(text), text))[:words] for texts in said
     ]
+    # Slot i is compared on the questions with more than i steps.
     pairs = [
         [
             (text, sample)
@@ -155,6 +181,6 @@ def _share(slot: int, pairs: list[tuple[str, Encoded]]) -> float:
 
 
 def result_of(step: str) -> str:
-    """The last word or number of a reasoning step, without punctuation: ``Bob`` of ``Ann hands Bob .``."""
+    """Last word or number of a reasoning step, without punctuation: ``Bob`` of ``Ann hands Bob .``."""
     words = [word.strip(".,;:!?<>=$") for word in step.replace("=", " ").replace(">>", " ").split()]
     return next((word for word in reversed(words) if word), "")

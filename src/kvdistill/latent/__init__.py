@@ -1,1 +1,1 @@
-"""The latent student: both modes of one backbone, and the model that users load."""
+"""The latent student: teacher and student mode of one backbone, generation, saving and loading."""

@@ -1,8 +1,8 @@
-"""Registration with transformers' auto classes, without importing transformers for it.
+"""Lazy registration with transformers' auto classes (``AutoConfig``, ``AutoModel``).
 
-``import kvdistill`` has to stay fast, and ``AutoModel.from_pretrained(checkpoint)`` has to work after it. So
-:class:`LatentConfig` is registered as soon as transformers' table of configurations exists, at once or right
-after its module is imported, and the model class follows when a configuration is built: the auto classes read
+``import kvdistill`` has to stay fast, and ``AutoModel.from_pretrained(checkpoint)`` has to work after it.
+:class:`LatentConfig` is therefore registered when transformers' table of configurations is imported, or at
+once where it already is. The model class is registered when a configuration is built: the auto classes read
 the configuration first, and the model class needs libraries (peft) that may be half imported before then.
 """
 
@@ -15,11 +15,11 @@ from importlib.util import find_spec
 from types import ModuleType
 
 TABLE = "transformers.models.auto.configuration_auto"
-"""The module that holds transformers' table of configurations."""
+"""Module of transformers' table of configurations."""
 
 
 def register_config() -> None:
-    """Register the student's configuration now, or right after transformers' table has been imported."""
+    """Register the student's configuration now, or after transformers' table has been imported."""
     if TABLE in sys.modules:
         import_module("kvdistill.latent.config")
     elif not any(isinstance(finder, AfterImport) for finder in sys.meta_path):
@@ -27,20 +27,29 @@ def register_config() -> None:
 
 
 def register_model() -> None:
-    """Register the student's model class, which takes the modules of a complete student."""
+    """Register the student's model class; imports transformers' model code and peft."""
     import_module("kvdistill.latent.reasoner")
 
 
 class AfterImport(MetaPathFinder):
-    """Finds nothing by itself; lets the table's own loader import ``kvdistill.latent.config`` as well."""
+    """Import hook: imports ``kvdistill.latent.config`` after :data:`TABLE` has been imported."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """The table's specification as the other finders give it, with the registration after its loading."""
+        """Module spec of :data:`TABLE` with the registration appended to its loading.
+
+        Args:
+            fullname: Name of the module to be imported.
+            path: Not used; part of the interface of finders.
+            target: Not used; part of the interface of finders.
+
+        Returns:
+            The spec that the other finders give; None for any other module.
+        """
         if fullname != TABLE:
             return None
-        sys.meta_path.remove(self)
+        sys.meta_path.remove(self)  # needed once, and the search below must not end here again
         spec = find_spec(fullname)
         if spec is None or spec.loader is None:
             return None

@@ -1,4 +1,4 @@
-"""The configuration that a latent student is saved and loaded with."""
+"""Configuration of a latent student, saved as its ``config.json``."""
 
 from typing import Any
 
@@ -8,11 +8,11 @@ from kvdistill.latent.auto import register_model
 from kvdistill.latent.slots import check_slots
 
 SPECIAL_TOKENS = {"bot": "<bot>", "eot": "<eot>", "latent": "<latent>"}
-"""Tokens that enclose and hold the latent slots, by what they are for."""
+"""Role -> text of the tokens that enclose and fill the latent slots."""
 DELIMITERS = ("student", "both")
 FEEDBACKS = ("mlp", "none")
 OPTIONAL = {"special": dict, "template": dict, "lora": dict, "base": str, "base_fingerprint": str}
-"""Settings that may be None, with the type that they have otherwise."""
+"""Settings that may be None, and their type otherwise."""
 TYPES: dict[str, type] = {
     "slots": int,
     "passes": int,
@@ -23,27 +23,28 @@ TYPES: dict[str, type] = {
 
 
 class LatentConfig(PreTrainedConfig):
-    """What a latent student is: its backbone, its slots and passes, and the tokens that enclose them.
+    """Settings of a latent student: backbone, slots, passes, delimiters.
 
     Args:
-        backbone: configuration of the causal language model, as an object or a dictionary.
-        slots: number of latent slots, M.
-        passes: number of Jacobi passes over them, T; M is the sequential recurrence, 0 gives pause tokens.
-        feedback: ``mlp`` maps the last hidden state of a slot to the input of the next; ``none`` hands it
-            over as it is.
+        backbone: Configuration of the causal language model, as an object or a dictionary.
+        slots: Number of latent slots, M.
+        passes: Number of Jacobi passes over them, T. T = M is the sequential recurrence, one slot after
+            another; T = 0 gives pause tokens.
+        feedback: ``mlp`` maps the last hidden state of a slot to the input of the next; ``none`` passes it
+            unchanged.
         delimiters: ``student`` (only student mode reads ``<bot>`` and ``<eot>``, as published) or ``both``.
-        special: ids of ``<bot>``, ``<eot>`` and ``<latent>``.
-        template: how questions become text, as written by the data part; kept so that a saved student reads
-            as it was taught.
-        lora: settings of peft's LoRA, or None where all weights are trained.
-        taught: whether the latent slots have been trained, and not only explicit reasoning.
-        base: the model folder or hub name that frozen weights come from, or None where the checkpoint holds
+        special: Ids of ``<bot>``, ``<eot>`` and ``<latent>``, by role.
+        template: How questions become text, as a dictionary; kept so that a saved student reads prompts in
+            the format that it was trained on.
+        lora: Settings of peft's LoRA; None where all weights are trained.
+        taught: Whether the latent slots have been trained, and not only explicit reasoning.
+        base: Model folder or hub name that the frozen weights come from; None where the checkpoint holds
             every weight.
-        base_fingerprint: of those frozen weights, so that others in their place are noticed; None where they
-            do not count.
+        base_fingerprint: Fingerprint of those frozen weights, so that a changed base model is noticed; None
+            skips the check.
 
     Raises:
-        ValueError: if slots and passes make no sense together, or a setting is misspelt.
+        ValueError: if ``slots`` and ``passes`` do not fit together, or a setting has an unknown value.
     """
 
     model_type = "kvdistill_latent"
@@ -83,7 +84,7 @@ class LatentConfig(PreTrainedConfig):
             self.tie_word_embeddings = bool(getattr(backbone, "tie_word_embeddings", False))
 
     def _check_types(self) -> None:
-        """A config.json that was edited may hold anything."""
+        """Refuse values of the wrong type, since a ``config.json`` may have been edited by hand."""
         for name, kind in TYPES.items():
             value = getattr(self, name)
             if type(value) is not kind and not (value is None and name in OPTIONAL):

@@ -1,6 +1,4 @@
-"""Rows of embedding and head: enough for every token that a text may hold, and none that differ between two
-loads.
-"""
+"""Rows of the embedding and the head: one for every token of a text, the same values after every load."""
 
 from collections.abc import Collection
 
@@ -12,14 +10,20 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 def require_rows(
     backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, added: Collection[str]
 ) -> None:
-    """Refuse a tokenizer with a token that a text may hold and the backbone has no embedding for.
+    """Refuse a tokenizer with tokens that the backbone has no embedding for.
 
-    ``added`` are the tokens of our own. Special tokens that no text holds (padding, the place of an image)
-    may lie beyond, too: their rows are never read.
+    Special tokens that occur in no text (padding, image placeholders) may have ids beyond the embedding:
+    their rows are never read.
+
+    Args:
+        backbone: The causal language model, before any row is added.
+        tokenizer: Its tokenizer.
+        added: Tokens that kvdistill adds, which get rows later.
 
     Raises:
         ValueError: naming the number of tokens and of embeddings.
     """
+    # Templates write the begin and end tokens, so both count although they are special tokens.
     ends, template = (tokenizer.bos_token, tokenizer.eos_token), str(tokenizer.chat_template or "")
     unread = {
         token.content
@@ -44,14 +48,18 @@ def require_rows(
 
 @torch.no_grad()
 def resize_embeddings(backbone: PreTrainedModel, rows: int, started: Collection[int] = ()) -> None:
-    """Bring the embedding and the head to at least ``rows`` rows.
+    """Extend the embedding and the head to at least ``rows`` rows.
 
-    Rows in ``started`` begin as transformers begins new tokens, at random; the others repeat the last row, so
-    that they are the same whenever the model is loaded.
+    Args:
+        backbone: Changed in place.
+        rows: Number of rows wanted; nothing happens where there are as many.
+        started: Ids of the new rows that are initialized as transformers does it, at random. The other new
+            rows repeat the last old row, so that they are the same whenever the model is loaded.
     """
     before = num_rows(backbone)
     if rows <= before:
         return
+    # mean_resizing draws new rows around the mean of the old ones: useless where all are overwritten below.
     backbone.resize_token_embeddings(rows, mean_resizing=bool(started))
     for layer in (backbone.get_input_embeddings(), backbone.get_output_embeddings()):
         weight: Tensor = layer.weight  # pyright: ignore
@@ -60,5 +68,12 @@ def resize_embeddings(backbone: PreTrainedModel, rows: int, started: Collection[
 
 
 def num_rows(backbone: PreTrainedModel) -> int:
-    """How many tokens the backbone has embeddings for."""
+    """Number of rows of the backbone's token embedding.
+
+    Args:
+        backbone: A causal language model.
+
+    Returns:
+        Number of token ids with an embedding.
+    """
     return backbone.get_input_embeddings().weight.shape[0]  # pyright: ignore

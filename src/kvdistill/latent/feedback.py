@@ -1,4 +1,4 @@
-"""From the last hidden state of one slot to the input of the next."""
+"""Feedback: an MLP from the last hidden state of one latent slot to the input embedding of the next."""
 
 import torch
 from jaxtyping import Float
@@ -6,10 +6,13 @@ from torch import Tensor, nn
 
 
 class Feedback(nn.Module):
-    """Linear, GELU, Linear, LayerNorm; its output starts at the spread of the token embeddings.
+    """Linear, GELU, Linear, LayerNorm; its output starts at the standard deviation of the embeddings.
 
-    Without that start the residual stream of the first layers drowns in inputs several times as large as any
-    word.
+    A plain LayerNorm has standard deviation 1, several times that of a token embedding, and its output would
+    dominate the residual stream of the first layers.
+
+    Args:
+        width: Hidden width D of the backbone.
 
     Source: CODI, https://arxiv.org/abs/2502.21074, section 3. Differs: the norm starts at the embeddings'
     standard deviation.
@@ -22,10 +25,21 @@ class Feedback(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def start_at(self, std: float) -> None:
-        """Give the output the standard deviation ``std``."""
+        """Initialize the norm so that the output has the standard deviation ``std``.
+
+        Args:
+            std: Standard deviation of the token embeddings.
+        """
         nn.init.constant_(self.norm.weight, std)
         nn.init.zeros_(self.norm.bias)
 
     def forward(self, hidden: Float[Tensor, "B S D"]) -> Float[Tensor, "B S D"]:
-        """Hidden states of the slots before, as inputs of the slots after."""
+        """Map the hidden state of each slot to the input of the next.
+
+        Args:
+            hidden: (B, S, D), last hidden states of S slots.
+
+        Returns:
+            (B, S, D), input embeddings of the S slots to their right.
+        """
         return self.norm(self.down(torch.nn.functional.gelu(self.up(hidden))))

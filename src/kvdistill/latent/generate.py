@@ -1,4 +1,4 @@
-"""Answers: latent slots first, then transformers' own generate on top of their cache."""
+"""Generation: encode the latent slots, then decode greedily with transformers' generate on their cache."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
@@ -28,17 +28,19 @@ def generate_ids(
     max_new_tokens: int,
     edit: Callable[[PrefixCache], PrefixCache] = lambda past: past,
 ) -> Int[Tensor, "B A"]:
-    """Ids that follow the question: answers (``latent``, ``direct``) or chain of thought and answer
-    (``cot``).
+    """Greedy answers to a batch of questions, in one reasoning mode.
 
-    Questions must be padded on the left, so that sliding windows count tokens and not padding. ``edit`` may
-    change what the student has thought before it answers (probes do). Generation stops at the token that
-    closes the batch's own answers (a chat's end of turn, say) and at the tokenizer's end of sequence; what
-    follows is padding.
+    Args:
+        batch: B questions, padded on the left; its answers only give the closing token.
+        reasoning: ``latent`` reads the latent slots first, ``cot`` writes a chain of thought first.
+        max_new_tokens: Upper limit of A.
+        edit: Changes the cache of question and latent slots before the answer is decoded, for probes.
+
+    Returns:
+        (B, A), the new tokens, padded after the closing token or the tokenizer's end of sequence.
 
     Raises:
-        ValueError: if a question is padded on the right, or padding stands between tokens that a sliding
-            window counts.
+        ValueError: if a question is padded on the right, or a sliding window would count padding.
     """
     settings = GenerationConfig(max_new_tokens=max_new_tokens, **_end_tokens(model, batch))
     output, start = _decode(model, batch, reasoning, settings, edit)
@@ -46,7 +48,7 @@ def generate_ids(
 
 
 def _end_tokens(model: "LatentReasoner", batch: Batch) -> dict[str, Any]:
-    """The tokens at which an answer ends, and the one that fills the rows of answers that ended early."""
+    """Ids that end an answer, and the padding id for answers that ended early."""
     closing = int(batch.answer.ids[0][batch.answer.mask[0]][-1])
     known = model.tokenizer if model.tokenizer is not None else model.backbone.config
     ends = [closing] if known.eos_token_id in (None, closing) else [closing, known.eos_token_id]
@@ -60,7 +62,7 @@ def _decode(
     settings: GenerationConfig,
     edit: Callable[[PrefixCache], PrefixCache],
 ) -> tuple[Any, int]:
-    """What the backbone's greedy generation returns, and the column of its first new token."""
+    """Output of the backbone's greedy generation, and the column of its first new token."""
     if not batch.question.mask[:, -1].all():
         raise ValueError(
             "Questions must be padded on the left to be answered: collate them with padding_side='left'."
@@ -73,7 +75,8 @@ def _decode(
         _require_no_gap(model, torch.cat((past.mask, mask), 1))
         past = edit(past)
         cache = as_cache(model, batch, past)
-        mask = torch.cat((past.mask, mask), 1)
+        mask = torch.cat((past.mask, mask), 1)  # B P + S: cached, then to be read
+        # generate() skips as many ids as are cached: their values do not matter.
         ids = torch.cat((torch.full_like(past.positions, model.special.latent), ids), 1)
     else:
         _require_no_gap(model, mask)
@@ -84,7 +87,7 @@ def _decode(
 
 
 def _require_no_gap(model: "LatentReasoner", mask: Bool[Tensor, "B S"]) -> None:
-    """transformers counts columns in a sliding window when it generates, padding between tokens included."""
+    """Refuse padding between tokens on models with sliding windows, since generate() counts columns there."""
     windowed = any(layer.shape.window is not None for layer in model.architecture().layers)
     if windowed and (mask[:, :-1] & ~mask[:, 1:]).any():
         raise ValueError(
@@ -96,15 +99,20 @@ def _require_no_gap(model: "LatentReasoner", mask: Bool[Tensor, "B S"]) -> None:
 
 
 def as_cache(model: "LatentReasoner", batch: Batch, past: PrefixCache) -> Any:
-    """Question and latent slots as a cache that the backbone generates from.
+    """Generation cache over the question and the latent slots.
 
-    Where the backbone caches something else than what its attention sees, it reads question and latent inputs
-    once more by itself.
+    Args:
+        batch: The B questions that were encoded.
+        past: Their prefix cache over P tokens and slots, keys rotated.
+
+    Returns:
+        A cache of transformers over P positions: as captured, or from a second prefill by the backbone where
+        it caches something else than what its attention sees.
     """
     if model.architecture().cache_source == "captured":
         return captured_cache(model.backbone, past.prefix)
     question = torch.cat([piece.ids for piece in question_pieces(batch, model.special, 0)], 1)
-    inputs = model.feedback(past.states)
+    inputs = model.feedback(past.states)  # B M D
     if model.config.passes == 0:
         inputs = model.embed(torch.full(past.states.shape[:2], model.special.latent, device=question.device))
     embeds = model.embed(question)
@@ -115,7 +123,7 @@ def as_cache(model: "LatentReasoner", batch: Batch, past: PrefixCache) -> Any:
 def _read_before_answer(
     model: "LatentReasoner", batch: Batch, reasoning: Reasoning
 ) -> tuple[Int[Tensor, "B S"], Bool[Tensor, "B S"]]:
-    """What the backbone still has to read before its first new token."""
+    """Tokens between the cache (or the beginning) and the first new token, with their mask."""
     question, special = batch.question, model.special
     ones = torch.ones_like(question.mask[:, :1])
     bot, eot = ones.long() * special.bot, ones.long() * special.eot
@@ -139,24 +147,22 @@ def generate(
     generation_config: GenerationConfig | None = None,
     **options: Any,
 ) -> Any:
-    """Answers to questions as token ids, with the arguments and return types of transformers' ``generate``.
+    """Answers as token ids, with the arguments and return types of transformers' ``generate``.
 
-    After the given tokens the student reads ``<bot>``, its latent slots, ``<eot>`` and the answer prompt of
-    its template; none of these is returned.
+    After ``input_ids`` the student reads ``<bot>``, its latent slots, ``<eot>`` and the answer prompt of its
+    template; none of these is returned.
 
     Args:
-        model: a student with a tokenizer.
-        input_ids: questions as the template lays them out (a chat template up to the assistant's turn, or
-            the question and a line break), padded on the left.
-        attention_mask: 1 where a token is; where left out, 0 at padding tokens, if the tokenizer has one
-            that is not also its end token.
-        generation_config: options in an object; those in ``options`` come first.
-        options: any of ``OPTIONS``. ``max_new_tokens`` is 32 where neither it nor ``max_length`` is given.
+        model: A student with a tokenizer.
+        input_ids: (B, S), questions as the template formats them (a chat template up to the assistant's
+            turn, or the question and a line break), padded on the left.
+        attention_mask: (B, S), 1 at tokens; by default 0 at a padding token that is not the end token.
+        generation_config: Options as an object; those in ``options`` take precedence.
+        options: Any of ``OPTIONS``. ``max_new_tokens`` is 32 where neither it nor ``max_length`` is given.
 
     Returns:
-        Token ids (B, S + new): ``input_ids``, then the answers. With ``return_dict_in_generate`` they are the
-        ``sequences`` of transformers' ``GenerateDecoderOnlyOutput``; its scores, logits and hidden states
-        are those of the answers.
+        (B, S + A), ``input_ids`` and the answers. With ``return_dict_in_generate`` the ``sequences`` of a
+        ``GenerateDecoderOnlyOutput``, whose scores, logits and hidden states are those of the answers.
 
     Raises:
         ValueError: if an option is not supported (sampling, beams, penalties), the student has no tokenizer,
@@ -191,18 +197,18 @@ OPTIONS = (
     "output_logits",
     "output_hidden_states",
 )
-"""Options of transformers' ``generate`` that a student takes."""
+"""Supported options of transformers' ``generate``."""
 WITHOUT_EFFECT: dict[str, Any] = {
     "do_sample": False,
     "num_beams": 1,
     "num_return_sequences": 1,
     "use_cache": True,
 }
-"""Further options that may be given with the one value that greedy decoding has."""
+"""Options that are accepted with the value of greedy decoding only."""
 
 
 def _settings_in(config: GenerationConfig | None) -> dict[str, Any]:
-    """What a configuration sets; its beginning-of-sequence token is only read where there is no input."""
+    """Options that a configuration sets, without ``bos_token_id``, which matters only without input."""
     settings = {} if config is None else config.to_diff_dict()
     return {
         name: value
@@ -212,7 +218,7 @@ def _settings_in(config: GenerationConfig | None) -> dict[str, Any]:
 
 
 def _supported(options: dict[str, Any]) -> dict[str, Any]:
-    """The options that are set, if all of them can be used."""
+    """The options that are set; refuses those that are not supported."""
     given = {name: value for name, value in options.items() if value is not None}
     for name, value in given.items():
         if name not in OPTIONS and not (name in WITHOUT_EFFECT and value == WITHOUT_EFFECT[name]):
@@ -228,7 +234,7 @@ def _batch_of_ids(
     input_ids: Int[Tensor, "B S"],
     attention_mask: Int[Tensor, "B S"] | Bool[Tensor, "B S"] | None,
 ) -> Batch:
-    """Questions that are token ids already, with the answer prompt and the end token of the template."""
+    """Batch of tokenized questions, with the answer prompt and the end token of the template."""
     from kvdistill.data.encode import encode_questions
 
     tokenizer = _tokenizer_of(model)
@@ -267,11 +273,19 @@ def _tokenizer_of(model: "LatentReasoner") -> PreTrainedTokenizerBase:
 def answer(
     model: "LatentReasoner", questions: list[str], batch_size: int = 32, max_new_tokens: int = 32
 ) -> list[str]:
-    """Answers to questions as text, ``batch_size`` at a time, in the order of the questions.
+    """Answers to questions as text, after latent reasoning.
+
+    Args:
+        model: A student with a tokenizer.
+        questions: N texts.
+        batch_size: Questions per forward pass.
+        max_new_tokens: Upper limit of tokens per answer.
+
+    Returns:
+        N answers in the order of the questions, without special tokens.
 
     Raises:
-        ValueError: if the student was saved without its tokenizer, or a question is longer than its positions
-            reach.
+        ValueError: if the student has no tokenizer, or a question exceeds its position limit.
     """
     from kvdistill.data.encode import encode_questions
 

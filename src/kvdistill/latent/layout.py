@@ -1,7 +1,8 @@
-"""What the student reads: its part of one packed sequence for both modes, and its tail.
+"""Layout of the student's input: its pieces of the packed sequence of both modes.
 
 The packed sequence is ``question | student: cue, bot, placeholders | teacher: cue, (bot), chain of thought,
-(eot), prompt, answer``. Both modes see the question, neither sees the other.
+(eot), prompt, answer``. Both modes attend to the question; neither attends to the other. The student's tail
+(eot, prompt, answer) is read by the last pass over the latent slots, or packed as well where there is none.
 """
 
 from typing import NamedTuple
@@ -11,7 +12,7 @@ from kvdistill.text import Batch
 
 
 class Special(NamedTuple):
-    """Ids of the tokens round the latent slots."""
+    """Token ids of the delimiters of the latent slots and of their placeholder."""
 
     bot: int
     eot: int
@@ -19,7 +20,7 @@ class Special(NamedTuple):
 
 
 def cot_delimiters(delimiters: str, special: Special) -> tuple[int, int] | None:
-    """Tokens before and after the chain of thought.
+    """Delimiters of the teacher's chain of thought.
 
     Args:
         delimiters: ``LatentConfig.delimiters``.
@@ -32,7 +33,16 @@ def cot_delimiters(delimiters: str, special: Special) -> tuple[int, int] | None:
 
 
 def question_pieces(batch: Batch, special: Special, placeholders: int) -> tuple[Piece, ...]:
-    """What the student reads before it answers."""
+    """Pieces of the student's input up to its placeholders.
+
+    Args:
+        batch: B encoded samples.
+        special: The student's special tokens.
+        placeholders: Number of ``<latent>`` tokens, M - T for M slots and T passes.
+
+    Returns:
+        Question, cue, ``<bot>`` and placeholders, each with ids and mask (B, its length).
+    """
     return (
         Piece("question", "shared", batch.question.ids, batch.question.mask),
         Piece("cue", "student", batch.student_cue.ids, batch.student_cue.mask),
@@ -42,7 +52,15 @@ def question_pieces(batch: Batch, special: Special, placeholders: int) -> tuple[
 
 
 def tail_pieces(batch: Batch, special: Special) -> tuple[Piece, ...]:
-    """What the student reads after its latent slots; only the answer is to be predicted."""
+    """Pieces of the student's input after its latent slots; only the answer is predicted.
+
+    Args:
+        batch: B encoded samples.
+        special: The student's special tokens.
+
+    Returns:
+        ``<eot>``, answer prompt and answer, each with ids and mask (B, its length).
+    """
     return (
         constant(batch, "eot", "student", special.eot, 1),
         Piece("prompt", "student", batch.prompt.ids, batch.prompt.mask),

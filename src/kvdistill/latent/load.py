@@ -1,6 +1,4 @@
-"""The parts of a saved student, read strictly: its configuration, its tokenizer, and the base model of
-adapters.
-"""
+"""Strict loading of a saved student's parts: files, configuration, tokenizer, base model of adapters."""
 
 from collections.abc import Callable, Iterator
 from math import prod
@@ -27,25 +25,34 @@ from kvdistill.records.jsonfile import read_json
 from kvdistill.records.manifest import require_unchanged
 
 SIZES = ("num_hidden_layers", "intermediate_size", "num_attention_heads", "num_key_value_heads")
-"""Settings in which a student's description of its base model has to agree with the base model."""
+"""Settings in which the saved backbone configuration has to agree with the base model's."""
 
 
 def check_files(folder: Path) -> None:
-    """Refuse a folder whose files are not those that were written, before any is read.
+    """Compare the files of a checkpoint with its manifest, before any of them is read.
+
+    Args:
+        folder: The checkpoint.
 
     Raises:
-        ValueError: naming the file.
+        ValueError: naming the file that is missing, changed or not a regular file.
     """
     require_regular_files(folder)
     require_unchanged(folder)
 
 
 def read_config(folder: Path) -> LatentConfig:
-    """The configuration of a saved student.
+    """Configuration of a saved student.
+
+    Args:
+        folder: The checkpoint.
+
+    Returns:
+        The configuration, with backbone and special tokens.
 
     Raises:
-        ValueError: if there is none, it is damaged, it belongs to another kind of model, or its weights are
-            too few for its sizes.
+        ValueError: if there is none, it is damaged, it belongs to another kind of model, or its sizes exceed
+            the saved weights.
     """
     file = folder / "config.json"
     if not file.is_file():
@@ -57,7 +64,7 @@ def read_config(folder: Path) -> LatentConfig:
     try:
         settings = read_json(file)
         config = LatentConfig.from_pretrained(folder)
-    except Exception as error:  # transformers checks its settings with classes of their own
+    except Exception as error:  # transformers validates settings with exception classes of its own
         raise ValueError(f"{file} is damaged ({first_line(error)}): {AGAIN}.") from error
     if (
         settings.get("model_type") != LatentConfig.model_type
@@ -73,10 +80,11 @@ def read_config(folder: Path) -> LatentConfig:
 
 
 def _require_sizes(folder: Path, config: LatentConfig) -> None:
-    """Refuse sizes that the weights cannot fill, before memory is taken for them."""
+    """Refuse sizes that exceed the saved weights, before memory is allocated for them."""
     shapes = list(_shapes(folder))
     if not shapes:
         return
+    # Upper bounds only: exact shapes are compared when the weights are loaded.
     numbers = sum(prod(shape) for shape in shapes)
     text = config.backbone.get_text_config()  # pyright: ignore[reportOptionalMemberAccess]
     widths = [getattr(text, name, None) for name in ("hidden_size", "embedding_size", "word_embed_proj_dim")]
@@ -103,10 +111,17 @@ def _shapes(folder: Path) -> Iterator[list[int]]:
 
 
 def read_tokenizer(folder: Path, config: LatentConfig) -> PreTrainedTokenizerBase | None:
-    """The tokenizer that was saved with a student, None where there is none; code that it brings is not run.
+    """Tokenizer that was saved with a student; code in the checkpoint is not executed.
+
+    Args:
+        folder: The checkpoint.
+        config: Its configuration, with the ids of the special tokens.
+
+    Returns:
+        The tokenizer; None where the checkpoint has none.
 
     Raises:
-        ValueError: if it is damaged, or is another one.
+        ValueError: if it is damaged, or gives the special tokens other ids.
     """
     from transformers import AutoTokenizer
 
@@ -117,7 +132,7 @@ def read_tokenizer(folder: Path, config: LatentConfig) -> PreTrainedTokenizerBas
     )
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, config=config.backbone, trust_remote_code=False)
-    except Exception as error:  # of no other class where a tokenizer.json is damaged
+    except Exception as error:  # tokenizers raises a bare Exception for a damaged tokenizer.json
         if "trust_remote_code" in str(error):
             raise ValueError(
                 f"The tokenizer in {folder} brings code of its own, which is never run from a checkpoint: "
@@ -137,11 +152,20 @@ def load_adapter(
     tokenizer: PreTrainedTokenizerBase | None,
     options: dict[str, Any],
 ) -> Any:
-    """A student whose frozen weights are read from its base model; ``build`` makes it from its configuration
-    and that backbone.
+    """Load a student of which only the trained weights were saved (LoRA on a named base model).
+
+    Args:
+        build: Makes the student from its configuration and the backbone.
+        folder: The checkpoint.
+        config: Its configuration; ``base`` names the base model.
+        tokenizer: Its tokenizer, where it has one.
+        options: Options for transformers' ``from_pretrained`` of the base model.
+
+    Returns:
+        The student, with frozen weights from the base model and trained weights from ``folder``.
 
     Raises:
-        ValueError: if the base model cannot be read, is another one, or the trained weights do not fit it.
+        ValueError: if the base model cannot be read, has changed, or the trained weights do not fit it.
     """
     name = str(config.base)
     base = _read_base(name, folder, {"dtype": config.dtype, **options})
@@ -159,12 +183,14 @@ def load_adapter(
             f"{folder / 'config.json'} is damaged: its vocab_size is {wanted.vocab_size}, but {name} and "
             f"the tokenizer have {max(num_rows(base), last + 1)} tokens: {AGAIN}."
         )
+    # Rows of added tokens: padding rows repeat the last row, trained rows come from the checkpoint below.
     resize_embeddings(base, wanted.vocab_size)  # pyright: ignore
     model = build(config, base)
     state = load_file(folder / "model.safetensors")
     own = {name: parameter.shape for name, parameter in model.named_parameters() if parameter.requires_grad}
     misshapen = (name for name, value in state.items() if name in own and value.shape != own[name])
     require_fit(folder, own.keys() - state.keys(), state.keys() - own.keys(), misshapen)
+    # The model was built on the base model, so wrong sizes in config.json have gone unnoticed so far.
     for size in SIZES:
         ours, theirs = getattr(wanted, size, None), getattr(base.config, size, None)
         if ours != theirs:

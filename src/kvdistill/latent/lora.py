@@ -1,5 +1,6 @@
-"""Low-rank adapters on the backbone (LoRA, https://arxiv.org/abs/2106.09685), and the embedding rows that
-train beside them.
+"""LoRA adapters on the backbone, and the rows of embedding and head that are trained with them.
+
+Source: https://arxiv.org/abs/2106.09685.
 """
 
 import re
@@ -9,15 +10,16 @@ from peft import LoraConfig, inject_adapter_in_model
 from transformers import PreTrainedModel
 
 TOWERS = r".*(vision|visual|image|audio|speech).*"
-"""Modules of multimodal models that texts never pass: adapters there would have no gradient."""
+"""Modules of multimodal models that no text passes through: adapters there would get no gradient."""
 
 
 def add_lora(backbone: PreTrainedModel, settings: dict[str, Any]) -> None:
-    """Freeze the backbone and insert adapters; ``all-linear`` means all linear layers that a text passes.
+    """Freeze the backbone and insert LoRA adapters.
 
     Args:
-        backbone: changed in place.
-        settings: fields of peft's LoraConfig.
+        backbone: Changed in place.
+        settings: Fields of peft's LoraConfig. ``target_modules="all-linear"`` leaves out the towers of
+            other modalities.
     """
     backbone.requires_grad_(False)
     if settings["target_modules"] == "all-linear" and any(
@@ -25,6 +27,7 @@ def add_lora(backbone: PreTrainedModel, settings: dict[str, Any]) -> None:
     ):
         settings = {"exclude_modules": TOWERS, **settings}
     inject_adapter_in_model(LoraConfig(**settings), backbone)
+    # peft renames wrapped parameters; transformers ties weights by name when it loads.
     names = {name for name, _ in backbone.named_parameters(remove_duplicate=False)}
     backbone._tied_weights_keys = backbone.all_tied_weights_keys = _through_adapter(
         backbone.all_tied_weights_keys, names
@@ -32,8 +35,13 @@ def add_lora(backbone: PreTrainedModel, settings: dict[str, Any]) -> None:
 
 
 def new_rows(backbone: PreTrainedModel, rows: list[int]) -> dict[str, list[int]]:
-    """The rows of embedding and head that a frozen backbone has to learn: their start is random, so no base
-    model holds them.
+    """Rows of the embedding and the head that have to be trained although the backbone is frozen.
+
+    They belong to tokens that were added, with random values that no base model holds.
+
+    Args:
+        backbone: The causal language model, its embedding already extended.
+        rows: Ids of the added tokens.
 
     Returns:
         Module name -> row indices, as peft's ``trainable_token_indices`` takes them.
@@ -52,7 +60,7 @@ def new_rows(backbone: PreTrainedModel, rows: list[int]) -> dict[str, list[int]]
 
 
 def _through_adapter(tied: dict[str, str], names: set[str]) -> dict[str, str]:
-    """Tied weights by the names that they have once peft has wrapped the embedding."""
+    """Names of tied weights (target -> source) after peft has wrapped the embedding."""
     inside = ("token_adapter.base_layer.weight", "token_adapter.trainable_tokens_delta.default")
     renamed: dict[str, str] = {}
     for target, source in tied.items():

@@ -1,4 +1,4 @@
-"""The model that users load: a causal language model that reasons in latent slots."""
+"""``LatentReasoner``: the transformers model of the student, a causal LM that reasons in latent slots."""
 
 from pathlib import Path
 from typing import Any, Literal, cast, overload
@@ -39,7 +39,7 @@ from kvdistill.text import Batch
 
 
 class LatentReasoner(PreTrainedModel):
-    """A backbone, the feedback between its latent slots, and the two modes in which it reads.
+    """A causal language model with M latent slots: backbone, feedback, teacher mode and student mode.
 
     Source: KaVa, https://arxiv.org/abs/2510.02312, section 3.
     """
@@ -63,9 +63,8 @@ class LatentReasoner(PreTrainedModel):
         self.backbone: PreTrainedModel = _new_backbone(config) if backbone is None else backbone
         if config.lora is not None:
             add_lora(self.backbone, config.lora)
-        self.backbone.generation_config = (
-            GenerationConfig()
-        )  # a hub's penalties and sampling would change answers without a word
+        # The backbone's own defaults (sampling, penalties) would silently change answers.
+        self.backbone.generation_config = GenerationConfig()
         self.feedback = _new_feedback(config, self.backbone)
         self.special = Special(**config.special)
         self.backbone.config._attn_implementation = require_mask_support(self.backbone)
@@ -77,11 +76,15 @@ class LatentReasoner(PreTrainedModel):
     def build(
         cls, backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: LatentConfig
     ) -> "LatentReasoner":
-        """A new student on ``backbone``: adds the latent tokens, starts the feedback at the embeddings'
-        spread.
+        """New student on a backbone: adds the latent tokens and initializes the feedback.
 
-        ``config`` brings slots, passes, feedback, delimiters, template and lora; what belongs to backbone and
-        tokenizer is filled in. The backbone is taken over, not copied.
+        Args:
+            backbone: Used in place, not copied.
+            tokenizer: Gets ``<bot>``, ``<eot>`` and ``<latent>``, in place.
+            config: Slots, passes, feedback, delimiters, template and lora; the rest is filled in.
+
+        Returns:
+            The student, with its tokenizer.
 
         Raises:
             ValueError: if the backbone cannot be captured, or has no embedding for a token of a text.
@@ -115,10 +118,8 @@ class LatentReasoner(PreTrainedModel):
         """Load a saved student, strictly: a missing, superfluous or misshapen weight is an error.
 
         Args:
-            pretrained_model_name_or_path: a folder, or ``owner/name`` on the hub.
-            args: as in transformers.
-            kwargs: as in transformers, such as ``dtype``, ``device_map``, ``attn_implementation``,
-                ``revision`` and ``token``.
+            pretrained_model_name_or_path: A folder, or ``owner/name`` on the hub.
+            args, kwargs: As in transformers (``dtype``, ``device_map``, ``attn_implementation``, ``token``).
 
         Raises:
             ValueError: if the folder holds no latent student, a damaged one, or weights of another backbone,
@@ -154,7 +155,7 @@ class LatentReasoner(PreTrainedModel):
         return model
 
     def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:
-        """Save config, weights and tokenizer; with LoRA on a named base model only what was trained.
+        """Save configuration, weights and tokenizer; with LoRA on a named base model only trained weights.
 
         With ``push_to_hub=True`` the same files, tokenizer included, are then uploaded to ``repo_id``.
         """
@@ -163,9 +164,7 @@ class LatentReasoner(PreTrainedModel):
         kwargs["state_dict"] = kwargs.get("state_dict") or self.state_dict()
         if self.config.base is not None:
             kwargs["state_dict"] = _trained_state(self, kwargs["state_dict"])
-            kwargs["save_original_format"] = (
-                False  # names as they are here: these weights are read back by this class alone
-            )
+            kwargs["save_original_format"] = False  # keep names: only this class reads the file
         super().save_pretrained(save_directory, *args, **kwargs)
         share(Path(save_directory))
         if self.tokenizer is not None:
@@ -175,19 +174,20 @@ class LatentReasoner(PreTrainedModel):
 
     @torch.no_grad()
     def start_feedback(self) -> None:
-        """Bring the feedback's output to the spread that the token embeddings have now."""
+        """Set the standard deviation of the feedback's output to that of the token embeddings."""
         if isinstance(self.feedback, Feedback):
             count = _weight(self.backbone.get_input_embeddings()).shape[0]
+            # A few thousand rows estimate the standard deviation of a large vocabulary well enough.
             some = torch.arange(min(count, 4096), device=self.device)
             self.feedback.start_at(float(self.embed(some[None]).float().std()))
 
     @property
     def body(self) -> nn.Module:
-        """The backbone without its head."""
+        """The backbone without its language-model head."""
         return body_of(self.backbone)
 
     def architecture(self) -> Architecture:
-        """What was measured on the backbone, at the first call.
+        """Properties of the backbone's attention layers, measured at the first call.
 
         Raises:
             ValueError: if a captured call differs from what the backbone computes by itself.
@@ -197,17 +197,15 @@ class LatentReasoner(PreTrainedModel):
         return self._architecture
 
     def geometry(self) -> Geometry:
-        """The backbone's attention layers, with the rotations that they carry now (measured at the first
-        call).
-        """
+        """Geometry of the backbone's attention layers, with the current rotation frequencies."""
         return rotation.geometry(self.architecture().layers)
 
     def embed(self, ids: Int[Tensor, "B S"]) -> Float[Tensor, "B S D"]:
-        """Token embeddings as the body takes them."""
+        """Token embeddings (B, S, D) of ``ids`` (B, S), as the body takes them."""
         return self.backbone.get_input_embeddings()(ids)
 
     def head(self, rows: Float[Tensor, "R D"]) -> Float[Tensor, "R C"]:
-        """Logits of hidden states, with the backbone's scale and soft-cap where it has them."""
+        """Logits (R, C) of hidden states (R, D), with the backbone's scale and soft-cap where it has them."""
         logits = self.backbone.get_output_embeddings()(rows)  # pyright: ignore[reportOptionalCall]
         return _scaled(logits, self.backbone.config.get_text_config())
 
@@ -220,11 +218,17 @@ class LatentReasoner(PreTrainedModel):
     def forward(
         self, batch: Batch, mode: Literal["both", "teacher"] = "both", measure_attention: bool = False
     ) -> TwoModes | ModelOutput:
-        """Read a batch in both modes, or in teacher mode alone.
+        """Forward pass in both modes, or in teacher mode alone.
 
-        ``measure_attention``: student mode also gives, in the graph, how the answer attends to the slots.
+        Args:
+            batch: B samples with chains of thought of N tokens.
+            mode: ``both``, or ``teacher`` for explicit reasoning alone.
+            measure_attention: Student mode also returns the answer's attention to the slots, in the graph.
+
+        Returns:
+            Per mode: un-rotated KV cache (N tokens or M slots), label rows (R, C), states (B, L, D).
         """
-        self.geometry()
+        self.geometry()  # measured before the first pass, outside its graph
         return (
             teacher_forward(self, batch) if mode == "teacher" else two_modes(self, batch, measure_attention)
         )
@@ -236,23 +240,19 @@ class LatentReasoner(PreTrainedModel):
         generation_config: GenerationConfig | None = None,
         **options: Any,
     ) -> Any:
-        """Greedy answers as transformers' ``generate`` returns them, reasoned in latent slots after
-        ``input_ids``; see :func:`kvdistill.latent.generate.generate`.
-        """
+        """Token ids of greedy answers (B, S + A); see :func:`kvdistill.latent.generate.generate`."""
         from kvdistill.latent.generate import generate
 
         return generate(self, input_ids, attention_mask, generation_config, **options)
 
     def answer(self, questions: list[str], batch_size: int = 32, max_new_tokens: int = 32) -> list[str]:
-        """Answers to questions as text, reasoned in latent slots; see
-        :func:`kvdistill.latent.generate.answer`.
-        """
+        """Answers to questions as text; see :func:`kvdistill.latent.generate.answer`."""
         from kvdistill.latent.generate import answer
 
         return answer(self, questions, batch_size, max_new_tokens)
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Nothing: the backbone starts its own weights, the feedback starts as torch does."""
+        """Nothing: backbone and feedback have initialized their weights already."""
 
 
 def _new_feedback(config: LatentConfig, backbone: PreTrainedModel) -> nn.Module:
@@ -262,7 +262,7 @@ def _new_feedback(config: LatentConfig, backbone: PreTrainedModel) -> nn.Module:
 
 
 def _scaled(logits: Tensor, config: Any) -> Tensor:
-    """Logits with the scale and the soft-cap that the backbone's configuration names."""
+    """Apply the logit scale and the soft-cap in the backbone's configuration."""
     if (divisor := getattr(config, "logits_scaling", None)) is not None:  # Granite, MiniCPM3
         logits = logits / divisor
     if (factor := getattr(config, "logit_scale", None)) is not None:  # Cohere
@@ -272,7 +272,7 @@ def _scaled(logits: Tensor, config: Any) -> Tensor:
 
 
 def _trained_state(model: LatentReasoner, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The weights in ``state`` that are not the frozen base model's."""
+    """The trained weights in ``state``, without those of the frozen base model."""
     trained = {
         name for name, parameter in model.named_parameters(remove_duplicate=False) if parameter.requires_grad
     }

@@ -1,11 +1,15 @@
-"""Which numbers of latent slots and passes fit together."""
+"""Valid combinations of latent slots M and Jacobi passes T."""
 
 
 def check_slots(slots: int, passes: int) -> None:
-    """Refuse numbers of latent slots and passes that make no sense.
+    """Refuse numbers of latent slots and passes outside ``M >= 1`` and ``0 <= T <= M``.
+
+    Args:
+        slots: Number of latent slots, M.
+        passes: Number of Jacobi passes, T.
 
     Raises:
-        ValueError: saying which number is wrong and what to choose.
+        ValueError: naming the number and what to choose.
     """
     if slots < 1:
         raise ValueError(f"latent.slots is {slots}; a latent student needs at least 1 slot (KaVa uses 24).")

@@ -1,4 +1,4 @@
-"""Losses: ``LossInputs -> LossOutput``, one file each. They take tensors, never a module."""
+"""Losses: ``LossInputs -> LossOutput``, one file each. They take tensors, not modules."""
 
 from kvdistill.losses.attention_kl import AttentionKL
 from kvdistill.losses.auto_weight import auto_weight, gradient_norm, reference_norm

@@ -1,4 +1,4 @@
-"""How the answer looks at the slots: the student's attention against the teacher's."""
+"""Attention KL: the answer's attention to the latent slots against the teacher's."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -17,12 +17,11 @@ TINY = 1e-12
 
 @dataclass(frozen=True, kw_only=True)
 class AttentionKL:
-    """``KL(teacher || student)`` in nats between the answer's attention to the kept tokens and to the latent
-    slots.
+    """``KL(teacher || student)`` of the answer's attention to kept tokens and to latent slots, in nats.
 
-    The teacher's distribution is the target's importance. Both are renormalised over the slots valid on both
-    sides, so spare slots get no signal. A sample is a mean over the heads that have a valid slot, then over
-    layers; the loss is the mean over samples.
+    The teacher's distribution is the target's importance. Both are renormalized over the slots valid on both
+    sides, so spare slots get no gradient. A sample's loss is a mean over the heads that have a valid slot,
+    then over layers; the loss is the mean over samples.
 
     Source: ours.
     """
@@ -31,17 +30,34 @@ class AttentionKL:
     needs: ClassVar[frozenset[Need]] = frozenset({"target", "attention"})
 
     def __call__(self, inputs: LossInputs) -> LossOutput:
-        """The mean over pairs, logged as ``attention_kl``.
+        """The mean over pairs and samples.
+
+        Args:
+            inputs: Pairs whose targets have importance, and the student's attention to its slots.
+
+        Returns:
+            A scalar in nats; logged as ``attention_kl``.
 
         Raises:
-            ValueError: if one side did not measure its attention, or the slots do not correspond.
+            ValueError: if either side lacks its attention, or the slots do not correspond.
         """
         student = inputs.outputs.student
         loss = torch.stack([self.per_sample(pair.target, student).mean() for pair in inputs.pairs]).mean()
         return LossOutput(loss, {"attention_kl": loss.detach()})
 
     def per_sample(self, target: ModelKV, student: ModelOutput) -> Float[Tensor, " B"]:
-        """The loss of each sample; errors as in ``__call__``."""
+        """The loss of each sample.
+
+        Args:
+            target: The target cache of M slots, with importance.
+            student: Student mode's output, with attention to its M slots.
+
+        Returns:
+            (B,), in nats.
+
+        Raises:
+            ValueError: as in ``__call__``.
+        """
         if student.attention is None:
             raise ValueError(
                 "AttentionKL: the student's answer attention was not measured. Ask for it, or set "
@@ -75,9 +91,13 @@ def _layer(
             f"{tuple(attention.shape)}. Compress to the student's slots and bring heads to its geometry "
             "first."
         )
+    # (B, H, T): slots that both sides have.
     mask = target.mask & slots
+    # Attention mass on slots that the other side lacks would be a gap that no training closes.
     teacher, student = _renormalised(target.importance, mask), _renormalised(attention, mask)
+    # Terms p log(p / q); where p is 0 the factor in front makes them 0.
     each = teacher * (teacher.clamp_min(TINY).log() - student.clamp_min(TINY).log())
+    # (B, H, T) -> (B, H) -> (B,); heads without a common slot are left out of the mean.
     return masked_mean(each.sum(-1), mask.any(-1), (1,))
 
 

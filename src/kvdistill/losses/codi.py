@@ -1,4 +1,4 @@
-"""CODI: the student's hidden states at the distillation token."""
+"""CODI: distance of the hidden states at the distillation token."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -14,17 +14,25 @@ from kvdistill.ops import EPSILON, to_float32
 
 
 def codi_supported(teacher: ModelOutput, student: ModelOutput) -> bool:
-    """Whether hidden states can be compared: as many layers, as wide."""
+    """Whether the hidden states of two outputs can be compared.
+
+    Args:
+        teacher: Output with hidden states (B, L, D).
+        student: Output with hidden states (B, L, D).
+
+    Returns:
+        True if number of layers and hidden width are equal.
+    """
     return teacher.hidden.shape[1:] == student.hidden.shape[1:]
 
 
 @dataclass(frozen=True, kw_only=True)
 class CODILoss:
-    """The student's hidden state at the token before the answer against the detached one of teacher mode.
+    """Student mode's hidden states at the token before the answer against teacher mode's, detached.
 
-    A sample is a mean over width, divided by the standard deviation (over width, floor 1e-6) of that sample's
-    teacher state of the layer, then a mean over layers, the embedding layer among them; the loss is the mean
-    over samples.
+    A sample's loss is a mean over width, divided by the standard deviation (over width, floor 1e-6) of that
+    sample's teacher state of the layer, then a mean over layers, including the embedding layer; the loss is
+    the mean over samples.
 
     Source: CODI, https://arxiv.org/abs/2502.21074, and KaVa, https://arxiv.org/abs/2510.02312, the term
     L_CODI.
@@ -34,8 +42,9 @@ class CODILoss:
     kind: Literal["codi"] = "codi"
     distance: Distance = "smooth_l1"
     beta: float = 1.0
-    """Where ``smooth_l1`` turns from a parabola into a line."""
+    """Absolute difference at which ``smooth_l1`` changes from quadratic to linear."""
     layer_std: bool = True
+    """Divide a layer's distance by the standard deviation of the teacher's hidden state."""
     needs: ClassVar[frozenset[Need]] = frozenset()
 
     def __post_init__(self) -> None:
@@ -43,20 +52,37 @@ class CODILoss:
         require_positive_beta(self.beta)
 
     def __call__(self, inputs: LossInputs) -> LossOutput:
-        """The loss, logged as ``codi``; where ``codi_supported`` says no, a loss of 0 and ``codi_skipped`` =
-        1.
+        """The mean over samples.
+
+        Args:
+            inputs: Both modes' outputs, with hidden states (B, L, D).
+
+        Returns:
+            A scalar, logged as ``codi``. Where ``codi_supported`` is False, a loss of 0 with the metric
+            ``codi_skipped`` = 1.
         """
         teacher, student = inputs.outputs.teacher, inputs.outputs.student
         if not codi_supported(teacher, student):
+            # Not an error: outputs of different depth or width leave the other terms as they are.
             nothing = torch.zeros((), device=student.hidden.device)
             return LossOutput(nothing, {"codi_skipped": torch.ones_like(nothing)})
         loss = self.per_sample(teacher, student).mean()
         return LossOutput(loss, {"codi": loss.detach()})
 
     def per_sample(self, teacher: ModelOutput, student: ModelOutput) -> Float[Tensor, " B"]:
-        """The loss of each sample, between states of equal shape."""
+        """The loss of each sample.
+
+        Args:
+            teacher: Teacher mode's output, hidden states (B, L, D); detached here.
+            student: Student mode's output, hidden states of the same shape.
+
+        Returns:
+            (B,), the mean over width and layers.
+        """
         target = to_float32(teacher.hidden.detach())
+        # (B, L, D) -> (B, L)
         layers = elementwise(target, student.hidden, self.distance, self.beta).mean(-1)
+        # Hidden states differ in scale by layer; without the division the largest would dominate.
         if self.layer_std:
             layers = layers / target.std(-1, correction=0).clamp_min(EPSILON)
         return layers.mean(-1)

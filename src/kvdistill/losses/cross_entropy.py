@@ -1,4 +1,4 @@
-"""Cross-entropy of one mode of the student."""
+"""Cross-entropy of the labels in one mode of the student."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -22,26 +22,49 @@ class CrossEntropy:
 
     kind: Literal["cross_entropy"] = "cross_entropy"
     mode: Literal["student", "teacher"] = "student"
+    """Mode of the student whose labels count: latent slots, or the explicit chain of thought."""
     needs: ClassVar[frozenset[Need]] = frozenset()
 
     def __call__(self, inputs: LossInputs) -> LossOutput:
-        """The loss, logged as ``ce_student`` or ``ce_teacher``."""
+        """The mean over samples.
+
+        Args:
+            inputs: Both modes' outputs, with logits (R, C) at the label rows.
+
+        Returns:
+            A scalar in nats per token, logged as ``ce_student`` or ``ce_teacher``.
+        """
         output = inputs.outputs.student if self.mode == "student" else inputs.outputs.teacher
         loss = cross_entropy(output.rows, len(output.hidden))
         return LossOutput(loss, {f"ce_{self.mode}": loss.detach()})
 
 
 def nll_per_sample(rows: LabelRows, num_samples: int) -> Float[Tensor, " B"]:
-    """Mean negative log-likelihood (nats a token, float32) of each sample's labels; 0 for a sample without a
-    label.
+    """Mean negative log-likelihood of each sample's labels.
+
+    Args:
+        rows: Logits (R, C), labels (R,) and the sample of each row (R,).
+        num_samples: B, the batch size.
+
+    Returns:
+        (B,), nats per token in float32; 0 for a sample without a label.
     """
+    # (R, C) -> (R,); the packed rows are summed by sample below.
     nll = functional.cross_entropy(to_float32(rows.logits), rows.labels, reduction="none")
+    # A mean within the sample first: long answers weigh as much as short ones.
     sums = nll.new_zeros(num_samples).index_add(0, rows.sample, nll)
     return sums / torch.bincount(rows.sample, minlength=num_samples).clamp_min(1)
 
 
 def cross_entropy(rows: LabelRows, num_samples: int) -> Float[Tensor, ""]:
-    """Mean over samples of each sample's mean negative log-likelihood, in nats.
+    """Mean over samples of each sample's mean negative log-likelihood.
+
+    Args:
+        rows: Logits (R, C), labels (R,) and the sample of each row (R,).
+        num_samples: B, the batch size.
+
+    Returns:
+        A scalar, nats per token. Every sample has the same weight, however many labels it has.
 
     Source: https://arxiv.org/abs/2510.02312, the training objective (its 1/N_A is a mean within the sample).
     """

@@ -1,4 +1,4 @@
-"""The element-wise distances that the losses share."""
+"""Element-wise distances: mean squared error, L1 and smooth L1."""
 
 from typing import Literal
 
@@ -14,11 +14,19 @@ Distance = Literal["mse", "l1", "smooth_l1"]
 def elementwise(
     target: Float[Tensor, "*s"], student: Float[Tensor, "*s"], distance: Distance, beta: float
 ) -> Float[Tensor, "*s"]:
-    """Distance of each pair of numbers; gradients flow to both sides.
+    """Distance of each pair of elements. Gradients flow to both sides.
 
-    ``beta`` is where ``smooth_l1`` turns from ``d² / (2 beta)`` into ``|d| - beta / 2``; the others do not
-    read it.
+    Args:
+        target: Any shape.
+        student: The same shape.
+        distance: Which distance.
+        beta: Absolute difference at which ``smooth_l1`` changes from ``d² / (2 beta)`` to ``|d| - beta / 2``;
+            ignored by the others.
+
+    Returns:
+        The same shape, float32 or float64, not reduced.
     """
+    # Squares of keys can overflow float16, and sums over them lose digits in bfloat16.
     target, student = to_float32(target), to_float32(student)
     if distance == "mse":
         return (target - student).square()
@@ -28,7 +36,10 @@ def elementwise(
 
 
 def require_positive_beta(beta: float) -> None:
-    """Refuse a smooth-L1 turning point that is not above 0.
+    """Check the smooth-L1 threshold.
+
+    Args:
+        beta: Absolute difference at which ``smooth_l1`` changes from quadratic to linear.
 
     Raises:
         ValueError: if ``beta`` is 0 or less.

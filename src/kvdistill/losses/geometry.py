@@ -1,4 +1,4 @@
-"""Where the keys and values of target and student are compared: at which slots, and in which rotation."""
+"""Geometry of the comparison: slots or tokens, un-rotated keys or keys rotated as in the cache."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -13,23 +13,32 @@ from kvdistill.ops import rotate, to_float32
 
 @dataclass(frozen=True, slots=True)
 class CachedFrame:
-    """What puts un-rotated keys back to the positions that they have in their model's own cache.
+    """Rotations and start positions that give un-rotated keys their absolute positions in the cache.
 
-    One rotation serves both sides: caches are compared as cached only in self-distillation or between equal
-    rotations.
+    One rotation is applied to both sides: caches are compared as cached only in self-distillation or between
+    models with equal rotations.
 
     Source: https://arxiv.org/abs/2510.02312, equation 7 (the plain reading of "the cache").
     """
 
     ropes: tuple[Rope | None, ...]
-    """The rotation of each compared layer; None where its keys do not turn."""
+    """The rotation of each compared layer; None for layers without rotary positions."""
     teacher_start: Int[Tensor, " B"]
-    """Absolute position of the token that the target counts as 0."""
+    """Absolute position of the target's token 0."""
     student_start: Int[Tensor, " B"]
     """Absolute position of the student's slot 0."""
 
     def turn(self, index: int, target: LayerKV, student: LayerKV) -> tuple[LayerKV, LayerKV]:
-        """Rotate both sides of compared layer ``index`` to their absolute positions (start + position)."""
+        """Rotate both sides of one layer to their absolute positions (start + position).
+
+        Args:
+            index: Index of the compared layer.
+            target: That layer of the target, un-rotated.
+            student: That layer of the student's cache, un-rotated.
+
+        Returns:
+            Target and student layer with rotated keys in float32 or float64; unchanged without a rotation.
+        """
         rope = self.ropes[index]
         if rope is None:
             return target, student
@@ -45,32 +54,47 @@ def _rotated(layer: LayerKV, start: Int[Tensor, " B"], rope: Rope) -> LayerKV:
 def reading_weights(
     tokens: Bool[Tensor, "B H N"], slots: Bool[Tensor, "B H M"], dtype: torch.dtype
 ) -> Float[Tensor, "B H N M"]:
-    """How much each of the student's slots says about each token of a full-length target; rows sum to 1 at
-    valid tokens.
+    """Interpolation weights of the student's slots at each token of a full-length target.
 
-    Valid token i of N reads the M valid slots at ``u_i = i (M - 1) / max(N - 1, 1)``: between two slots by
-    linear interpolation if N > M, else slot ``round(u_i)`` alone (a half is rounded up, so no slot serves two
-    tokens). Order is the order of the slot axis; padding may stand anywhere.
+    Valid token i of N reads the M valid slots at ``u_i = i (M - 1) / max(N - 1, 1)``: by linear interpolation
+    between two slots if N > M, else at slot ``round(u_i)`` alone (a half is rounded up, so no slot is read by
+    two tokens). Order is the order of the slot axis; padding may be anywhere.
+
+    Args:
+        tokens: (B, H, N), mask of the target's tokens.
+        slots: (B, H, M), mask of the student's slots.
+        dtype: Floating-point type of the weights.
+
+    Returns:
+        (B, H, N, M). Rows sum to 1 at valid tokens of samples with a valid slot; 0 at padding of either side.
 
     Source: ours.
     """
     num_tokens, num_slots = tokens.sum(-1, keepdim=True), slots.sum(-1, keepdim=True)
+    # Numerator and denominator of u_i stay integers, so that rounding a half is exact.
     span = (num_tokens - 1).clamp_min(1)
     walk = (tokens.cumsum(-1) - 1) * (num_slots - 1)
     nearest = ((2 * walk + span) // (2 * span)).to(dtype)
     at = torch.where(num_tokens <= num_slots, nearest, walk.to(dtype) / span)
+    # Index of each slot among the valid ones; (B, H, M).
     rank = (slots.cumsum(-1) - 1).to(dtype)
+    # Hat function around each slot: 1 at the slot, 0 one slot away.
     hat = (1 - (at[..., :, None] - rank[..., None, :]).abs()).clamp_min(0)
     return hat * (tokens[..., :, None] & slots[..., None, :])
 
 
 def read_at_tokens(target: ModelKV, student: ModelKV) -> tuple[ModelKV, ModelKV]:
-    """Bring both sides to the target's token axis (letters: N tokens, M slots), for targets that keep all
-    their tokens.
+    """Interpolate the student's cache to the target's token axis, for targets that keep all their tokens.
 
-    Keys must be un-rotated: interpolating rotated keys mixes angles. The target comes back as it is, masked
-    where the student has no slot at all; the student comes back read at every valid token (see
-    ``reading_weights``).
+    Keys must be un-rotated: interpolating rotated keys mixes angles. See ``reading_weights``.
+
+    Args:
+        target: The target cache of N tokens, un-rotated.
+        student: The latent cache of M slots, un-rotated.
+
+    Returns:
+        The target, unchanged but masked where the student has no valid slot; and the student's cache at N
+        tokens, in float32 or float64, with gradients to its M slots.
 
     Source: ours.
     """
@@ -79,21 +103,29 @@ def read_at_tokens(target: ModelKV, student: ModelKV) -> tuple[ModelKV, ModelKV]
 
 
 def _read_layer(target: LayerKV, student: LayerKV) -> tuple[LayerKV, LayerKV]:
+    # A sample whose student has no valid slot has nothing to read and is masked.
     mask = target.mask & student.mask.any(-1, keepdim=True)
     keys, values = mask_invalid(student.keys, student.mask), mask_invalid(student.values, student.mask)
     with torch.autocast(keys.device.type, enabled=False):
         weights = reading_weights(target.mask, student.mask, keys.dtype)
+        # (B, H, N, M) @ (B, H, M, W)
         read = LayerKV(keys=weights @ keys, values=weights @ values, mask=mask, positions=target.positions)
     return target.replace(mask=mask), read
 
 
 @torch.no_grad()
 def least_squares_reconstruction(target: ModelKV, student: ModelKV) -> ModelKV:
-    """The target as the best possible student would be read at its tokens: its least-squares fit by M slots,
-    a sample and head.
+    """Least-squares fit of the target's N tokens by M slots, per sample and head.
 
-    What it misses of the target is the floor that no training of the student's M slots goes below under a
-    squared distance; it is 0 where N <= M. Letters as in ``read_at_tokens``.
+    This is what the best possible student would give at the target's tokens. Its squared distance to the
+    target is the lower bound of the loss for any M slots; it is 0 where N <= M.
+
+    Args:
+        target: The target cache of N tokens, un-rotated.
+        student: The latent cache of M slots; only its mask is used.
+
+    Returns:
+        The fitted cache of N tokens, outside the autograd graph.
 
     Source: ours (normal equations of the linear interpolation).
     """
@@ -104,10 +136,12 @@ def _fit_layer(target: LayerKV, student: LayerKV) -> LayerKV:
     keys, values = mask_invalid(target.keys, target.mask), mask_invalid(target.values, target.mask)
     with torch.autocast(keys.device.type, enabled=False):
         weights = reading_weights(target.mask, student.mask, keys.dtype)
+        # Normal equations WᵀW x = Wᵀ target with the reading weights W; WᵀW is (B, H, M, M).
         normal = weights.mT @ weights
-        # A slot that no token reads has an empty row here; any value fits it, and a 1 keeps the system
-        # solvable.
+        # A slot that no token reads has a zero row here; any value fits it, and a 1 on the diagonal keeps
+        # the system solvable.
         normal = normal + torch.diag_embed((normal.diagonal(dim1=-2, dim2=-1) == 0).to(normal.dtype))
+        # Keys and values share the weights, so one solve fits both; (B, H, N, K + V).
         fitted = weights @ torch.linalg.solve(normal, weights.mT @ torch.cat((keys, values), dim=-1))
     fitted_keys, fitted_values = fitted.split((keys.shape[-1], values.shape[-1]), dim=-1)
     return target.replace(
@@ -116,14 +150,26 @@ def _fit_layer(target: LayerKV, student: LayerKV) -> LayerKV:
 
 
 def mask_invalid(values: Float[Tensor, "B H T W"], mask: Bool[Tensor, "B H T"]) -> Float[Tensor, "B H T W"]:
-    """The same numbers, at least float32, with 0 where nothing is: what padding holds (even NaN) reaches no
-    sum, no gradient.
+    """Set padding to 0, so that its contents (even NaN) reach no sum and no gradient.
+
+    Args:
+        values: (B, H, T, W), keys or values.
+        mask: (B, H, T), True at valid slots.
+
+    Returns:
+        (B, H, T, W), float32 or float64.
     """
+    # Not values * mask: NaN times 0 is NaN.
     return torch.where(mask[..., None], to_float32(values), 0.0)
 
 
 def require_same_shape(target: ModelKV, student: ModelKV, geometry: Literal["slots", "tokens"]) -> None:
-    """Refuse caches that cannot be compared; the number of slots is free where the target keeps its tokens.
+    """Check that two caches can be compared.
+
+    Args:
+        target: The target cache, M slots or N tokens.
+        student: The student's cache in the target's heads and widths, M slots.
+        geometry: With ``tokens`` the numbers of slots may differ.
 
     Raises:
         ValueError: if the numbers of layers, or the shapes of a layer, differ.
@@ -136,6 +182,7 @@ def require_same_shape(target: ModelKV, student: ModelKV, geometry: Literal["slo
         )
     for layer_id, ours, theirs in zip(student.layer_ids, student.layers, target.layers, strict=True):
         expected, found = ((tuple(layer.keys.shape), layer.values.shape[-1]) for layer in (ours, theirs))
+        # For ``tokens`` the student's number of slots takes the place of the target's.
         aligned = found if geometry == "slots" else ((*found[0][:2], expected[0][2], found[0][3]), found[1])
         if expected != aligned:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""What every loss is given, and what a loss is."""
+"""Inputs of the losses and the protocol that a loss implements."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol, runtime_checkable
@@ -12,14 +12,14 @@ Need = Literal["target", "attention"]
 
 @dataclass(frozen=True, slots=True)
 class LossInputs:
-    """One batch as the losses see it."""
+    """What the losses compute on: one batch's outputs, pairs and start positions."""
 
     outputs: TwoModes
-    """Teacher mode and student mode of the student."""
+    """The student's outputs in teacher mode and in student mode."""
     pairs: tuple[KVPair, ...] = ()
-    """Targets, each with the student's view of itself; empty where no loss needs one."""
+    """Target caches, each with the student's cache in the same geometry; empty where no loss needs one."""
     frame: CachedFrame | None = None
-    """Where both caches begin, for keys that are compared as cached."""
+    """Start positions of both caches, for keys that are compared as cached."""
 
 
 @runtime_checkable
@@ -27,8 +27,15 @@ class Loss(Protocol):
     """A term of the objective: a frozen dataclass whose fields are its settings."""
 
     needs: ClassVar[frozenset[Need]]
-    """What has to be computed for it beside both modes."""
+    """What has to be computed for it in addition to both modes."""
 
     def __call__(self, inputs: LossInputs) -> LossOutput:
-        """The mean over samples, and detached metrics by name."""
+        """The loss of a batch.
+
+        Args:
+            inputs: Outputs of both modes, and what ``needs`` asks for.
+
+        Returns:
+            The mean over samples, a scalar, and detached metrics by name.
+        """
         ...

@@ -1,4 +1,4 @@
-"""The distance between a target cache and the student's latent cache."""
+"""KV loss: distance between a target cache and the student's latent cache."""
 
 import math
 from dataclasses import dataclass, replace
@@ -24,13 +24,12 @@ from kvdistill.ops import masked_mean, masked_std
 
 @dataclass(frozen=True, kw_only=True)
 class KVLoss:
-    """``½ (λ_k d(K) + λ_v d(V)) + β cosine``: the student's keys and values against the target's, slot by
-    slot.
+    """``½ (λ_k d(K) + λ_v d(V)) + β cosine``: distance of keys and values, slot by slot.
 
-    Only slots valid on both sides count. A sample is a mean over heads, valid slots and width, then over
-    layers; the loss is the mean over samples, in which one without a valid slot counts 0. The target is not
-    detached here: what was captured is detached at capture, and adapters that produce the target learn
-    through this loss.
+    Only slots valid on both sides count. A sample's loss is a mean over heads, valid slots and width, then
+    over layers; the loss is the mean over samples, where a sample without a valid slot counts as 0. The
+    target is not detached here: captured caches are detached at capture, and adapters that produce the target
+    are trained through this loss.
 
     Source: https://arxiv.org/abs/2510.02312, equation 7 (loss, division by the teacher's standard deviation);
     ``geometry="tokens"`` and the cosine term: ours.
@@ -41,24 +40,26 @@ class KVLoss:
 
     kind: Literal["kv"] = "kv"
     distance: Distance | Literal["cosine"] = "mse"
-    """``mse``, ``l1``, ``smooth_l1`` of each number, or ``cosine``: 1 - cosine of each vector."""
+    """``mse``, ``l1``, ``smooth_l1`` of each element, or ``cosine``: 1 - cosine of each vector."""
     lambda_k: float = 1.0
+    """λ_k, weight of the keys."""
     lambda_v: float = 1.0
+    """λ_v, weight of the values."""
     cosine_weight: float = 0.0
     """β: adds ``½ (cosine(K) + cosine(V))`` to another distance."""
     beta: float = 1.0
-    """Where ``smooth_l1`` turns from a parabola into a line."""
+    """Absolute difference at which ``smooth_l1`` changes from quadratic to linear."""
     layer_std: bool = True
     """Divide a layer's distance by the standard deviation of that sample's target."""
     reduction: Literal["mean", "paper_sum"] = "mean"
-    """``paper_sum`` is heads x width times the mean, so weights do not carry over from one to the other."""
+    """``paper_sum`` is heads x width times the mean, so a weight found for one does not fit the other."""
     frame: Literal["pre_rope", "as_cached"] = "pre_rope"
-    """Compare un-rotated keys, or keys turned to their own absolute positions (then the inputs need a
-    CachedFrame).
+    """``pre_rope``: un-rotated keys. ``as_cached``: keys rotated to their absolute positions; this needs a
+    ``CachedFrame`` in the inputs.
     """
     geometry: Literal["slots", "tokens"] = "slots"
-    """``slots``: slot against slot. ``tokens``: the target keeps its tokens and the student is read at each
-    of them.
+    """``slots``: slot against slot. ``tokens``: the target keeps its N tokens and the student's cache is
+    interpolated to them.
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset({"target"})
@@ -82,11 +83,16 @@ class KVLoss:
             )
 
     def __call__(self, inputs: LossInputs) -> LossOutput:
-        """The loss of the batch and its parts ``kv``, ``kv_k``, ``kv_v`` (before λ and ½) and, for
-        ``tokens``, ``kv_floor``.
+        """The mean over samples, summed over pairs.
 
-        Several pairs are summed, each with its share of a sample. ``kv_floor`` is what the same loss with a
-        squared distance and no cosine would be for the best possible student.
+        Args:
+            inputs: At least one pair of target and student cache, both un-rotated; each pair is weighed by
+                its share of the sample.
+
+        Returns:
+            A scalar and the metrics ``kv`` (the same), ``kv_k`` and ``kv_v`` (distances of keys and of values
+            before λ and ½) and, for ``tokens``, ``kv_floor``: the loss of the best possible student under a
+            squared distance without the cosine term.
 
         Raises:
             ValueError: if keys are rotated, shapes differ, the frame is missing, or no layer has a weight.
@@ -99,6 +105,7 @@ class KVLoss:
             _shared(self.per_sample(pair.target, pair.student, inputs.frame, pair.layer_weights), pair.share)
             for pair in inputs.pairs
         ]
+        # (pairs, 3, B) -> (3, B) -> loss, distance of keys, distance of values
         loss, keys, values = torch.stack(parts).sum(0).mean(-1)
         metrics = {"kv": loss.detach(), "kv_k": keys.detach(), "kv_v": values.detach()}
         if self.geometry == "tokens":
@@ -106,6 +113,7 @@ class KVLoss:
         return LossOutput(loss, metrics)
 
     def _floor(self, pair: KVPair) -> Float[Tensor, ""]:
+        # The fit already has the target's token axis, so the same loss compares slot by slot.
         floor = replace(self, geometry="slots", distance="mse", cosine_weight=0.0)
         best = least_squares_reconstruction(pair.target, pair.student)
         return _shared(floor.per_sample(pair.target.detach(), best, None, pair.layer_weights), pair.share)[
@@ -119,7 +127,20 @@ class KVLoss:
         frame: CachedFrame | None = None,
         layer_weights: Float[Tensor, " L"] | None = None,
     ) -> Float[Tensor, "3 B"]:
-        """Loss, distance of the keys, distance of the values of each sample; errors as in ``__call__``."""
+        """Loss, distance of the keys and distance of the values of each sample.
+
+        Args:
+            target: The target cache, un-rotated, M slots or N tokens.
+            student: The student's cache in the target's heads and widths, un-rotated, M slots.
+            frame: Rotations and start positions; needed where ``self.frame`` is ``as_cached``.
+            layer_weights: (L,), weight of each compared layer; None weighs all alike.
+
+        Returns:
+            (3, B): loss, distance of keys and distance of values, the latter two before λ and ½.
+
+        Raises:
+            ValueError: as in ``__call__``.
+        """
         require_unrotated(target, "losses/kv_loss (target)")
         require_unrotated(student, "losses/kv_loss (student)")
         require_same_shape(target, student, self.geometry)
@@ -128,16 +149,16 @@ class KVLoss:
         frame = _require_frame(frame, len(student.layers)) if self.frame == "as_cached" else None
         layers = []
         for index, (ours, theirs) in enumerate(zip(student.layers, target.layers, strict=True)):
+            # Taken before the rotation, so that both frames divide by the same number.
             scales = self._scales(theirs)
             if frame is not None:
                 theirs, ours = frame.turn(index, theirs, ours)
             layers.append(self._layer(theirs, ours, scales))
+        # (L, 3, B) -> (3, B)
         return _weighted_mean(torch.stack(layers), layer_weights)
 
     def _scales(self, target: LayerKV) -> Float[Tensor, "2 B"]:
-        """What the distances of keys and of values are divided by; taken before keys are turned, so that no
-        frame changes it.
-        """
+        """Divisors of the distances of keys and values: standard deviations, or 1 without ``layer_std``."""
         if not self.layer_std:
             return torch.ones(2, target.keys.shape[0], device=target.keys.device)
         return torch.stack(
@@ -148,6 +169,7 @@ class KVLoss:
         )
 
     def _layer(self, target: LayerKV, student: LayerKV, scales: Float[Tensor, "2 B"]) -> Float[Tensor, "3 B"]:
+        # Spare slots of either side count neither as an error nor in the mean.
         mask = target.mask & student.mask
         pairs = [
             (mask_invalid(t, mask), mask_invalid(s, mask))
@@ -156,6 +178,7 @@ class KVLoss:
         keys, values = (
             self._distance(t, s, mask, scale) for (t, s), scale in zip(pairs, scales, strict=True)
         )
+        # Equation 7: ½ (λ_k d(K) + λ_v d(V)), then the cosine term.
         loss = 0.5 * (self.lambda_k * keys + self.lambda_v * values)
         if self.cosine_weight:
             loss = loss + self.cosine_weight * 0.5 * sum(_cosine(t, s, mask) for t, s in pairs)
@@ -170,18 +193,25 @@ class KVLoss:
     ) -> Float[Tensor, " B"]:
         if self.distance == "cosine":
             return _cosine(target, student, mask)
+        # (B, H, T, W) -> (B,)
         each = elementwise(target, student, self.distance, self.beta)
         mean = masked_mean(each, mask[..., None].expand_as(each), (1, 2, 3))
+        # The paper's sum over heads and width, still a mean over slots.
         if self.reduction == "paper_sum":
             mean = mean * (each.shape[1] * each.shape[-1])
         return mean / scale
 
 
 def annealed_layer_weights(progress: float, num_layers: int, share: float) -> Float[Tensor, " L"]:
-    """Weights under which only the lowest third of the layers counts for the first ``share`` of the steps,
-    then all.
+    """Layer weights of an annealed run: the lowest third of the layers first, later all.
 
-    ``progress`` and ``share`` are parts of the run, from 0 to 1; the lowest third is rounded up.
+    Args:
+        progress: Share of the run that is done, 0 to 1.
+        num_layers: L, the student's layers; a third of them is rounded up.
+        share: Share of the run in which only the lowest third counts, 0 to 1.
+
+    Returns:
+        (L,), 1 for layers that count and 0 for the others.
 
     Source: ours.
     """
@@ -196,6 +226,7 @@ def _shared(losses: Float[Tensor, "3 B"], share: Float[Tensor, " B"] | None) -> 
 def _cosine(
     target: Float[Tensor, "B H T W"], student: Float[Tensor, "B H T W"], mask: Bool[Tensor, "B H T"]
 ) -> Float[Tensor, " B"]:
+    # (B, H, T) -> (B,), over heads and valid slots.
     return masked_mean(1 - functional.cosine_similarity(target, student, dim=-1), mask, (1, 2))
 
 
@@ -209,6 +240,7 @@ def _weighted_mean(
             "KVLoss: the layer weights sum to 0 or less, so no layer counts. Give at least one layer a "
             "positive weight."
         )
+    # Normalized, so that annealing changes which layers count but not the size of the loss.
     shares = (weights / weights.sum()).to(layers)
     return (shares[:, None, None] * layers).sum(0)
 

@@ -1,4 +1,4 @@
-"""The sum of all terms of one step."""
+"""Training objective: weighted sum of the cross-entropies, CODI, KV loss and attention KL."""
 
 import math
 from dataclasses import dataclass, field, replace
@@ -19,9 +19,10 @@ LossTerm = CrossEntropy | CODILoss | KVLoss | AttentionKL
 
 @dataclass(frozen=True, kw_only=True)
 class WeightedLoss:
-    """A further term of the objective."""
+    """A further term of the objective, with its weight."""
 
     weight: float
+    """Factor of the loss; a finite number of 0 or more."""
     loss: LossTerm
 
     def __post_init__(self) -> None:
@@ -31,8 +32,9 @@ class WeightedLoss:
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
-    """``CE_student + CE_teacher + L_CODI + L_KV + attention KL``, each with its weight; a term of weight 0 is
-    not computed at all.
+    """``CE_student + CE_teacher + L_CODI + L_KV + attention KL``, each with its weight.
+
+    A term of weight 0 is not computed.
 
     Source: https://arxiv.org/abs/2510.02312, the training objective, and table 6 for the weights; the
     attention term: ours.
@@ -43,7 +45,7 @@ class Objective:
     ce_teacher_weight: float = 1.0
     codi_weight: float = 10.0
     kv_weight: float | Literal["auto"] = 1.0
-    """A number is taken as it is; ``auto`` must be replaced by ``auto_weight`` on the first batch."""
+    """A number, or ``auto``: to be replaced by the result of ``auto_weight`` on the first batch."""
     attention_weight: float = 0.0
     kv: KVLoss = field(default_factory=KVLoss)
     codi: CODILoss = field(default_factory=CODILoss)
@@ -74,11 +76,17 @@ class Objective:
             )
 
     def on_axis_of(self, method: str, keeps_tokens: bool) -> "Objective":
-        """The objective with the axis of the KV loss that suits a compressor: one that keeps its tokens is
-        compared at them.
+        """Set the KV loss's axis for a compressor: the target's tokens if it keeps them, else slots.
+
+        Args:
+            method: Name of the compressor, for the error message.
+            keeps_tokens: Whether the compressor keeps all N tokens of the target.
+
+        Returns:
+            A copy with ``kv.geometry`` set to ``tokens`` or ``slots``.
 
         Raises:
-            ValueError: if a setting contradicts it.
+            ValueError: if ``kv.geometry`` is ``tokens`` and the compressor does not keep its tokens.
         """
         if self.kv.geometry == "tokens" and not keeps_tokens:
             raise ValueError(
@@ -90,11 +98,15 @@ class Objective:
 
     @property
     def needs(self) -> frozenset[Need]:
-        """What has to be computed beside both modes."""
+        """What the terms of nonzero weight need in addition to both modes."""
         return frozenset().union(*(term.needs for weight, term in self.terms() if weight))
 
     def terms(self) -> tuple[tuple[float | Literal["auto"], Loss], ...]:
-        """Every term with its weight."""
+        """Every term with its weight.
+
+        Returns:
+            Pairs of weight and loss, including those of weight 0.
+        """
         return (
             (self.ce_student_weight, CrossEntropy(mode="student")),
             (self.ce_teacher_weight, CrossEntropy(mode="teacher")),
@@ -105,10 +117,16 @@ class Objective:
         )
 
     def __call__(self, inputs: LossInputs) -> LossOutput:
-        """The weighted sum, and every computed term unweighted and detached under its own name.
+        """The weighted sum of all terms of nonzero weight.
+
+        Args:
+            inputs: Outputs of both modes, and what ``needs`` asks for.
+
+        Returns:
+            A scalar, and the metrics of the computed terms, unweighted and detached, by name.
 
         Raises:
-            ValueError: if ``kv_weight`` is still ``auto``, every weight is 0, or a term itself refuses.
+            ValueError: if ``kv_weight`` is still ``auto``, every weight is 0, or a term raises it.
         """
         if self.kv_weight == "auto":
             raise ValueError(
@@ -116,6 +134,7 @@ class Objective:
                 "auto_weight(gradient_norm(kv loss, student kv), reference_norm(student kv)), or give a "
                 "number."
             )
+        # Terms of weight 0 are skipped, so their inputs need not exist.
         found = [(float(weight), term(inputs)) for weight, term in self.terms() if weight]
         if not found:
             raise ValueError(

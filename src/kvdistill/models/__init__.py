@@ -1,1 +1,1 @@
-"""Pretrained models: fingerprints, strict loading, and why a load failed."""
+"""Pretrained models: strict loading, weight fingerprints, and diagnosis of failed loads."""

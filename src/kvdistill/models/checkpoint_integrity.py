@@ -1,4 +1,4 @@
-"""Weights as they come from disk: each in its place, none made up, and whose they are."""
+"""Integrity of checkpoints: strict loading, finite weights, damaged files, and weight fingerprints."""
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,24 +15,30 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from kvdistill.records.jsonfile import read_json
 
 SAFE = {"use_safetensors": True, "trust_remote_code": False}
-"""Weights are never unpickled, and code beside them is not run."""
+"""Options of ``from_pretrained``: weights are never unpickled, and no code of a checkpoint is run."""
 FILES = (".json", ".safetensors", ".jinja", ".model", ".txt", ".pt", ".pth", ".bin")
-"""Suffixes of what has to be a file."""
+"""Suffixes of names that must be regular files."""
 SAMPLED = 1024
-"""About as many values of each tensor go into a fingerprint, so that it takes no longer for a large model."""
+"""Approximate number of values of each tensor in a fingerprint, so that large models take no longer."""
 AGAIN = "delete the checkpoint to go on from the one before it, or copy it here again"
 
 
 def read_backbone(name: str, **options: Any) -> PreTrainedModel:
-    """The causal language model in a folder or on the hub, from safetensors alone, with every weight from
-    there.
+    """Load a causal language model from safetensors and require that every weight comes from there.
 
-    Masks that older releases saved among the weights are left out.
+    Attention masks that older releases saved among the weights are ignored.
+
+    Args:
+        name: A folder, or a repository on the hub.
+        options: Further arguments of ``from_pretrained``; they take precedence over the strict ones.
+
+    Returns:
+        The model, with finite weights.
 
     Raises:
-        ValueError: if weights are damaged, missing, left over or of another shape; the message is a reason,
-            to be put behind a name.
-        OSError: if there is no model, as transformers says it.
+        ValueError: if weights are damaged, missing, unexpected, not finite or of another shape; the message
+            is a reason, to be put after a name.
+        OSError: if there is no model, as transformers raises it.
     """
     strict: dict[str, Any] = {"output_loading_info": True, "ignore_mismatched_sizes": True, **SAFE}
     require_regular_files(Path(name))
@@ -40,7 +46,7 @@ def read_backbone(name: str, **options: Any) -> PreTrainedModel:
         loaded: Any = AutoModelForCausalLM.from_pretrained(name, **{**strict, **options})
     except SafetensorError as error:
         raise ValueError(f"a file of its weights is damaged ({error}): fetch it again") from error
-    if not isinstance(loaded, tuple):  # a student reads its weights by rules of its own
+    if not isinstance(loaded, tuple):  # LatentReasoner.from_pretrained returns no loading info
         raise ValueError("it is a latent student, not a causal language model to build one on")
     model, info = loaded
     unexpected = (key for key in info["unexpected_keys"] if not key.endswith(".masked_bias"))
@@ -61,10 +67,16 @@ def read_backbone(name: str, **options: Any) -> PreTrainedModel:
 def require_fit(
     folder: Path, missing: Iterable[str], unexpected: Iterable[str], mismatched: Iterable[str]
 ) -> None:
-    """Refuse a checkpoint with other weights than its student has.
+    """Refuse a checkpoint whose weights do not match the student's.
+
+    Args:
+        folder: The checkpoint, for the message.
+        missing: Names that the student has and the checkpoint lacks.
+        unexpected: Names that only the checkpoint has.
+        mismatched: Names with another shape.
 
     Raises:
-        ValueError: naming the first of them.
+        ValueError: if there are any; names the first of them.
     """
     if problems := misfits(missing, unexpected, mismatched):
         raise ValueError(
@@ -75,10 +87,10 @@ def require_fit(
 
 
 def require_finite(folder: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Refuse a checkpoint with weights that are not finite: every answer would be nonsense.
+    """Refuse a checkpoint with NaN or infinite weights.
 
     Raises:
-        ValueError: naming the first of them.
+        ValueError: if there are any; names the first of them.
     """
     if found := nonfinite(tensors):
         raise ValueError(f"The weights in {folder} hold numbers that are not finite (in {found}): {AGAIN}.")
@@ -86,22 +98,25 @@ def require_finite(folder: Path, tensors: Mapping[str, Tensor]) -> None:
 
 @torch.no_grad()
 def nonfinite(tensors: Mapping[str, Tensor]) -> str:
-    """The first names of tensors that hold a NaN or an infinity; empty where there are none."""
+    """Find tensors with a NaN or an infinity.
+
+    Returns:
+        The first three of their names, joined by commas; empty where there are none.
+    """
     bad: list[str] = []
     for name, value in tensors.items():
         if value.is_floating_point() and value.dtype.itemsize > 1 and value.numel() and not value.is_meta:
-            ends = torch.stack(value.aminmax())  # both are NaN where any number is
+            ends = torch.stack(value.aminmax())  # both are NaN where any value is
             if not torch.isfinite(ends).all():
                 bad.append(name)
     return ", ".join(bad[:3])
 
 
 def require_regular_files(folder: Path) -> None:
-    """Refuse a folder with a pipe or a device in it, which may be read for ever, or a folder in place of a
-    file.
+    """Refuse a folder that contains a pipe, a device, or a folder in place of a file: reading could hang.
 
     Raises:
-        ValueError: naming it.
+        ValueError: if there is one; names it.
     """
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         kind = "a folder" if path.is_dir() and path.suffix in FILES else "a pipe or a device"
@@ -110,9 +125,8 @@ def require_regular_files(folder: Path) -> None:
 
 
 def share(folder: Path) -> None:
-    """Give the safetensors files of a folder the mode of any new file; safetensors lets only their owner read
-    them.
-    """
+    """Give the safetensors files of a folder the mode of new files; safetensors makes them owner-only."""
+    # A probe file shows the mode, since os.umask reads the umask only by changing it.
     probe = folder / f".mode.{os.getpid()}"
     probe.touch()
     mode = probe.stat().st_mode & 0o777
@@ -123,7 +137,7 @@ def share(folder: Path) -> None:
 
 
 def misfits(missing: Iterable[str], unexpected: Iterable[str], mismatched: Iterable[str]) -> str:
-    """The first names of each kind in words; empty where there are none."""
+    """Describe weights that do not fit, up to three names of each kind; empty where all fit."""
     found = (
         ("missing", sorted(missing)),
         ("unexpected", sorted(unexpected)),
@@ -134,12 +148,15 @@ def misfits(missing: Iterable[str], unexpected: Iterable[str], mismatched: Itera
 
 @contextmanager
 def diagnose_load_errors(folder: Path, placed: bool = False) -> Iterator[None]:
-    """Where a checkpoint cannot be read, say which of its files is damaged or gone; ``placed`` where a device
-    may be the cause.
+    """Turn errors while loading a checkpoint inside this block into a message about the damaged file.
+
+    Args:
+        folder: The checkpoint.
+        placed: Whether a device map was given, so that a device may be the cause.
 
     Raises:
-        ValueError: naming the file, or the folder where it is not known which file it is; an OSError or
-            ValueError stays as it is.
+        ValueError: naming the damaged or missing file, or the folder where the file is not known. Where no
+            file is at fault, an OSError or ValueError stays as it is, and so does any error if ``placed``.
     """
     try:
         yield
@@ -162,8 +179,13 @@ def diagnose_load_errors(folder: Path, placed: bool = False) -> Iterator[None]:
 
 
 def damaged_file(folder: Path) -> Path | None:
-    """The first JSON or safetensors file of a folder that cannot be read to its end; the folder may itself be
-    such a file.
+    """Find the first damaged JSON or safetensors file.
+
+    Args:
+        folder: A folder, or one such file.
+
+    Returns:
+        The file that cannot be parsed; None where all can.
     """
     for file in (
         [folder] if folder.is_file() else sorted((*folder.glob("*.json"), *folder.glob("*.safetensors")))
@@ -180,7 +202,15 @@ def damaged_file(folder: Path) -> Path | None:
 
 
 def explain_load_failure(name: str, error: Exception) -> str:
-    """Why a model could not be read, as a clause."""
+    """Explain why a model could not be loaded.
+
+    Args:
+        name: Folder or hub name of the model.
+        error: The error of loading it.
+
+    Returns:
+        The reason as a clause, to be put after a name.
+    """
     reason = first_line(error).removesuffix(".")
     if "trust_remote_code" in str(error):
         return "it brings code of its own, which is never run for a checkpoint"
@@ -197,12 +227,13 @@ def explain_load_failure(name: str, error: Exception) -> str:
 
 @torch.no_grad()
 def fingerprint(model: nn.Module) -> str:
-    """A short text that tells weights apart: their dtype, and a hash over some values of each tensor.
+    """Fingerprint of a model's weights: their dtype, and a hash over some values of each tensor.
 
     Source: ours.
     """
     digest, dtype = blake2b(digest_size=16), ""
     for value in model.parameters():
+        # An odd stride cycles through all columns of a matrix whose width is a power of 2.
         some = value.flatten()[:: value.numel() // SAMPLED | 1].cpu().contiguous()
         digest.update(some.view(torch.uint8).numpy().tobytes())
         dtype = dtype or str(value.dtype).removeprefix("torch.")
@@ -210,10 +241,10 @@ def fingerprint(model: nn.Module) -> str:
 
 
 def same_weights(one: str, other: str) -> bool:
-    """Whether two fingerprints may be of the same weights; those of other dtypes cannot be compared."""
+    """Whether two fingerprints may be of the same weights; True where their dtypes differ."""
     return one == other or one.partition(":")[0] != other.partition(":")[0]
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says first, or its class where it says nothing."""
+    """First line of an error's message, or its class name where the message is empty."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

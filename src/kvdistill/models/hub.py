@@ -1,4 +1,4 @@
-"""Checkpoints by name: a folder on this machine, or a repository of the hub."""
+"""Checkpoints by name: a local folder, or a repository on the Hugging Face hub."""
 
 from pathlib import Path
 from typing import Any
@@ -23,20 +23,20 @@ UPLOAD_OPTIONS = (
 )
 """Options of transformers' ``save_pretrained`` that belong to ``push_to_hub=True``."""
 AUTO_OPTIONS = ("_from_auto", "adapter_kwargs", "trust_remote_code")
-"""What the auto classes add; a checkpoint of a student has no adapter of its own and brings no code."""
+"""Options that the auto classes add; a student's checkpoint has no separate adapter and contains no code."""
 
 
 def checkpoint_folder(name: str | Path, options: dict[str, Any]) -> Path:
-    """The folder that holds a checkpoint's files, downloaded where it is a repository of the hub.
+    """The folder with a checkpoint's files, downloaded where the name is a repository on the hub.
 
     Args:
-        name: a folder, or ``owner/name``.
-        options: keyword arguments of ``from_pretrained``; those that belong to the hub and to the auto
-            classes are taken out.
+        name: A folder, or ``owner/name``.
+        options: Keyword arguments of ``from_pretrained``; those of the hub and of the auto classes are
+            removed in place.
 
     Returns:
-        The folder that was named, or the hub's cached copy. A name that is neither is returned as a path,
-        so that whoever reads it reports what is missing.
+        The named folder, or the hub's cached copy. A name that is neither is returned as a path, so that the
+        code that reads it reports what is missing.
 
     Raises:
         ValueError: if the repository cannot be downloaded.

@@ -1,1 +1,1 @@
-"""What a run writes and a report reads: JSON records, and the manifest of a checkpoint."""
+"""Files that a run writes and a report reads: JSON records, metrics, and the manifest of a checkpoint."""

@@ -1,6 +1,4 @@
-"""``example.json``: one question of the test set, what its chain of thought says, and what the latent slots
-say instead.
-"""
+"""``example.json``: one test question with its chain of thought and what its latent slots decode to."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -10,7 +8,7 @@ from kvdistill.records.jsonfile import JsonFile
 
 @dataclass(frozen=True, kw_only=True)
 class SlotReading:
-    """What one latent slot decodes to: the likeliest words, best first, with their probabilities."""
+    """What one latent slot decodes to: the most likely words, best first, with their probabilities."""
 
     words: list[str]
     probabilities: list[float]
@@ -25,20 +23,20 @@ class SlotReading:
 
 @dataclass(frozen=True, kw_only=True)
 class ExampleAnswer:
-    """What one way of reasoning said to the question."""
+    """The answer of one method to the question."""
 
     method: str
-    """Short name of the method, as reports know it, such as ``cot`` or ``rkv``."""
+    """Short name of the method in reports, such as ``cot`` or ``rkv``."""
     text: str
-    """All that was said."""
+    """The complete generated text."""
     answer: str
-    """The answer in it; empty where it holds none."""
+    """The answer extracted from it; empty where there is none."""
     right: bool
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExampleRecord(JsonFile):
-    """``example.json``: one question, chosen before anyone looked at how it is answered."""
+    """``example.json``: one question, chosen by a rule that does not depend on how it is answered."""
 
     made_by: ClassVar[str] = "kvdistill train"
 
@@ -57,7 +55,7 @@ class ExampleRecord(JsonFile):
     """The right answer."""
     slots: list[SlotReading]
     matches: list[bool]
-    """Whether slot i decodes to the result of step i, for as many as there are of both."""
+    """Whether slot i decodes to the result of step i, for i below the smaller number of both."""
     answers: list[ExampleAnswer]
 
     def __post_init__(self) -> None:

@@ -1,7 +1,7 @@
-"""Dataclasses kept as JSON files: written whole or not at all, read with every key checked.
+"""Dataclasses stored as JSON files: written atomically, read with every key and type checked.
 
-A field that still has its default is left out of the file. A field that ``__post_init__`` computes stands in
-the file for other readers; on reading it has to agree with the fields it follows from.
+A field that still has its default is left out of the file. A field that ``__post_init__`` computes is written
+for other programs; on reading it has to agree with the fields it is computed from.
 """
 
 import json
@@ -19,22 +19,22 @@ from kvdistill.console.messages import quoted, shortened
 
 Kind = TypeVar("Kind", bound="JsonFile")
 DEEPEST = 100
-"""Levels of objects and lists in a JSON text that is read."""
+"""Most levels of nested objects and lists in a JSON text that is read."""
 
 
 class JsonFile:
-    """A dataclass that is a JSON file."""
+    """Base class of the dataclasses that are stored as JSON files."""
 
     version: ClassVar[int | None] = 1
-    """Version of the schema, kept in the file; None where the file's keys are fixed from outside."""
+    """Version of the schema, written to the file; None where the format is given from outside."""
     made_by: ClassVar[str] = "kvdistill train"
     """The command that writes the file."""
 
     def write(self, path: Path) -> None:
-        """Write the file whole or not at all (temporary file, fsync, rename); parents are made.
+        """Write the file atomically (temporary file, fsync, rename); missing folders are made.
 
         Raises:
-            ValueError: if a value is not finite, by its key.
+            ValueError: if a value is not finite, naming its key.
         """
         document: dict[str, Any] = {} if self.version is None else {"version": self.version}
         document |= _plain(self)
@@ -50,7 +50,7 @@ class JsonFile:
 
     @classmethod
     def read(cls: type[Kind], path: Path) -> Kind:
-        """The dataclass in a file.
+        """Read and check the dataclass in a file.
 
         Raises:
             FileNotFoundError: if there is no such file; the message names the command that writes it.
@@ -74,9 +74,7 @@ class JsonFile:
 
     @classmethod
     def find(cls: type[Kind], path: Path) -> Kind | None:
-        """The dataclass in a file, None where there is no such file; a broken file is an error as in
-        ``read``.
-        """
+        """As ``read``, but None where the file does not exist."""
         return cls.read(path) if path.is_file() else None
 
 
@@ -84,8 +82,8 @@ def read_json(path: Path) -> Any:
     """The document in a JSON file.
 
     Raises:
-        ValueError: if it is not a regular file or as ``parse_json`` does; the message is a reason, to be put
-            behind the file's name.
+        ValueError: if it is not a regular file, or as ``parse_json`` does; the message is a reason without
+            the file's name, which the caller adds.
         OSError: if it is missing or cannot be read.
     """
     if path.exists() and not path.is_file():
@@ -94,12 +92,18 @@ def read_json(path: Path) -> Any:
 
 
 def parse_json(text: str, pairs_hook: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
-    """``json.loads`` for texts that others wrote.
+    """``json.loads`` for untrusted texts, with a limit on nesting.
+
+    Args:
+        text: a JSON text.
+        pairs_hook: ``object_pairs_hook`` of ``json.loads``.
+
+    Returns:
+        The value.
 
     Raises:
         ValueError: if the text is not JSON, holds a number of thousands of digits, or is nested more than
-            ``DEEPEST`` levels, where ``json`` or whoever walks through the value would end with a
-            ``RecursionError``.
+            ``DEEPEST`` levels, which would otherwise end in a ``RecursionError`` here or in the caller.
     """
     try:
         value = json.loads(text, object_pairs_hook=pairs_hook)
@@ -111,6 +115,7 @@ def parse_json(text: str, pairs_hook: Callable[[list[tuple[str, Any]]], Any] | N
         value = None
         depth = DEEPEST + 1
     else:
+        # Counting brackets is cheap and bounds the depth: most texts need no closer look.
         depth = depth_of(value) if text.count("[") + text.count("{") > DEEPEST else 0
     if depth > DEEPEST:
         raise ValueError(f"it is nested more than {DEEPEST} levels deep")
@@ -119,6 +124,7 @@ def parse_json(text: str, pairs_hook: Callable[[list[tuple[str, Any]]], Any] | N
 
 def depth_of(value: Any) -> int:
     """Levels of dictionaries and lists in ``value``; 0 for a number or a string."""
+    # Level by level, since recursion is what the caller has to be protected from.
     depth, level = 0, [value]
     while level := [each for each in level if isinstance(each, dict | list)]:
         depth += 1
@@ -127,9 +133,14 @@ def depth_of(value: Any) -> int:
 
 
 def by_dotted_name(tree: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    """Nested options as one dictionary: ``{"training": {"lr": 1}}`` becomes ``{"training.lr": 1}``.
+    """Flatten nested options: ``{"training": {"lr": 1}}`` becomes ``{"training.lr": 1}``.
 
-    Empty dictionaries are values.
+    Args:
+        tree: nested options; an empty dictionary in it counts as a value.
+        above: prefix of the names, with its dot.
+
+    Returns:
+        One flat dictionary.
     """
     found: dict[str, Any] = {}
     for name, value in tree.items():
@@ -141,7 +152,10 @@ def by_dotted_name(tree: Mapping[str, Any], above: str = "") -> dict[str, Any]:
 
 
 def write_atomic(path: Path, text: str) -> None:
-    """Write a text file whole or not at all; parents are made."""
+    """Write a UTF-8 text file atomically; missing folders are made.
+
+    A reader, also after a crash, finds the old content or the new one, never a part of it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -152,6 +166,7 @@ def write_atomic(path: Path, text: str) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+    # The rename itself is durable only once the folder is synced.
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)
@@ -168,7 +183,7 @@ def _from_numpy(value: object) -> object:
 
 
 def _plain(value: Any) -> Any:
-    """``value`` in JSON's types; a record's fields that still have their default are left out."""
+    """``value`` in JSON's types; fields of a dataclass that still have their default are left out."""
     if is_dataclass(value):
         held = ((f, getattr(value, f.name)) for f in fields(value))
         return {f.name: _plain(item) for f, item in held if f.default is MISSING or item != f.default}
@@ -178,7 +193,7 @@ def _plain(value: Any) -> Any:
 
 
 def _build(kind: Any, document: Any, where: str) -> Any:
-    """A dataclass from its JSON object; ``where`` is the file and the way to the object, for messages."""
+    """A dataclass from its JSON object; ``where`` is the file and the key of the object, for messages."""
     if not isinstance(document, dict):
         raise ValueError(
             f"{where.rstrip('.: ')} should be a JSON object, not {quoted(document)}. Write the file again."
@@ -192,6 +207,7 @@ def _build(kind: Any, document: Any, where: str) -> Any:
         raise ValueError(f"{where}missing key {', '.join(missing)}. Write the file again.")
     values = {name: _parse(known[name].type, value, f"{where}{name}") for name, value in document.items()}
     record = kind(**{name: value for name, value in values.items() if known[name].init})
+    # Computed fields: the file has to agree with what __post_init__ computed.
     for name in (name for name in values if not known[name].init):
         if not isclose(values[name], getattr(record, name), abs_tol=1e-9):
             raise ValueError(
@@ -202,7 +218,7 @@ def _build(kind: Any, document: Any, where: str) -> Any:
 
 
 def _parse(hint: Any, value: Any, where: str) -> Any:
-    """``value`` if it is what ``hint`` says; lists, dicts and dataclasses item by item."""
+    """Check ``value`` against a type hint; lists, dicts and dataclasses item by item."""
     origin, args = get_origin(hint), get_args(hint)
     if hint is Any or (origin is Literal and value in args) or (value is None and NoneType in args):
         return value
@@ -212,6 +228,7 @@ def _parse(hint: Any, value: Any, where: str) -> Any:
         return _build(hint, value, f"{where}.")
     if origin is list and isinstance(value, list):
         return [_parse(args[0], item, f"{where}[{i}]") for i, item in enumerate(value)]
+    # JSON's keys are strings: those of dict[int, ...] are converted back.
     if origin is dict and isinstance(value, dict):
         keys = {key: int(key) if args[0] is int and key.isdecimal() else key for key in value}
         return {

@@ -1,4 +1,4 @@
-"""The manifest of a checkpoint: which files were written, at which step, and the hash of each."""
+"""Manifest of a checkpoint: size and hash of each file, so that damaged or mixed ones are refused."""
 
 import json
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from kvdistill.records.jsonfile import JsonFile, read_json
 CONTENTS = "contents.json"
 """The file name of the manifest."""
 CONFIG = "config.json"
-"""Hashed without its ``base``, which may be edited where the base model has moved."""
+"""Hashed without its key ``base``, which users may edit where the base model has moved."""
 TRAINING_ONLY = (
     "trainer_state.json",
     "optimizer.pt",
@@ -25,7 +25,7 @@ TRAINING_ONLY = (
     "rng_state*.pth",
     "carried.safetensors",
 )
-"""Files that loading the model does not read."""
+"""Patterns of files that only a resumed training reads."""
 LOADABLE = (
     *(
         "*.safetensors",
@@ -49,20 +49,17 @@ LOADABLE = (
     ),
     *("added_tokens.json", "special_tokens_map.json"),
 )
-"""Files that loading would read if they were there: one that was not written with the checkpoint changes what
-is loaded.
-"""
+"""Patterns of files that loading reads where they exist: an added one would change the loaded model."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A file of a checkpoint."""
+    """Size and hash of one file of a checkpoint."""
 
     size: int
     """Bytes."""
     xxh3_128: str | None
-    """A hash against damage and mix-ups, as fast as memory; None in manifests of the earlier version, which
-    hold sizes alone.
+    """Hash of the content, against damage and mix-ups; None in older manifests, which hold sizes alone.
     """
 
 
@@ -73,13 +70,21 @@ class Manifest(JsonFile):
     version: ClassVar[int | None] = 2
 
     checkpoint: str | None
-    """The folder's name; None in a manifest of an earlier version."""
+    """The folder's name; None in an older manifest without a version."""
     global_step: int | None
+    """Optimizer steps done when it was written; None in an older manifest without a version."""
     files: dict[str, Entry]
+    """By path relative to the folder."""
 
     @staticmethod
     def of(folder: Path, name: str, global_step: int) -> "Manifest":
-        """The manifest of the files that are in a folder now, which will be called ``name``."""
+        """The manifest of the files that are in a folder now.
+
+        Args:
+            folder: the checkpoint, possibly under a temporary name.
+            name: the name that the folder gets.
+            global_step: optimizer steps done.
+        """
         paths = [path for path in _files(folder) if path != folder / CONTENTS]
         with ThreadPoolExecutor() as pool:
             digests = list(pool.map(digest, paths))
@@ -92,10 +97,14 @@ class Manifest(JsonFile):
 
     @staticmethod
     def load(folder: Path, remedy: str) -> "Manifest":
-        """The manifest of a checkpoint, of this version or the earlier one: name and size of each file.
+        """Read the manifest of a checkpoint, also an older one without a version.
+
+        Args:
+            folder: the checkpoint.
+            remedy: what to do, as the end of the message.
 
         Raises:
-            ValueError: if it cannot be read; ``remedy`` ends the message.
+            ValueError: if the manifest is missing or cannot be read.
         """
         file = folder / CONTENTS
         unknown = f"so it is not known whether the checkpoint is complete. {remedy}"
@@ -114,8 +123,8 @@ class Manifest(JsonFile):
 
         Args:
             folder: the checkpoint.
-            remedy: what to do, which ends the message.
-            training: whether the files are checked that only a resumed training reads.
+            remedy: what to do, as the end of the message.
+            training: True also checks the files that only a resumed training reads.
 
         Raises:
             ValueError: naming the first such file.
@@ -127,6 +136,7 @@ class Manifest(JsonFile):
         for name, found in zip(names, problems, strict=True):
             if found is not None:
                 raise ValueError(f"{folder / name} {found}. {remedy}")
+        # Older manifests are checked only for the files that they list.
         if self.checkpoint is not None:
             for path in _files(folder):
                 name = str(path.relative_to(folder))
@@ -135,11 +145,10 @@ class Manifest(JsonFile):
 
 
 def require_unchanged(folder: Path) -> None:
-    """Refuse to load a model from a checkpoint whose files are not those that were written; other folders are
-    not checked.
+    """Refuse to load a model from a checkpoint whose files were changed; folders without a manifest pass.
 
     Raises:
-        ValueError: naming the file.
+        ValueError: naming the first file that is missing, damaged or added.
     """
     if not (folder / CONTENTS).exists():
         return
@@ -151,13 +160,20 @@ def require_unchanged(folder: Path) -> None:
 
 
 def problem(path: Path, entry: Entry) -> str | None:
-    """What is wrong with a file, as the rest of a sentence that begins with its name; None where it is as it
-    was written.
+    """What is wrong with a file of a checkpoint.
+
+    Args:
+        path: the file.
+        entry: its entry in the manifest.
+
+    Returns:
+        The end of a sentence that begins with the file's name; None where the file is as it was written.
     """
     if not path.exists():
         return "is missing"
     if not path.is_file():
         return "is not a regular file"
+    # The size first: it is known without reading the file.
     if path.name != CONFIG and path.stat().st_size != entry.size:
         return f"is damaged: it has {path.stat().st_size} bytes, and {entry.size} were written"
     if entry.xxh3_128 is None:
@@ -174,7 +190,7 @@ def problem(path: Path, entry: Entry) -> str | None:
 
 
 def digest(path: Path) -> str:
-    """The hash of a file; of a config.json that of its content without ``base``.
+    """XXH3-128 of a file, in hex; of a config.json that of its content without ``base``.
 
     Raises:
         ValueError: if a config.json is not JSON.
@@ -189,6 +205,7 @@ def digest(path: Path) -> str:
 
 
 def _earlier(document: object) -> Manifest:
+    """A manifest from an older one without a version: an object of file names and sizes."""
     if (
         not isinstance(document, dict)
         or not document

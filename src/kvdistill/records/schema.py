@@ -1,4 +1,4 @@
-"""The schema of what a run writes and a report reads.
+"""Schema of the records of a run: configuration, evaluations, curves, probes and metrics.
 
 Accuracies are shares from 0 to 1; ``made_by`` names the command that writes the file.
 """
@@ -19,14 +19,22 @@ Mode = Literal["latent", "cot", "cot_terse", "direct"]
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
-    """The range that a measured number may well have, in the unit of the number."""
+    """Confidence interval of a measured number, in its unit."""
 
     low: float
     high: float
 
 
 def wilson_interval(correct: int, num: int, confidence: float = 0.95) -> Interval:
-    """Interval of an accuracy over ``num`` questions of which ``correct`` were right.
+    """Wilson score interval of an accuracy.
+
+    Args:
+        correct: questions answered correctly.
+        num: questions asked.
+        confidence: level of the interval, from 0 to 1.
+
+    Returns:
+        The ends of the interval, shares from 0 to 1.
 
     Source: Wilson 1927, https://doi.org/10.1080/01621459.1927.10502953.
 
@@ -42,6 +50,7 @@ def wilson_interval(correct: int, num: int, confidence: float = 0.95) -> Interva
     p = correct / num
     centre = (p + z * z / (2 * num)) / (1 + z * z / num)
     half = z / (1 + z * z / num) * sqrt(p * (1 - p) / num + z * z / (4 * num * num))
+    # At 0 and num the formula gives 0 and 1 only up to rounding.
     low = 0.0 if correct == 0 else centre - half
     return Interval(low=low, high=1.0 if correct == num else centre + half)
 
@@ -53,33 +62,31 @@ class RunRecord(JsonFile):
     config: dict[str, Any]
     """The resolved config, every default filled in."""
     versions: dict[str, str]
-    """Version of each package that matters, and of Python."""
+    """Versions of Python and of the main packages."""
     commit: str | None
     """Git commit of the code; None outside a repository."""
     seed: int
     hardware: str
-    """Device in words."""
+    """Description of the device."""
     started: str
     """ISO 8601 time with its offset."""
     seconds: float | None
-    """Wall time; None while the run goes on."""
+    """Wall time in seconds; None while the run is in progress."""
     command: str | None = None
     """The command line as typed."""
     resumes: int = 0
-    """How often the run was interrupted and taken up again."""
+    """How often the run was resumed."""
     processes: int = 1
-    """How many processes shared out each batch."""
+    """Number of processes that shared each batch."""
     data: str | None = None
-    """Fingerprint of the training samples as token ids, of a stream of the names and lengths of its files;
-    None for a streamed hub set.
+    """Fingerprint of the training data: of the token ids, for a stream of files of their names and sizes;
+    None for a streamed hub data set.
     """
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationRecord(JsonFile):
-    """``evaluation.json``: one mode of a model on one data set. Accuracy and its interval follow from the
-    counts.
-    """
+    """``evaluation.json``: one mode of a model on one data set; accuracy is computed from counts."""
 
     made_by: ClassVar[str] = "kvdistill evaluate"
 
@@ -92,21 +99,19 @@ class EvaluationRecord(JsonFile):
     """Lower end of the Wilson 95 % interval over questions."""
     high: float = field(init=False)
     sequential_passes_mean: float
-    """Forward passes that wait for each other, a question."""
+    """Sequential forward passes per question, mean."""
     tokens_mean: float
-    """Tokens (and latent slots) processed, a question."""
+    """Tokens and latent slots processed per question, mean."""
     ms_batch1: float | None
-    """Milliseconds a question, one at a time; None where not timed."""
+    """Milliseconds per question at batch size 1; None where not timed."""
     ms_batch32: float | None
-    """Milliseconds a question, in batches of 32; None where not timed."""
+    """Milliseconds per question at batch size 32; None where not timed."""
     answers: str | None = None
-    """File with the answer to each question, relative to this file."""
+    """Path of the file with all answers, relative to this file."""
     chance: float | None = None
-    """Share of questions that the most frequent answer of the data set is right for; None in files of before
-    it was recorded.
-    """
+    """Accuracy of always giving the most frequent answer; None in files of older versions."""
     source: str | None = None
-    """Path of the data as ``kvdistill evaluate`` was given it; None for a run's own evaluation."""
+    """Path of the data as given to ``kvdistill evaluate``; None for a run's own evaluation."""
 
     def __post_init__(self) -> None:
         interval = wilson_interval(self.correct, self.num)
@@ -120,15 +125,16 @@ class EvaluationRecord(JsonFile):
 
 @dataclass(frozen=True, kw_only=True)
 class Bar:
-    """A value that a run had to reach; whether it did follows from the numbers."""
+    """A value with its threshold; ``reached`` is computed from both."""
 
     value: float | None
-    """None where it never came to be: not reached."""
+    """None where there is no value, such as a step that never came; counts as not reached."""
     bar: float
+    """The threshold, which itself counts as reached."""
     at_most: bool = False
     """True where smaller is better."""
     text: str | None = None
-    """The value as it is shown, where the number alone would mislead."""
+    """Text to show in place of the number, where that alone would mislead."""
     reached: bool = field(init=False)
 
     def __post_init__(self) -> None:
@@ -140,7 +146,7 @@ class Bar:
 
 @dataclass(frozen=True, kw_only=True)
 class DemoSummary(JsonFile):
-    """``summary.json``: the demo in a dozen numbers."""
+    """``summary.json``: the results of the demo."""
 
     version: ClassVar[int | None] = None
     made_by: ClassVar[str] = "kvdistill demo"
@@ -159,12 +165,12 @@ class DemoSummary(JsonFile):
     """First step at which validation accuracy reached ``threshold``; None if it never did."""
     steps_to_90_kv: int | None
     passes_cot: float
-    """Sequential forward passes a question."""
+    """Sequential forward passes per question."""
     passes_latent: float
     minutes: float
     cot_terse: float | None = None
     ms_cot: float | None = None
-    """Milliseconds a question, one at a time."""
+    """Milliseconds per question at batch size 1."""
     ms_latent: float | None = None
     passes_cot_terse: float | None = None
     seed: int | None = None
@@ -174,7 +180,7 @@ class DemoSummary(JsonFile):
 
 @dataclass(frozen=True, kw_only=True)
 class Curve(JsonFile):
-    """``curve_*.json``: validation accuracy of one method while it trains."""
+    """``curve_*.json``: validation accuracy of one method over training steps."""
 
     method: str
     steps: list[int]
@@ -196,35 +202,35 @@ class Curve(JsonFile):
 
 @dataclass(frozen=True, kw_only=True)
 class ProbesRecord(JsonFile):
-    """``probes.json``: are the latents used?"""
+    """``probes.json``: tests of whether answers depend on the latent slots."""
 
     made_by: ClassVar[str] = "kvdistill demo"
 
     zeroed: float
-    """Accuracy with the latents set to zero."""
+    """Accuracy with the latent slots set to zero."""
     swapped: float
-    """Accuracy with the latents of another question."""
+    """Accuracy with the latent slots of another question."""
     fewer: dict[int, float]
-    """Accuracy with this many slots."""
+    """Accuracy by number of slots kept."""
     top_words: list[list[str]]
     """Most likely words of each slot, best first."""
     step_match: list[float]
     """Share of questions whose slot i decodes to the result of step i."""
     source: str | None = None
-    """Path of the data as ``kvdistill evaluate`` was given it; None for a demo's own probes."""
+    """Path of the data as given to ``kvdistill evaluate``; None for a demo's own probes."""
 
 
 @dataclass(frozen=True)
 class Metrics:
-    """``metrics.jsonl``: one row ``{"step": ..., name: value, ...}`` a log, appended while the run goes on.
+    """``metrics.jsonl``: one row ``{"step": ..., name: value, ...}`` for each log of a run.
 
-    A row counts once its line end is written. A value that is not finite is kept as null and read as NaN.
+    A row counts once its line end is written. A value that is not finite is stored as null and read as NaN.
     """
 
     path: Path
 
     def append_row(self, step: int, values: Mapping[str, float | int]) -> None:
-        """Add a row; what a killed process left of its last row is cut off first."""
+        """Append a row; an incomplete last row, left by a killed process, is removed first."""
         row = _line(self.path, step, values)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("ab+") as file:
@@ -235,15 +241,15 @@ class Metrics:
             file.write(row.encode())
 
     def write_rows(self, rows: Iterable[tuple[int, Mapping[str, float | int]]]) -> None:
-        """Replace the file by these rows: step and values of each."""
+        """Replace the file by these rows, each a step and its values."""
         write_atomic(self.path, "".join(_line(self.path, step, values) for step, values in rows))
 
     def read_rows(self) -> list[dict[str, float | int]]:
-        """All whole rows, in the order written.
+        """All complete rows, in the order written.
 
         Raises:
-            FileNotFoundError: if there is no such file.
-            ValueError: if a line other than a torn last one is no row of numbers, by its line number.
+            FileNotFoundError: if the file does not exist.
+            ValueError: if a complete line is not a row of numbers, naming its line number.
         """
         if not self.path.is_file():
             raise FileNotFoundError(f"{self.path} does not exist: `kvdistill train` writes it.")
@@ -251,7 +257,7 @@ class Metrics:
         return [self._row(line, number) for number, line in enumerate(whole.splitlines(), start=1)]
 
     def series(self) -> dict[str, dict[int, float]]:
-        """Value by step of each name, steps rising; where a resumed run wrote a step again, the later row
+        """Values of each metric by step, in ascending order; of a step written twice (resume) the later row
         counts.
         """
         by_name: dict[str, dict[int, float]] = {}

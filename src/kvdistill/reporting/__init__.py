@@ -1,1 +1,1 @@
-"""From run records to verdicts, figures and reports; never a live trainer."""
+"""Reports, figures and statistics, made from run records on disk alone."""

@@ -1,4 +1,4 @@
-"""The parts of a report: each is written as HTML, as Markdown and as plain text."""
+"""Building blocks of a report (text, table, figure, code), each written as HTML, Markdown and plain text."""
 
 import re
 import textwrap
@@ -12,24 +12,32 @@ from typing import Protocol, runtime_checkable
 from kvdistill.reporting.palette import themed
 
 _FITS = 4
-"""Columns that fit on a phone."""
+"""Number of columns that fit on a phone."""
 _HINT = "More columns to the right: swipe the table."
 
 
 @runtime_checkable
 class Block(Protocol):
-    """A part of a section."""
+    """One part of a section; its three methods render it."""
 
     def html(self) -> str:
-        """As HTML."""
+        """As an HTML fragment, escaped."""
         ...
 
     def markdown(self, folder: Path) -> str:
-        """As Markdown beside figures in ``folder``."""
+        """As Markdown.
+
+        Args:
+            folder: where the Markdown file is written; paths of figures are relative to it.
+        """
         ...
 
     def plain(self, width: int) -> str:
-        """As lines of at most ``width`` letters."""
+        """As plain text.
+
+        Args:
+            width: maximum number of characters in a line.
+        """
         ...
 
 
@@ -48,15 +56,16 @@ class Words:
         return literal(self.text)
 
     def plain(self, width: int) -> str:
-        """As lines of at most ``width`` letters; words longer than that stay whole."""
+        """As lines of at most ``width`` characters; longer words are not broken."""
         return filled(self.text, width)
 
 
 @dataclass(frozen=True)
 class Missing:
-    """What is not there, and the command that makes it."""
+    """A note on a missing file, with the command that writes it."""
 
     what: str
+    """Name of the file, or of the part of it."""
     command: str
 
     def html(self) -> str:
@@ -71,22 +80,22 @@ class Missing:
         return f"> Missing: {literal(self.what)}. {inline_code(self.command)} writes it."
 
     def plain(self, width: int) -> str:
-        """As lines of at most ``width`` letters."""
+        """As lines of at most ``width`` characters."""
         return filled(f"Missing: {self.what}. `{self.command}` writes it.", width)
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells under a header (left out where all of it is empty); the first column is words, the others
-    numbers unless ``words``.
-    """
+    """A table of text cells under a header."""
 
     header: Sequence[str]
+    """Column names; all empty leaves the header out."""
     rows: Sequence[Sequence[str]]
     words: bool = False
+    """Whether all columns are text, aligned left; else all but the first are numbers, aligned right."""
 
     def html(self) -> str:
-        """As HTML; wide tables scroll on a narrow screen, and a line above them tells so there."""
+        """As HTML; on a narrow screen a wide table scrolls, with a hint above it."""
         head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in self.header)
         body = "\n".join(
             "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in self.rows
@@ -106,12 +115,11 @@ class Table:
         return "\n".join("| " + " | ".join(row) + " |" for row in (rows[0], align, *rows[1:]))
 
     def plain(self, width: int) -> str:
-        """As columns; where they are wider than ``width`` together, the cells of the widest ones are broken
-        into lines.
-        """
+        """As aligned columns; cells of the widest columns are wrapped until the table fits ``width``."""
         head = [list(self.header), ["-" * len(cell) for cell in self.header]] if any(self.header) else []
         rows = [*head, *self.rows]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        # Two blanks between columns; the widest column shrinks first.
         while sum(widths) + 2 * (len(widths) - 1) > width and max(widths) > 1:
             widths[widths.index(max(widths))] -= 1
         lines = []
@@ -131,14 +139,16 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure with its caption: an SVG file for a screen, and one for a phone."""
+    """A figure with its caption."""
 
     path: Path
+    """SVG file for a wide screen."""
     narrow: Path
+    """SVG file for a phone."""
     caption: str
 
     def html(self) -> str:
-        """As HTML, both figures inside, of which the page shows one; their colors follow the page."""
+        """As HTML with both SVGs inlined; the page shows the one that fits, in its own colors."""
         caption = escape(self.caption)
         figures = [
             _inline(path, kind, caption) for path, kind in ((self.path, "wide"), (self.narrow, "narrow"))
@@ -146,18 +156,18 @@ class Picture:
         return f"<figure>{figures[0]}{figures[1]}<figcaption>{caption}</figcaption></figure>"
 
     def markdown(self, folder: Path) -> str:
-        """As Markdown that points at the file, relative to ``folder``."""
+        """As Markdown that links the wide SVG, relative to ``folder``."""
         caption, path = literal(self.caption), self.path.relative_to(folder).as_posix()
         return f"![{caption}]({path})\n\n{caption}"
 
     def plain(self, width: int) -> str:
-        """Where it is."""
+        """The path of the figure and its caption."""
         return filled(f"Figure {self.path.parent.name}/{self.path.name}: {self.caption}", width)
 
 
 @dataclass(frozen=True)
 class Code:
-    """Text as it is, such as a command or a config."""
+    """Preformatted text, such as a command or a configuration."""
 
     text: str
 
@@ -166,24 +176,24 @@ class Code:
         return f"<pre>{escape(self.text)}</pre>"
 
     def markdown(self, folder: Path) -> str:
-        """As Markdown, in a fence that is longer than any in the text."""
+        """As Markdown, in a fence longer than any in the text."""
         fence = "`" * max(4, 1 + max(map(len, re.findall("`+", self.text)), default=0))
         return f"{fence}\n{self.text}\n{fence}"
 
     def plain(self, width: int) -> str:
-        """As it is, indented."""
+        """Unchanged but indented."""
         return textwrap.indent(self.text, "    ")
 
 
 @dataclass(frozen=True)
 class Folded:
-    """A block that a reader opens when it is wanted."""
+    """A block that is collapsed until the reader opens it."""
 
     title: str
     block: Block
 
     def html(self) -> str:
-        """As HTML, closed."""
+        """As HTML, collapsed."""
         return f"<details><summary>{escape(self.title)}</summary>\n{self.block.html()}\n</details>"
 
     def markdown(self, folder: Path) -> str:
@@ -196,30 +206,30 @@ class Folded:
 
 
 def percent(share: float) -> str:
-    """A share in percent, to a tenth."""
+    """A share (0 to 1) in percent, with one decimal."""
     return f"{100 * share:.1f}\N{NO-BREAK SPACE}%"
 
 
 def filled(text: str, width: int) -> str:
-    """Text in lines of at most ``width`` letters; longer words stay in one piece."""
+    """Text wrapped to lines of at most ``width`` characters; longer words are not broken."""
     return textwrap.fill(text, width, break_on_hyphens=False, break_long_words=False)
 
 
 def literal(text: str) -> str:
-    """Text that Markdown shows as it is, in one line."""
+    """Text escaped for Markdown, in one line."""
     line = " ".join(text.split())
     return "".join(f"\\{letter}" if letter in "\\`*_<>[]#&$~|" else letter for letter in line)
 
 
 def inline_code(text: str) -> str:
-    """Text in a fence that is longer than any in it, for the middle of a Markdown line."""
+    """Inline code for Markdown, in a fence longer than any in the text."""
     fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
     gap = " " if "`" in text else ""
     return f"{fence}{gap}{' '.join(text.split())}{gap}{fence}"
 
 
 def _inline(path: Path, kind: str, caption: str) -> str:
-    """The figure of a file as part of a page: without the file's own head, titled, in the page's colors."""
+    """An SVG file as part of an HTML page: no XML head, a label for screen readers, the page's colors."""
     svg = path.read_text(encoding="utf-8")
     svg = re.sub(
         r"<style.*?</style>|<metadata>.*?</metadata>|<!--.*?-->",
@@ -227,10 +237,11 @@ def _inline(path: Path, kind: str, caption: str) -> str:
         svg[svg.index("<svg") :],
         flags=re.DOTALL,
     )
+    # Ids that nothing refers to are dropped: both SVGs of a figure share one page, and ids must be unique.
     used = set(re.findall(r'(?:href="|url\()#([\w.-]+)', svg))
 
     def tag(found: re.Match[str]) -> str:
-        """Only tags are touched: what looks like one in a text of the figure is escaped there."""
+        """Edit tags only; text of the figure that looks like a tag is escaped and never matches."""
         return themed(re.sub(r' id="([^"]*)"', lambda name: name[0] if name[1] in used else "", found[0]))
 
     svg = re.sub(r"<[^<>]+>", tag, svg)

@@ -1,6 +1,4 @@
-"""What all figures have in common: how they look, how names are written beside what they name, and what
-happens when one fails.
-"""
+"""Shared by all figures: style, labels beside curves and points, SVG output and its error handling."""
 
 import re
 import warnings
@@ -22,7 +20,7 @@ from kvdistill.reporting.palette import INK, MUTED, PAPER, RULE
 
 SIZE = 10.5
 WIDE, NARROW = 8.4, 3.72
-"""Inches of a figure on a screen and on a phone; both are shown in this size, so that text keeps its own."""
+"""Width in inches of a figure on a screen and on a phone; both are shown unscaled, so text keeps its size."""
 _STYLE = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
@@ -34,34 +32,45 @@ _STYLE = {
     "ytick.color": INK.light,
     "figure.facecolor": PAPER.light,
     "axes.facecolor": PAPER.light,
-    "text.parse_math": False,  # a name with $ is a name
-    "svg.fonttype": "none",  # text stays text: it can be selected, and a phone shows it as large as a screen
+    "text.parse_math": False,  # names may hold a $
+    "svg.fonttype": "none",  # text stays text, so it can be selected and searched
 }
+"""matplotlib's settings; the light colors are replaced by CSS variables on the page."""
 BEHIND = {"facecolor": PAPER.light, "edgecolor": "none", "pad": 0.8}
-"""A box behind a text that lines may cross."""
+"""Box behind a text that lines may cross."""
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
 Line = Literal["-", "--", ":", "-.", "none"]
+"""matplotlib's line styles."""
 
 
 @dataclass(frozen=True)
 class Label:
-    """A name to write beside what it names, in data coordinates."""
+    """A name written beside the point or curve that it names."""
 
     x: float
     y: float
+    """Position of what is named, in data coordinates."""
     text: str
     tint: str
+    """Color, as hexadecimal RGB."""
     marker: str = ""
+    """Marker and line style, for the legend on a phone."""
     line: Line = "-"
 
 
 def draw(paint: Callable[[bool], Figure], path: Path, caption: str) -> Picture | Words:
-    """Paint a figure for a screen and for a phone (the argument of ``paint``) into two SVG files, ``path``
-    and its ``-narrow`` twin.
+    """Draw a figure twice, for a screen and for a phone, and write both as SVG.
 
-    A figure that cannot be painted does not cost the report: a sentence with the reason takes its place.
+    Args:
+        paint: makes the figure; its argument is True for the phone's.
+        path: the file for the screen; the phone's has ``-narrow`` in its name.
+        caption: text under the figure.
+
+    Returns:
+        The figure; where it cannot be drawn, a sentence with the reason instead, so that the report is still
+        written.
     """
     narrow = path.with_name(f"{path.stem}-narrow.svg")
     try:
@@ -69,7 +78,7 @@ def draw(paint: Callable[[bool], Figure], path: Path, caption: str) -> Picture |
             write_atomic(place, _svg(paint, is_narrow, place.stem))
     except OSError:
         raise
-    except Exception as error:  # whatever a drawing library makes of data that nobody foresaw
+    except Exception as error:  # a drawing library may raise anything on unforeseen data
         for place in (path, narrow):
             place.unlink(missing_ok=True)
         reason = " ".join(str(error).split()) or type(error).__name__
@@ -78,7 +87,7 @@ def draw(paint: Callable[[bool], Figure], path: Path, caption: str) -> Picture |
 
 
 def _svg(paint: Callable[[bool], Figure], is_narrow: bool, salt: str) -> str:
-    """The figure as SVG; ids inside differ from those of every other figure of the page."""
+    """The figure as SVG text; ``salt`` makes its ids differ from those of the page's other figures."""
     held = BytesIO()
     looks: dict[Any, Any] = {**_STYLE, "svg.hashsalt": salt}
     with mpl.rc_context(looks), warnings.catch_warnings():
@@ -88,13 +97,18 @@ def _svg(paint: Callable[[bool], Figure], is_narrow: bool, salt: str) -> str:
 
 
 def canvas(height: float, narrow: bool) -> tuple[Figure, Axes]:
-    """A figure of this many inches in height, and of its own width, with one styled pair of axes."""
+    """A figure with one styled pair of axes.
+
+    Args:
+        height: inches.
+        narrow: whether it is for a phone; sets the width.
+    """
     figure = Figure(figsize=(NARROW if narrow else WIDE, height), layout="constrained")
     return figure, style(figure.add_subplot())
 
 
 def style(axes: Axes) -> Axes:
-    """The house's look; both axes' ticks are at whole numbers where ``count_on`` is asked for."""
+    """Apply the reports' style to axes (spines, grid, font sizes); returns the same axes."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color=RULE.light, linewidth=0.7)
     axes.set_axisbelow(True)
@@ -105,7 +119,12 @@ def style(axes: Axes) -> Axes:
 
 
 def count_on(axes: Axes, ticks: int = 7) -> None:
-    """Ticks of the horizontal axis at whole numbers only: steps, passes and slots are counted."""
+    """Put the ticks of the horizontal axis at integers only, for steps, passes and slots.
+
+    Args:
+        axes: the axes.
+        ticks: maximum number of intervals between ticks.
+    """
     axes.xaxis.set_major_locator(MaxNLocator(ticks, integer=True, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter(
         FuncFormatter(lambda value, _: f"{value:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}"))
@@ -113,13 +132,13 @@ def count_on(axes: Axes, ticks: int = 7) -> None:
 
 
 def shortened(text: str, length: int = 40) -> str:
-    """A name that fits into a figure, in one line."""
+    """A name in one line of at most ``length`` characters, cut with an ellipsis."""
     text = " ".join(text.split())
     return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
 def label_ends(axes: Axes, labels: Sequence[Label], narrow: bool) -> None:
-    """Write the names in the margin right of the axes, apart from each other; on a phone in rows below."""
+    """Write names in the right margin of the axes, without overlap; on a phone as a legend below."""
     if narrow:
         legend(axes.figure, labels)  # pyright: ignore[reportArgumentType]
         return
@@ -139,8 +158,8 @@ def label_ends(axes: Axes, labels: Sequence[Label], narrow: bool) -> None:
 
 
 def label_points(axes: Axes, labels: Sequence[Label], narrow: bool) -> None:
-    """Write the names beside the points, towards the middle and apart from each other, with a thin line to
-    what they name.
+    """Write names beside their points, toward the middle and without overlap, joined by a thin line; on a
+    phone as a legend below.
     """
     if narrow:
         legend(axes.figure, labels)  # pyright: ignore[reportArgumentType]
@@ -167,7 +186,7 @@ def label_points(axes: Axes, labels: Sequence[Label], narrow: bool) -> None:
 
 
 def legend(figure: Figure, labels: Sequence[Label], columns: int = 1) -> None:
-    """The names in rows under the figure, in the order given."""
+    """Add a legend below the figure, in the order given."""
     handles = [
         Line2D([], [], color=label.tint, marker=label.marker, linestyle=label.line, linewidth=2)
         for label in labels
@@ -179,15 +198,16 @@ def legend(figure: Figure, labels: Sequence[Label], columns: int = 1) -> None:
 
 
 def level(axes: Axes, share: float, name: str, line: Line) -> Label:
-    """A level line across the axes at this share, in percent; returns its label."""
+    """Draw a horizontal line at a share (0 to 1), on an axis in percent; returns its label."""
     axes.axhline(100 * share, color=MUTED.light, linestyle=line, linewidth=1.2, zorder=1)
     return Label(axes.get_xlim()[1], 100 * share, f"{name} {100 * share:.1f} %", MUTED.light, line=line)
 
 
 def _spread(heights: Sequence[float], gap: float) -> list[float]:
-    """The heights, lowest first, moved so that neighbors are ``gap`` apart and their mean stays."""
+    """Heights in ascending order, moved apart to at least ``gap`` while the mean of each cluster stays."""
     groups: list[list[float]] = []
     for height in heights:
+        # Clusters that overlap are merged, until none does.
         groups.append([height])
         while len(groups) > 1 and _reach(groups[-2], gap, 1) + gap > _reach(groups[-1], gap, -1):
             last = groups.pop()
@@ -196,10 +216,10 @@ def _spread(heights: Sequence[float], gap: float) -> list[float]:
 
 
 def _reach(group: Sequence[float], gap: float, side: int) -> float:
-    """Where a group's lowest (side -1) or highest (1) label is, its members a gap apart about their mean."""
+    """Height of a cluster's lowest (side -1) or highest (side 1) label, spaced by ``gap`` around its mean."""
     return sum(group) / len(group) + side * gap * (len(group) - 1) / 2
 
 
 def _points_high(axes: Axes) -> float:
-    """Height of the axes in points, the unit of font sizes."""
+    """Height of the axes in points (1/72 inch), the unit of font sizes."""
     return axes.get_window_extent().height * 72 / axes.figure.dpi

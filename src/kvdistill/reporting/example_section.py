@@ -1,4 +1,4 @@
-"""One question with its words, slots and answers: what the method does, in a picture made of text."""
+"""The report's example: one question with its chain of thought, decoded latent slots and answers."""
 
 from dataclasses import dataclass
 from html import escape
@@ -16,12 +16,12 @@ _BLANK = "(blank)"
 
 @dataclass(frozen=True)
 class Example:
-    """The question, each step beside its slot, and the answers."""
+    """A block with the question, each reasoning step beside its latent slot, and the answers."""
 
     record: ExampleRecord
 
     def html(self) -> str:
-        """As HTML: text that can be selected, in the same three columns on a screen and on a phone."""
+        """As HTML; three columns (number, step, slot) on every screen width."""
         record = self.record
         steps = list(zip(record.steps, record.results, strict=True))
         head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in _HEADER)
@@ -58,7 +58,7 @@ class Example:
         return f"{task}> {literal(self.record.question)}\n\n{table}\n\n{answers}"
 
     def plain(self, width: int) -> str:
-        """As lines of at most ``width`` letters."""
+        """As lines of at most ``width`` characters."""
         words = [self.record.task, self.record.question]
         lines = "\n".join(filled(line, width) for line in self._answers())
         return "\n\n".join(
@@ -82,7 +82,14 @@ class Example:
 
 
 def example_section(record: ExampleRecord | None) -> list[Section]:
-    """The section, or none where the run recorded no example."""
+    """The section with the example.
+
+    Args:
+        record: the run's example.json.
+
+    Returns:
+        One section; an empty list where the run recorded no example.
+    """
     if record is None:
         return []
     matched = sum(record.matches)
@@ -100,7 +107,7 @@ def example_section(record: ExampleRecord | None) -> list[Section]:
 
 
 def _step(step: tuple[str, str] | None) -> str:
-    """A step of the chain of thought with its result underlined, where the step holds it."""
+    """HTML of a reasoning step; its result is underlined if the step contains it."""
     if step is None:
         return ""
     words, result = step
@@ -110,7 +117,7 @@ def _step(step: tuple[str, str] | None) -> str:
 
 
 def _slot(slot: SlotReading | None, match: bool | None) -> str:
-    """The likeliest word of a slot with its probability, the next ones small."""
+    """HTML of a slot: its most likely word with its probability, the next ones in small print."""
     if slot is None:
         return ""
     word = escape(_shown(slot.words[0]))
@@ -126,7 +133,7 @@ def _slot(slot: SlotReading | None, match: bool | None) -> str:
 
 
 def _said(answer: ExampleAnswer) -> str:
-    """The answer with its verdict, and all that was said where that is more."""
+    """HTML of an answer with its verdict, and the complete generated text if it differs."""
     verdict = '<span class="right">✓ right</span>' if answer.right else '<span class="wrong">✗ wrong</span>'
     more = (
         f'<br><span class="more">said: {escape(answer.text)}</span>'

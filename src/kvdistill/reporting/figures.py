@@ -1,5 +1,7 @@
-"""Figures of a report. Each is a function of records and of whether it is drawn for a phone; ``drawing.draw``
-writes it.
+"""The figures of a run's or demo's report: curves, losses, accuracies, accuracy against passes.
+
+Each function takes records and ``narrow`` (True for a phone), as ``drawing.draw`` calls it. Accuracies are
+shares from 0 to 1 and drawn in percent.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,30 +32,36 @@ from kvdistill.reporting.palette import INK, METHODS, MUTED, method
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """One way to answer, measured."""
+    """The measured accuracy and cost of one way to answer."""
 
     label: str
     accuracy: float
+    """Share of right answers, 0 to 1."""
     interval: Interval | None = None
+    """Its 95 % interval."""
     passes: float | None = None
-    """Sequential forward passes a question."""
+    """Sequential forward passes per question."""
     key: str | None = None
-    """Which of ``palette.METHODS`` it is; None is drawn in gray."""
+    """Key of ``palette.METHODS``; None is drawn in gray."""
 
     @property
     def tint(self) -> str:
-        """Its color."""
+        """Its color on a light page."""
         return MUTED.light if self.key is None else method(self.key).tint.light
 
     @property
     def marker(self) -> str:
-        """Its marker."""
+        """Its marker in matplotlib's notation."""
         return "o" if self.key is None else method(self.key).marker
 
 
 def accuracy_curves(curves: Mapping[str, Curve], levels: Mapping[str, float], narrow: bool) -> Figure:
-    """Validation accuracy over training steps, one line a method, its name at its end; ``levels`` are shares
-    drawn across, by name.
+    """Validation accuracy over training steps, one labeled line per method.
+
+    Args:
+        curves: curve by method.
+        levels: shares that are drawn as horizontal lines, by name.
+        narrow: whether it is for a phone.
     """
     figure, axes = canvas(4.6 + 0.2 * len(curves) if narrow else 4.3, narrow)
     end = max(curve.steps[-1] for curve in curves.values())
@@ -89,7 +97,12 @@ def accuracy_curves(curves: Mapping[str, Curve], levels: Mapping[str, float], na
 
 
 def loss_curves(terms: Mapping[str, Mapping[str, Mapping[int, float]]], narrow: bool) -> Figure:
-    """One panel a term: value over training steps, a line a run. ``terms[term][run][step]`` is the value."""
+    """Loss terms over training steps, one panel per term and one line per run.
+
+    Args:
+        terms: ``terms[term][run][step]`` is the value.
+        narrow: whether it is for a phone: one column of panels, not two.
+    """
     columns = 1 if narrow else min(2, len(terms))
     rows = -(-len(terms) // columns)
     width = NARROW if narrow else WIDE if columns == 2 else WIDE / 2
@@ -100,7 +113,7 @@ def loss_curves(terms: Mapping[str, Mapping[str, Mapping[int, float]]], narrow: 
     for place, (term, by_run) in enumerate(terms.items(), start=1):
         axes = style(figure.add_subplot(rows, columns, place))
         for run, values in by_run.items():
-            alone = "o" if len(values) == 1 else ""
+            alone = "o" if len(values) == 1 else ""  # a single value makes no line
             axes.plot(
                 list(values),
                 list(values.values()),
@@ -121,8 +134,12 @@ def loss_curves(terms: Mapping[str, Mapping[str, Mapping[int, float]]], narrow: 
 
 
 def accuracy_bars(rows: Sequence[Measured], chance: float | None, narrow: bool) -> Figure:
-    """Accuracy of each row as a bar with its interval, first row on top; on a phone the names are above the
-    bars.
+    """Accuracy of each row as a bar with its interval, first row on top.
+
+    Args:
+        rows: what was measured.
+        chance: share that the most frequent answer would get right, drawn as a line; None draws none.
+        narrow: whether it is for a phone: names are above the bars, not beside them.
     """
     figure, axes = canvas(1.0 + (0.62 if narrow else 0.46) * len(rows), narrow)
     for place, row in enumerate(rows):
@@ -161,8 +178,12 @@ def accuracy_bars(rows: Sequence[Measured], chance: float | None, narrow: bool) 
 
 
 def passes_scatter(rows: Sequence[Measured], chance: float | None, narrow: bool) -> Figure:
-    """Accuracy against sequential forward passes a question, one point a way to answer; up and to the left is
-    better.
+    """Accuracy against sequential forward passes per question; up and to the left is better.
+
+    Args:
+        rows: what was measured; rows without passes are left out.
+        chance: share that the most frequent answer would get right, drawn as a line; None draws none.
+        narrow: whether it is for a phone.
     """
     shown = [row for row in rows if row.passes is not None]
     figure, axes = canvas(3.4 + 0.22 * len(shown) if narrow else 4.3, narrow)
@@ -197,7 +218,7 @@ def passes_scatter(rows: Sequence[Measured], chance: float | None, narrow: bool)
 
 
 def curve_name(key: str, curve: Curve) -> str:
-    """The method's own name where the project knows it, else the one in the file."""
+    """The label of a known method, else the name in the curve's file."""
     return method(key).label if key in METHODS else curve.method
 
 

@@ -1,6 +1,4 @@
-"""A report as data, written as one HTML file that needs nothing else, as Markdown beside its figures, or as
-plain text.
-"""
+"""A report as data, rendered as one self-contained HTML file, as Markdown with figures, or as plain text."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +12,7 @@ from kvdistill.reporting.style import head
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what stands under it."""
+    """A heading with its blocks."""
 
     title: str
     blocks: Sequence[Block]
@@ -22,15 +20,20 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """A whole report."""
+    """A complete report: title, first paragraph and sections."""
 
     title: str
     lead: str
     sections: Sequence[Section]
 
     def write(self, folder: Path) -> Path:
-        """Write ``report.html`` and ``report.md`` into ``folder``, where the pictures lie; returns the HTML
-        file.
+        """Write ``report.html`` and ``report.md``.
+
+        Args:
+            folder: the folder that holds ``figures/``.
+
+        Returns:
+            Path of the HTML file.
         """
         markdown = [f"# {literal(self.title)}", literal(self.lead)]
         for section in self.sections:
@@ -43,7 +46,7 @@ class Page:
         return folder / "report.html"
 
     def html(self) -> str:
-        """As an HTML document, the pictures inside."""
+        """As an HTML document with inlined figures."""
         html = [head(self.title), f'<h1>{escape(self.title)}</h1>\n<p class="lead">{escape(self.lead)}</p>']
         for section in self.sections:
             html += [
@@ -54,7 +57,7 @@ class Page:
         return "\n".join([*html, "</body>\n</html>\n"])
 
     def plain(self, width: int = 100) -> str:
-        """As text in lines of at most ``width`` letters."""
+        """As plain text in lines of at most ``width`` characters."""
         parts = [f"{self.title}\n{'=' * len(self.title)}", filled(self.lead, width)]
         for section in self.sections:
             parts += [

@@ -1,6 +1,4 @@
-"""Names, colors and markers of everything that a report shows: the same in every table and every figure, on
-light and dark pages.
-"""
+"""Labels, colors and markers of methods and experiments, the same in all tables and figures."""
 
 import re
 from dataclasses import dataclass
@@ -9,17 +7,17 @@ from zlib import crc32
 
 @dataclass(frozen=True)
 class Tint:
-    """A color on a light page, which is also what the figures' files hold, and its counterpart on a dark
-    page.
-    """
+    """A color for light and for dark pages, as hexadecimal RGB."""
 
     light: str
+    """On a light page, and in the SVG files."""
     dark: str
+    """On a dark page."""
 
 
 @dataclass(frozen=True)
 class Method:
-    """How a way to answer is called and drawn."""
+    """Label, color and marker of a method."""
 
     label: str
     tint: Tint
@@ -31,13 +29,13 @@ PAPER = Tint("#ffffff", "#16181c")
 MUTED = Tint("#595959", "#a9adb3")
 RULE = Tint("#d9d9d9", "#3a3f46")
 SHADE = Tint("#f4f4f4", "#22262c")
-"""Behind code and quotations."""
+"""Background of code and quotations."""
 GOOD = Tint("#1b7837", "#7bd389")
 BAD = Tint("#b2182b", "#ff8a80")
 NOTE = Tint("#b07800", "#e0b050")
 
-# Told apart by color-blind eyes and dark enough on white. Source: Okabe and Ito 2008, Tol 2021, both slightly
-# darkened.
+# Distinct for color-blind readers and dark enough on white. Source: Okabe and Ito 2008, Tol 2021, both
+# slightly darkened.
 _BLUE = Tint("#0072b2", "#5ab4ee")
 _VERMILION = Tint("#d55e00", "#ff9a52")
 _GREEN = Tint("#009e73", "#2fd0a3")
@@ -61,7 +59,7 @@ METHODS = {
     "full": Method("latent, full KV", _WINE, "p"),
     "shuffled": Method("latent, shuffled KV", _SLATE, "*"),
 }
-"""The methods of the demo and of the experiments, by the short name that files and options give them."""
+"""The methods of the demo and of the experiments, by their short names in files and options."""
 EXPERIMENTS = {
     "E1": "e1",
     "E2": "full",
@@ -71,7 +69,7 @@ EXPERIMENTS = {
     "direct": "direct",
     "explicit CoT": "cot",
 }
-"""Which of the methods each experiment is."""
+"""Experiment -> the method that it trains, whose color and marker it has."""
 _SPARE = (_BLUE, _VERMILION, _GREEN, _PURPLE, _OCHER, _INDIGO, _WINE, _SLATE)
 _MARKERS = "osD^vPX*"
 _TINTS = {
@@ -93,12 +91,14 @@ _TINTS = {
     "wine": _WINE,
     "slate": _SLATE,
 }
-"""Every color of a page, by the name of its CSS variable."""
+"""All colors of a page, by the name of their CSS variables."""
 
 
 def method(key: str) -> Method:
-    """The method of this short name. One that the project does not know keeps its name, and has the same
-    color wherever it is shown.
+    """Label, color and marker of a method.
+
+    Args:
+        key: its short name; an unknown one gets a color and a marker by its hash, the same in every report.
     """
     known = METHODS.get(key)
     if known is not None:
@@ -110,18 +110,18 @@ def method(key: str) -> Method:
 
 
 def experiment(name: str) -> Method:
-    """How an experiment is drawn: as the method that it trains, under its own name."""
+    """Color and marker of the method that an experiment trains, with the experiment's name as label."""
     found = method(EXPERIMENTS.get(name, name))
     return Method(name, found.tint, found.marker)
 
 
 def variables(dark: bool) -> str:
-    """Every color as a CSS variable."""
+    """All colors as CSS variables, for a dark or a light page."""
     return " ".join(f"--{name}: {tint.dark if dark else tint.light};" for name, tint in _TINTS.items())
 
 
 def themed(svg: str) -> str:
-    """A figure whose colors follow the page that it is part of."""
+    """An SVG whose colors are replaced by the page's CSS variables; colors outside the palette are kept."""
     names = {tint.light: name for name, tint in _TINTS.items()}
 
     def variable(found: re.Match[str]) -> str:

@@ -1,4 +1,4 @@
-"""Reports of a demo, a training run or a study, made from the records in their folders and nothing else."""
+"""Reports of a demo, a training run or a study, made from the records in their folders alone."""
 
 from pathlib import Path
 
@@ -13,8 +13,13 @@ from kvdistill.reporting.studies.experiments import discover
 
 
 def report(folder: Path) -> Path:
-    """Write the report that belongs to a folder: of the demo, of the run, or of all the studies in it;
-    returns its file.
+    """Write the report that fits a folder.
+
+    Args:
+        folder: a demo's (with summary.json), a run's (with run.json), or one with runs of studies.
+
+    Returns:
+        Path of the report: HTML, or plain text for studies.
 
     Raises:
         FileNotFoundError: if there is no such folder.
@@ -37,8 +42,8 @@ def write_demo_report(folder: Path) -> Path:
     """Write ``report.html`` and ``report.md`` of a demo into its folder; returns the HTML file.
 
     Reads ``summary.json``, ``evaluation_{cot,cot_terse,direct,latent_e1,latent_kv,...}.json``,
-    ``curve_*.json``, ``metrics*.jsonl``, ``example.json``, ``probes.json`` and ``run.json``, as far as they
-    are there. Figures go to ``figures/``.
+    ``curve_*.json``, ``metrics*.jsonl``, ``example.json``, ``probes.json`` and ``run.json``, where they
+    exist. Figures are written to ``figures/``.
 
     Raises:
         FileNotFoundError: if there is no such folder.
@@ -72,7 +77,7 @@ def write_report(folder: Path) -> Path:
     """Write ``report.html`` and ``report.md`` of a training run into its folder; returns the HTML file.
 
     Reads ``run.json``, ``metrics*.jsonl``, ``evaluation*.json``, ``example.json``, ``probes.json`` and
-    ``curve_*.json``, as far as they are there.
+    ``curve_*.json``, where they exist. Figures are written to ``figures/``.
 
     Raises:
         FileNotFoundError: if there is no such folder.

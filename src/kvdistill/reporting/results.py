@@ -1,4 +1,4 @@
-"""The table of answers: each way to answer with its accuracy, interval and cost."""
+"""The report's results table: accuracy, interval and cost of each mode, with its figures."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,20 +24,24 @@ _DEMO = {
     "cot_terse": ("passes_cot_terse", None),
     "direct": (None, None),
 }
-"""The evaluations of every demo, and where the summary keeps passes and milliseconds of each."""
+"""Evaluation of a demo -> the fields of its summary that hold passes and milliseconds."""
 _AGREEMENT = 5e-4
-"""Accuracies of two files that differ by less are the same after rounding to a tenth of a percent."""
+"""Accuracies of two files that differ by less agree after rounding to a tenth of a percent."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One line of the table; None where it was not measured."""
+    """One line of the results table; None where a value was not measured."""
 
     measured: Measured
     num: int | None = None
+    """Number of questions."""
     tokens: float | None = None
+    """Tokens per question."""
     ms_batch1: float | None = None
+    """Milliseconds per question, asked one by one."""
     ms_batch32: float | None = None
+    """Milliseconds per question, in batches of 32."""
 
     @property
     def cells(self) -> list[str]:
@@ -61,15 +65,15 @@ class Row:
 
 
 def chance_in(records: Iterable[EvaluationRecord]) -> float | None:
-    """What guessing achieves: the share of the most frequent answer, the highest where data sets differ; None
-    where none recorded it.
-    """
+    """Chance accuracy: the share of the most frequent answer (the highest over data sets), if recorded."""
     return max((record.chance for record in records if record.chance is not None), default=None)
 
 
 def evaluated(records: Mapping[str, EvaluationRecord]) -> list[Row]:
-    """A line for each record by its file's name, which is part of the label where mode and data set are the
-    same.
+    """One row per evaluation of a run.
+
+    Args:
+        records: evaluation by file name; the name is added to a label that would occur twice.
     """
     labels = [f"{method(record.mode).label} on {record.data_set}" for record in records.values()]
     names = [
@@ -82,7 +86,13 @@ def evaluated(records: Mapping[str, EvaluationRecord]) -> list[Row]:
 def demo_section(
     folder: Path, summary: DemoSummary | None, records: Mapping[str, EvaluationRecord]
 ) -> Section:
-    """How each mode of the demo answers, what is missing, and where two files disagree."""
+    """The demo's results section: table and figures, missing files, and files that disagree.
+
+    Args:
+        folder: the demo's folder; figures are written to ``figures/`` in it.
+        summary: the demo's summary, if it has finished.
+        records: evaluation by the name in its file, such as ``cot``.
+    """
     rows = _demo_rows(summary, records)
     blocks = table_of_answers(folder, rows, chance_in(records.values())) if rows else []
     missing = ([] if summary is not None else ["summary.json"]) + [
@@ -102,7 +112,13 @@ def demo_section(
 
 
 def table_of_answers(folder: Path, rows: Sequence[Row], chance: float | None) -> list[Block]:
-    """The table with its figures, which go to ``figures/`` in ``folder``."""
+    """The results table with its explanation and figures.
+
+    Args:
+        folder: figures are written to ``figures/`` in it.
+        rows: the lines of the table.
+        chance: chance accuracy (0 to 1), shown as a row and a line; None where it was not recorded.
+    """
     measured = [row.measured for row in rows]
     guessed = [] if chance is None else [["chance", percent(chance), *["–"] * (len(_HEADER) - 2)]]
     told = (
@@ -131,14 +147,14 @@ def table_of_answers(folder: Path, rows: Sequence[Row], chance: float | None) ->
 
 
 def demo_key(name: str, summary: DemoSummary | None) -> str:
-    """Which method a demo's evaluation is of, by the name of its file."""
+    """The method key of a demo's evaluation file; ``latent_kv`` is the compressor chosen on validation."""
     if name == "latent_kv" and summary is not None:
         return summary.kv_method
     return name.removeprefix("latent_")
 
 
 def _demo_rows(summary: DemoSummary | None, records: Mapping[str, EvaluationRecord]) -> list[Row]:
-    """The fixed rows of a demo, from its evaluations or else its summary, then every other evaluation."""
+    """Rows of a demo, from its evaluations or else from its summary, in the order of ``_place``."""
     fields = {name: _DEMO.get(name) for name in sorted({*_DEMO, *records}, key=_place)}
     rows = []
     for name, kept in fields.items():
@@ -161,9 +177,7 @@ def _demo_rows(summary: DemoSummary | None, records: Mapping[str, EvaluationReco
 
 
 def _place(name: str) -> tuple[int, str]:
-    """The chosen slots first, then those of other targets, then what they are compared with, then everything
-    else.
-    """
+    """Sort key: the chosen latents, the other compressors, the baselines, then other evaluations."""
     if name.startswith("latent_") and name not in _DEMO:
         return (1, name)
     return (2 * list(_DEMO).index(name) if name in _DEMO else 2 * len(_DEMO), name)

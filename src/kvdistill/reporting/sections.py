@@ -1,5 +1,6 @@
-"""The sections of a report beside its answers and its training. What is missing is named, with the command
-that makes it.
+"""Sections of a report: headline, bars, compressors, probes of the latents, provenance.
+
+A section whose record is missing names the file and the command that writes it.
 """
 
 import json
@@ -19,7 +20,12 @@ from kvdistill.reporting.results import chance_in
 
 
 def headline(summary: DemoSummary | None, records: Mapping[str, EvaluationRecord]) -> tuple[str, str]:
-    """Title and first paragraph."""
+    """Title and first paragraph of a demo's report.
+
+    Args:
+        summary: the demo's summary; None while the demo is unfinished.
+        records: evaluation by the name in its file.
+    """
     if summary is None:
         return "Latent reasoning demo", "The demo has not finished: it has written no summary yet."
     title = (
@@ -49,7 +55,7 @@ def _cost(passes: float, ms: float | None) -> str:
 
 
 def _terse(summary: DemoSummary, ms_terse: float | None) -> str:
-    """The terse chain beside the slots, whichever of them is ahead."""
+    """The comparison with the terse chain of thought, which is named as better where it is."""
     assert summary.cot_terse is not None
     if summary.passes_cot_terse is None:
         return f"and {percent(summary.cot_terse)} where it is terse."
@@ -71,7 +77,7 @@ def _chance(chance: float | None) -> str:
 
 
 def bars(summary: DemoSummary | None) -> Section:
-    """The values the demo had to reach, each with its verdict."""
+    """The bars of the demo, each with its value and verdict."""
     title = "What it had to reach"
     if summary is None or summary.bars is None:
         return Section(title, [Missing("bars in summary.json", "kvdistill demo")])
@@ -96,7 +102,7 @@ def _value(name: str, bar: Bar) -> str:
 
 
 def methods(summary: DemoSummary | None) -> Section:
-    """Every compressor tried, best first."""
+    """The compressors tried, by test accuracy, best first."""
     title = "Compressors tried"
     if summary is None:
         return Section(title, [Missing("latent_by_method in summary.json", "kvdistill demo")])
@@ -115,7 +121,14 @@ def methods(summary: DemoSummary | None) -> Section:
 def probes(
     folder: Path, probes: ProbesRecord | None, summary: DemoSummary | None, chance: float | None
 ) -> Section:
-    """What happens to the answers when the latents are changed, and what each slot decodes to."""
+    """Accuracy with zeroed, swapped and fewer latents, and what each slot decodes to.
+
+    Args:
+        folder: figures are written to ``figures/`` in it.
+        probes: the record; None where the latents were not probed.
+        summary: the demo's summary, for the accuracy with unchanged latents; None for a run.
+        chance: chance accuracy (0 to 1), or None.
+    """
     title = "Are the latent slots used?"
     if probes is None:
         return Section(title, [Missing("probes.json", "kvdistill demo")])
@@ -153,7 +166,7 @@ def _kept(slots: int) -> str:
 
 
 def made(folder: Path, command: str, summary: DemoSummary | None) -> Section:
-    """Command, seed, versions and config."""
+    """Provenance: command, seed, commit, hardware, versions and configuration."""
     title = "How it was made"
     run = RunRecord.find(folder / "run.json")
     if run is None:

@@ -1,6 +1,6 @@
-"""Verdicts on claims from paired seeds, and the three measures of a training curve.
+"""Statistics of paired seeds (t intervals, sign flips, Holm, power) and three measures of a training curve.
 
-The unit of replication is the seed: examples are averaged inside it, and two methods are paired by it.
+The unit of replication is the seed: questions are averaged within a seed, and two methods are paired by seed.
 """
 
 import math
@@ -14,14 +14,15 @@ from scipy.special import chdtri, nctdtr, stdtr, stdtrit
 from kvdistill.records.schema import Curve, Interval
 
 SIGN_FLIP_SEEDS = 6
-"""Fewest seeds for the sign-flip test: below, its smallest p-value is over 0.05."""
+"""Fewest seeds for the sign-flip test: below, its smallest p-value is above 0.05."""
 _EXACT_SEEDS = 16
+"""Most seeds for which all sign patterns are enumerated."""
 _DRAWS = 65536
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What the seeds say about a claim. Numbers are of the plain differences, in the measure's unit."""
+    """The test of a claim. Mean, sd and interval are of the unshifted differences, in the measure's unit."""
 
     claim: "Claim"
     num_seeds: int
@@ -30,13 +31,13 @@ class Verdict:
     """Sample standard deviation of the differences."""
     interval: Interval
     p_value: float
-    """Twice the one-sided p-value of the paired t test against the claim being false; Holm's inside a family.
+    """Twice the one-sided p-value of the paired t test against the claim being false; after Holm in a family.
     """
     p_sign_flip: float | None
-    """The same from sign flips; None below six seeds."""
+    """The same from the sign-flip test; None below six seeds."""
     outcome: Literal["supported", "not supported", "inconclusive"]
     further_seeds: int | None
-    """Seeds to add where inconclusive, else None."""
+    """Number of seeds to add where inconclusive, else None."""
 
     def __str__(self) -> str:
         more = "" if self.further_seeds is None else f", needs {self.further_seeds} more seeds"
@@ -49,11 +50,11 @@ class Verdict:
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """A sentence about the difference of two methods that paired seeds can support or refute.
+    """A claim about the difference of two methods, tested on paired seeds.
 
-    The kinds are one rule on shifted differences d: ``superiority`` d, ``non_inferiority`` d + delta,
-    ``negligible`` delta - d. The claim is supported if the interval of the shifted mean lies above 0, not
-    supported if it lies below delta, else inconclusive.
+    The three kinds are one rule on shifted differences d: ``superiority`` d, ``non_inferiority`` d + delta,
+    ``negligible`` delta - d. The claim is supported if the interval of the shifted mean is above 0, not
+    supported if its upper end is below delta, else inconclusive.
 
     Source: ours.
     """
@@ -73,10 +74,11 @@ class Claim:
             )
 
     def judge(self, first: Sequence[float], second: Sequence[float]) -> Verdict:
-        """The verdict on "first is better (larger) than second"; where smaller is better, give them in the
-        other order.
+        """Test the claim on ``first - second``; where smaller is better, swap the two.
 
-        ``first[i]`` and ``second[i]`` come from the same seed.
+        Args:
+            first: one value per seed, in the measure's unit.
+            second: the other method's values; ``first[i]`` and ``second[i]`` come from the same seed.
 
         Raises:
             ValueError: if the seeds are not paired, fewer than two, or a value is not finite.
@@ -110,9 +112,7 @@ class Claim:
         )
 
     def _shift(self, differences: np.ndarray) -> np.ndarray:
-        """Differences such that the claim says that their mean is above 0, and delta above 0 is what it hopes
-        for.
-        """
+        """Shift the differences so that the claim reads "their mean is above 0", whatever its kind."""
         return {
             "superiority": differences,
             "non_inferiority": differences + self.delta,
@@ -121,10 +121,16 @@ class Claim:
 
 
 def judge_family(verdicts: Sequence[Verdict], alpha: float = 0.05, num_untested: int = 0) -> list[Verdict]:
-    """The same verdicts with Holm's p-values; a claim that is no longer supported becomes inconclusive.
+    """Correct the verdicts of a family of claims with Holm's method.
 
-    The further seeds of such a claim are counted for Holm's strictest step. ``num_untested`` claims of the
-    family have no verdict yet; they count as tests that failed, so that adding them later takes nothing back.
+    A claim that is no longer supported becomes inconclusive; its further seeds are computed for Holm's
+    strictest step.
+
+    Args:
+        verdicts: the claims of the family that were tested.
+        alpha: level of the family.
+        num_untested: claims without a verdict yet; they count with p = 1, so that testing them later cannot
+            revoke a verdict.
     """
     judged = []
     p_values = holm([*(verdict.p_value for verdict in verdicts), *[1.0] * num_untested])[: len(verdicts)]
@@ -139,7 +145,7 @@ def judge_family(verdicts: Sequence[Verdict], alpha: float = 0.05, num_untested:
 
 
 def paired_t_interval(differences: Sequence[float], alpha: float = 0.05) -> Interval:
-    """Interval of the mean difference over seeds, in the differences' unit.
+    """Student's t interval of the mean difference over seeds, in the differences' unit.
 
     Source: Student 1908; two-sided at confidence ``1 - alpha``.
     """
@@ -148,7 +154,7 @@ def paired_t_interval(differences: Sequence[float], alpha: float = 0.05) -> Inte
 
 
 def spread_interval(values: Sequence[float], alpha: float = 0.05) -> Interval:
-    """Interval of the standard deviation over seeds, for values that are normal.
+    """Interval of the standard deviation over seeds, for normally distributed values.
 
     Source: the chi-squared distribution of the sample variance; two-sided at confidence ``1 - alpha``.
     """
@@ -158,9 +164,9 @@ def spread_interval(values: Sequence[float], alpha: float = 0.05) -> Interval:
 
 
 def less_spread(first: Sequence[float], second: Sequence[float]) -> float:
-    """Twice the one-sided p-value of "``first`` varies less over seeds than ``second``"; paired.
+    """Pitman-Morgan test: twice the one-sided p-value of "``first`` varies less over seeds than ``second``".
 
-    Two variances are equal exactly where sums and differences of the pairs are uncorrelated.
+    Two paired variances are equal exactly if sums and differences of the pairs are uncorrelated.
 
     Source: Pitman 1939, A Note on Normal Correlation; Morgan 1939.
     """
@@ -173,9 +179,9 @@ def less_spread(first: Sequence[float], second: Sequence[float]) -> float:
 
 
 def sign_flip(differences: Sequence[float], seed: int = 0) -> float:
-    """Twice the one-sided p-value of "the mean is above 0", from flipping the sign of each seed's difference.
+    """Sign-flip test: twice the one-sided p-value of "the mean difference is above 0".
 
-    Exact up to 16 seeds, 65536 drawn flips beyond.
+    Exact up to 16 seeds; beyond, from 65536 random sign patterns drawn with ``seed``.
 
     Source: Fisher 1935, The Design of Experiments, section 21.
 
@@ -189,7 +195,7 @@ def sign_flip(differences: Sequence[float], seed: int = 0) -> float:
         signs = 1 - 2 * (np.arange(2**num)[:, None] >> np.arange(num) & 1)
     else:
         signs = 1 - 2 * np.random.default_rng(seed).integers(2, size=(_DRAWS, num))
-        signs[0] = 1
+        signs[0] = 1  # the observed signs count as one draw, so p is never 0
     values = np.asarray(differences, dtype=float)
     sums = signs @ values
     slack = 1e-12 * np.abs(values).sum()
@@ -197,7 +203,7 @@ def sign_flip(differences: Sequence[float], seed: int = 0) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """P-values that stay valid over a family of claims.
+    """Holm's step-down p-values, valid over a family of claims, in the order given.
 
     Source: Holm 1979, A Simple Sequentially Rejective Multiple Test Procedure.
     """
@@ -209,13 +215,14 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def seeds_needed(sd: float, delta: float, alpha: float = 0.05, power: float = 0.8) -> int:
-    """Fewest seeds with which a paired t test finds a true mean difference of ``delta`` with this power.
+    """Fewest seeds with which a paired t test finds a true mean difference of ``delta``.
 
-    ``sd`` is the standard deviation of the differences; the test is two-sided at level ``alpha``.
+    ``sd`` is the standard deviation of the differences, in the unit of ``delta``; the test is two-sided at
+    level ``alpha``, and ``power`` is the probability that it finds the difference.
 
     Source: Cohen 1988, Statistical Power Analysis, chapter 2 (noncentral t).
     """
-    effect = delta / max(sd, delta / 100)
+    effect = delta / max(sd, delta / 100)  # in standard deviations; bounded where there is no spread
     num = 2
     while _power(num, effect, alpha) < power:
         num *= 2
@@ -227,7 +234,9 @@ def seeds_needed(sd: float, delta: float, alpha: float = 0.05, power: float = 0.
 
 
 def area(curve: Curve) -> float:
-    """Mean accuracy over the training steps (trapezoids); of a single evaluation, its accuracy.
+    """Area under the curve by trapezoids, divided by its length in steps: the mean accuracy over training.
+
+    A curve of a single evaluation has that accuracy.
 
     Source: ours.
     """
@@ -237,8 +246,7 @@ def area(curve: Curve) -> float:
 
 
 def roughness(curve: Curve) -> float:
-    """Accuracy lost on the way: the sum of all falls between neighbouring evaluations. 0 for a curve that
-    only rises.
+    """Sum of all drops between neighboring evaluations, in units of accuracy; 0 for a curve that only rises.
 
     Source: ours.
     """
@@ -246,8 +254,9 @@ def roughness(curve: Curve) -> float:
 
 
 def steps_to(fraction: float, curve: Curve, of: float | None = None) -> int | None:
-    """First step at which the curve reaches ``fraction`` of the accuracy ``of`` (default: its own last); None
-    if it never does.
+    """First step at which a curve reaches a fraction of the accuracy ``of`` (None: of its own last one).
+
+    None if it never does.
 
     Source: ours.
     """
@@ -259,12 +268,13 @@ def steps_to(fraction: float, curve: Curve, of: float | None = None) -> int | No
 
 
 def _limits(values: np.ndarray, alpha: float) -> tuple[float, float]:
+    """Ends of the two-sided t interval of the mean."""
     half = float(stdtrit(len(values) - 1, 1 - alpha / 2)) * values.std(ddof=1) / np.sqrt(len(values))
     return float(values.mean() - half), float(values.mean() + half)
 
 
 def _p_value(values: np.ndarray) -> float:
-    """Twice the one-sided p-value of "the mean is above 0"; without any spread, 0 or 1."""
+    """Twice the one-sided t-test p-value of "the mean is above 0"; without any spread, 0 or 1."""
     error = values.std(ddof=1) / np.sqrt(len(values))
     if error == 0:
         return 0.0 if values.mean() > 0 else 1.0
@@ -272,5 +282,5 @@ def _p_value(values: np.ndarray) -> float:
 
 
 def _power(num: int, effect: float, alpha: float) -> float:
-    """Chance that the test of ``num`` seeds finds a true effect, given in standard deviations."""
+    """Power of the two-sided t test with ``num`` seeds for a true effect in standard deviations."""
     return 1 - float(nctdtr(num - 1, effect * np.sqrt(num), stdtrit(num - 1, 1 - alpha / 2)))

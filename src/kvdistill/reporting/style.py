@@ -1,6 +1,4 @@
-"""How a page looks: one style sheet for light and dark, a screen, a phone and paper, and the head that
-refuses everything from outside.
-"""
+"""The HTML head of a report: one style sheet for light and dark, screen, phone and print."""
 
 from html import escape
 
@@ -75,10 +73,11 @@ summary { cursor: pointer; color: var(--muted); }
 }
 """
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+"""The content security policy: no scripts, and nothing is loaded from outside the file."""
 
 
 def head(title: str) -> str:
-    """The start of a page, up to its body."""
+    """The start of an HTML page, up to and including the ``<body>`` tag."""
     sheet = _SHEET % {"light": variables(dark=False), "dark": variables(dark=True)}
     lines = [
         "<!doctype html>",

@@ -1,4 +1,4 @@
-"""The sections of a report on how training went: validation accuracy and the terms of the loss."""
+"""The training sections of a report: validation curves and the terms of the loss."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -28,13 +28,21 @@ _TERMS = {
     "kv_weight": "the weight of kv in the loss",
     "attention_kl": "divergence of the answer's attention over the slots from that over the compressed cache",
 }
-"""What is logged, in the order of the panels."""
+"""Logged terms with their explanation, in the order of the panels."""
 
 
 def training(
     folder: Path, summary: DemoSummary | None, curves: Mapping[str, Curve], chance: float | None
 ) -> Section:
-    """Validation curves to their end, with the step at which each reached the threshold."""
+    """Validation curves, and a table of the measures of each curve.
+
+    Args:
+        folder: figures are written to ``figures/`` in it.
+        summary: the demo's summary, whose threshold all curves have to reach; None for a run, where each
+            curve is measured by 90 % of its own last accuracy.
+        curves: validation curve by method.
+        chance: chance accuracy (0 to 1), or None.
+    """
     blocks: list[Block] = []
     threshold = None if summary is None else summary.threshold
     if summary is not None:
@@ -67,7 +75,7 @@ def training(
 
 
 def run_curve(folder: Path) -> dict[str, Curve]:
-    """The validation curve that a run logged; empty where it logged none."""
+    """The validation curve in a run's metrics.jsonl; empty where none was logged."""
     path = folder / "metrics.jsonl"
     values = Metrics(path).series().get("validation_accuracy", {}) if path.is_file() else {}
     return (
@@ -78,7 +86,12 @@ def run_curve(folder: Path) -> dict[str, Curve]:
 
 
 def losses(folder: Path, command: str) -> Section:
-    """One panel a term, from every ``metrics*.jsonl``, and what each term is."""
+    """The loss terms from every ``metrics*.jsonl``: one panel per term, and what each term is.
+
+    Args:
+        folder: the folder of the metrics; figures are written to ``figures/`` in it.
+        command: the command that writes metrics, named where there are none.
+    """
     logged: dict[str, dict[str, dict[int, float]]] = {}
     for path in sorted(folder.glob("metrics*.jsonl")):
         run = path.stem.removeprefix("metrics").strip("_") or "run"
@@ -111,17 +124,17 @@ def _first_reached(summary: DemoSummary, curves: Mapping[str, Curve]) -> str:
 
 
 def _place(term: str) -> tuple[int, str]:
-    """Known terms in their order, others behind them by name."""
+    """Sort key: known terms in their order, then the others by name."""
     known = list(_TERMS)
     return (known.index(term) if term in known else len(known), term)
 
 
 def _is_term(name: str, logged: Mapping[str, object]) -> bool:
-    """Whether it has a panel: bookkeeping has none, nor have epoch means of a term that is shown anyway."""
+    """Whether a logged value gets a panel: no bookkeeping, no epoch means of a term that is shown anyway."""
     doubled = name.startswith("epoch_") and name.removeprefix("epoch_") in logged
     return name not in _NOT_LOSSES and not name.startswith(_NOT_PREFIXES) and not doubled
 
 
 def _points(share: float) -> str:
-    """A difference of shares in points, to a tenth."""
+    """A difference of shares in percentage points, with one decimal."""
     return f"{100 * share:.1f}\N{NO-BREAK SPACE}points"

@@ -1,1 +1,1 @@
-"""One training run: its folder, samples, student, teachers, training and evaluation."""
+"""One training run: its folder, samples, student, teachers, training step and evaluation."""

@@ -1,4 +1,4 @@
-"""A student's evaluations as files: what a run and ``kvdistill evaluate`` both write."""
+"""Evaluate a student and write records and answers: shared by training runs and ``kvdistill evaluate``."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +15,12 @@ from kvdistill.text import Encoded
 
 
 def evaluator_of(config: RunConfig, timed: int = 32) -> Evaluator:
-    """The evaluator that the configuration describes."""
+    """The evaluator with a configuration's settings.
+
+    Args:
+        config: the run's configuration.
+        timed: number of questions whose latency is measured; 0 measures none.
+    """
     section = config.evaluation
     return Evaluator(
         batch_size=section.batch_size,
@@ -28,7 +33,17 @@ def evaluator_of(config: RunConfig, timed: int = 32) -> Evaluator:
 def evaluate_run(
     config: RunConfig, model: LatentReasoner, questions: Sequence[Encoded], folder: Path
 ) -> tuple[EvaluationRecord, ...]:
-    """Records of every mode that the configuration names and the student has learnt."""
+    """Evaluate a student in every mode of ``evaluation.modes`` and write the records.
+
+    Args:
+        config: the run's configuration.
+        model: the trained student; latent mode is skipped where its latents were not trained.
+        questions: the encoded test set.
+        folder: where records and answers are written.
+
+    Returns:
+        One record per mode, in the order of the configuration.
+    """
     modes = [mode for mode in config.evaluation.modes if mode != "latent" or model.config.taught]
     return tuple(
         write_evaluation(evaluator_of(config), model, questions, mode, Place(folder, "test"))
@@ -39,7 +54,15 @@ def evaluate_run(
 def measure_during_training(
     config: RunConfig, validation: Sequence[Encoded]
 ) -> Callable[[Any, int], dict[str, float]]:
-    """What is measured during training: accuracy in the way of reasoning that is trained."""
+    """The validation metric during training: accuracy in the mode that is trained.
+
+    Args:
+        config: the run's configuration; its task decides the mode.
+        validation: the encoded validation set.
+
+    Returns:
+        A function of student and step that returns ``{"validation_accuracy": share}``.
+    """
     reasoning: Any = {"latent": "latent", "explicit": "cot", "direct": "direct"}[config.training.task]
     evaluator = replace(evaluator_of(config, timed=0), progress=False)
 
@@ -55,21 +78,34 @@ class Place:
 
     folder: Path
     data_set: str
+    """Name of the data set in file names."""
     source: str | None = None
     """Path of the data; None for a run's own test set."""
 
     def record(self, mode: str) -> Path:
-        """The file of one mode's record."""
+        """Path of one mode's record."""
         return self.folder / f"evaluation_{self.data_set}_{mode}.json"
 
 
 def write_evaluation(
     evaluator: Evaluator, model: LatentReasoner, samples: Sequence[Encoded], mode: Any, place: Place
 ) -> EvaluationRecord:
-    """Evaluate one mode, and write its record and answers."""
+    """Evaluate one mode and write its record and its answers.
+
+    Args:
+        evaluator: batch size, length limit and timing.
+        model: the student.
+        samples: the encoded questions.
+        mode: ``latent``, ``cot`` or ``direct``.
+        place: folder and name of the files.
+
+    Returns:
+        The record as written, with the name of the answers file.
+    """
     record, said = evaluator.evaluate(model, samples, mode, place.data_set)
     path = place.record(mode)
     answers = path.with_suffix(".answers.txt")
+    # One answer per line: line breaks inside an answer are escaped.
     write_atomic(answers, "".join(f"{text}\n".replace("\n", "\\n", text.count("\n")) for text in said))
     record = replace(record, answers=answers.name, source=place.source)
     record.write(path)
@@ -77,7 +113,7 @@ def write_evaluation(
 
 
 def summary_line(record: EvaluationRecord) -> str:
-    """An evaluation in one line."""
+    """One line for an evaluation: accuracy with its interval, forward passes, tokens and latency."""
     slow = ""
     if record.ms_batch1 is not None and record.ms_batch32 is not None:
         alone, together = short_number(record.ms_batch1), short_number(record.ms_batch32)

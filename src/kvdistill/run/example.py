@@ -1,4 +1,4 @@
-"""The question that the report of a run shows, with its slots and answers."""
+"""``example.json``: the one test question that the report of a run shows, with its slots and answers."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,10 +17,16 @@ NAME = "example.json"
 def write_example(
     config: RunConfig, model: LatentReasoner, questions: Sequence[Encoded], folder: Path
 ) -> ExampleRecord | None:
-    """Write ``example.json`` of a run: one test question, answered in every mode that the run is evaluated
-    in.
+    """Write ``example.json``: one test question, answered in every mode that the run is evaluated in.
 
-    None, and no file, where the student has no latent slots to show or the run has no test set.
+    Args:
+        config: the run's configuration.
+        model: the trained student.
+        questions: the encoded test set.
+        folder: the run folder; an older ``example.json`` in it is removed.
+
+    Returns:
+        The record; None, and no file, where there is no test set or no trained latent mode to show.
     """
     (folder / NAME).unlink(missing_ok=True)
     if not questions or "latent" not in config.evaluation.modes or not model.config.taught:
@@ -34,7 +40,7 @@ def write_example(
 
 
 def _task(config: RunConfig) -> str:
-    """What the test set asks, in one sentence."""
+    """One sentence on what the test set asks."""
     data = config.data.test
     if data is None or data.kind == "synthetic":
         return "" if data is None else data.task.sentence

@@ -1,4 +1,4 @@
-"""The folder of a run: who may write into it, what is in it, and how an interrupted run is taken up."""
+"""The run folder: what a run writes, the lock on it, and the checks before a run starts or resumes."""
 
 import fcntl
 import json
@@ -17,7 +17,7 @@ from kvdistill.records.schema import RunRecord
 from kvdistill.training.checkpoint import move_aside, newest_checkpoint, require_complete, require_steps
 
 COMPLETED = "TRAINING_COMPLETED.txt"
-"""Written last: a folder with it holds a finished run."""
+"""Written last: it marks the run as finished."""
 WRITTEN = (
     *(
         COMPLETED,
@@ -30,31 +30,38 @@ WRITTEN = (
     ),
     *("example.json", "figures", "runs", "metrics.jsonl", "training_log.txt", "run.json"),
 )
-"""What a run leaves in its folder and the next one deletes, in this order: cut short, it leaves an unfinished
-run. Quarantine files are
-not among them: they are written anew as the data are read, which is before."""
+"""What a run writes and the next run from step 0 deletes, in this order, so that an interrupted deletion
+leaves an unfinished run. Quarantine files are not in the list: they are rewritten when the data are read,
+which is before the deletion.
+"""
 FREE = ("overwrite", "resume", "progress", "tensorboard", "num_workers", "save_total_limit", "output_dir")
-"""Options of training that do not change what is learnt: a run may go on with others."""
+"""Training options that do not change the result: a run may resume with other values of them."""
 
 
 @dataclass(frozen=True)
 class RunState:
-    """How a run begins."""
+    """Where a run starts: at step 0 or at a checkpoint, or not at all because it is finished."""
 
     folder: Path
     checkpoint: Path | None = None
-    """Where it goes on from; None from the beginning."""
+    """Checkpoint to resume from; None starts at step 0."""
     finished: bool = False
     before: RunRecord | None = None
-    """What the interrupted run wrote of itself."""
+    """The run.json of the run that is resumed."""
 
 
 def inspect_run_dir(config: RunConfig, processes: int = 1) -> RunState:
-    """Whether the run of so many processes may write into its folder, and where it begins. Nothing is
-    changed.
+    """Check whether a run may write into its folder, and find where it starts. Changes nothing.
+
+    Args:
+        config: the run's configuration.
+        processes: number of processes (world size).
+
+    Returns:
+        The folder with the checkpoint to resume from, if any.
 
     Raises:
-        ValueError: in words, if the folder holds a run that must not be touched, or one made otherwise.
+        ValueError: if the folder holds a run that must not be touched, or one with other options.
     """
     section, folder = config.training, Path(config.training.output_dir)
     _refuse_place(config, folder)
@@ -62,6 +69,7 @@ def inspect_run_dir(config: RunConfig, processes: int = 1) -> RunState:
     if begun and section.overwrite:
         return RunState(folder)
     checkpoint = newest_checkpoint(folder)
+    # Files of a run without its run.json: whose they are is unknown, so nothing is overwritten.
     if not begun:
         if checkpoint is not None or finished:
             left = COMPLETED if checkpoint is None else checkpoint.name
@@ -85,6 +93,7 @@ def inspect_run_dir(config: RunConfig, processes: int = 1) -> RunState:
     _refuse_another(folder, before.config, resolved(config))
     if not finished:
         _refuse_damaged(folder, checkpoint)
+    # Each process reads its share of a batch, so another world size would see other batches.
     if checkpoint is not None and not finished and before.processes != processes:
         raise ValueError(
             f"{folder} was begun by {before.processes} processes, and {processes} would see other batches: "
@@ -96,7 +105,12 @@ def inspect_run_dir(config: RunConfig, processes: int = 1) -> RunState:
 
 
 def clear_run_dir(start: RunState) -> None:
-    """Remove what an earlier run, or an interrupted beginning, left; other files stay as they are."""
+    """Remove the files of an earlier run, or of an interrupted start; all other files are kept.
+
+    Args:
+        start: with a checkpoint to resume from, only TRAINING_COMPLETED.txt, evaluations and half-written
+            checkpoints are removed.
+    """
     start.folder.mkdir(parents=True, exist_ok=True)
     patterns = (
         WRITTEN
@@ -106,16 +120,19 @@ def clear_run_dir(start: RunState) -> None:
     if (start.folder / "run.json").is_file():
         for old in [path for pattern in patterns for path in sorted(start.folder.glob(pattern))]:
             if old.is_dir():
-                shutil.rmtree(
-                    old if old.name.startswith(".") else move_aside(old)
-                )  # half of a checkpoint is none
+                # Renamed before it is deleted: an interrupted deletion must not leave half a checkpoint.
+                shutil.rmtree(old if old.name.startswith(".") else move_aside(old))
             else:
                 old.unlink()
 
 
 @contextmanager
 def lock_run_dir(folder: Path, first: bool) -> Iterator[None]:
-    """Keep other runs out of the folder; the lock goes with the run's ``first`` process, however it ends.
+    """Lock the run folder against other runs; the lock ends with the process that holds it.
+
+    Args:
+        folder: the run folder.
+        first: whether this is rank 0, which holds the lock; other ranks do nothing.
 
     Raises:
         ValueError: if another process trains there.
@@ -126,21 +143,25 @@ def lock_run_dir(folder: Path, first: bool) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as file:
         try:
-            fcntl.lockf(
-                file, fcntl.LOCK_EX | fcntl.LOCK_NB
-            )  # unlike flock's, no child that outlives its parent holds it
+            # Unlike flock's, this lock is not inherited by a child that outlives its parent.
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
             raise ValueError(
                 f"Another process is training in {folder}: wait for it, stop it, or choose another "
                 "output_dir."
             ) from None
         except OSError:
-            pass  # a file system without locks, as some clusters have
+            pass  # a file system without locks, as on some clusters
         yield
 
 
 def summary(record: RunRecord, lines: dict[str, Any]) -> str:
-    """The text of TRAINING_COMPLETED.txt."""
+    """The text of TRAINING_COMPLETED.txt.
+
+    Args:
+        record: the run's record, with its duration.
+        lines: further lines by name.
+    """
     shown = {
         "started": record.started,
         "seconds": f"{record.seconds or 0:.1f}",
@@ -152,7 +173,7 @@ def summary(record: RunRecord, lines: dict[str, Any]) -> str:
 
 
 def mark_completed(folder: Path, text: str) -> None:
-    """Say that the run is whole: the last thing that it writes."""
+    """Write TRAINING_COMPLETED.txt, the last file of a run, which marks it as finished."""
     write_atomic(folder / COMPLETED, text)
 
 
@@ -206,8 +227,8 @@ def _refuse_another(folder: Path, before: dict[str, Any], now: dict[str, Any]) -
 
 
 def _with_defaults(before: dict[str, Any]) -> dict[str, Any]:
-    """A run's options with the defaults of options that were added since it began."""
+    """The options of an earlier run, with the defaults of options that were added since."""
     try:
         return resolved(parse(before, "run.json"))
-    except ValueError:  # it has an option that no longer exists
+    except ValueError:  # an option that no longer exists
         return before

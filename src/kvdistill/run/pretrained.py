@@ -1,6 +1,4 @@
-"""Tokenizers and causal language models by their names, from folders or the hub; what is missing is said in
-words.
-"""
+"""Load tokenizers and causal language models by name, from a folder or the hub, with readable errors."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,10 +25,17 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 def load_backbone(section: ModelSection, tokenizer: PreTrainedTokenizerBase) -> Any:
-    """The causal language model that ``section`` names or describes.
+    """The student's backbone: a pretrained causal language model, or a new one from a configuration.
+
+    Args:
+        section: ``model`` of the configuration: a name, or the settings of a new model.
+        tokenizer: gives a new model its vocabulary size and special token ids.
+
+    Returns:
+        The transformers model, on one device.
 
     Raises:
-        ValueError: if nothing is there, or the description is misspelt, in words.
+        ValueError: if the model cannot be found or loaded, or a setting is misspelled.
     """
     options = options_of(section)
     if section.name is None:
@@ -40,6 +45,7 @@ def load_backbone(section: ModelSection, tokenizer: PreTrainedTokenizerBase) -> 
     with placed(section) as place:
         model = pretrained("model", section, options | place)
     require_one_device(section, model)
+    # Checkpoints of the student are read without remote code, so its backbone may not depend on it.
     if type(model).__module__.startswith("transformers_modules"):
         known = (
             "leave --trust_remote_code out"
@@ -56,10 +62,10 @@ def load_backbone(section: ModelSection, tokenizer: PreTrainedTokenizerBase) -> 
 
 @contextmanager
 def placed(section: ModelSection) -> Iterator[dict[str, Any]]:
-    """How transformers is to place the model that is loaded meanwhile.
+    """Loading options for the section's ``device_map``; explains errors of the placement inside the block.
 
     Raises:
-        ValueError: in words, if it cannot be put there.
+        ValueError: if the model cannot be placed on that device.
     """
     try:
         yield {} if section.device_map is None else {"device_map": section.device_map}
@@ -76,10 +82,10 @@ def placed(section: ModelSection) -> Iterator[dict[str, Any]]:
 
 
 def require_one_device(section: ModelSection, model: Any) -> None:
-    """Refuse a model that lies on several devices.
+    """Refuse a model that is spread over several devices.
 
     Raises:
-        ValueError: naming them.
+        ValueError: names the devices.
     """
     places = set(getattr(model, "hf_device_map", {}).values())
     if len(places) > 1:
@@ -93,23 +99,31 @@ def require_one_device(section: ModelSection, model: Any) -> None:
 
 
 def is_student(name: str | None) -> bool:
-    """Whether a saved latent student stands there."""
+    """Whether the folder ``name`` holds a saved latent student (by ``model_type`` in its config.json)."""
     path = Path(name or "") / "config.json"
     return path.is_file() and b'"kvdistill_latent"' in path.read_bytes()
 
 
 def options_of(section: ModelSection | TeacherSection) -> dict[str, Any]:
-    """How transformers is to load a model."""
+    """Keyword arguments of ``from_pretrained`` and ``from_config``: dtype and attention implementation."""
     return {"dtype": DTYPES[section.dtype]} | (
         {} if section.attention is None else {"attn_implementation": section.attention}
     )
 
 
 def pretrained(option: str, section: ModelSection | TeacherSection, options: dict[str, Any]) -> Any:
-    """The causal language model that the section ``option`` names, from safetensors alone.
+    """A pretrained causal language model, from safetensors alone.
+
+    Args:
+        option: name of the section in error messages, ``model`` or ``teacher``.
+        section: the model's name and whether its remote code may run.
+        options: keyword arguments of ``from_pretrained``.
+
+    Returns:
+        The transformers model.
 
     Raises:
-        ValueError: in words, if it is not there, is not whole, or needs what is not allowed.
+        ValueError: if it is not there, is incomplete, or needs remote code that is not allowed.
     """
     name = str(section.name)
     try:
@@ -121,7 +135,7 @@ def pretrained(option: str, section: ModelSection | TeacherSection, options: dic
 
 
 def load_tokenizer(config: RunConfig) -> PreTrainedTokenizerBase:
-    """The tokenizer of the run: named, the model's own, or words for an embedded task.
+    """The run's tokenizer: the named one, the model's own, or a word-level one for an embedded task.
 
     Raises:
         ValueError: if none is named and the data needs one, or it has no padding or end-of-sequence token.
@@ -156,11 +170,17 @@ def load_tokenizer(config: RunConfig) -> PreTrainedTokenizerBase:
 
 
 def open_tokenizer(option: str, name: str, trust_remote_code: bool) -> PreTrainedTokenizerBase:
-    """The tokenizer that ``option`` names: a folder, a name of the hub, or a tokenizer.json.
+    """Load a tokenizer.
+
+    Args:
+        option: the configuration option that names it, for error messages.
+        name: a folder, a hub name, or a tokenizer.json.
+        trust_remote_code: whether code beside the tokenizer may run.
 
     Raises:
-        ValueError: in words, if it is not there, is damaged, or needs what is not allowed.
+        ValueError: if it is not there, is damaged, or needs remote code that is not allowed.
     """
+    # A model folder without tokenizer files gets its own message, with the remedy.
     if (Path(name) / "config.json").is_file() and not any(
         any(Path(name).glob(file)) for file in ("tokenizer*", "vocab*", "*.model")
     ):
@@ -182,12 +202,12 @@ def open_tokenizer(option: str, name: str, trust_remote_code: bool) -> PreTraine
         if not Path(name).is_file():
             raise FileNotFoundError(f"there is no file {name}")
         return PreTrainedTokenizerFast(tokenizer_file=name)
-    except Exception as error:  # of no other class where a tokenizer.json is damaged
+    except Exception as error:  # a damaged tokenizer.json raises a bare Exception
         raise _not_loaded(option, name, error) from error
 
 
 def _described(settings: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> Any:
-    """transformers' configuration with these settings; the tokenizer fills in what belongs to it."""
+    """A transformers configuration with these settings; vocabulary and special ids are the tokenizer's."""
     kind = str(settings.get("model_type"))
     if kind not in CONFIG_MAPPING or kind == LatentConfig.model_type:
         raise ValueError(

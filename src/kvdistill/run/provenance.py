@@ -1,4 +1,4 @@
-"""How a run came about: configuration, versions, commit, hardware."""
+"""Provenance of a run: configuration, package versions, git commit, hardware."""
 
 import platform
 import subprocess
@@ -15,7 +15,13 @@ PACKAGES = ("kvdistill", "torch", "transformers", "peft", "accelerate", "tokeniz
 
 
 def record_of(config: RunConfig, started: str, command: str | None) -> RunRecord:
-    """How a run is made, before it ends."""
+    """The record of a run that has just started; its duration is filled in at the end.
+
+    Args:
+        config: the run's configuration.
+        started: ISO 8601 time.
+        command: the command line as typed; None where called from Python.
+    """
     return RunRecord(
         config=resolved(config),
         versions={name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
@@ -29,7 +35,7 @@ def record_of(config: RunConfig, started: str, command: str | None) -> RunRecord
 
 
 def hardware() -> str:
-    """The device in words."""
+    """The device as text: number and name of the GPUs, or the CPU with its threads."""
     if torch.cuda.is_available():
         return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}"
     return f"CPU ({platform.machine()}), {counted(torch.get_num_threads(), 'thread')}"

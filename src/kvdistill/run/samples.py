@@ -1,4 +1,4 @@
-"""From the data sets that a configuration names to the samples that a student reads."""
+"""Read, check and encode the data sets of a configuration into the samples that a student trains on."""
 
 import os
 import sys
@@ -25,20 +25,29 @@ Role = Literal["train", "validation", "test"]
 
 @dataclass
 class Samples:
-    """Reads data sets for one student; remembers in words what was left out."""
+    """Reads and encodes data sets for one student; collects notes on the rows that were left out."""
 
     section: DataSection
     model: LatentReasoner
+    """The student; its tokenizer and template encode the examples."""
     folder: Path
-    """Where rows that cannot be used are kept."""
+    """Where quarantine files are written."""
     direct: bool = False
-    """Leave the chains of thought out."""
+    """Drop the chains of thought: training on answers alone."""
     first: bool = True
-    """Whether this process tells the user, and keeps a stream's quarantine."""
+    """Whether this is rank 0, which prints notes and writes a stream's quarantine."""
     notes: list[str] = field(default_factory=list)
+    """Notes for the user, in order; repeated in TRAINING_COMPLETED.txt."""
 
     def read(self, data: DataSet, role: Role = "train") -> tuple[Encoded, ...]:
-        """All samples of a data set.
+        """Read and encode a data set.
+
+        Args:
+            data: a file, a hub data set or an embedded task.
+            role: what it is for; names the quarantine file.
+
+        Returns:
+            All usable samples, up to the data set's limit.
 
         Raises:
             ValueError: if nothing is left, or the data set cannot be used.
@@ -63,9 +72,16 @@ class Samples:
     def usable(
         self, found: Sequence[Example], role: Role = "train", bad: Sequence[BadRow] | None = None
     ) -> tuple[Encoded, ...]:
-        """Examples as the student reads them; reports how many are too long.
+        """Encode examples for the student; reports how many are too long.
 
-        With ``bad`` (the rows in quarantine) those examples are kept in the quarantine file behind them.
+        Args:
+            found: the examples.
+            role: what they are for.
+            bad: rows already in quarantine; the examples that are too long are appended to them in the
+                quarantine file. None writes no file.
+
+        Returns:
+            The encoded samples that fit.
 
         Raises:
             ValueError: if nothing is left.
@@ -102,10 +118,10 @@ class Samples:
         return samples
 
     def require_chains(self, samples: Sequence[Encoded]) -> None:
-        """Refuse training data in which nothing is reasoned.
+        """Refuse training data without any chain of thought, unless training on answers alone.
 
         Raises:
-            DataError: if no sample has a chain of thought, although chains are to be learnt.
+            DataError: if no sample has a chain of thought.
         """
         if not self.direct and samples and not any(sample.cot.ids for sample in samples):
             raise DataError(
@@ -115,7 +131,14 @@ class Samples:
             )
 
     def encode(self, found: Sequence[Example]) -> tuple[tuple[Encoded, ...], tuple[tuple[str, str], ...]]:
-        """Examples as the student reads them, and those left out with the reason."""
+        """Encode examples with the student's tokenizer and template.
+
+        Args:
+            found: the examples.
+
+        Returns:
+            The encoded samples, and (sample id, reason) of each example that was left out.
+        """
         if self.model.tokenizer is None:
             raise ValueError(
                 "The student was saved without its tokenizer: its folder must hold tokenizer_config.json."
@@ -133,16 +156,16 @@ class Samples:
         return encoded.samples, encoded.dropped
 
     def forget(self) -> None:
-        """Remove the quarantine of an earlier run."""
+        """Remove the quarantine files of an earlier run."""
         for role in get_args(Role):
             self.quarantine_of(role).unlink(missing_ok=True)
 
     def quarantine_of(self, role: Role) -> Path:
-        """The file of the rows that cannot be used."""
+        """Path of the quarantine file: rows that cannot be used, as JSON lines."""
         return self.folder / f"quarantine_{role}.jsonl"
 
     def say(self, note: str) -> None:
-        """Tell the user, and remember for the end of the run."""
+        """Print a note on stderr (rank 0 only) and keep it; an empty note is ignored."""
         if note:
             if self.first:
                 print(printable(note), file=sys.stderr)
@@ -150,7 +173,14 @@ class Samples:
 
 
 def fingerprint(samples: Sequence[Encoded]) -> str:
-    """What tells these samples, in this order, from others: a hash of their token ids."""
+    """A hash of the samples' token ids in their order; a resumed run checks it.
+
+    Args:
+        samples: the encoded samples.
+
+    Returns:
+        32 hexadecimal digits.
+    """
     seen = blake2b(digest_size=16)
     for sample in samples:
         parts = (sample.question, sample.cue, sample.student_cue, sample.cot, sample.prompt, sample.answer)
@@ -159,11 +189,10 @@ def fingerprint(samples: Sequence[Encoded]) -> str:
 
 
 def require_files(section: DataSection) -> None:
-    """Refuse a configuration whose data files cannot be read, before anything large is loaded: a glance at
-    each file's first line.
+    """Check that the data files can be read, before a model is loaded; looks at the start of each file.
 
     Raises:
-        DataError: naming the path.
+        DataError: names the path.
     """
     for data in (section.train, section.validation, section.test):
         if isinstance(data, FileData):
@@ -171,6 +200,7 @@ def require_files(section: DataSection) -> None:
             if data.streaming:
                 LineFiles.matching(data.path, as_text)
             for path in paths_of(data.path):
+                # A pipe can be read only once, so it is not opened here.
                 if not path.is_fifo():
                     form_of(path, as_text)
                 elif int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -183,7 +213,17 @@ def require_files(section: DataSection) -> None:
 def read_data(
     section: DataSection, data: DataSet, model: LatentReasoner, folder: Path, role: Role = "test"
 ) -> tuple[Encoded, ...]:
-    """The samples of one data set; says aloud what was left out.
+    """Read and encode one data set, and print what was left out.
+
+    Args:
+        section: how data are read (length limit, share of bad rows).
+        data: the data set.
+        model: the student whose tokenizer and template encode it.
+        folder: where the quarantine file is written.
+        role: what it is for.
+
+    Returns:
+        All usable samples.
 
     Raises:
         ValueError: as ``Samples.read`` does.
@@ -192,7 +232,10 @@ def read_data(
 
 
 def examples(data: DataSet) -> Loaded:
-    """The problems that a data set names.
+    """Read a data set without encoding it.
+
+    Returns:
+        Its examples, and the rows that cannot be used.
 
     Raises:
         DataError: if the data set cannot be read.

@@ -1,4 +1,4 @@
-"""From a configuration to what Trainer trains: student, teachers, the bridge between them, losses."""
+"""Build the module that Trainer trains: student, teachers, the bridge between them and the losses."""
 
 from kvdistill.align.projector import Projector
 from kvdistill.config import OwnTeacher, RunConfig
@@ -13,10 +13,18 @@ from kvdistill.training.ranks import Ranks
 
 
 def step_model(config: RunConfig, student: LatentReasoner, ranks: Ranks | None = None) -> TrainingStep:
-    """What is trained: latents from teachers, or teacher mode alone.
+    """The training step of a run: ``Distillation`` for latents, ``FineTuning`` for the other tasks.
+
+    Args:
+        config: the run's configuration.
+        student: the student that is trained.
+        ranks: the processes of the run; None for one process.
+
+    Returns:
+        A module whose forward pass computes the loss of a batch.
 
     Raises:
-        ValueError: if a teacher is not there, cannot be captured, or reads other tokens than the student.
+        ValueError: if a teacher is missing, cannot be captured, or reads other tokens than the student.
     """
     if config.training.task != "latent":
         return FineTuning(student)
@@ -28,7 +36,16 @@ def step_model(config: RunConfig, student: LatentReasoner, ranks: Ranks | None =
 
 
 def teachers_of(config: RunConfig, student: LatentReasoner) -> tuple[Teacher, ...]:
-    """The configured teachers; the student's own teacher mode where there are none, or none is read."""
+    """The teachers whose caches are compared; self-distillation where none is configured.
+
+    Args:
+        config: the run's configuration.
+        student: the student; its own geometry serves self-distillation.
+
+    Returns:
+        One teacher per configured name, or self-distillation alone.
+    """
+    # Without a loss on caches (E1) no separate teacher is loaded.
     if not config.reads_teachers:
         return (SelfDistillation(student.geometry),)
     sections = config.all_teachers or {OWN: OwnTeacher()}
@@ -38,13 +55,25 @@ def teachers_of(config: RunConfig, student: LatentReasoner) -> tuple[Teacher, ..
 def bridge_of(
     config: RunConfig, student: LatentReasoner, teachers: tuple[Teacher, ...], ranks: Ranks
 ) -> Bridge:
-    """What pairs the teachers' caches with the student's."""
+    """The bridge that pairs the teachers' caches with the student's.
+
+    Args:
+        config: the run's configuration.
+        student: the student, for the geometry of its cache.
+        teachers: the teachers.
+        ranks: the processes of the run; they share the running mean of a control.
+
+    Returns:
+        ``SameBridge`` where all caches have the student's geometry, else ``LiftBridge`` with one projector
+        per teacher.
+    """
     target, slots = config.target, config.latent.slots
     builders = {
         teacher.name: TargetBuilder(target.method, target.control, slots, ranks.sum) for teacher in teachers
     }
     if isinstance(config.bridge_method, Same) or not config.reads_teachers:
         return SameBridge(builders)
+    # The layer map pairs each student layer with a teacher layer; the projector adapts heads and widths.
     ours, projectors = student.geometry(), {}
     for teacher in teachers:
         theirs = teacher.geometry()

@@ -1,6 +1,4 @@
-"""Training samples read while training: what ``training.stream`` asks for, from files or data sets larger
-than memory.
-"""
+"""Stream training samples from files or hub data sets that are larger than memory."""
 
 import json
 import os
@@ -20,29 +18,35 @@ from kvdistill.run.samples import Samples
 from kvdistill.text import Encoded, Example
 
 FEW = 1000
-"""Rows of a stream before the share of malformed ones means something."""
+"""Rows of a stream before the share of malformed rows is judged by itself."""
 
 
 @dataclass
 class SampleStream:
-    """Samples by the window, as ``training.stream.Stream`` asks for them. What is left out goes to the
-    quarantine file as it is met.
-    """
+    """Reads windows of samples for ``training.stream.Stream``; rows left out go to the quarantine file."""
 
     owner: Samples
     data: FileData | HubData
     _reading: tuple[Cursor, Iterator[tuple[Example | BadRow, Cursor]]] | None = None
-    """Where the last window ended, and the reading that goes on there: a hub's data would be opened and
-    skipped through again.
+    """The cursor after the last window with the open iterator there, since a hub data set would have to be
+    opened again and skipped up to the cursor.
     """
     _met: int = 0
-    """Rows of this pass, or since a run went on within it."""
+    """Rows read in this pass, or since the run resumed within it."""
     _bad: int = 0
+    """Malformed rows among them."""
     _from_start: bool = False
+    """Whether this process read the pass from its first row."""
 
     def __call__(self, cursor: Cursor | None, wanted: int) -> tuple[list[Encoded], Cursor | None]:
-        """``wanted`` samples from ``cursor`` on, fewer at the end of a pass, and the cursor behind them (None
-        at the end).
+        """Read the next window.
+
+        Args:
+            cursor: where the window begins; None is the start of the data.
+            wanted: number of samples.
+
+        Returns:
+            The samples, fewer only at the end of a pass, and the cursor after them (None at the end).
 
         Raises:
             DataError: if too many rows are malformed.
@@ -54,8 +58,7 @@ class SampleStream:
         rows = self._rows.read(cursor) if going is None or going[0] != cursor else going[1]
         have: list[Encoded] = []
         while len(have) < wanted:
-            # Exactly as many rows as samples are missing: the cursor behind the last one is the end of the
-            # window.
+            # Never more rows than samples are missing, so the cursor after the last row ends the window.
             chunk = list(islice(rows, wanted - len(have)))
             if not chunk:
                 self._require_few_bad(1 if self._from_start else FEW)
@@ -75,9 +78,7 @@ class SampleStream:
         return have, cursor
 
     def fingerprint(self) -> str | None:
-        """What tells these files from others: a hash of their names and lengths; None for a data set of the
-        hub.
-        """
+        """A hash of the files' names and sizes; None for a hub data set."""
         if isinstance(self.data, HubData):
             return None
         files = LineFiles.matching(self.data.path, is_text(self.data.format, self.data.path))
@@ -85,7 +86,7 @@ class SampleStream:
         return blake2b(repr(found).encode(), digest_size=16).hexdigest()
 
     def report(self) -> str:
-        """What was left out, in a sentence; empty where nothing was."""
+        """One sentence on the rows that were left out; empty if there are none."""
         count = self._file.read_bytes().count(b"\n") if self._file.is_file() else 0
         return (
             f"{count} rows of the stream were left out; they are in {self._file} with their reasons"
@@ -109,13 +110,11 @@ class SampleStream:
 
     @cached_property
     def _known(self) -> set[tuple[str, str]]:
-        """What is in quarantine already: a window may be read twice, and every pass meets the same rows
-        again.
-        """
+        """Rows already in quarantine: after a resume and in every further pass the same rows come again."""
         if not self._file.is_file():
             return set()
         whole, end, torn = self._file.read_bytes().rpartition(b"\n")
-        if torn:  # by a kill
+        if torn:  # a last line cut off when the process was killed
             os.truncate(self._file, len(whole + end))
         return {(row["where"], row["reason"]) for row in map(json.loads, whole.split(b"\n") if whole else [])}
 
@@ -128,7 +127,7 @@ class SampleStream:
             self._known.update((row.where, row.reason) for row in new)
 
     def _require_few_bad(self, least: int) -> None:
-        """Refuse too large a share of malformed rows, as if at least ``least`` had been met."""
+        """Refuse too large a share of malformed rows, counted over at least ``least`` rows."""
         if self._bad > self.owner.section.max_bad_rows * max(self._met, least):
             raise DataError(
                 f"{self._bad} of {self._met} rows of the stream cannot be used, more than data.max_bad_rows "

@@ -1,4 +1,4 @@
-"""The student that training starts from, or goes on with: a new one on a backbone, or a saved one."""
+"""Build or load the student: a new one on a backbone, a saved one, or the one of a checkpoint."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -22,25 +22,34 @@ from kvdistill.run.pretrained import (
 def build_student(config: RunConfig) -> LatentReasoner:
     """The student that training starts from: a new one on a backbone, or a saved one.
 
+    Args:
+        config: the run's configuration; ``model.name`` may be a backbone or a saved student.
+
+    Returns:
+        The student with its tokenizer.
+
     Raises:
-        ValueError: in words, if what the configuration names is not there, cannot be captured, or was saved
-            with other settings.
+        ValueError: if the model is missing, cannot be captured, or was saved with other settings.
     """
     return _saved_student(config) if is_student(config.model.name) else _new_student(config)
 
 
 def resumed_student(config: RunConfig, checkpoint: Path) -> LatentReasoner:
-    """The student of a run as a checkpoint of that run holds it.
+    """The student of a checkpoint, to resume its run.
+
+    Args:
+        config: the run's configuration.
+        checkpoint: folder of the checkpoint.
 
     Raises:
-        ValueError: in words, if the checkpoint is damaged or was saved with other settings.
+        ValueError: if the checkpoint is damaged or was saved with other settings.
     """
     here = {"name": str(checkpoint), "config": None, "tokenizer": None, "special_tokens": {}}
     return _saved_student(config.model_copy(update={"model": config.model.model_copy(update=here)}))
 
 
 def template_of(model: LatentReasoner) -> Template:
-    """The template that the student was taught with."""
+    """The prompt template that the student was trained with."""
     return template_from(model.config.template or {})
 
 
@@ -60,8 +69,8 @@ def _new_student(config: RunConfig) -> LatentReasoner:
 
 
 def _saved_student(config: RunConfig) -> LatentReasoner:
-    """A saved student with the configuration's slots and passes; what its weights depend on has to be as it
-    was saved.
+    """A saved student with the configuration's slots, passes and delimiters; the other settings of the model
+    and template have to be those it was saved with.
     """
     section, name = config.model, str(config.model.name)
     with placed(section) as place:
@@ -87,6 +96,7 @@ def _saved_student(config: RunConfig) -> LatentReasoner:
                 f"{name} is a latent student saved with {option} = {found!r}, and cannot go on with "
                 f"{wanted!r}: change {option}."
             )
+    # No weight has a shape that depends on these, so they may change between runs.
     saved.slots, saved.passes, saved.delimiters = (
         config.latent.slots,
         config.latent.passes,
@@ -96,8 +106,8 @@ def _saved_student(config: RunConfig) -> LatentReasoner:
 
 
 def _anywhere(name: str | None) -> str | None:
-    """A folder by its full path, since a checkpoint that names it may be loaded from elsewhere; a hub name as
-    it is.
+    """The absolute path of a folder, since a checkpoint that names it may be loaded from elsewhere; a hub
+    name is unchanged.
     """
     return str(Path(name).resolve()) if name is not None and Path(name).is_dir() else name
 

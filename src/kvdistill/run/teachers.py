@@ -1,4 +1,4 @@
-"""From a teacher's section to the teacher: one function a kind."""
+"""From a teacher's section to the teacher: one function per kind."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,14 +17,20 @@ def open_own(name: str, section: OwnTeacher, student: LatentReasoner) -> SelfDis
 
 
 def load_teacher(name: str, section: TeacherSection, student: LatentReasoner) -> CausalLMTeacher:
-    """A frozen teacher under its short name.
+    """A frozen causal language model as teacher.
+
+    Args:
+        name: the teacher's short name, as in ``[teachers.NAME]``.
+        section: the model: a causal language model, or a saved student whose teacher mode is used.
+        student: the student; the teacher has to read the same token ids.
 
     Raises:
-        ValueError: if it is not there, cannot be captured, or reads other tokens than the student.
+        ValueError: if it is missing, cannot be captured, or reads other tokens than the student.
     """
     if is_student(section.name):
         saved = LatentReasoner.from_pretrained(section.name, **options_of(section))
         tokenizer, model, special = saved.tokenizer, saved.backbone, saved.special
+        # Where both modes were trained with <bot> and <eot>, the teacher's chain is enclosed in them too.
         delimiters = (special.bot, special.eot) if saved.config.delimiters == "both" else None
     else:
         model, delimiters = pretrained("teacher", section, options_of(section)), None

@@ -1,4 +1,4 @@
-"""From a configuration to a trained, evaluated student and the files that tell how it came about."""
+"""One training run: from a configuration to a trained and evaluated student with its run folder."""
 
 import time
 from collections.abc import Sequence
@@ -52,17 +52,17 @@ from kvdistill.training.trainer import LatentTrainer
 
 @dataclass(frozen=True)
 class Trained:
-    """What a run leaves in memory; the folder holds the same."""
+    """The result of a run; its folder holds the same on disk."""
 
     model: LatentReasoner | None
-    """None where the run had ended before: its newest checkpoint holds the student."""
+    """None where the run was finished before this call: its newest checkpoint holds the student."""
     folder: Path
     evaluations: tuple[EvaluationRecord, ...]
 
 
 @dataclass
 class Run:
-    """One training run on one process: what its stages share."""
+    """One training run on one process: the state that its stages share."""
 
     config: RunConfig
     args: TrainingArguments
@@ -72,24 +72,30 @@ class Run:
     model: LatentReasoner
     samples: Samples
     questions: tuple[Encoded, ...]
-    """The test set, read before a step is made, so that nothing is found wrong with it after the last."""
+    """The test set, read before the first step, so that a broken one is noticed before training."""
 
     @property
     def folder(self) -> Path:
-        """Where everything goes."""
+        """The run folder."""
         return self.start.folder
 
 
 def train(config: RunConfig, command: str | None = None) -> Trained:
-    """Train as the configuration says, evaluate on the test set, and write the run's folder.
+    """Train a student, evaluate it on the test set and write the run folder.
 
     The folder then holds run.json, metrics.jsonl, training_log.txt, checkpoints, evaluations, the report and,
-    last of all, TRAINING_COMPLETED.txt. With ``training.resume`` an interrupted run goes on from its newest
-    checkpoint, and a finished one is only read.
+    as the last file, TRAINING_COMPLETED.txt.
+
+    Args:
+        config: the run; with ``training.resume`` an interrupted run resumes from its newest checkpoint, and
+            the results of a finished one are only read.
+        command: the command line as typed, for run.json.
+
+    Returns:
+        The student, the folder and one evaluation per mode (on rank 0).
 
     Raises:
-        ValueError: in words, if the configuration and what it names do not fit together, or the folder is not
-            this run's.
+        ValueError: if the configuration does not fit what it names, or the folder holds another run.
     """
     clock = time.monotonic()
     args = training_arguments(
@@ -101,7 +107,7 @@ def train(config: RunConfig, command: str | None = None) -> Trained:
     if start.finished:
         return _finished(config, start)
     with lock_run_dir(start.folder, ranks.rank == 0):
-        ranks.wait()  # nobody looks any more
+        ranks.wait()  # every process has inspected the folder before rank 0 changes it
         run = _prepare(config, args, ranks, start, command)
         trainer = _trainer(run)
         run.record = replace(run.record, data=_same_data(run, trainer.train_dataset))
@@ -118,11 +124,7 @@ def train(config: RunConfig, command: str | None = None) -> Trained:
 
 
 def _same_data(run: Run, data: Any) -> str | None:
-    """The fingerprint of the training data, if it is the one that an interrupted run was begun with.
-
-    Raises:
-        ValueError: if it is another.
-    """
+    """Fingerprint of the training data; refuses to resume a run on other data."""
     read, before = getattr(data, "read", None), run.start.before
     found = fingerprint(data) if read is None else read.fingerprint()
     if run.start.checkpoint is not None and before is not None and before.data != found:
@@ -176,7 +178,7 @@ def _prepare(
 
 
 def _is_trained(config: RunConfig, start: RunState) -> bool:
-    """Whether the newest checkpoint is the last one: nothing is left but to evaluate it."""
+    """Whether the newest checkpoint is the last one, so that only evaluation and report are missing."""
     if start.checkpoint is None:
         return False
     state = read_state(start.checkpoint)
@@ -185,14 +187,14 @@ def _is_trained(config: RunConfig, start: RunState) -> bool:
 
 
 def _finished(config: RunConfig, start: RunState) -> Trained:
-    """A run that needs nothing any more."""
+    """The results of a run that was finished before, read from its folder."""
     found = (start.folder / f"evaluation_test_{mode}.json" for mode in config.evaluation.modes)
     records = tuple(EvaluationRecord.read(path) for path in found if path.is_file())
     return Trained(None, start.folder, records)
 
 
 def _finish(run: Run, trainer: LatentTrainer, clock: float) -> tuple[EvaluationRecord, ...]:
-    """Evaluate, report, and say that the run is whole."""
+    """Evaluate, write the report, and mark the run as finished."""
     config, folder = run.config, run.folder
     evaluations = evaluate_run(config, run.model, run.questions, folder) if run.questions else ()
     record = replace(run.record, seconds=time.monotonic() - clock)
@@ -210,7 +212,7 @@ def _finish(run: Run, trainer: LatentTrainer, clock: float) -> tuple[EvaluationR
 
 
 def _closing(run: Run, evaluations: Sequence[EvaluationRecord]) -> dict[str, Any]:
-    """What TRAINING_COMPLETED.txt says besides how the run was made."""
+    """Results for TRAINING_COMPLETED.txt: steps, last losses, accuracies, and what was left out."""
     newest = newest_checkpoint(run.folder)
     assert newest is not None
     state = read_state(newest)
@@ -259,9 +261,9 @@ def _trainer(run: Run) -> LatentTrainer:
 
 
 def _training_data(run: Run) -> tuple[Any, Any]:
-    """The data set, and its batches in order."""
+    """The training data set, and the sampler that yields this process's batches in order."""
     section, data, ranks = run.config.training, run.config.data.train, run.ranks
-    least = 2 if run.config.paired else 1
+    least = 2 if run.config.paired else 1  # samples a process: a control may need a partner in the batch
     if not isinstance(data, FileData | HubData) or not data.streaming:
         samples = run.samples.read(data, "train")
         return samples, RankBatches(
@@ -271,12 +273,12 @@ def _training_data(run: Run) -> tuple[Any, Any]:
     if section.max_steps < 1:
         stream.rows = data.limit or 0
         full, rest = divmod(stream.rows, section.batch_size * ranks.size)
-        stream.count = max(1, full + (rest >= least * ranks.size))  # a smaller rest joins the batch before
+        stream.count = max(1, full + (rest >= least * ranks.size))  # a smaller rest joins the last batch
     return stream, StreamSampler(stream.count)
 
 
 def pad_id(model: LatentReasoner) -> int:
-    """The id that fills the gaps of a batch; masks say where they are."""
+    """The tokenizer's padding id; which positions are padding is told by masks, never by the id."""
     assert model.tokenizer is not None
     assert isinstance(model.tokenizer.pad_token_id, int)
     return model.tokenizer.pad_token_id
@@ -290,6 +292,6 @@ def _collate(found: Sequence[Encoded] | Sequence[StreamBatch], pad_id: int) -> d
 
 
 def to_device(model: LatentReasoner) -> LatentReasoner:
-    """The model on the GPU, where there is one."""
+    """Move the model to the GPU, if there is one; returns the same model."""
     model.to("cuda" if torch.cuda.is_available() else "cpu")  # pyright: ignore[reportArgumentType]
     return model

@@ -1,4 +1,4 @@
-"""From teachers' caches to targets: compressed, controlled, and paired with the student's view of itself."""
+"""Targets from teachers' caches: compressed, replaced by a control, and paired with the student's cache."""
 
 from kvdistill.target.bridge import Bridge, BridgeMethod, Lift, LiftBridge, Same, SameBridge
 from kvdistill.target.build import TargetBuilder, check_settings

@@ -1,7 +1,7 @@
-"""Where teachers and student meet: targets, each with the student's view of itself.
+"""Bridge: pairs of a teacher's target cache and the student's cache in the same geometry.
 
-``SameBridge`` serves self-distillation, where both caches have one geometry. ``LiftBridge`` trains a
-projector for each teacher, which brings the student's cache to the teacher's heads and widths.
+``SameBridge`` is for self-distillation, where both caches have the same heads and widths. ``LiftBridge``
+trains a projector per teacher that maps the student's cache to the teacher's heads and widths.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ from kvdistill.target.mean import TargetMean
 
 @dataclass(frozen=True, kw_only=True)
 class Same:
-    """The target is a cache of the student's own geometry: self-distillation.
+    """Targets in the student's own geometry: self-distillation.
 
     Source: KaVa, https://arxiv.org/abs/2510.02312, section 3.
     """
@@ -29,7 +29,9 @@ class Same:
 
 @dataclass(frozen=True, kw_only=True)
 class Lift:
-    """The student's cache is brought to each teacher's geometry by a trained projector, dropped afterwards.
+    """Targets in each teacher's geometry, to which a trained projector maps the student's cache.
+
+    The projectors are dropped after training.
 
     Source: ours; a regressor onto a wider teacher, dropped later: https://arxiv.org/abs/1412.6550.
     """
@@ -42,13 +44,18 @@ BridgeMethod = Same | Lift
 
 
 class Bridge(nn.Module):
-    """What bridges share: a target builder a teacher, and what of them belongs into a checkpoint."""
+    """Base of the bridges: one target builder per teacher, and their checkpoint state.
+
+    Args:
+        builders: The target builder of each teacher, by the teacher's short name.
+    """
 
     compares_as_cached: ClassVar[bool] = False
-    """Whether target and student keys may be compared with the rotations of their own caches."""
+    """True where target and student keys may be compared with the rotations of their own caches."""
 
     def __init__(self, builders: Mapping[str, TargetBuilder]) -> None:
         super().__init__()
+        # A plain dictionary: builders are neither modules nor parameters.
         self.builders = dict(builders)
 
     def forward(
@@ -62,11 +69,14 @@ class Bridge(nn.Module):
         """Pairs of target and student cache.
 
         Args:
-            caches: what the teachers give for the batch.
-            student: the latent cache, M slots a layer and head, in the autograd graph.
-            cot_id: equal numbers mark samples with equal chains of thought.
-            draw: seeds the partners of a control.
-            layer_weights: weight of each student layer; None weighs all alike.
+            caches: The teachers' caches of the batch, each over N tokens of the chain of thought.
+            student: The latent cache, M slots per layer and head, in the autograd graph.
+            cot_id: (B,), equal where samples have the same chain of thought and answer.
+            draw: Seed of a control's partners.
+            layer_weights: (L,), weight of each student layer; None weighs all alike.
+
+        Returns:
+            One pair per teacher, in the order of ``caches``.
         """
         return tuple(self.pair(cache, student, cot_id, draw, layer_weights) for cache in caches)
 
@@ -78,20 +88,46 @@ class Bridge(nn.Module):
         draw: int,
         layer_weights: Float[Tensor, " L"] | None,
     ) -> KVPair:
-        """One teacher's pair."""
+        """One teacher's pair.
+
+        Args:
+            cache: The teacher's cache over N tokens of the chain of thought.
+            student: The latent cache, M slots per layer and head, in the autograd graph.
+            cot_id: (B,), equal where samples have the same chain of thought and answer.
+            draw: Seed of a control's partners.
+            layer_weights: (L,), weight of each student layer; None weighs all alike.
+
+        Returns:
+            The target, and the student's cache in the target's heads and widths.
+        """
         raise NotImplementedError
 
     def means(self) -> dict[str, TargetMean | None]:
-        """The running mean of each teacher's targets."""
+        """The running mean of each teacher's targets.
+
+        Returns:
+            Means by teacher; None where the control needs none or no batch has been seen.
+        """
         return {name: builder.mean for name, builder in self.builders.items()}
 
     def set_means(self, means: Mapping[str, TargetMean | None]) -> None:
-        """Put back what ``means`` gave."""
+        """Restore the running means.
+
+        Args:
+            means: The result of ``means``, with an entry for every teacher.
+        """
         for name, builder in self.builders.items():
             builder.mean = means[name]
 
     def diagnostics(self, caches: Sequence[TeacherCache]) -> dict[str, Tensor]:
-        """The compressor's numbers for the log, under the teacher's name where there are several."""
+        """The compressors' metrics for the log.
+
+        Args:
+            caches: The teachers' caches of the batch, before compression.
+
+        Returns:
+            Scalars by name, prefixed with ``TEACHER_`` where there are several teachers.
+        """
         found: dict[str, Tensor] = {}
         for cache in caches:
             prefix = f"{cache.teacher}_" if len(caches) > 1 else ""
@@ -100,7 +136,11 @@ class Bridge(nn.Module):
         return found
 
     def state(self) -> dict[str, Tensor]:
-        """What belongs into a checkpoint: ``TEACHER/mean/...`` for each running mean."""
+        """State for a checkpoint.
+
+        Returns:
+            Tensors by name, ``TEACHER/mean/...`` for each running mean.
+        """
         return {
             f"{name}/mean/{key}": value
             for name, builder in self.builders.items()
@@ -108,13 +148,17 @@ class Bridge(nn.Module):
         }
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Resume from what ``state`` gave."""
+        """Resume from a checkpoint.
+
+        Args:
+            state: The result of ``state``.
+        """
         for name, builder in self.builders.items():
             builder.load_state(part(state, f"{name}/mean/"))
 
 
 class SameBridge(Bridge):
-    """See ``Same``."""
+    """Bridge of self-distillation; see ``Same``."""
 
     compares_as_cached = True
 
@@ -126,15 +170,32 @@ class SameBridge(Bridge):
         draw: int,
         layer_weights: Float[Tensor, " L"] | None,
     ) -> KVPair:
-        """The target beside the student's cache as it is."""
+        """The target with the student's cache as it is.
+
+        Args:
+            cache: The teacher's cache over N tokens of the chain of thought.
+            student: The latent cache, M slots per layer and head, in the autograd graph.
+            cot_id: (B,), equal where samples have the same chain of thought and answer.
+            draw: Seed of a control's partners.
+            layer_weights: (L,), weight of each student layer; None weighs all alike.
+
+        Returns:
+            Target and student cache, both with the student's L layers, heads and widths.
+        """
         return KVPair(self.builders[cache.teacher](cache.kv, cot_id, draw), student, layer_weights)
 
 
 class LiftBridge(Bridge):
-    """See ``Lift``."""
+    """Bridge to teachers of other geometries; see ``Lift``.
+
+    Args:
+        builders: The target builder of each teacher, by the teacher's short name.
+        projectors: The projector to each teacher's geometry, by the same names; trained.
+    """
 
     def __init__(self, builders: Mapping[str, TargetBuilder], projectors: Mapping[str, Projector]) -> None:
         super().__init__(builders)
+        # Modules, so that the optimizer, DDP or FSDP and checkpoints see them.
         self.projectors = nn.ModuleDict(projectors)
 
     def pair(
@@ -145,20 +206,44 @@ class LiftBridge(Bridge):
         draw: int,
         layer_weights: Float[Tensor, " L"] | None,
     ) -> KVPair:
-        """The target's chosen layers beside the student's cache in the teacher's heads and widths."""
+        """The target's mapped layers with the projected student cache.
+
+        Args:
+            cache: The teacher's cache over N tokens of the chain of thought.
+            student: The latent cache, M slots per layer and head, in the autograd graph.
+            cot_id: (B,), equal where samples have the same chain of thought and answer.
+            draw: Seed of a control's partners.
+            layer_weights: (L,), weight of each student layer; None weighs all alike.
+
+        Returns:
+            P layers on both sides, one per pair of the layer map, in the teacher's heads and widths.
+        """
         projector = self.projector(cache.teacher)
+        # Student to teacher: the target depends on no trained parameter.
         lifted = projector.move(student)
+        # Compressed before the layers are selected: a teacher layer may be in several pairs.
         target = projector.select(self.builders[cache.teacher](cache.kv, cot_id, draw))
         return KVPair(target, lifted, projector.weights(layer_weights))
 
     def projector(self, teacher: str) -> Projector:
-        """The projector up to a teacher."""
+        """The projector to a teacher's geometry.
+
+        Args:
+            teacher: Short name of the teacher.
+
+        Returns:
+            The trained module itself.
+        """
         found = self.projectors[teacher]
         assert isinstance(found, Projector)
         return found
 
     def state(self) -> dict[str, Tensor]:
-        """The running means, and the projectors' weights."""
+        """State for a checkpoint.
+
+        Returns:
+            Tensors by name: the running means, and ``TEACHER/projector/...`` for the projectors' weights.
+        """
         return super().state() | {
             f"{name}/projector/{key}": value
             for name, projector in self.projectors.items()
@@ -166,12 +251,24 @@ class LiftBridge(Bridge):
         }
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Resume from what ``state`` gave."""
+        """Resume from a checkpoint.
+
+        Args:
+            state: The result of ``state``.
+        """
         super().load_state(state)
         for name, projector in self.projectors.items():
             projector.load_state_dict(part(state, f"{name}/projector/"))
 
 
 def part(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The entries whose names begin with ``prefix``, without it."""
+    """Select the entries of a state by prefix.
+
+    Args:
+        state: Tensors by name.
+        prefix: Start of the names to select.
+
+    Returns:
+        The selected tensors, by their names without the prefix.
+    """
     return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}

@@ -1,4 +1,4 @@
-"""From a teacher's cache to a target: compressed to the student's slots, or replaced by a control."""
+"""Target builder: compresses a teacher's cache to the student's slots and applies a control."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,64 +13,90 @@ from kvdistill.target.controls import Control
 from kvdistill.target.mean import TargetMean
 
 AllReduceSum = Callable[[Tensor], Tensor]
-"""The sum over the processes of a distributed run; the values themselves in a single process."""
+"""All-reduce with a sum over the processes of a distributed run; the identity in a single process."""
 
 
 def alone(values: Tensor) -> Tensor:
-    """The sum over one process."""
+    """The all-reduce of a single process.
+
+    Args:
+        values: Any shape.
+
+    Returns:
+        ``values`` themselves.
+    """
     return values
 
 
 @dataclass
 class TargetBuilder:
-    """Compresses one teacher's caches; carries the mean over the data set for the control that needs it."""
+    """Compresses one teacher's caches and keeps the running mean for the control that needs it."""
 
     method: CompressorMethod
     control: Control
     slots: int
+    """M, the number of the student's latent slots."""
     all_reduce_sum: AllReduceSum = alone
     mean: TargetMean | None = None
+    """Mean of the compressed targets of all batches so far; None without one."""
 
     def __call__(self, teacher: ModelKV, cot_id: Int[Tensor, " B"], draw: int) -> ModelKV:
         """The target of one batch.
 
         Args:
-            teacher: the cache over N tokens of the chain of thought, un-rotated.
-            cot_id: equal numbers mark samples with equal chains of thought and answers.
-            draw: seeds the partners of a control, who are samples of the same process.
+            teacher: The cache over N tokens of the chain of thought, un-rotated.
+            cot_id: (B,), equal where samples have the same chain of thought and answer.
+            draw: Seed of a control's partners, which are samples of the same process.
 
         Returns:
             A cache of M slots; of N tokens where the compressor keeps them.
 
         Raises:
-            ValueError: as the compressor and the control do.
+            ValueError: where the compressor or the control raises it.
         """
+        # Scores and means need float32; autocast would compute their matrix products in half precision.
         with torch.autocast(cot_id.device.type, enabled=False):
             compressed = self.method.compress(teacher, self.slots)
             if self.control.needs_running_mean:
+                # Updated before it is used: the first batch already has a mean.
                 self.mean = TargetMean.over(compressed, self.mean, self.all_reduce_sum)
             return self.control.apply(compressed, cot_id, draw, self.mean)
 
     def state(self) -> dict[str, Tensor]:
-        """What belongs into a checkpoint, by name."""
+        """State for a checkpoint.
+
+        Returns:
+            The running mean's tensors by name; empty without one.
+        """
         return {} if self.mean is None else self.mean.tensors()
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Resume from what ``state`` gave."""
+        """Resume from a checkpoint.
+
+        Args:
+            state: The result of ``state``.
+        """
         self.mean = TargetMean.of(state) if state else None
 
 
 def check_settings(method: CompressorMethod, control: Control, slots: int, batch_size: int) -> None:
-    """Build targets from two made-up batches, so that settings that contradict each other are refused before
-    anything is loaded.
+    """Build targets from two synthetic batches, so that contradictory settings fail before models are loaded.
+
+    Args:
+        method: The compressor.
+        control: The control.
+        slots: M, the number of the student's latent slots.
+        batch_size: Samples per batch and device; with 1, a control that needs a partner is refused.
 
     Raises:
-        ValueError: as ``TargetBuilder`` does.
+        ValueError: where ``TargetBuilder`` raises it.
     """
     build = TargetBuilder(method, control, slots)
+    # Two lengths: a running mean refuses targets whose number of slots changes.
     for length in (slots + 1, slots + 2):
         keys = torch.ones(min(batch_size, 2), 1, length, 1)
         mask = full_mask(keys)
         positions = torch.arange(length).expand(mask.shape)
+        # Importance and step ends are present, so only the settings can be refused, not the data.
         layer = LayerKV(keys, keys, mask, positions, importance=keys[..., 0], step_end=mask)
         build(ModelKV((layer,), (0,), "the check of the settings"), torch.arange(len(keys)), 0)

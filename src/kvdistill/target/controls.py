@@ -1,4 +1,4 @@
-"""Negative controls: targets that look right and say nothing about the sample. Cache in, cache out."""
+"""Negative controls: targets of the right shape without information about the sample."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -12,13 +12,19 @@ from kvdistill.target.mean import TargetMean
 
 
 def partners(cot_id: Int[Tensor, " B"], seed: int) -> Int[Tensor, " B"]:
-    """Whose target each sample gets: a random derangement of the batch, in which partners of the same
-    ``cot_id`` are rarest.
+    """Random derangement of the batch: whose target each sample gets.
 
-    A batch statistic by nature. Chains of thought are lined up in random order, samples of one chain side by
-    side in random order, and each sample takes the target as many places ahead as the largest chain has
-    samples. No sample gets its own target. If no chain fills more than half of the batch, no sample gets one
-    of its own chain; otherwise only as many as cannot be avoided.
+    Chains of thought are put in random order, samples of one chain side by side in random order, and each
+    sample gets the target that is as many places ahead as the largest chain has samples. No sample gets its
+    own target. If no chain fills more than half of the batch, no sample gets a target of its own chain;
+    otherwise only as many do as cannot be avoided. The result depends on all samples of the batch.
+
+    Args:
+        cot_id: (B,), equal where samples have the same chain of thought and answer.
+        seed: Seed of the order.
+
+    Returns:
+        (B,), the index of each sample's partner.
 
     Raises:
         ValueError: for a batch of one.
@@ -32,18 +38,23 @@ def partners(cot_id: Int[Tensor, " B"], seed: int) -> Int[Tensor, " B"]:
             "device to 2 or more (and "
             "drop a last batch of one), or use the control 'mean_target'."
         )
+    # A CPU generator: the same seed gives the same partners on every device.
     generator = torch.Generator().manual_seed(seed)
+    # Random order of the samples, then of the chains; the stable sort keeps the former within a chain.
     shuffled = torch.randperm(batch, generator=generator)
     _, group, counts = cot_id.cpu()[shuffled].unique(return_inverse=True, return_counts=True)
     place = torch.randperm(len(counts), generator=generator)[group]
     order = shuffled[place.argsort(stable=True)]
+    # One chain alone in the batch: a shift by its size would give every sample its own target.
     ahead = int(counts.max()) % batch or 1
+    # argsort inverts the order: from places in line back to samples.
     return order.roll(-ahead)[order.argsort()].to(cot_id.device)
 
 
 def _take(target: ModelKV, index: Int[Tensor, " X"], dim: Literal[0, 2]) -> ModelKV:
     """Choose samples (dim 0) or slots (dim 2) of every tensor of the cache."""
     require_unrotated(target, "target/controls")
+    # Partners are drawn on the device of the ids; the cache may be on another one.
     index = index.to(target.layers[0].keys.device)
 
     layers = (layer.map_slots(lambda values: values.index_select(dim, index)) for layer in target.layers)
@@ -52,7 +63,7 @@ def _take(target: ModelKV, index: Int[Tensor, " X"], dim: Literal[0, 2]) -> Mode
 
 @dataclass(frozen=True, kw_only=True)
 class NoControl:
-    """The target as it is.
+    """No control: the target as it is.
 
     Source: ours.
     """
@@ -64,14 +75,25 @@ class NoControl:
     def apply(
         self, target: ModelKV, cot_id: Int[Tensor, " B"], step_seed: int, mean: TargetMean | None = None
     ) -> ModelKV:
-        """The target itself."""
+        """Return the target itself.
+
+        Args:
+            target: The compressed cache of the batch.
+            cot_id: Ignored.
+            step_seed: Ignored.
+            mean: Ignored.
+
+        Returns:
+            ``target``.
+        """
         return target
 
 
 @dataclass(frozen=True, kw_only=True)
 class OtherSample:
-    """Each sample gets the target of another one (see ``partners``), in its time order, with its mask and
-    positions.
+    """Each sample gets the target of another sample of the batch (see ``partners``).
+
+    Time order, mask and positions are those of the other sample.
 
     Source: ours.
     """
@@ -83,9 +105,16 @@ class OtherSample:
     def apply(
         self, target: ModelKV, cot_id: Int[Tensor, " B"], step_seed: int, mean: TargetMean | None = None
     ) -> ModelKV:
-        """The targets, permuted over the batch.
+        """Permute the targets over the batch.
 
-        Equal ``cot_id`` numbers mark equal chains of thought; ``step_seed`` draws the partners.
+        Args:
+            target: The compressed cache of the batch, un-rotated, M slots.
+            cot_id: (B,), equal where samples have the same chain of thought and answer.
+            step_seed: Seed of the partners.
+            mean: Ignored.
+
+        Returns:
+            The cache with its samples permuted, M slots.
 
         Raises:
             ValueError: for a batch of one.
@@ -95,11 +124,10 @@ class OtherSample:
 
 @dataclass(frozen=True, kw_only=True)
 class Shuffled:
-    """Another sample's target with its slots in another order, the same for every sample, layer and step of a
-    run.
+    """Another sample's target with its slots permuted.
 
-    No slot keeps its place. The order depends on the number of slots, so it is fixed for compressed targets
-    only.
+    The permutation is the same for every sample, layer and step of a run, and no slot keeps its place. It
+    depends on the number of slots, so it is fixed for compressed targets only.
 
     Source: ours.
     """
@@ -108,12 +136,21 @@ class Shuffled:
     needs_partner: ClassVar[bool] = True
     needs_running_mean: ClassVar[bool] = False
     seed: int = 0
-    """Draws the order of the slots."""
+    """Seed of the permutation of the slots."""
 
     def apply(
         self, target: ModelKV, cot_id: Int[Tensor, " B"], step_seed: int, mean: TargetMean | None = None
     ) -> ModelKV:
-        """The targets handed round as in ``OtherSample``, slots in the run's order.
+        """Permute the targets over the batch as in ``OtherSample``, then over the slots.
+
+        Args:
+            target: The compressed cache of the batch, un-rotated, M slots.
+            cot_id: (B,), equal where samples have the same chain of thought and answer.
+            step_seed: Seed of the partners.
+            mean: Ignored.
+
+        Returns:
+            The cache with samples and slots permuted, M slots.
 
         Raises:
             ValueError: for a batch of one, or a single slot.
@@ -124,14 +161,16 @@ class Shuffled:
                 "controls: 'shuffled' needs at least two slots to change their order. Use 'other_sample' "
                 "for a single slot."
             )
+        # Every slot is a chain of its own, so the derangement has no other constraint.
         slots = partners(torch.arange(num_slots, device=cot_id.device), self.seed)
         return _take(_take(target, partners(cot_id, step_seed), 0), slots, 2)
 
 
 @dataclass(frozen=True, kw_only=True)
 class MeanTarget:
-    """Each slot holds the mean of that slot over the data set seen so far; the sample's own mask and
-    positions stay.
+    """Every sample's target is the running mean of the targets, slot by slot.
+
+    The sample's own mask and positions stay.
 
     Source: ours.
     """
@@ -143,10 +182,20 @@ class MeanTarget:
     def apply(
         self, target: ModelKV, cot_id: Int[Tensor, " B"], step_seed: int, mean: TargetMean | None = None
     ) -> ModelKV:
-        """The mean in place of every target; slots that the mean has never seen filled are masked.
+        """Replace every target by the mean.
+
+        Args:
+            target: The compressed cache of the batch, un-rotated, M slots.
+            cot_id: Ignored.
+            step_seed: Ignored.
+            mean: The running mean of the targets, this batch included.
+
+        Returns:
+            The cache with the mean's keys and values, M slots; slots that no sample so far has filled are
+            masked.
 
         Raises:
-            ValueError: without a mean, or with one of other slots.
+            ValueError: without a mean, or with one of other shapes.
         """
         if mean is None:
             raise ValueError(
@@ -157,3 +206,4 @@ class MeanTarget:
 
 
 Control = NoControl | OtherSample | Shuffled | MeanTarget
+"""Every control, told apart by ``kind``."""

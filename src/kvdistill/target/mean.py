@@ -1,4 +1,4 @@
-"""The mean target of a data set, slot by slot."""
+"""Running mean of the targets over the data set, slot by slot."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -13,19 +13,20 @@ from kvdistill.ops import to_float32
 
 @dataclass(frozen=True, slots=True)
 class SlotMean:
-    """The mean of one layer's slots over all samples seen, at least float32, outside the autograd graph."""
+    """Mean of one layer's slots over all samples so far, float32 or float64, outside the autograd graph."""
 
     keys: Float[Tensor, "H T K"]
     values: Float[Tensor, "H T V"]
     importance: Float[Tensor, "H T"] | None
     count: Float[Tensor, "H T"]
-    """How many samples had something in the slot."""
+    """Number of samples whose slot was valid."""
 
 
 @dataclass(frozen=True, slots=True)
 class TargetMean:
-    """The mean of the targets per layer, head and slot over the samples seen so far; the caller carries it
-    from batch to batch.
+    """Mean of the targets per layer, head and slot over the samples so far.
+
+    Immutable: the caller keeps it from batch to batch.
 
     Source: ours.
     """
@@ -38,13 +39,20 @@ class TargetMean:
         before: "TargetMean | None" = None,
         total: Callable[[Tensor], Tensor] = lambda values: values,
     ) -> "TargetMean":
-        """The mean over the samples of ``before`` and those of ``target``; both stay as they are.
+        """Update a mean with the samples of a batch. Neither argument is modified.
 
-        ``total`` sums over the processes of a distributed run, each of which holds other samples.
+        Args:
+            target: The compressed cache of the batch, un-rotated, M slots.
+            before: The mean of all batches before; None at the first.
+            total: All-reduce sum over the processes of a distributed run, each of which has other samples.
+
+        Returns:
+            The mean over the samples of ``before`` and those of ``target``.
 
         Raises:
             ValueError: if keys are rotated, or the slots of the two do not correspond.
         """
+        # A mean over keys of different rotations would mix angles.
         require_unrotated(target, "target/mean")
         if before is None:
             return TargetMean(tuple(_join(layer, _empty(layer), total) for layer in target.layers))
@@ -54,8 +62,14 @@ class TargetMean:
         )
 
     def spread(self, target: ModelKV) -> ModelKV:
-        """``target`` with the mean in place of every sample; mask and positions stay, slots never seen filled
-        are masked.
+        """Put the mean in place of every sample.
+
+        Args:
+            target: The compressed cache of the batch, M slots.
+
+        Returns:
+            ``target`` with the mean's keys and values, in its own dtype, and the mean's importance. Mask and
+            positions stay, but slots that no sample so far has filled are masked.
 
         Raises:
             ValueError: if the slots of the two do not correspond.
@@ -66,7 +80,11 @@ class TargetMean:
         )
 
     def tensors(self) -> dict[str, Tensor]:
-        """All numbers by name, for a checkpoint."""
+        """All tensors, for a checkpoint.
+
+        Returns:
+            Tensors by ``INDEX.FIELD``, the index counted over the layers; no entry where importance is None.
+        """
         named = (
             (f"{i}.{f.name}", getattr(layer, f.name))
             for i, layer in enumerate(self.layers)
@@ -76,7 +94,14 @@ class TargetMean:
 
     @staticmethod
     def of(tensors: Mapping[str, Tensor]) -> "TargetMean":
-        """The mean whose numbers ``tensors`` gave."""
+        """The mean from a checkpoint.
+
+        Args:
+            tensors: The result of ``tensors``.
+
+        Returns:
+            The same mean.
+        """
         layers: dict[int, dict[str, Tensor]] = {}
         for name, value in tensors.items():
             index, _, field = name.partition(".")
@@ -84,10 +109,13 @@ class TargetMean:
         return TargetMean(tuple(SlotMean(**layers[index]) for index in sorted(layers)))
 
     def require_same_slots(self, target: ModelKV) -> None:
-        """Refuse a target of other shapes.
+        """Check that a target has the shapes of the mean.
+
+        Args:
+            target: A compressed cache of any batch size.
 
         Raises:
-            ValueError: if layers, heads, slots, widths, or what is measured differ.
+            ValueError: if layers, heads, slots or widths differ, or only one side has importance.
         """
         shapes = [(x.keys.shape[1:], x.values.shape[1:], x.importance is None) for x in target.layers]
         if shapes != [(x.keys.shape, x.values.shape, x.importance is None) for x in self.layers]:
@@ -100,6 +128,7 @@ class TargetMean:
 
 
 def _empty(layer: LayerKV) -> SlotMean:
+    # Shapes of one sample: (H, T, K) and (H, T, V).
     keys, values = (torch.zeros_like(to_float32(x[0].detach())) for x in (layer.keys, layer.values))
     importance = (
         None if layer.importance is None else torch.zeros_like(to_float32(layer.importance[0].detach()))
@@ -108,17 +137,18 @@ def _empty(layer: LayerKV) -> SlotMean:
 
 
 def _join(layer: LayerKV, before: SlotMean, total: Callable[[Tensor], Tensor]) -> SlotMean:
-    count = before.count.to(layer.mask.device) + total(
-        layer.mask.sum(0).float()
-    )  # a mean out of a checkpoint lies on the CPU
+    # A mean from a checkpoint is on the CPU.
+    count = before.count.to(layer.mask.device) + total(layer.mask.sum(0).float())
 
     def joined(values: Float[Tensor, "B H T *w"], mean: Float[Tensor, "H T *w"]) -> Float[Tensor, "H T *w"]:
         mean = mean.to(values.device)
         wide = (..., *[None] * (values.ndim - 3))
+        # mean + Σ (x - mean) / count: differences to the mean lose fewer digits than a running sum.
         gap = total(torch.where(layer.mask[wide], to_float32(values.detach()) - mean, 0.0).sum(0))
         return mean + gap / count.clamp_min(1.0)[wide]
 
     keys, values = joined(layer.keys, before.keys), joined(layer.values, before.values)
+    # Both sides have importance or neither has (require_same_slots).
     if layer.importance is None or before.importance is None:
         return SlotMean(keys, values, None, count)
     return SlotMean(keys, values, joined(layer.importance, before.importance), count)
@@ -128,6 +158,7 @@ def _spread(layer: LayerKV, mean: SlotMean) -> LayerKV:
     return layer.replace(
         keys=mean.keys.to(layer.keys).expand_as(layer.keys),
         values=mean.values.to(layer.values).expand_as(layer.values),
+        # A slot without any sample has no mean, only the initial zeros.
         mask=layer.mask & (mean.count > 0),
         importance=None if mean.importance is None else mean.importance.expand_as(layer.mask),
     )

@@ -1,4 +1,4 @@
-"""Teachers: one file a kind, behind the protocol in ``base.py``."""
+"""Teachers: one file per kind, all with the protocol of ``base.py``."""
 
 from kvdistill.teacher.base import Teacher
 from kvdistill.teacher.causal_lm import CausalLMTeacher, require_same_tokenizer, require_vocabulary

@@ -1,4 +1,4 @@
-"""What a teacher is: something that gives a cache over a chain of thought for each batch."""
+"""The teacher protocol: a KV cache over the chain of thought of each batch."""
 
 from typing import Protocol, runtime_checkable
 
@@ -8,26 +8,37 @@ from kvdistill.text import Batch
 
 @runtime_checkable
 class Teacher(Protocol):
-    """One teacher. Frozen models stay outside the trained module tree: they are not trained or saved."""
+    """A teacher. Frozen models are kept outside the trained module tree: they are not trained or saved."""
 
     @property
     def name(self) -> str:
-        """Its short name: key of the configuration, of logs and of checkpoints."""
+        """Short name: its key in the configuration, in logs and in checkpoints."""
         ...
 
     def fingerprint(self) -> str:
-        """What tells its weights from others; the same for the same weights."""
+        """Identify the teacher's weights.
+
+        Returns:
+            A short text, equal for equal weights.
+        """
         ...
 
     def geometry(self) -> Geometry:
-        """Its attention layers."""
+        """Attention layers of the teacher.
+
+        Returns:
+            One entry per attention layer: heads, widths, rotation.
+        """
         ...
 
     def cache(self, batch: Batch, outputs: TwoModes) -> TeacherCache:
-        """Its cache over the chain of thought of each sample, un-rotated, outside the autograd graph.
+        """KV cache over the chain of thought of each sample, outside the autograd graph.
 
         Args:
-            batch: what is read.
-            outputs: both modes of the student on the same batch; a teacher that is the student reads them.
+            batch: B samples.
+            outputs: Both modes of the student on the same batch; only self-distillation uses them.
+
+        Returns:
+            Per layer un-rotated keys (B, H, N, K) and values (B, H, N, V), with importance (B, H, N).
         """
         ...

@@ -1,4 +1,4 @@
-"""A frozen causal language model with the student's tokenizer as teacher."""
+"""Live teacher: a frozen causal language model with the student's tokenizer."""
 
 import json
 from collections.abc import Collection, Iterable
@@ -22,16 +22,16 @@ from kvdistill.models.checkpoint_integrity import fingerprint
 from kvdistill.text import Batch
 
 PARTS = {"normalizer": "normaliser", "pre_tokenizer": "pre-tokeniser", "model": "model"}
-"""What decides how a text is cut; padding, truncation, templates and the flags of added tokens do not."""
+"""The parts of a tokenizer that decide how a text is split; padding, truncation, templates and flags of added
+tokens do not.
+"""
 
 
 @dataclass(frozen=True, eq=False)
 class CausalLMTeacher:
-    """A causal language model whose cache is read and which never learns: its parameters stop asking for
-    gradients.
+    """A frozen causal language model whose KV cache is the teacher's; gradients are turned off.
 
-    It is no part of the student, so that it is neither trained nor saved with it, and follows each batch to
-    its device.
+    It is not part of the student, so it is neither trained nor saved with it; ``read`` moves it to the batch.
 
     Raises:
         ValueError: if the model cannot be captured under a mask for each query and key.
@@ -41,7 +41,7 @@ class CausalLMTeacher:
     source: str
     """Folder or hub name of the model, for messages and reports."""
     delimiters: tuple[int, int] | None = None
-    """Tokens round the chain of thought, for a teacher that was itself trained with them."""
+    """Token ids before and after the chain of thought, for a teacher that was trained with them."""
     name: str = "teacher"
     """Short name: its key in the configuration, in logs and in checkpoints."""
 
@@ -50,38 +50,60 @@ class CausalLMTeacher:
         self.architecture  # noqa: B018  (refused here, not at the first batch)
 
     def geometry(self) -> Geometry:
-        """The teacher's attention layers, with the rotations that they carry now (measured at the first
-        call).
+        """Attention layers of the teacher, with their current rotary frequencies.
+
+        Returns:
+            One entry per attention layer.
         """
         return rotation.geometry(self.architecture.layers)
 
     def fingerprint(self) -> str:
-        """Hashes of some of its tensors."""
+        """Identify the teacher's weights.
+
+        Returns:
+            Dtype and a hash over some values of each tensor.
+        """
         return fingerprint(self.model)
 
     def cache(self, batch: Batch, outputs: TwoModes) -> TeacherCache:
-        """Its cache over the chain of thought of each sample."""
+        """KV cache over the chain of thought of each sample.
+
+        Args:
+            batch: B samples.
+            outputs: Not used.
+
+        Returns:
+            Per layer un-rotated keys (B, H, N, K) and values (B, H, N, V), with importance (B, H, N).
+        """
+        # The teacher computes in its own dtype, not in that of the student's mixed precision.
         with torch.autocast(batch.question.ids.device.type, enabled=False):
             return TeacherCache(self.name, self.read(batch))
 
     @torch.no_grad()
     def read(self, batch: Batch) -> ModelKV:
-        """The cache over the chain of thought, un-rotated, with the importance that the teacher's own
-        attention gives.
+        """Run the teacher on a batch and extract the cache over the chain of thought.
 
-        It reads question, cue, chain of thought, prompt and answer in one call without its head, in
-        evaluation mode. The student's latent tokens are in none of these.
+        It reads question, cue, chain of thought, prompt and answer in one forward pass without its head, in
+        evaluation mode. None of these contains the student's latent tokens.
+
+        Args:
+            batch: B samples; the teacher is moved to their device.
+
+        Returns:
+            Per layer un-rotated keys (B, H, N, K) and values (B, H, N, V), with importance (B, H, N) from the
+            teacher's own attention.
 
         Raises:
-            ValueError: if a text is longer than the teacher's table of learned positions.
+            ValueError: if a text is longer than the teacher reads (learned positions, chunked attention).
         """
         if self.model.device != batch.question.ids.device:
             self.model.to(batch.question.ids.device)  # pyright: ignore[reportArgumentType]
-        self.geometry()  # measured before the call, since measuring puts a short text's frequencies back
+        self.geometry()  # measured before the call, since measuring sets the frequencies of a short text
         sequence = explicit(batch, self.delimiters)
         width = sequence.ids.shape[1] - 1  # the last token of an answer predicts nothing
         call = attention_call(sequence, width)
-        positions = sequence.positions()
+        positions = sequence.positions()  # (B, S), from 0
+        # Rotations are removed at ``positions``: only models without rotary embeddings have an offset.
         model_positions = positions + self.architecture.position_offset
         self._require_positions(model_positions)
         with rotation.evaluating(self.model), capture_attention(self.model):
@@ -93,13 +115,14 @@ class CausalLMTeacher:
                 kv_call=call,
             )
         call.closed = True
+        # Of all S columns only the N of the chain of thought are kept.
         start, stop = sequence.span("cot", "teacher")
         cot = Columns(start, stop, batch.cot.mask, positions[:, start:stop], batch.step_end)
         return extract(call, self.geometry(), cot, sequence.answer_rows("teacher"), self.source)
 
     @cached_property
     def architecture(self) -> Architecture:
-        """What was measured on the model."""
+        """Measured attention layers and position offset of the model."""
         return examine(self.model)
 
     @cached_property
@@ -122,14 +145,16 @@ class CausalLMTeacher:
 def require_same_tokenizer(
     student: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase, name: str, added: Collection[str]
 ) -> None:
-    """Refuse a teacher to whom the student's token ids mean something else, or who would cut a text
-    differently.
+    """Refuse a teacher whose tokenizer assigns other ids to tokens or splits a text differently.
 
-    ``added`` are the tokens that the student's side may have added (the latent ones); neither side needs to
-    know them.
+    Args:
+        student: The student's tokenizer.
+        teacher: The teacher's tokenizer.
+        name: Name of the teacher, for the message.
+        added: Tokens that the student may have added (the latent ones); either side may lack them.
 
     Raises:
-        ValueError: naming what differs first, and what to do.
+        ValueError: if the tokenizers differ; names the first difference, and what to do.
     """
     if not (isinstance(student, PreTrainedTokenizerFast) and isinstance(teacher, PreTrainedTokenizerFast)):
         raise ValueError(
@@ -148,8 +173,13 @@ def require_same_tokenizer(
 def require_vocabulary(model: PreTrainedModel, ids: Iterable[int], name: str) -> None:
     """Refuse a teacher that has no embedding for one of the student's token ids.
 
+    Args:
+        model: The teacher's model.
+        ids: Token ids that the teacher will read.
+        name: Name of the teacher, for the message.
+
     Raises:
-        ValueError: naming the highest id.
+        ValueError: if an id is beyond the teacher's embeddings; names the highest id.
     """
     rows, highest = len(model.get_input_embeddings().weight), max(ids, default=-1)  # pyright: ignore[reportArgumentType]
     if highest >= rows:
@@ -169,6 +199,7 @@ def _numbers_differ(
     )
     if ours == theirs:
         return ""
+    # Of all tokens that differ, the one with the lowest id is reported.
     _, token = min((number, token) for token, number in ours.items() ^ theirs.items())
     here, there = (f"number {known[token]}" if token in known else "unknown" for known in (ours, theirs))
     return f"the token {token!r} is {here} to the student and {there} to the teacher"
@@ -180,7 +211,7 @@ def _cuts_differ(student: PreTrainedTokenizerFast, teacher: PreTrainedTokenizerF
         here, there = (
             {name: value for name, value in (whole[part] or {}).items() if value} for whole in (ours, theirs)
         )
-        for setting in [*here, *there]:  # one that is left out and one that is empty or off are the same
+        for setting in [*here, *there]:  # a missing setting equals one that is empty or off
             one, other = _first_unlike(here.get(setting), there.get(setting))
             if one != other:
                 return (

@@ -1,4 +1,4 @@
-"""The student's own teacher mode as the teacher: self-distillation."""
+"""Self-distillation: the student's own teacher mode is the teacher."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,23 +12,39 @@ OWN = "own"
 
 @dataclass(frozen=True)
 class SelfDistillation:
-    """The cache of teacher mode, which the student's packed call has computed already.
+    """The cache of teacher mode, which the student's packed forward pass has already computed.
 
     Source: KaVa, https://arxiv.org/abs/2510.02312, section 3.
     """
 
     read_geometry: Callable[[], Geometry]
-    """The student's attention layers, measured when asked for."""
+    """Returns the student's attention layers; called when they are needed."""
     name: str = OWN
 
     def fingerprint(self) -> str:
-        """The same for every student: it learns, so that no weights identify it."""
+        """A constant: the student is trained, so no weights identify it.
+
+        Returns:
+            The same text for every student.
+        """
         return "the student itself"
 
     def geometry(self) -> Geometry:
-        """The student's attention layers."""
+        """Attention layers of the student.
+
+        Returns:
+            One entry per attention layer.
+        """
         return self.read_geometry()
 
     def cache(self, batch: Batch, outputs: TwoModes) -> TeacherCache:
-        """Teacher mode's cache."""
+        """The cache of teacher mode.
+
+        Args:
+            batch: Not used.
+            outputs: Both modes of the student on the batch.
+
+        Returns:
+            Per layer un-rotated keys (B, H, N, K) and values (B, H, N, V), already outside the graph.
+        """
         return TeacherCache(self.name, outputs.teacher.kv)

@@ -1,3 +1,1 @@
-"""transformers' Trainer with as little beside it as possible; it knows nothing of teachers, targets or
-losses.
-"""
+"""Training with transformers' Trainer: data order, checkpoints, logging."""

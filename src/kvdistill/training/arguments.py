@@ -1,4 +1,4 @@
-"""The options of training as transformers' TrainingArguments."""
+"""Conversion of the ``[training]`` section to transformers' TrainingArguments."""
 
 import os
 from dataclasses import fields
@@ -13,8 +13,15 @@ from kvdistill.console.extras import missing_packages
 
 
 def training_arguments(section: TrainingSection, has_unused: bool = False) -> TrainingArguments:
-    """What transformers' Trainer is told; ``has_unused`` where some weights that train get no gradient (the
-    feedback, say).
+    """TrainingArguments with the settings of a section.
+
+    Args:
+        section: The ``[training]`` section of the configuration.
+        has_unused: Whether some trainable weights get no gradient in a step (the feedback, say), which
+            DistributedDataParallel has to know.
+
+    Returns:
+        Arguments for one device per process; saving and evaluation are left to callbacks.
 
     Raises:
         ValueError: if the precision needs a GPU and there is none.
@@ -25,7 +32,7 @@ def training_arguments(section: TrainingSection, has_unused: bool = False) -> Tr
             "training.precision fp16 needs a GPU, and none is visible: set training.precision to bf16 or "
             "float32."
         )
-    # transformers renamed the option between the versions that are supported.
+    # The supported versions of transformers have different names for this option.
     named = {option.name for option in fields(TrainingArguments)} & {
         "activation_checkpointing",
         "gradient_checkpointing",
@@ -64,7 +71,7 @@ def training_arguments(section: TrainingSection, has_unused: bool = False) -> Tr
         report_to=["tensorboard"] if has_tensorboard else [],
         disable_tqdm=not section.progress,
     )
-    # Several GPUs seen by one process would be driven by DataParallel, which cannot split a batch; torchrun
-    # gives each its process.
+    # With several visible GPUs Trainer would use DataParallel, which cannot split a Batch; torchrun starts
+    # one process per GPU instead.
     arguments._n_gpu = min(arguments.n_gpu, 1)
     return arguments

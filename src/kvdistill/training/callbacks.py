@@ -1,6 +1,4 @@
-"""What happens beside the loop: checkpoints at epoch ends, evaluation every so many steps, the lines of the
-log.
-"""
+"""Trainer callbacks: checkpoints, stopping at signals, validation, progress bar, log files."""
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -25,12 +23,13 @@ from kvdistill.training.means import TERMS
 from kvdistill.training.ranks import Ranks
 
 TIMES = ("train_loss", "total_flos")
-"""What Trainer says at the end that is wrong after a resume, or not measured."""
+"""Metrics that Trainer logs at the end, left out: wrong after a resume, or not measured."""
 
 
 class SaveWhen(TrainerCallback):
-    """Ask for a checkpoint at the end of each epoch and, if wanted, every ``every`` steps. Comes last among
-    the callbacks.
+    """Request a checkpoint at the end of each epoch and every ``every`` steps (0: at epoch ends only).
+
+    Has to come last among the callbacks, after those that log or stop training.
     """
 
     def __init__(self, every: int = 0) -> None:
@@ -39,21 +38,21 @@ class SaveWhen(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Save between epochs; the end of an epoch or of the training is saved after its last log line."""
+        """Save inside an epoch; its end, and the end of training, are saved after their last log line."""
         due = self.every > 0 and state.global_step % self.every == 0
         control.should_save |= due and not _ends_epoch(state, control)
 
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Save what the epoch taught."""
+        """Save at the end of the epoch."""
         control.should_save = True
 
 
 class StopAtSignal(TrainerCallback):
-    """Where a signal has come, save a checkpoint at the end of the step and stop. Comes after ``SaveWhen``.
+    """After a signal, save a checkpoint at the end of the step and stop. Has to come after ``SaveWhen``.
 
-    A signal may reach one process a step before the others, so they agree on it at each step's end.
+    A signal may reach one process a step before the others, so the processes all-reduce it after each step.
     """
 
     def __init__(self, kept: Kept, ranks: Ranks) -> None:
@@ -63,16 +62,14 @@ class StopAtSignal(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Ask for the checkpoint; what ends an epoch or the training is saved anyway, behind its last line of
-        the log.
-        """
+        """Request the checkpoint; the end of an epoch or of training is saved anyway, after its log line."""
         self.agreed = self.ranks.largest(self.kept.signum, args.device)
         control.should_save |= self.agreed > 0 and not _ends_epoch(state, control)
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Leave the training once the checkpoint is written.
+        """Stop training once the checkpoint is written.
 
         Raises:
             Interrupted: with the signal, and the checkpoint's step.
@@ -82,18 +79,22 @@ class StopAtSignal(TrainerCallback):
 
 
 def _ends_epoch(state: TrainerState, control: TrainerControl) -> bool:
-    """Whether the step that has just ended is the last one of its epoch, or of the training."""
+    """Whether the step that has just ended is the last one of its epoch, or of training."""
     return (
         control.should_training_stop or state.global_step >= state.max_steps or (state.epoch or 0.1) % 1 == 0
     )
 
 
 class EvaluateWhen(TrainerCallback):
-    """Call ``measure(student, step)`` every ``every`` steps and at the end; what it returns is logged through
-    ``report``.
+    """Validate every ``every`` steps (0: never in between) and after the last step.
 
-    Training stops once ``validation_accuracy`` reaches ``stop_at``. Every rank measures, so that all stop at
-    the same step.
+    Every rank measures, so that all stop at the same step.
+
+    Args:
+        measure: Takes the student and the step; returns metrics by name.
+        every: Steps between evaluations.
+        report: Logs the metrics.
+        stop_at: Training stops once ``validation_accuracy`` (0 to 1) reaches it; None never stops.
     """
 
     def __init__(
@@ -108,19 +109,18 @@ class EvaluateWhen(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Evaluate in between, and after the last step."""
+        """Evaluate where it is due, and after the last step."""
         last = state.global_step >= state.max_steps
         if last or (self.every and state.global_step % self.every == 0):
             measured, wanted = self.measure(kwargs["model"].student, state.global_step), control.should_log
             self.report(dict(measured))
-            control.should_log = (
-                wanted  # a line of the log, such as this one, is taken for the one that was wanted
-            )
+            # Logging the evaluation has reset the flag, but the training metrics are still to be logged.
+            control.should_log = wanted
             control.should_training_stop |= reached(measured, self.stop_at)
 
 
 class EndEpoch(TrainerCallback):
-    """Say what the epoch came to, before it is saved."""
+    """Log the means of an epoch, before its checkpoint is saved."""
 
     def __init__(self, report: Callable[[], None]) -> None:
         self.report = report
@@ -133,12 +133,12 @@ class EndEpoch(TrainerCallback):
 
 
 class Progress(ProgressCallback):
-    """The lines of the log, and on a terminal Trainer's bar below them."""
+    """Print log lines and, on a terminal, a progress bar below them."""
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Begin at the step that a resumed run is at, so that its steps alone tell how long a step takes."""
+        """Start the bar at the current step, so that a resumed run estimates times from its own steps."""
         self.current_step = state.global_step
         if state.is_world_process_zero and on_terminal():
             self.training_bar = Bar(total=state.max_steps, initial=state.global_step, dynamic_ncols=True)
@@ -146,7 +146,7 @@ class Progress(ProgressCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Move the bar."""
+        """Update the bar."""
         if self.training_bar is not None:
             self.training_bar.update(state.global_step - self.current_step)
             self.current_step = state.global_step
@@ -159,7 +159,7 @@ class Progress(ProgressCallback):
         logs: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Show the line."""
+        """Print the log line."""
         row = numbers(logs or {})
         if state.is_world_process_zero and row.keys() - {"epoch"}:
             tqdm.write(line(state.global_step, state.max_steps, row))
@@ -172,17 +172,20 @@ class Progress(ProgressCallback):
         self.close()
 
     def close(self) -> None:
-        """Leave the bar as it is, and go to the next line of the terminal."""
+        """Close the bar as it is; the terminal continues on the next line."""
         if self.training_bar is not None:
             self.training_bar.close()
             self.training_bar = None
 
 
 class WriteLogs(TrainerCallback):
-    """Every log line goes to ``metrics.jsonl`` and, in words, to ``training_log.txt``.
+    """Write every log line to ``metrics.jsonl`` and, as text, to ``training_log.txt``.
 
-    A run that goes on begins with what its checkpoint remembers, so that the files hold each step once, as if
-    nothing had happened.
+    A resumed run first rewrites both files from the history in its checkpoint, so that each step occurs once.
+
+    Args:
+        folder: Folder of the run.
+        title: First line of ``training_log.txt``; empty for none.
     """
 
     def __init__(self, folder: Path, title: str = "") -> None:
@@ -195,7 +198,7 @@ class WriteLogs(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Write the history of the checkpoint again, if there is one."""
+        """Rewrite the files from the log history: empty for a new run, the checkpoint's after a resume."""
         if not state.is_world_process_zero:
             return
         rows = [(int(row["step"]), numbers(row)) for row in state.log_history]
@@ -212,7 +215,7 @@ class WriteLogs(TrainerCallback):
         logs: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Append the line."""
+        """Append the log line to both files."""
         row = numbers(logs or {})
         if state.is_world_process_zero and row:
             self.metrics.append_row(state.global_step, row)
@@ -221,12 +224,12 @@ class WriteLogs(TrainerCallback):
 
 
 def reached(measured: Mapping[str, Any], stop_at: float | None) -> bool:
-    """Whether an evaluation is good enough to stop."""
+    """Whether ``validation_accuracy`` has reached ``stop_at``; never where that is None."""
     return stop_at is not None and measured.get("validation_accuracy", 0.0) >= stop_at
 
 
 def numbers(logs: Mapping[str, Any]) -> dict[str, float]:
-    """What of a log line is kept, by name: in that order a checkpoint gives it back."""
+    """Numeric metrics of a log line, sorted by name as a checkpoint stores them."""
     return {
         name: value
         for name, value in sorted(logs.items())
@@ -235,7 +238,7 @@ def numbers(logs: Mapping[str, Any]) -> dict[str, float]:
 
 
 def line(step: int, max_steps: int, row: Mapping[str, float]) -> str:
-    """A row of metrics in words: an interval's or an epoch's means, an evaluation, or the end."""
+    """Format a row of metrics: means of an interval or an epoch, an evaluation, or the end of training."""
     at = f"step {step}/{max_steps}"
     if "epoch_loss" in row:
         means = "  ".join(f"{name} {row[f'epoch_{name}']:.4f}" for name in TERMS if f"epoch_{name}" in row)
@@ -254,9 +257,7 @@ def line(step: int, max_steps: int, row: Mapping[str, float]) -> str:
 
 @contextmanager
 def interruptible(trainer: Trainer, ranks: Ranks) -> Iterator[None]:
-    """Signals inside the block end the training with a checkpoint; however it ends, its progress bar is
-    closed.
-    """
+    """Stop training with a checkpoint at a signal inside the block; close the progress bar in any case."""
     with signals_kept() as kept:
         trainer.add_callback(StopAtSignal(kept, ranks))
         try:

@@ -1,4 +1,4 @@
-"""A run's checkpoints as folders: how they are named, written whole or not at all, found, and thinned out."""
+"""Checkpoint folders of a run: naming, atomic writing, integrity checks, search, deletion of old ones."""
 
 import json
 import operator
@@ -23,15 +23,20 @@ from kvdistill.records.jsonfile import read_json
 from kvdistill.records.manifest import CONTENTS, Manifest, problem
 
 EXTRA_STATE_FILE = "carried.safetensors"
-"""What training carries from step to step beside the student, the optimiser and the random numbers."""
+"""File with training state other than student, optimizer and random numbers (running means, say)."""
 
 
 @contextmanager
 def atomic_checkpoint(partial: Path, final: Path, mine: bool) -> Iterator[None]:
-    """Where writing a checkpoint fails, remove what was written and say what is left to go on from.
+    """Remove a partial checkpoint where writing it fails, and name the one to resume from.
+
+    Args:
+        partial: Folder that is written to.
+        final: Folder that it will be renamed to.
+        mine: Whether this process created ``partial``.
 
     Raises:
-        OSError: in words, if the disk is full or cannot be written.
+        OSError: if the disk is full or cannot be written; the message names the checkpoint that is left.
     """
     try:
         yield
@@ -48,14 +53,26 @@ def atomic_checkpoint(partial: Path, final: Path, mine: bool) -> Iterator[None]:
 
 
 def save_extra_state(folder: Path, tensors: Mapping[str, Tensor], place: Mapping[str, Any] | None) -> None:
-    """Keep tensors by name, and where a stream stands."""
+    """Write tensors by name, and the position of a data stream.
+
+    Args:
+        folder: The checkpoint.
+        tensors: Any shapes and devices.
+        place: ``StreamState`` as a dictionary; None without a stream.
+    """
     plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     save_file(plain, folder / EXTRA_STATE_FILE, metadata={"place": json.dumps(place)})
     share(folder)
 
 
 def load_extra_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
-    """What ``save_extra_state`` kept.
+    """Read what ``save_extra_state`` has written.
+
+    Args:
+        folder: The checkpoint.
+
+    Returns:
+        Tensors by name, on the CPU, and the position of the data stream (None without a stream).
 
     Raises:
         ValueError: if the checkpoint was written without it.
@@ -78,7 +95,11 @@ def checkpoint_name(epoch: float, step: int) -> str:
 
 @contextmanager
 def readable(folder: Path, *names: str) -> Iterator[None]:
-    """Turn any error while training loads these files of a checkpoint into a sentence that names the file.
+    """Convert any error while files of a checkpoint are loaded into one that names the file and the remedy.
+
+    Args:
+        folder: The checkpoint.
+        names: The files that are read inside the block.
 
     Raises:
         ValueError: naming the file, or both where it is not known which one it is.
@@ -99,9 +120,7 @@ def readable(folder: Path, *names: str) -> Iterator[None]:
 
 
 def _unreadable(folder: Path, names: tuple[str, ...]) -> list[str]:
-    """Which of the files written by ``torch.save`` cannot be read; empty where all can, or there is only one
-    file.
-    """
+    """First of several files written by ``torch.save`` that cannot be read, as a list of at most one."""
     found: list[str] = []
     for name in names if len(names) > 1 else ():
         try:
@@ -112,7 +131,7 @@ def _unreadable(folder: Path, names: tuple[str, ...]) -> list[str]:
 
 
 def read_state(folder: Path) -> TrainerState:
-    """How far training had come when a checkpoint was written.
+    """Read a checkpoint's ``trainer_state.json`` and check the values that a resume uses.
 
     Raises:
         ValueError: naming the file, if a value is missing or of the wrong type.
@@ -128,15 +147,17 @@ def read_state(folder: Path) -> TrainerState:
 
 
 def write_manifest(folder: Path, name: str | None = None) -> None:
-    """Write the manifest of the files that the folder holds, for ``require_complete``; ``name`` is what the
-    folder will be called.
+    """Write the manifest (sizes and hashes) of the files in a folder, for ``require_complete``.
+
+    Args:
+        folder: The checkpoint, possibly under a temporary name.
+        name: Its final name; by default the current one.
     """
     Manifest.of(folder, name or folder.name, _step(folder / TRAINER_STATE_NAME)).write(folder / CONTENTS)
 
 
 def require_complete(folder: Path) -> None:
-    """Refuse to resume from a checkpoint of which a file is missing or changed: the run would not be the one
-    that was begun.
+    """Refuse to resume from a checkpoint with missing or changed files, or under another name.
 
     Raises:
         ValueError: naming the file.
@@ -158,8 +179,10 @@ def require_complete(folder: Path) -> None:
 
 
 def require_steps(folder: Path) -> None:
-    """Refuse a run whose newest checkpoint cannot be told, since a trainer_state.json is not the one that was
-    written.
+    """Refuse a run with a changed ``trainer_state.json``: its newest checkpoint cannot be determined.
+
+    Args:
+        folder: Folder of the run.
 
     Raises:
         ValueError: naming the file.
@@ -180,7 +203,12 @@ def _remedy(folder: Path) -> str:
 
 
 def publish(partial: Path, final: Path) -> None:
-    """Bring a written folder to its disk, then to its name; an older one of that name goes last."""
+    """Sync a written folder to disk, then rename it; a folder that has the name already is deleted last.
+
+    Args:
+        partial: The complete checkpoint under its temporary name.
+        final: Its final path.
+    """
     with ThreadPoolExecutor() as pool:
         written = [pool.submit(_to_disk, path) for path in partial.rglob("*")]
         write_manifest(partial, final.name)  # hashes are computed while the disk writes
@@ -188,6 +216,7 @@ def publish(partial: Path, final: Path) -> None:
             file.result()
     _to_disk(partial / CONTENTS)
     _to_disk(partial)
+    # Content before name: a checkpoint that can be found after a power failure is complete.
     older = move_aside(final)
     partial.rename(final)
     _to_disk(final.parent)
@@ -195,8 +224,9 @@ def publish(partial: Path, final: Path) -> None:
 
 
 def checkpoints(folder: Path | str) -> list[Path]:
-    """The checkpoints of a run, fewest steps first, by their state files; half-written and half-deleted ones
-    have other names.
+    """Checkpoints of a run by the steps in their state files, fewest first.
+
+    Partially written or deleted ones have names that begin with a dot, and are not found.
     """
     steps = {path.parent: _step(path) for path in Path(folder).glob(f"checkpoint-*/{TRAINER_STATE_NAME}")}
     return sorted(steps, key=lambda path: steps[path])
@@ -212,7 +242,7 @@ def _step(state: Path) -> int:
 
 
 def newest_checkpoint(folder: Path | str) -> Path | None:
-    """The checkpoint with the most steps, None where there is none."""
+    """Checkpoint with the most steps; None where there is none."""
     return next(reversed(checkpoints(folder)), None)
 
 
@@ -223,8 +253,13 @@ def keep_newest(folder: Path, limit: int | None) -> None:
 
 
 def move_aside(folder: Path) -> Path:
-    """Take a checkpoint, where there is one, out of sight before it is deleted, so that no half of it is ever
-    found.
+    """Rename a checkpoint to a hidden name before it is deleted, so that no partial one is ever found.
+
+    Args:
+        folder: The checkpoint, which need not exist.
+
+    Returns:
+        The hidden path.
     """
     hidden = folder.with_name(f".{folder.name}.older")
     if hidden.exists():
@@ -235,6 +270,7 @@ def move_aside(folder: Path) -> Path:
 
 
 def _to_disk(path: Path) -> None:
+    """fsync a file or a folder (the names in it)."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

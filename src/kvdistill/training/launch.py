@@ -1,9 +1,10 @@
-"""torchrun with its options, without its tracebacks: what the processes print themselves is all that a user
-has to read.
+"""torchrun without its tracebacks: the error messages of the processes are the only ones printed.
+
+Takes torchrun's options::
 
     python -m kvdistill.training.launch --standalone --nproc_per_node 8 experiments/train_with_kv.py --resume
 
-A signal is handed to the processes, which save a checkpoint and end; the exit code is theirs.
+A signal is forwarded to the processes, which save a checkpoint and exit; their exit code is returned.
 """
 
 import logging
@@ -11,14 +12,19 @@ import sys
 from collections.abc import Sequence
 
 PATIENCE = 110
-"""Seconds that the processes have to save a checkpoint; SLURM's scripts are told two minutes before the end
-of their time.
-"""
+"""Seconds that the processes have to save a checkpoint; SLURM signals jobs two minutes before their limit."""
 SIGNALS = "SIGTERM,SIGINT,SIGHUP,SIGUSR1"
 
 
 def main(words: Sequence[str]) -> int:
-    """Start the processes and return their exit code, or 128 + n where signal n has ended them."""
+    """Start the processes and wait for them.
+
+    Args:
+        words: Arguments of torchrun, then the script and its arguments.
+
+    Returns:
+        Exit code of the processes, or 128 + n where signal n has ended them.
+    """
     from torch.distributed import run
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -26,14 +32,15 @@ def main(words: Sequence[str]) -> int:
     options = run.parse_args(list(words))
     options.shutdown_timeout = PATIENCE
     options.signals_to_handle = SIGNALS
-    logging.disable(logging.CRITICAL)  # torch gives its loggers levels of their own
+    logging.disable(logging.CRITICAL)  # setting levels has no effect: torch sets its own
     try:
         run.run(options)
     except SignalException as error:
         return 128 + int(error.sigval)
     except ChildFailedError as error:
         codes = [failure.exitcode for failure in error.failures.values()]
-        killed = [128 - code for code in codes if code < 0]  # such as 137: killed for its memory
+        # A negative code is a signal: 137, say, where the kernel killed a process for lack of memory.
+        killed = [128 - code for code in codes if code < 0]
         return killed[0] if killed else max(codes)
     finally:
         logging.disable(logging.NOTSET)

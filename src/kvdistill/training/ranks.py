@@ -1,4 +1,4 @@
-"""The processes of a distributed run. Everything else is single-device code that asks here for sums."""
+"""Collectives of a distributed run (all-reduce, barrier); all other code is single-device."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among ``size``."""
+    """Rank of this process among ``size`` processes; with ``size`` 1 every collective is the identity."""
 
     rank: int = 0
     size: int = 1
 
     @staticmethod
     def here() -> "Ranks":
-        """The processes that torchrun started, or this one alone."""
+        """Rank in the initialized process group, or a single process where there is none."""
         return (
             Ranks(dist.get_rank(), dist.get_world_size())
             if dist.is_available() and dist.is_initialized()
@@ -26,12 +26,12 @@ class Ranks:
         )
 
     def wait(self) -> None:
-        """Until every process is here."""
+        """Barrier: wait until every process has called it."""
         if self.size > 1:
             dist.barrier()
 
     def sum(self, values: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
-        """The sum over all processes, outside the autograd graph; every process has to ask."""
+        """All-reduce: sum over all processes, not differentiable. Every process has to call it."""
         if self.size == 1:
             return values
         total = values.detach().clone()
@@ -39,7 +39,7 @@ class Ranks:
         return total
 
     def largest(self, number: int, device: torch.device | str = "cpu") -> int:
-        """The largest of the processes' numbers; every process has to ask."""
+        """All-reduce: maximum over all processes. Every process has to call it."""
         if self.size == 1:
             return number
         largest = torch.tensor(number, device=device)
@@ -47,7 +47,14 @@ class Ranks:
         return int(largest)
 
     def totals(self, numbers: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
-        """Sums over all processes by name; a name may be missing on some of them."""
+        """Sums over all processes by name. Every process has to call it.
+
+        Args:
+            numbers: Sum and weight by name; a name may be missing on some processes.
+
+        Returns:
+            Total sum and total weight of every name.
+        """
         if self.size == 1:
             return dict(numbers)
         gathered: list[dict[str, tuple[float, float]]] = [{} for _ in range(self.size)]

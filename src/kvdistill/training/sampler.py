@@ -1,4 +1,4 @@
-"""In which order training reads its samples, and which of them are this process's."""
+"""Batch sampler: the order of samples by seed and epoch, and each process's share of a batch."""
 
 from collections.abc import Iterator, Sequence
 
@@ -11,8 +11,17 @@ from kvdistill.training.ranks import Ranks
 def whole_batches(
     lengths: Sequence[int], size: int, seed: int | str, epoch: int, least: int = 1
 ) -> list[list[int]]:
-    """The batches of an epoch over all processes (see ``length_batches``); a last one of fewer than ``least``
-    joins the one before.
+    """Batches of an epoch over all processes (see ``length_batches``).
+
+    Args:
+        lengths: Tokens per sample.
+        size: Samples per batch, over all processes.
+        seed: Seed of the order.
+        epoch: Number of the epoch.
+        least: A last batch of fewer samples is appended to the one before it.
+
+    Returns:
+        Indices of samples, every sample once.
 
     Raises:
         ValueError: if there are fewer than ``least`` samples at all.
@@ -31,11 +40,17 @@ def whole_batches(
 
 
 class RankBatches(Sampler[list[int]]):
-    """This process's share of every batch; the order is a function of seed and epoch alone, whatever the
-    number of processes.
+    """This process's share of every batch; the order is a function of seed and epoch alone.
 
-    A batch of the run holds ``batch_size`` samples a process. The processes share it out in turns, so that a
-    run of two processes sees, step by step, what one process with twice the batch size sees.
+    A batch over all processes is dealt out sample by sample, so that two processes see in each step the
+    samples that one process with twice the batch size sees.
+
+    Args:
+        lengths: Tokens per sample.
+        batch_size: Samples per process and batch.
+        seed: Seed of the order.
+        ranks: This process among all; by default the only one.
+        least: Fewest samples per process in a batch.
     """
 
     def __init__(
@@ -46,7 +61,7 @@ class RankBatches(Sampler[list[int]]):
         self._count = len(self._batches())
 
     def set_epoch(self, epoch: int) -> None:
-        """Called at the start of each epoch."""
+        """Set the epoch that the order is drawn for."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -61,8 +76,8 @@ class RankBatches(Sampler[list[int]]):
 
 
 class EpochLoader(DataLoader):
-    """A DataLoader that passes the epoch on to its batch sampler, as Trainer expects of accelerate's."""
+    """DataLoader that passes the epoch to its batch sampler; Trainer expects this of accelerate's loaders."""
 
     def set_epoch(self, epoch: int) -> None:
-        """Called at the start of each epoch."""
+        """Set the epoch of the batch sampler; Trainer calls it at the start of each epoch."""
         self.batch_sampler.set_epoch(epoch)  # pyright: ignore

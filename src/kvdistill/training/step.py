@@ -1,4 +1,4 @@
-"""What Trainer trains, as this folder sees it: a module whose forward call is a whole step's loss."""
+"""``StepModel``: interface of the module that Trainer trains; its forward pass returns a step's loss."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
@@ -11,25 +11,31 @@ from kvdistill.text import Batch
 
 @runtime_checkable
 class StepModel(Protocol):
-    """A student with all that learns beside it; what is learned and from whom is not training's business."""
+    """A student and the other trainable modules; training does not depend on teachers or losses."""
 
     student: Any
-    """What is evaluated while training, and saved with ``save_pretrained``."""
+    """The model that is evaluated during training, and saved with ``save_pretrained``."""
 
     def __call__(self, batch: Batch, step: int, progress: float) -> LossOutput:
-        """The loss of a batch after ``step`` optimizer steps, at ``progress`` (0 to 1) of the run."""
+        """Loss and metrics of a batch.
+
+        Args:
+            batch: B samples.
+            step: Optimizer steps done so far.
+            progress: Share of all steps done so far, 0 to 1.
+        """
         ...
 
     def train(self, mode: bool = True) -> Any:
-        """Training mode, or evaluation mode."""
+        """Switch to training mode, or to evaluation mode where ``mode`` is False."""
         ...
 
     def prepare(self, batches: Sequence[Batch]) -> None:
-        """Look at the first optimizer step's batches, before the first of them counts."""
+        """Initialize from the batches of the first optimizer step, before their losses are computed."""
         ...
 
     def state(self) -> dict[str, Tensor]:
-        """What belongs into a checkpoint beside the student, by name."""
+        """Tensors by name that belong in a checkpoint in addition to the student."""
         ...
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:

@@ -1,6 +1,4 @@
-"""Training from a stream of samples: shuffled in windows, read once, continued exactly where a checkpoint
-left it.
-"""
+"""Streaming data set: shuffled in windows, read once from front to back, resumed exactly at a checkpoint."""
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
@@ -16,18 +14,19 @@ from kvdistill.training.ranks import Ranks
 from kvdistill.training.sampler import whole_batches
 
 Cursor = dict[str, Any] | None
-"""Where a source stands: JSON that only the source understands; None is its beginning."""
+"""Position in a source, as JSON that only the source interprets; None is its beginning."""
 SHORT = 0.9
-"""Share of the rows that it promises which a pass over a stream has to give."""
+"""Fewest usable rows of a pass, as a share of the rows that were announced."""
 Read = Callable[[Cursor, int], tuple[Sequence[Encoded], Cursor]]
-"""Asked for so many samples from a place on; gives them (fewer only at the end of a pass) and the place
-behind them.
+"""Reads a number of samples from a position on; returns them (fewer only at the end of a pass) and the next
+position.
 """
 
 
 class BatchIndex(NamedTuple):
-    """A batch by its number in an epoch: the only thing that is drawn ahead and skipped, so skipping reads
-    nothing.
+    """Number of a batch in an epoch, the index of the data set.
+
+    Trainer skips batches on a resume by drawing their indices, which reads no data.
     """
 
     epoch: int
@@ -35,13 +34,13 @@ class BatchIndex(NamedTuple):
 
 
 class StreamSampler(Sampler[list[BatchIndex]]):
-    """The batches of an epoch by number: ``count`` of them, or without end."""
+    """Batch indices of an epoch in order: ``count`` of them, or endless where it is None."""
 
     def __init__(self, count: int | None = None) -> None:
         self.count, self.epoch = count, 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Called at the start of each epoch."""
+        """Set the epoch of the indices."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -55,7 +54,7 @@ class StreamSampler(Sampler[list[BatchIndex]]):
 
 
 def unwrap_worker_error(error: Exception) -> str:
-    """What an error says, without the traceback that torch wraps round one of a loader's worker."""
+    """Message of an error, without the traceback that torch adds to errors of data-loader workers."""
     said, kind = str(error), type(error)
     if not said.startswith(f"Caught {kind.__name__} in DataLoader worker"):
         return said
@@ -65,28 +64,26 @@ def unwrap_worker_error(error: Exception) -> str:
 
 @dataclass(frozen=True)
 class StreamState:
-    """Where a stream stands after a batch: the window that the batch came from, and how much of it is used
-    up.
-    """
+    """Position of a stream after a batch: the window of the batch, and how many of its batches are used."""
 
     epoch: int = 0
     number: int = 0
-    """The batch that comes next."""
+    """Number of the next batch in the epoch."""
     window: int = 0
-    """Windows before this one, over all passes."""
+    """Number of the window, over all passes."""
     cursor: Cursor = None
-    """Where the window begins."""
+    """Position in the source where the window begins."""
     taken: int = 0
-    """Batches of the window that are used up."""
+    """Batches of the window that have been used."""
 
     def plain(self) -> dict[str, Any]:
-        """As JSON holds it; ``Place(**plain)`` is the way back."""
+        """As a dictionary for JSON; ``StreamState(**plain)`` restores it."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class StreamBatch:
-    """This process's samples of a batch, and where the stream stands behind it."""
+    """This process's samples of a batch, and the position of the stream after it."""
 
     samples: Sequence[Encoded]
     place: StreamState
@@ -96,43 +93,43 @@ class StreamBatch:
 class Stream(Dataset[StreamBatch]):
     """Batches of similar length from a source that is read once from front to back.
 
-    ``POOL`` batches make a window; inside it the order is that of map-style training, a function of seed and
-    window alone. What continues from a ``Place`` re-reads one window at most. Every process reads the whole
-    stream and keeps its share. Where a pass ends with fewer samples than its last window can share out,
-    ``least`` a process, these are left out.
+    A window holds ``POOL`` batches; inside it the order is that of map-style training, a function of seed and
+    window alone. A resume from a ``StreamState`` re-reads one window at most. Every process reads the entire
+    stream and keeps its share. A last window of fewer than ``least`` samples per process is left out.
 
     Source: ours.
     """
 
     read: Read
+    """The source."""
     batch_size: int
-    """Samples a process."""
+    """Samples per process and batch."""
     seed: int
     ranks: Ranks = field(default_factory=Ranks)
     least: int = 1
+    """Fewest samples per process in a batch."""
     count: int | None = None
-    """Batches an epoch, where one pass over the source makes an epoch; None for one epoch of endlessly many
-    passes.
-    """
+    """Batches per epoch, an epoch being one pass; None for one endless epoch of many passes."""
     rows: int = 0
-    """Usable rows that a pass promises; it may give a few less."""
+    """Announced usable rows per pass; a pass may have slightly fewer (see ``SHORT``)."""
     start: StreamState = field(default_factory=StreamState)
-    """Where the first batch that is asked for begins."""
+    """Position of the first batch: the checkpoint's after a resume."""
     _running: Iterator[StreamBatch] | None = None
     _next: BatchIndex | None = None
 
     def __len__(self) -> int:
-        """Batches an epoch, where they are known."""
+        """Number of batches per epoch."""
         if self.count is None:
             raise TypeError("an endless stream has no length")
         return self.count
 
     def __getitem__(self, ticket: BatchIndex) -> StreamBatch:
-        """The batch of a ticket: the next in order, the first of an epoch, or the one at ``start``.
+        """Batch of an index: the next in order, the first of an epoch, or the one at ``start``.
 
         Raises:
             ValueError: if another batch is asked for, or the source is empty or much shorter than its epoch.
         """
+        # Any other index than the next one restarts reading, at an epoch's beginning or at ``start``.
         if ticket != self._next:
             self._running = self._batches(self._place_of(ticket))
         assert self._running is not None
@@ -162,7 +159,7 @@ class Stream(Dataset[StreamBatch]):
         while True:
             samples, after = self.read(cursor, size * POOL)
             seen += len(samples)
-            if len(samples) >= self.least * self.ranks.size:  # fewer cannot be shared out
+            if len(samples) >= self.least * self.ranks.size:  # fewer leave a process without samples
                 lengths = [num_tokens(sample) for sample in samples]
                 batches = whole_batches(
                     lengths, size, f"{self.seed}/{place.epoch}", window, self.least * self.ranks.size
@@ -174,14 +171,13 @@ class Stream(Dataset[StreamBatch]):
             if after is None:
                 self._require_enough(seen)
                 seen = 0
+            # The source as a single window is too small for a batch: reading it again would never end.
             if after is None and cursor is None and len(samples) < self.least * self.ranks.size:
                 return
             window, cursor, taken = window + 1, after, 0
 
     def _require_enough(self, seen: int) -> None:
-        """A pass may fall a little short of its epoch, by rows that were left out, and then begins again; but
-        not by much.
-        """
+        """Refuse a pass with far fewer usable rows than announced; a few may be left out as unusable."""
         if seen < SHORT * self.rows:
             raise ValueError(
                 f"The stream ended after {seen} usable rows, and the subset size promises {self.rows}. Lower "

@@ -1,4 +1,4 @@
-"""transformers' Trainer for a latent student: what differs, and why."""
+"""transformers' Trainer for a latent student; each override states why it is needed."""
 
 import shutil
 from collections.abc import Sequence
@@ -31,8 +31,13 @@ from kvdistill.training.stream import Stream, StreamState
 
 
 class LatentTrainer(Trainer):
-    """Trainer's loop, precision, accumulation and logging; the loss comes from ``step``, the order of the
-    data from ``batches``.
+    """Trainer whose loss is computed by a ``StepModel`` and whose data order comes from a batch sampler.
+
+    Args:
+        model: The module that is trained.
+        args, kwargs: As in transformers.
+        batches: Batch sampler of this process.
+        ranks: This process among all; by default the only one.
     """
 
     def __init__(
@@ -58,7 +63,7 @@ class LatentTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        """The step's loss. Overridden since a step also depends on how far training is."""
+        """Loss of a batch. Overridden since the loss also depends on the progress of training."""
         batch = inputs["batch"].to(self.args.device)
         done = self.state.global_step
         output = model(batch=batch, step=done, progress=done / max(self.state.max_steps, 1))
@@ -67,21 +72,20 @@ class LatentTrainer(Trainer):
         for means in (self.terms, self.epoch_terms):
             means.add(output.metrics | {"loss": output.loss}, share)
         self._place = inputs.get("place", self._place)
-        # Trainer divides by the number of batches of the step, DistributedDataParallel by the number of
-        # processes.
+        # Undo later divisions: Trainer's by the batches of a step, DistributedDataParallel's by processes.
         loss = output.loss * share * self.current_gradient_accumulation_steps * self.ranks.size
         return (loss, output) if return_outputs else loss
 
     def get_batch_samples(
         self, epoch_iterator: Any, num_batches: int, device: torch.device
     ) -> tuple[list[Any], Any]:
-        """The batches of one optimiser step and their number of samples over all processes, so that each
-        sample weighs the same.
+        """Batches of one optimizer step, and their number of samples over all processes.
 
-        Overridden since Trainer counts labels, and the short batch that ends an epoch would weigh as much as
-        the others.
+        Overridden since Trainer counts labels, and a smaller last batch would weigh as much as the others;
+        dividing by samples gives each sample the same weight.
         """
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        # Once per run: a resumed run restores what was measured here from its checkpoint.
         if self.state.global_step == 0:
             model = self._step_model()
             model.train()
@@ -91,44 +95,45 @@ class LatentTrainer(Trainer):
         return batches, int(self.ranks.sum(count))
 
     def _step_model(self) -> StepModel:
-        """The model itself, without a distributed wrapper."""
+        """The model without its distributed wrapper."""
         return self.accelerator.unwrap_model(self.model)  # pyright: ignore[reportReturnType]
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """The mean of every term since the last line, over all processes. Overridden since Trainer knows only
-        the sum's mean.
+        """Log the mean of every term since the last line, over all processes.
+
+        Overridden since Trainer only averages the total loss.
         """
         if "loss" in logs:
             logs = logs | {name: round(value, 6) for name, value in self.terms.take(self.ranks).items()}
         super().log(logs, start_time)
 
     def log_epoch(self) -> None:
-        """The mean of every term over the epoch that ends, under names that begin with ``epoch_``."""
+        """Log the mean of every term over the epoch that ends, with the prefix ``epoch_``."""
         means = self.epoch_terms.take(self.ranks)
         super().log({f"epoch_{name}": round(means[name], 6) for name in TERMS if name in means})
 
     def get_train_dataloader(self) -> EpochLoader:
-        """Batches as the sampler lays them out. Overridden since accelerate would hand whole batches round
-        and repeat samples.
+        """Loader of this process's batches.
+
+        Overridden since accelerate would distribute complete batches over processes and repeat samples.
         """
         workers = self.args.dataloader_num_workers
         return EpochLoader(
             self.train_dataset,  # pyright: ignore[reportArgumentType]
             batch_sampler=self.batches,
             collate_fn=self.data_collator,
-            num_workers=min(workers, 1)
-            if isinstance(self.train_dataset, Stream)
-            else workers,  # a stream is read in order
+            # One worker at most for a stream, which is read in order.
+            num_workers=min(workers, 1) if isinstance(self.train_dataset, Stream) else workers,
             pin_memory=self.args.dataloader_pin_memory,
-            generator=torch.Generator().manual_seed(
-                self.args.seed
-            ),  # the loader draws a number an epoch: not from training's own
+            # The loader draws a seed per epoch, which must not advance the global generator.
+            generator=torch.Generator().manual_seed(self.args.seed),
         )
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        """What a checkpoint carries beside the weights. Overridden since Trainer's own loads weights
-        leniently; a run that goes on
-        has built its student from the checkpoint, strictly.
+        """Restore training state other than weights, optimizer and random numbers.
+
+        Overridden since Trainer loads weights leniently; a resumed run has already loaded its student from
+        the checkpoint, strictly.
         """
         folder = Path(resume_from_checkpoint)
         tensors, place = load_extra_state(folder)
@@ -136,6 +141,7 @@ class LatentTrainer(Trainer):
             self._hand_out(tensors, place)
 
     def _hand_out(self, tensors: dict[str, torch.Tensor], place: dict[str, Any] | None) -> None:
+        """Give each owner its tensors; names are ``owner/name``, as ``_carried`` writes them."""
         parts: dict[str, dict[str, Any]] = {"step": {}, "terms": {}, "epoch": {}}
         for name, value in tensors.items():
             owner, _, own = name.partition("/")
@@ -147,7 +153,7 @@ class LatentTrainer(Trainer):
             self._place = self.train_dataset.start = StreamState(**place)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        """As Trainer does. Overridden, as the next two, for an error message that names the file."""
+        """As in Trainer. Overridden, like the next two, so that errors name the file."""
         with readable(Path(checkpoint or ""), OPTIMIZER_NAME, SCHEDULER_NAME):
             super()._load_optimizer_and_scheduler(checkpoint)
 
@@ -161,8 +167,9 @@ class LatentTrainer(Trainer):
             super()._load_rng_state(checkpoint)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        """Write a checkpoint whole or not at all. Overridden since Trainer writes in place, names by step and
-        pickles arguments.
+        """Write a checkpoint atomically, under a temporary name first.
+
+        Overridden since Trainer writes in place, names folders by step and pickles its arguments.
         """
         final = Path(str(self.args.output_dir)) / checkpoint_name(
             self.state.epoch or 0.0, self.state.global_step
@@ -175,21 +182,21 @@ class LatentTrainer(Trainer):
             if first:
                 shutil.rmtree(partial, ignore_errors=True)
                 partial.mkdir(parents=True)
-            self.accelerator.wait_for_everyone()
+            self.accelerator.wait_for_everyone()  # until the folder exists
             if first:
                 self._step_model().student.save_pretrained(partial)
                 save_extra_state(partial, tensors, None if self._place is None else self._place.plain())
             self._save_optimizer_and_scheduler(str(partial))
             self._save_scaler(str(partial))
             self._save_rng_state(str(partial))
-            self.accelerator.wait_for_everyone()
+            self.accelerator.wait_for_everyone()  # until every process has written its random state
             if first:
                 self.state.save_to_json(str(partial / TRAINER_STATE_NAME))
                 publish(partial, final)
                 keep_newest(final.parent, self.args.save_total_limit)
 
     def _carried(self) -> dict[str, torch.Tensor]:
-        """By owner and name; every process has to ask."""
+        """Training state by ``owner/name``. Every process has to call it, since it sums over them."""
         step = self._step_model().state()
         parts = {
             "step": step,
@@ -200,7 +207,12 @@ class LatentTrainer(Trainer):
 
 
 def refuse_nonfinite(output: LossOutput, step: int, sample_ids: Sequence[str]) -> None:
-    """Stop where a loss is not finite.
+    """Stop training at a loss that is not finite.
+
+    Args:
+        output: Loss and metrics of a batch.
+        step: Number of the optimizer step, from 1.
+        sample_ids: Ids of the batch's samples, for the message.
 
     Raises:
         FloatingPointError: naming the step, the terms and the first samples of the batch.
@@ -217,7 +229,11 @@ def refuse_nonfinite(output: LossOutput, step: int, sample_ids: Sequence[str]) -
 
 
 def refuse_nonfinite_weights(model: nn.Module, step: int) -> None:
-    """Stop where the last update has left weights that are not finite, before they are saved.
+    """Stop training at weights that are not finite, before they are saved.
+
+    Args:
+        model: Its trainable weights are checked.
+        step: Optimizer steps done, for the message.
 
     Raises:
         FloatingPointError: naming the step and the first weights.

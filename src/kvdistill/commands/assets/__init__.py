@@ -1,1 +1,1 @@
-"""Download models and data sets of the Hugging Face hub ahead of time; data sets as JSON lines."""
+"""Download models and data sets of the Hugging Face hub ahead of time, and export data sets to JSON lines."""

@@ -1,4 +1,4 @@
-"""What can go wrong between here and the hub, in words that say what to do."""
+"""Errors of the Hugging Face hub as one sentence with a remedy."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,16 +24,19 @@ RESUME = f"To resume, {AGAIN}"
 
 
 class HubError(ValueError):
-    """Something of the hub that cannot be had; the message names it and the remedy."""
+    """A hub asset that cannot be fetched; the message names it and the remedy."""
 
 
 @contextmanager
 def in_words(kind: Kind, name: str) -> Iterator[None]:
-    """Turn what the hub's libraries raise in the block into a sentence.
+    """Turn errors of the hub's libraries inside the block into a :class:`HubError`.
+
+    Args:
+        kind: ``model`` or ``dataset``.
+        name: the hub name, for the message.
 
     Raises:
-        HubError: for every error of the network, the hub, the login, the name, the disk or the data set's
-            form.
+        HubError: for every error of network, hub, login, name, disk or data format.
     """
     try:
         yield
@@ -102,9 +105,7 @@ def _page(kind: Kind, name: str) -> str:
 
 
 def _near(kind: Kind, name: str) -> str:
-    """Names like this one: of the same owner, or found by the hub's own search; nothing where the hub does
-    not say.
-    """
+    """Similar names, from the same owner or the hub's own search; empty where the hub does not answer."""
     api = HfApi()
     listed = api.list_models if kind == "model" else api.list_datasets
     owner, _, base = name.rpartition("/")

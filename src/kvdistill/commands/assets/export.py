@@ -1,4 +1,4 @@
-"""A data set of the hub as JSON lines, in the form that the readers of ``kvdistill.data`` recognise."""
+"""Export a hub data set to JSON lines that the readers of ``kvdistill.data`` recognize."""
 
 import hashlib
 import json
@@ -14,19 +14,20 @@ from tqdm import tqdm
 from kvdistill.commands.assets.errors import HubError, in_words
 
 FORMS = (("question", "steps", "answer"), ("question", "answer"))
-"""Columns that are written, the first that a data set has: those of ``StepsJson`` and of ``Gsm8k``."""
+"""The columns that are written, of ``StepsJson`` or of ``Gsm8k``: the first form that a data set has."""
 CONFIGS = {"openai/gsm8k": "main"}
+"""Default configuration of data sets that have several."""
 
 
 @dataclass(frozen=True)
 class Exported:
-    """A file of rows."""
+    """A written JSON lines file."""
 
     path: Path
     num_rows: int
     sha256: str
     written: bool
-    """False where the file was there already, with the same content."""
+    """False where the file existed with the same content."""
 
     def __str__(self) -> str:
         state = "" if self.written else ", there already"
@@ -34,15 +35,23 @@ class Exported:
 
 
 def default_config(name: str) -> str | None:
-    """The configuration of a data set that is meant where none is named."""
+    """The configuration of a data set that is used if none is named; None leaves it to the hub."""
     return CONFIGS.get(name)
 
 
 def load_splits(name: str, config: str | None = None, wanted: Sequence[str] = ()) -> dict[str, Dataset]:
-    """The splits of a data set (hub name or folder), all of them or those wanted.
+    """Load the splits of a data set.
+
+    Args:
+        name: a hub name or a folder.
+        config: the data set's configuration; None takes the default.
+        wanted: names of splits; empty takes all.
+
+    Returns:
+        Split name -> rows.
 
     Raises:
-        HubError: if it cannot be had, or has no such split.
+        HubError: if it cannot be fetched, or has no such split.
     """
     with in_words("dataset", name):
         found = load_dataset(name, config or default_config(name))
@@ -55,9 +64,19 @@ def load_splits(name: str, config: str | None = None, wanted: Sequence[str] = ()
 def export(name: str, splits: Mapping[str, Dataset], folder: Path, overwrite: bool = False) -> list[Exported]:
     """Write each split to a file: ``whynlp/gsm8k-aug``'s ``train`` to ``gsm8k_aug_train.jsonl``.
 
+    Args:
+        name: hub name or folder of the data set.
+        splits: rows by split.
+        folder: where the files are written.
+        overwrite: whether files with other content are replaced.
+
+    Returns:
+        One entry per split.
+
     Raises:
-        HubError: if a split has not the columns of a known form, or a file with other content is there.
+        HubError: if a split lacks the columns of a known form, or a file with other content exists.
     """
+    # All splits are checked before the first one is written.
     stem = Path(name).name.replace("-", "_").lower()
     forms = {split: _form(f"{name}, split {split}", rows) for split, rows in splits.items()}
     return [
@@ -78,7 +97,7 @@ def _form(where: str, rows: Dataset) -> tuple[str, ...]:
 
 
 def _write(rows: Dataset, form: tuple[str, ...], path: Path, overwrite: bool) -> Exported:
-    """Row by row to a temporary file, which takes the place of ``path`` when it is whole."""
+    """Write rows to a temporary file, which replaces ``path`` once it is complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     digest = hashlib.sha256()

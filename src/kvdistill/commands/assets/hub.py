@@ -1,4 +1,4 @@
-"""Models and data sets fetched ahead of time, after a look at the disk."""
+"""Fetch models and data sets into the hub cache ahead of time, after a check of the disk space."""
 
 import re
 import shutil
@@ -14,27 +14,28 @@ from kvdistill.commands.assets.export import default_config, export, load_splits
 from kvdistill.console.wording import size_text
 
 SPARE_SHARE, SPARE_BYTES = 0.05, 2**30
+"""Disk space that has to stay free: 5 % of the download and 1 GiB."""
 _WEIGHTS = re.compile(r"model(-\d+-of-\d+)?\.safetensors")
 _SUFFIXES = (".json", ".txt", ".model", ".jinja", ".tiktoken", ".py")
-"""Of configuration, tokenizer and code; the weights are told by their whole name."""
+"""Suffixes of configuration, tokenizer and code files; weights are matched by ``_WEIGHTS``."""
 
 
 @dataclass(frozen=True)
 class Asset:
-    """A model or a data set, and the files of it that are needed."""
+    """A model or a data set of the hub with the files that are needed."""
 
     kind: Kind
     name: str
     option: str | None
-    """A model's revision, a data set's configuration."""
+    """A model's revision, or a data set's configuration."""
     sizes: dict[str, int]
-    """Bytes of each file."""
+    """Bytes of each needed file."""
     here: frozenset[str]
-    """Files that are in the cache."""
+    """Files that are already in the cache."""
 
     @property
     def missing(self) -> int:
-        """Bytes still to be fetched."""
+        """Bytes still to be downloaded."""
         return sum(size for file, size in self.sizes.items() if file not in self.here)
 
     def __str__(self) -> str:
@@ -47,11 +48,15 @@ class Asset:
 
 
 def find_model(name: str, revision: str | None = None) -> Asset:
-    """Ask the hub for a model's files.
+    """Look up the files of a model that are needed to load it.
+
+    Args:
+        name: hub name, ``owner/name``.
+        revision: branch, tag or commit; None takes main.
 
     Raises:
-        HubError: if the hub does not answer, there is no such model, no access to it, or no safetensors
-            weights in it.
+        HubError: if the hub does not answer, or the model does not exist, is not accessible, or has no
+            safetensors weights.
     """
     sizes, sha = _look_up("model", name, revision)
     return _asset(
@@ -60,10 +65,14 @@ def find_model(name: str, revision: str | None = None) -> Asset:
 
 
 def find_data(name: str, config: str | None = None) -> Asset:
-    """Ask the hub for a data set's files: those of its configuration, where it has a folder of its own.
+    """Look up the files of a data set, or of one configuration where that has its own folder.
+
+    Args:
+        name: hub name, ``owner/name``.
+        config: the data set's configuration; None takes the default.
 
     Raises:
-        HubError: if the hub does not answer, there is no such data set, or no access to it.
+        HubError: if the hub does not answer, or the data set does not exist or is not accessible.
     """
     sizes, sha = _look_up("dataset", name)
     config = config or default_config(name)
@@ -72,7 +81,7 @@ def find_data(name: str, config: str | None = None) -> Asset:
 
 
 def _look_up(kind: Kind, name: str, revision: str | None = None) -> tuple[dict[str, int], str | None]:
-    """The bytes of each file at the hub, and the commit."""
+    """Bytes of each file on the hub, and the commit hash."""
     with in_words(kind, name):
         validate_repo_id(name)
         api = HfApi()
@@ -90,11 +99,14 @@ def _asset(kind: Kind, name: str, option: str | None, sizes: dict[str, int], sha
 
 
 def model_files(name: str, files: Sequence[str]) -> list[str]:
-    """What a model is loaded from: its weights as safetensors, once, and the small files beside them; nothing
-    out of folders.
+    """The files that a model is loaded from: safetensors weights, configuration, tokenizer and code.
+
+    Args:
+        name: hub name, for the message.
+        files: all files of the repository; those in subfolders are left out, as are other weight formats.
 
     Raises:
-        HubError: if there are no such weights.
+        HubError: if there are no safetensors weights.
     """
     weights = [file for file in files if _WEIGHTS.fullmatch(file)]
     if not weights:
@@ -107,10 +119,10 @@ def model_files(name: str, files: Sequence[str]) -> list[str]:
 
 
 def require_space(assets: Sequence[Asset]) -> None:
-    """See whether what is missing fits on the disk of the cache, with something to spare.
+    """Check that the missing files fit on the disk of the cache, with 5 % and 1 GiB to spare.
 
     Raises:
-        HubError: if it does not.
+        HubError: if they do not.
     """
     missing = sum(asset.missing for asset in assets)
     needed = missing * (1 + SPARE_SHARE) + SPARE_BYTES
@@ -126,12 +138,16 @@ def require_space(assets: Sequence[Asset]) -> None:
 
 
 def download(assets: Sequence[Asset], jsonl: Path | None = None, overwrite: bool = False) -> None:
-    """Fetch models and data sets into the cache, and say where they are; data sets also as JSON lines, if a
-    folder is given.
+    """Fetch models and data sets into the cache, and print where they are.
+
+    Args:
+        assets: what is fetched, in this order.
+        jsonl: folder for data sets as JSON lines; None writes none.
+        overwrite: whether JSON lines files with other content are replaced.
 
     Raises:
-        HubError: if they do not fit on the disk, the hub refuses, or a file of rows with other content is
-            there.
+        HubError: if they do not fit on the disk, the hub refuses, or a JSON lines file with other content
+            exists.
     """
     require_space(assets)
     for asset in assets:
@@ -151,8 +167,7 @@ def download(assets: Sequence[Asset], jsonl: Path | None = None, overwrite: bool
 
 def _fetch_model(asset: Asset) -> str:
     with in_words("model", asset.name):
-        # One after the other, here: the threads of snapshot_download would hold up Ctrl-C until their files
-        # are whole.
+        # One file at a time: the threads of snapshot_download would delay Ctrl-C until their files are done.
         for file in asset.sizes:
             hf_hub_download(asset.name, file, revision=asset.option)
         folder = snapshot_download(asset.name, revision=asset.option, allow_patterns=list(asset.sizes))

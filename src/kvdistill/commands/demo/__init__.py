@@ -1,1 +1,1 @@
-"""``kvdistill demo``: the embedded task from data to report."""
+"""``kvdistill demo``: train and evaluate a small student on the embedded task, with a report."""

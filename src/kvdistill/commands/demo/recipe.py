@@ -1,12 +1,12 @@
-"""What the demo trains, stage by stage.
+"""The training stages of the demo.
 
-One small Llama learns explicit chains of thought, terse and verbose. Its latents are then distilled from
-verbose traces of four words a step, whose last word is the step's result, while the student is asked to be
-brief: with the KV loss, one run a compressor, and without it (E1). A last run learns direct answers.
+One small Llama is trained on explicit chains of thought, terse and verbose. Its latents are then distilled
+from verbose traces of four words a step, whose last word is the step's result, while the student is asked to
+be brief: with the KV loss, one run per compressor, and without it (E1). A last run trains direct answers.
 
-The KV loss counts only the first layer for the first half of the steps. Its keys and values say which name a
-slot holds; those of the second layer also say that a verbose trace goes on with "then", and a brief student
-that imitates that from the start gets stuck.
+For the first half of the steps the KV loss counts the first layer only. Its keys and values encode which name
+a slot holds; those of the second layer also encode that a verbose trace continues with "then", and a brief
+student that imitates that from the start gets stuck.
 """
 
 from dataclasses import dataclass, field, replace
@@ -21,8 +21,9 @@ NAMES, HOPS = 8, 4
 TERSE = Chain(names=NAMES, steps=HOPS, trace="terse")
 MIXED = Chain(names=NAMES, steps=HOPS, trace="mixed")
 VERBOSE = Chain(names=NAMES, steps=HOPS, trace="verbose")
-"""What the latents are distilled from: verbose traces, while the student is asked to be brief."""
+"""Verbose traces, from which the latents are distilled, while the student is asked to be brief."""
 METHODS = ("step_end", "right_crop", "rkv")
+"""The compressors that are compared."""
 
 
 @dataclass(frozen=True)
@@ -30,30 +31,41 @@ class Stage:
     """One training run of the demo."""
 
     name: str
+    """Also the name of the run folder."""
     task: Chain
     steps: int
+    """Maximum number of optimizer steps."""
     options: dict[str, Any] = field(default_factory=dict)
+    """Options of the ``training`` section."""
     loss: dict[str, Any] = field(default_factory=dict)
+    """Options of the ``loss`` section."""
     target: dict[str, Any] = field(default_factory=dict)
+    """Options of the ``target`` section."""
 
     def shortened(self, share: float) -> "Stage":
-        """The same with a share of its steps, at least two."""
+        """The same stage with a share (0 to 1) of its steps, at least two."""
         return replace(self, steps=max(2, round(self.steps * share)))
 
     @property
     def stop_at(self) -> float | None:
-        """The validation accuracy at which the stage ends early; None where it makes all its steps."""
+        """Validation accuracy (0 to 1) at which the stage ends early; None where all steps are made."""
         return self.options.get("stop_at_accuracy")
 
     @property
     def goal(self) -> str:
-        """When the stage ends."""
+        """One phrase on when the stage ends."""
         if self.stop_at is None:
             return counted(self.steps, "step")
         return f"until validation accuracy {self.stop_at:g}, at most {counted(self.steps, 'step')}"
 
     def config(self, folder: Path, start: Path | None, seed: int) -> RunConfig:
-        """The run's configuration, from the backbone of ``start`` or from nothing."""
+        """The configuration of the stage's run.
+
+        Args:
+            folder: the demo's folder; the run folder is made in it.
+            start: checkpoint to start from; None starts from random weights.
+            seed: seed of data, weights and order.
+        """
         backbone = {
             "model_type": "llama",
             "hidden_size": 64,
@@ -100,7 +112,11 @@ class Stage:
 
 
 def warm_stages(share: float = 1.0) -> list[Stage]:
-    """Explicit reasoning first: terse, then both styles."""
+    """The warm start on explicit chains of thought, terse, then both styles.
+
+    Args:
+        share: share (0 to 1) of each stage's steps.
+    """
     explicit = {"task": "explicit", "lr": 2e-3}
     terse = Stage("warm_terse", TERSE, 900, explicit | {"eval_steps": 25, "stop_at_accuracy": 0.98})
     stages = [terse, Stage("warm_mixed", MIXED, 400, explicit | {"scheduler": "cosine"})]
@@ -108,7 +124,11 @@ def warm_stages(share: float = 1.0) -> list[Stage]:
 
 
 def lanes(share: float = 1.0) -> tuple[list[Stage], list[Stage]]:
-    """What then runs side by side: the KV runs in one process, the baselines in another."""
+    """The stages of the two parallel processes: the runs with the KV loss, and the baselines.
+
+    Args:
+        share: share (0 to 1) of each stage's steps.
+    """
     latent = {"task": "latent", "lr": 1e-3, "eval_steps": 25}
     kv = [
         Stage(

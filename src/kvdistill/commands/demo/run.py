@@ -1,9 +1,8 @@
-"""The demo: a small student, taught on the spot, reasons in latent slots from its teacher mode's compressed
-KV cache.
+"""``kvdistill demo``: distill a small student's latent slots from its teacher mode's compressed KV cache.
 
-One backbone first learns explicit chains of thought, terse and verbose (warm start). From there, side by side
-in two processes: latents with the KV loss, one run a compressor; latents without it (E1); and direct answers.
-The compressor is chosen on validation and reported on test.
+One backbone is first trained on explicit chains of thought, terse and verbose (warm start). From there two
+parallel processes train latents with the KV loss, one run per compressor; latents without it (E1); and direct
+answers. The compressor is chosen on the validation set and reported on the test set.
 """
 
 import os
@@ -40,29 +39,37 @@ from kvdistill.training.checkpoint import newest_checkpoint
 
 @dataclass(frozen=True)
 class Run:
-    """What the whole demo shares."""
+    """The settings that all stages of a demo share."""
 
     seed: int
     share: float
+    """Share (0 to 1) of the training steps and of the test set."""
     clock: float
-    """When it began, as ``time.monotonic`` tells it."""
+    """When the demo began, by ``time.monotonic``, in seconds."""
 
     @property
     def questions(self) -> int:
-        """Size of the test set."""
+        """Number of test questions."""
         return max(32, round(512 * self.share))
 
     @property
     def timed(self) -> int:
-        """How many of them are timed one by one."""
+        """Number of test questions whose latency is measured, one by one."""
         return max(2, round(32 * self.share))
 
 
 def demo(output: str | Path, seed: int, command: str, share: float = 1.0) -> DemoSummary:
-    """Run the whole demo into ``output``, print the table and write summary.json and report.html.
+    """Run the complete demo, print its table and write summary.json and report.html.
 
-    ``share`` shortens every stage and the test set, to try the machinery; the bars are then not expected to
-    be reached.
+    Args:
+        output: folder for models, records and report; records of an earlier demo in it are removed.
+        seed: seed of data, weights and order.
+        command: the command line as typed, for run.json.
+        share: share of each stage's steps and of the test set, above 0 and at most 1, for a quick trial;
+            below 1 the bars are not expected to be reached.
+
+    Returns:
+        Accuracies, steps, passes and bars.
 
     Raises:
         ValueError: if ``share`` is not above 0 and at most 1, or ``seed`` is out of range.
@@ -96,7 +103,7 @@ def demo(output: str | Path, seed: int, command: str, share: float = 1.0) -> Dem
 
 
 def _side_by_side(folder: Path, start: Path, seed: int, share: float) -> None:
-    """Two processes, one thread each; their progress is read from their metrics files."""
+    """Train the stages in two processes of one thread each; their progress is read from metrics files."""
     children = []
     for lane in lanes(share):
         runs = []
@@ -117,7 +124,7 @@ def _side_by_side(folder: Path, start: Path, seed: int, share: float) -> None:
         _follow(folder, [stage for lane in lanes(share) for stage in lane], [child for child, _ in children])
     finally:
         for child, log in children:
-            child.terminate()  # where it still runs, the demo has been interrupted
+            child.terminate()  # it still runs only if the demo was interrupted
             child.wait()
             log.close()
     for child, log in children:
@@ -126,7 +133,7 @@ def _side_by_side(folder: Path, start: Path, seed: int, share: float) -> None:
 
 
 def _follow(folder: Path, stages: list[Stage], children: list[subprocess.Popen[bytes]]) -> None:
-    """Show how far the stages are until the processes have ended."""
+    """Show the progress of the stages until the processes have ended."""
     with StageProgress({stage.name: stage.steps for stage in stages}) as progress:
         running = True
         while running:
@@ -146,7 +153,7 @@ def _measured(folder: Path, stage: str) -> list[dict[str, float | int]]:
 
 
 def _outcome(folder: Path, stage: Stage) -> str:
-    """Why a stage ended."""
+    """One phrase on why a stage ended: its goal reached, or all steps made."""
     rows = _measured(folder, stage.name)
     step = int(rows[-1]["step"])
     accuracies = [row["validation_accuracy"] for row in rows if "validation_accuracy" in row]
@@ -159,7 +166,7 @@ def _outcome(folder: Path, stage: Stage) -> str:
 
 
 def _evaluate(folder: Path, start: Path, run: Run) -> DemoSummary:
-    """Every row of the table, on the test set, one after another so that nothing disturbs the clock."""
+    """Evaluate every row of the table on the test set, one after another so that latencies are comparable."""
     evaluator = Evaluator(batch_size=128, max_new_tokens=5 * HOPS + 8, timed=run.timed, progress=True)
     warm = LatentReasoner.from_pretrained(start)
     rows: dict[str, EvaluationRecord] = {}
@@ -189,7 +196,7 @@ def _evaluate(folder: Path, start: Path, run: Run) -> DemoSummary:
 
 
 def _example(folder: Path, models: dict[str, LatentReasoner], winner: str, run: Run) -> ExampleRecord:
-    """One test question with the winner's slots, answered in every way that the demo compares."""
+    """One test question with the slots of the chosen compressor, answered in every mode compared."""
     models = models | {
         "cot_terse": models["cot"],
         "e1": _last(folder, "latent_e1"),
@@ -215,7 +222,7 @@ def _example(folder: Path, models: dict[str, LatentReasoner], winner: str, run: 
 
 
 def _curve(folder: Path, stage: str, method: str) -> Curve:
-    """Validation accuracy of a run, kept beside the summary."""
+    """Validation curve of a run; curve and logged losses are written beside the summary for the report."""
     series = Metrics(folder / stage / "metrics.jsonl").series()
     measured = series["validation_accuracy"]
     losses = {

@@ -1,4 +1,4 @@
-"""Summary of a demo: accuracies, steps to the threshold, and the bars that the numbers are held to."""
+"""Summary of a demo: accuracies, steps to the threshold, and the bars that the numbers have to reach."""
 
 from pathlib import Path
 
@@ -13,13 +13,14 @@ def summarize(
     """Accuracies, steps, passes and bars of a demo.
 
     Args:
-        rows: each evaluation by its key.
+        rows: evaluations by key, such as ``cot`` or ``latent_rkv``.
         curves: validation accuracy by compressor, and of E1 under ``e1``.
-        winner: the compressor chosen on validation.
+        winner: the compressor chosen on the validation set.
         minutes: duration of the demo so far.
         seed: the demo's seed.
     """
     kv, cot = rows[f"latent_{winner}"], rows["cot"]
+    # The common goal of all curves: 90 % of the explicit chain of thought's test accuracy.
     threshold = 0.9 * cot.accuracy
     reached = {
         name: next((s for s, a in zip(c.steps, c.accuracy, strict=True) if a >= threshold), None)
@@ -61,7 +62,13 @@ def summarize(
 
 
 def steps_ratio(own: int | None, e1: int | None, e1_steps: int) -> Bar:
-    """Steps E1 needs over those of the KV run; a lower bound where E1 did not reach the threshold."""
+    """The bar on E1's steps to the threshold, divided by those of the KV run.
+
+    Args:
+        own: steps of the KV run; None if it never reached the threshold.
+        e1: steps of E1; None if it never reached the threshold.
+        e1_steps: all steps of E1, which give a lower bound of the ratio in that case.
+    """
     if own is None:
         return Bar(value=None, bar=1.5)
     if e1 is not None:
@@ -72,7 +79,12 @@ def steps_ratio(own: int | None, e1: int | None, e1_steps: int) -> Bar:
 
 
 def table(summary: DemoSummary, folder: Path) -> str:
-    """The table that the demo prints: each evaluation, then each bar."""
+    """The table that the demo prints: each evaluation, then each bar.
+
+    Args:
+        summary: the demo's summary.
+        folder: the demo's folder, where the evaluation records are read.
+    """
     lines = [f"{'':26}{'accuracy':>10}{'95 % interval':>18}{'passes':>9}{'ms/question':>13}"]
     names = {
         "cot": "explicit, verbose",

@@ -1,1 +1,1 @@
-"""The doctor: what this machine has, what is broken, and what would not work here."""
+"""``kvdistill doctor``: check hardware, software, hub access and processes, and list what would not work."""

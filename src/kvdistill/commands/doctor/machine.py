@@ -1,4 +1,7 @@
-"""Checks of the hardware: GPUs, main memory, CPU cores, disks."""
+"""Hardware checks: GPUs, main memory, CPU cores, disks.
+
+Each check takes its name (its row in the table) and returns a finding.
+"""
 
 import os
 import shutil
@@ -16,7 +19,7 @@ MEMORY_INFO, DRIVER = Path("/proc/meminfo"), Path("/proc/driver/nvidia/version")
 
 
 def gpu(what: str) -> Finding:
-    """GPUs that torch can use; else, why it finds none."""
+    """GPUs that torch can use; else why it finds none (no driver, CPU build, hidden devices)."""
     build = f"torch {torch.__version__}"
     if torch.cuda.is_available():
         cards = map(torch.cuda.get_device_properties, range(torch.cuda.device_count()))
@@ -71,7 +74,7 @@ def bfloat16(what: str) -> Finding:
 
 
 def memory(what: str) -> Finding:
-    """Main memory, against the weights of a 7B model."""
+    """Main memory, free and within the job's limit, compared with the weights of a 7B model."""
     total, free, limit = _main_memory()
     text = f"{size_text(total)}, {size_text(free)} free" + (
         "" if limit is None else f", this job may use {size_text(limit)}"
@@ -86,7 +89,7 @@ def memory(what: str) -> Finding:
 
 
 def _main_memory() -> tuple[int, int, int | None]:
-    """Bytes in all, free, and allowed to this control group (None: no limit)."""
+    """Bytes in total, free, and allowed to this control group (None: no limit)."""
     info = dict(line.split(":") for line in MEMORY_INFO.read_text().splitlines())
     total, free = (int(info[key].split()[0]) * 1024 for key in ("MemTotal", "MemAvailable"))
     limits = [
@@ -98,9 +101,7 @@ def _main_memory() -> tuple[int, int, int | None]:
 
 
 def _limit_files() -> Iterator[Path]:
-    """Where the memory limits of this control group and of those around it stand, in both versions of
-    cgroups.
-    """
+    """The files with the memory limits of this control group and its parents, for cgroups v1 and v2."""
     for line in OWN_CGROUPS.read_text().splitlines():
         _, controllers, group = line.split(":", 2)
         if controllers in ("", "memory"):
@@ -123,7 +124,7 @@ def cores(what: str) -> Finding:
 
 
 def writable(what: str) -> Finding:
-    """A file is written and vanishes: rights alone do not show a full disk or a used-up quota."""
+    """Whether a temporary file can be written: permissions alone do not show a full disk or a quota."""
     folder = Path(what.rstrip("/"))
     try:
         with tempfile.TemporaryFile(dir=nearest(folder)) as file:

@@ -1,4 +1,4 @@
-"""All checks of the doctor, their table, and those of software, hub and processes."""
+"""``kvdistill doctor``: the table of all checks, and the checks of software, hub and processes."""
 
 import os
 import platform
@@ -38,7 +38,11 @@ TORCHRUN_VARIABLES = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER
 
 
 def doctor() -> int:
-    """Print the findings and what would not work here; 1 if something essential fails, else 0."""
+    """Print the findings and what would not work here.
+
+    Returns:
+        The exit code: 1 if a check found a problem, else 0.
+    """
     findings = diagnose()
     for finding in findings:
         print(f"{finding.state:<8} {finding.what:<18} {finding.found}")
@@ -53,7 +57,7 @@ def doctor() -> int:
 
 
 def diagnose() -> list[Finding]:
-    """Every check, in order, without a network; one that cannot be made here is a note that says so."""
+    """Run every check in order, without network access; a check that fails to run becomes a note."""
     return [_made(what, check) for what, check in CHECKS.items()]
 
 
@@ -61,7 +65,7 @@ def _made(what: str, check: Check) -> Finding:
     try:
         finding = check.look(what)
         return finding if finding.state == "ok" else replace(finding, lost=check.lost)
-    except Exception as error:  # a doctor that stumbles over an odd machine is of no use there
+    except Exception as error:  # on an unusual machine a check may raise anything; the others still run
         return Finding(what, "note", f"could not be checked ({_text(error)})")
 
 
@@ -99,7 +103,7 @@ def _packages(what: str) -> Finding:
 
 
 def _misfit(need: Requirement) -> str | None:
-    """The version that does not fit, None if it does."""
+    """The installed version if it is out of range, "not installed", or None if it fits."""
     try:
         found = version(need.name)
     except PackageNotFoundError:
@@ -125,7 +129,7 @@ def _imports(what: str) -> Finding:
 
 
 def _extras(what: str) -> Finding:
-    """Extras of the package that are not installed are a note: training from files needs none of them."""
+    """Extras that are not installed; only a note, since training from files needs none of them."""
     missing = [extra for extra in EXTRAS if missing_packages(extra)]
     return Finding(
         what,
@@ -136,7 +140,7 @@ def _extras(what: str) -> Finding:
 
 
 def _login(what: str) -> Finding:
-    """Whether a token is there; asking ``get_token`` could renew it over the network."""
+    """Whether a hub token is stored; ``get_token`` is not called, since it may renew one over the network."""
     file = Path(constants.HF_TOKEN_PATH)
     there = bool(os.environ.get("HF_TOKEN")) or (file.is_file() and file.stat().st_size > 0)
     return Finding(
@@ -250,4 +254,4 @@ CHECKS = {
     "processes": Check(_distributed, "distributed training: see processes above."),
     "/dev/shm": Check(shared_memory, "several loader processes: they pass batches through /dev/shm."),
 }
-"""The checks by their names, in the order of the table."""
+"""All checks by name, in the order of the table."""

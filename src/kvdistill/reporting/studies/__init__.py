@@ -1,1 +1,1 @@
-"""Comparisons of several runs: E1 to E5, their claims and their report."""
+"""Comparison of several runs: experiments E1 to E5, the claims about them and their report."""

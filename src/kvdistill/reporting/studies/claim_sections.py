@@ -1,4 +1,4 @@
-"""The verdicts of an experiment report, with every number that they rest on."""
+"""The claims' sections of an experiment report: verdicts with all their numbers."""
 
 from functools import partial
 from pathlib import Path
@@ -29,7 +29,13 @@ _HOW = (
 
 
 def claims(study: StudyRecord, delta: float, figures: Path) -> list[Section]:
-    """A section for each verdict with every number that it rests on, and one on how they are read."""
+    """One section per claim with its verdict and comparisons, and one on how verdicts are made.
+
+    Args:
+        study: the study's record.
+        delta: smallest difference of accuracy that matters, as a share.
+        figures: prefix of the figures' file names.
+    """
     unlike = ", resting on unlike runs" if study.unlike else ""
     sections = [
         Section(
@@ -62,7 +68,7 @@ def claims(study: StudyRecord, delta: float, figures: Path) -> list[Section]:
 
 
 def control(study: StudyRecord) -> Section:
-    """The shuffled control beside the baseline and R-KV, said as it is."""
+    """The shuffled control (E5) compared with the baseline (E1) and with R-KV (E4)."""
     rows = [study.row(name) for name in ("E5", "E1", "E4")]
     if missing := [row.experiment for row in rows if not row.measures]:
         return Section(
@@ -70,6 +76,7 @@ def control(study: StudyRecord) -> Section:
             [Words(f"It cannot be compared yet: no run of {', '.join(missing)} counts.")],
         )
     means = ", ".join(f"{row.experiment} {percent(row.measures['accuracy'].mean)}" for row in rows)
+    # The second claim's comparisons: E4 - E5 and E5 - E1.
     own, shuffled = (study.claims[1].comparisons[place] for place in (1, 2))
     to_baseline = _sided(
         shuffled,
@@ -102,7 +109,7 @@ def control(study: StudyRecord) -> Section:
 
 
 def _cells(c: Comparison) -> list[str]:
-    scale = 1 if c.measure == "steps_to_90" else 100
+    scale = 1 if c.measure == "steps_to_90" else 100  # the other measures are shares, shown in points
     tail = [f"{scale * c.delta:g}", c.outcome]
     if c.mean is None or c.low is None or c.high is None or c.p_value is None:
         return [c.name, str(len(c.seeds)), "–", "–", "–", "–", *tail]
@@ -112,7 +119,7 @@ def _cells(c: Comparison) -> list[str]:
 
 
 def _needs(claim: JudgedClaim, study: StudyRecord) -> list[Words]:
-    """What an open claim waits for, and the seeds to run."""
+    """The p-value of a claim, and what an inconclusive one needs: experiments, curves, seeds."""
     said = [] if claim.p_value is None else [f"p = {claim.p_value:.2g} after Holm over the three claims."]
     has_runs = {name: bool(study.row(name).measures) for name in claim.waits_for}
     if absent := [name for name, has in has_runs.items() if not has]:
@@ -132,7 +139,7 @@ def _needs(claim: JudgedClaim, study: StudyRecord) -> list[Words]:
 
 
 def _sided(c: Comparison, above: str, below: str, between: str) -> str:
-    """The sentence that the interval of a difference chooses, with its numbers."""
+    """One of three sentences, by whether the interval of a difference is above, below or around 0."""
     if c.mean is None or c.low is None or c.high is None:
         return (
             f"Nothing can be said yet: they have {len(c.seeds)} of the 2 common seeds that it takes at least."

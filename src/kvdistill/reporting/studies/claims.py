@@ -1,11 +1,10 @@
-"""The three claims about the five experiments: each a few paired comparisons, judged by the rule of
-``stats``.
+"""The three claims about experiments E1 to E5: paired comparisons, judged by the rule of ``stats``.
 
-A claim is supported if all of its comparisons are, not supported if any is, else inconclusive. Its p-value is
-the largest of its comparisons' (Berger 1982, intersection-union test), corrected by Holm over the three
-claims. An experiment that did not run leaves the claim inconclusive and its place in the family taken.
-Differences without any spread tell nothing about chance, as when every run failed alike: below
-``DEFAULT_SEEDS`` seeds they are inconclusive.
+A claim is supported if all of its comparisons are supported, not supported if any of them is not supported,
+else inconclusive. Its p-value is the largest of its comparisons' (Berger 1982, intersection-union test),
+corrected by Holm over the three claims. An experiment that did not run leaves its claim inconclusive, but the
+claim still counts in the family. Differences without any spread (for example, all runs failed alike) allow no
+statement about chance: below ``DEFAULT_SEEDS`` seeds they are inconclusive.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,11 +15,12 @@ from kvdistill.reporting.stats import Claim, Verdict, judge_family
 
 DEFAULT_SEEDS = 8
 _NO_SPREAD = 1e-9
+"""Standard deviations below this count as zero."""
 Outcome = Literal["supported", "not supported", "inconclusive"]
 Kind = Literal["superiority", "non_inferiority", "negligible"]
 Measure = Literal["accuracy", "area", "roughness", "steps_to_90"]
 Values = Mapping[str, Mapping[str, Mapping[int, float]]]
-"""The number that a seed of an experiment came to: ``values[experiment][measure][seed]``."""
+"""Measured values: ``values[experiment][measure][seed]``."""
 MEASURES: dict[Measure, str] = {
     "accuracy": "accuracy",
     "area": "area",
@@ -31,7 +31,10 @@ _BOUNDS: dict[Kind, str] = {"superiority": "> 0", "non_inferiority": "> −δ", 
 
 
 class Question(NamedTuple):
-    """Is ``first - second`` in this measure above 0, above -delta, or below delta? Delta is written δ."""
+    """A comparison to test: is ``first - second`` above 0, above -delta, or below delta (written δ)?
+
+    ``first`` and ``second`` are experiments; ``kind`` decides among the three.
+    """
 
     first: str
     second: str
@@ -40,7 +43,7 @@ class Question(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The question as a formula."""
+        """The comparison as a formula."""
         return f"{MEASURES[self.measure]}: {self.first} − {self.second} {_BOUNDS[self.kind]}"
 
 
@@ -61,12 +64,12 @@ CLAIMS: dict[str, tuple[Question, ...]] = {
         Question("E3", "E4", measure="steps_to_90"),
     ),
 }
-"""Each claim with the comparisons that it is made of."""
+"""Claim -> the comparisons that it consists of."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """A question and what the seeds say. Numbers are of ``first - second`` in the measure's unit, None below
+    """The result of one comparison. Numbers are of ``first - second`` in the measure's unit, and None below
     two common seeds.
     """
 
@@ -83,14 +86,14 @@ class Comparison:
     mean: float | None = None
     sd: float | None = None
     low: float | None = None
-    """Lower end of the 95 % interval of the mean."""
+    """Lower end of the mean's 95 % interval."""
     high: float | None = None
     p_value: float | None = None
     p_sign_flip: float | None = None
 
     @property
     def has_interval(self) -> bool:
-        """False with too few seeds, or too few for differences without any spread."""
+        """Whether the interval is meaningful: two seeds with some spread, or ``DEFAULT_SEEDS`` without."""
         return self.sd is not None and (self.sd >= _NO_SPREAD or len(self.seeds) >= DEFAULT_SEEDS)
 
 
@@ -102,18 +105,24 @@ class JudgedClaim:
     outcome: Outcome
     comparisons: list[Comparison]
     p_value: float | None
-    """Holm's over the three claims; None while a comparison cannot be made."""
+    """After Holm over the three claims; None while a comparison cannot be made."""
     further_seeds: int | None
-    """Where inconclusive: the largest number that a comparison needs."""
+    """Where inconclusive: the largest number of seeds that one of its comparisons needs."""
     to_run: dict[str, list[int]] = field(default_factory=dict)
-    """Where inconclusive: the seeds to run of each experiment."""
+    """Where inconclusive: the seeds to run, by experiment."""
     waits_for: list[str] = field(default_factory=list)
-    """Experiments without a single value."""
+    """Experiments without a value of a measure that the claim needs."""
 
 
 def judge_claims(values: Values, deltas: Mapping[Measure, float]) -> list[JudgedClaim]:
-    """The verdict on each of ``CLAIMS``; ``deltas`` holds the smallest difference that matters in each
-    measure.
+    """Judge each of ``CLAIMS``.
+
+    Args:
+        values: measured values by experiment, measure and seed.
+        deltas: smallest difference that matters, by measure, in its unit.
+
+    Returns:
+        One entry per claim, in order.
 
     Raises:
         ValueError: if a delta is not above 0.
@@ -122,6 +131,7 @@ def judge_claims(values: Values, deltas: Mapping[Measure, float]) -> list[Judged
         title: [_judge(question, values, deltas) for question in questions]
         for title, questions in CLAIMS.items()
     }
+    # Intersection-union test: a claim's p-value is the largest of its comparisons'.
     worst = {
         title: max(found, key=lambda v: v.p_value)
         for title, made in verdicts.items()
@@ -149,7 +159,7 @@ def _common(question: Question, values: Values) -> list[int]:
 
 
 def _judge(question: Question, values: Values, deltas: Mapping[Measure, float]) -> Verdict | None:
-    """The verdict on one comparison; None below two common seeds."""
+    """Test one comparison over the seeds that both experiments have; None below two of them."""
     claim = Claim(name=question.name, delta=deltas[question.measure], kind=question.kind)
     seeds = _common(question, values)
     if len(seeds) < 2:
@@ -202,7 +212,7 @@ def _claim(
     deltas: Mapping[Measure, float],
     worst: Verdict | None,
 ) -> JudgedClaim:
-    """The claim from its comparisons; ``worst`` is the one of the largest p-value, after Holm."""
+    """Combine the comparisons of a claim; ``worst`` has the largest p-value, after Holm."""
     questions = CLAIMS[title]
     pairs = zip(questions, verdicts, strict=True)
     comparisons = [
@@ -229,7 +239,7 @@ def _claim(
 
 
 def _to_run(questions: Sequence[Question], wanted: Sequence[int], values: Values) -> dict[str, list[int]]:
-    """Seeds that one side has already come first, then the smallest that nobody has."""
+    """Seeds to run, by experiment: first those that one side already has, then the smallest unused ones."""
     runs: dict[str, set[int]] = {}
     for question, num in zip(questions, wanted, strict=True):
         sides = {

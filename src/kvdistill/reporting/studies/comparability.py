@@ -1,4 +1,4 @@
-"""Whether the runs of a study may be compared: the options that differ although they should not."""
+"""Check that the runs of a study are comparable: find options that differ although they should not."""
 
 import json
 import re
@@ -8,7 +8,7 @@ from kvdistill.records.jsonfile import by_dotted_name
 from kvdistill.reporting.studies.experiments import Run, seeds_in_words
 
 CLAIMED = ("E1", "E2", "E3", "E4", "E5")
-"""The experiments that claims are made of."""
+"""The experiments that take part in claims."""
 _IMMATERIAL = {
     *(
         f"training.{name}"
@@ -21,10 +21,16 @@ _IMMATERIAL = {
 
 
 def differences(runs: Sequence[Run]) -> list[str]:
-    """A line for each option that differs between latent runs and is not what tells their experiments apart.
+    """Describe each option that differs between latent runs but does not define their experiments.
 
     What depends on the seed (seeds, ``seed<k>`` in ``model.name``) may differ between seeds, and has to be
-    equal inside one.
+    equal within one.
+
+    Args:
+        runs: runs of a study; those that train no latents are left out.
+
+    Returns:
+        One sentence per option; empty where the runs are comparable.
     """
     latent = [run for run in runs if run.record.config["training"]["task"] == "latent"]
     flat = {id(run): by_dotted_name(run.record.config) for run in latent}
@@ -35,6 +41,7 @@ def differences(runs: Sequence[Run]) -> list[str]:
             for key, options in flat.items()
         }
         by_seed = option == "model.name" or option.endswith(".seed")
+        # Between seeds, model paths are compared without the seed's number, and seeds not at all.
         loose = {
             key: re.sub(r"seed[-_]?\d+", "seed*", value) if option == "model.name" else ""
             for key, value in values.items()
@@ -52,7 +59,7 @@ def differences(runs: Sequence[Run]) -> list[str]:
 
 
 def _company(option: str, experiment: str) -> str:
-    """Runs of one company have to agree on the option; E5 is E4 with another control."""
+    """The group of runs that have to agree on an option; E5 is E4 with another control."""
     if option.startswith(("loss.kv.", "teacher", "target.anneal_layers")):
         return "no KV" if experiment == "E1" else "KV"
     if option == "loss.kv_weight" or option.startswith("target."):

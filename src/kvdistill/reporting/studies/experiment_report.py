@@ -1,4 +1,4 @@
-"""The experiment report: what ran of E1 to E5, the table, and the computed verdict on each claim."""
+"""The experiment report: which of E1 to E5 ran, their accuracies, and the computed verdict on each claim."""
 
 import shlex
 from collections.abc import Sequence
@@ -15,10 +15,18 @@ from kvdistill.reporting.studies.record import ExperimentReport, StudyRecord, su
 
 NAME = "EXPERIMENT_REPORT"
 DELTA = 0.02
+"""Default smallest difference of accuracy that matters, as a share: two points."""
 
 
 def experiment_report(base: Path, delta: float = DELTA) -> ExperimentReport:
-    """The numbers and verdicts of every study under ``base``.
+    """Compute the numbers and verdicts of every study in a folder.
+
+    Args:
+        base: the folder that holds the runs.
+        delta: smallest difference of accuracy that matters, as a share.
+
+    Returns:
+        The record that ``EXPERIMENT_REPORT.json`` holds.
 
     Raises:
         FileNotFoundError: if there is no such folder, or no run of a study in it.
@@ -37,8 +45,14 @@ def experiment_report(base: Path, delta: float = DELTA) -> ExperimentReport:
 
 
 def write_experiment_report(base: Path, delta: float = DELTA) -> Path:
-    """Write ``EXPERIMENT_REPORT.txt``, ``.json`` and ``.html`` into ``base``, figures into ``figures/``;
-    returns the text file.
+    """Write ``EXPERIMENT_REPORT.txt``, ``.json`` and ``.html``, with figures in ``figures/``.
+
+    Args:
+        base: the folder that holds the runs; the report is written into it.
+        delta: smallest difference of accuracy that matters, as a share.
+
+    Returns:
+        Path of the text file.
 
     Raises:
         FileNotFoundError: if there is no such folder, or no run of a study in it.

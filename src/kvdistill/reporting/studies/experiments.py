@@ -1,6 +1,4 @@
-"""Which runs lie under a folder, and which experiment each of them is: its resolved configuration says, not
-its folder's name.
-"""
+"""Find the runs in a folder and classify each as an experiment, by its resolved configuration alone."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -21,14 +19,13 @@ EXPERIMENTS = {
     "direct": "reference: answers without a chain of thought",
     "explicit CoT": "reference: explicit chain of thought",
 }
-"""Every experiment that is looked for, in words. Other runs get a row of their own and take part in no claim.
-"""
+"""The known experiments with a description. Other runs get a row of their own and take part in no claim."""
 LOSSES = ("ce_student", "ce_teacher", "codi", "kv", "kv_weight", "kv_floor")
 _METHODS = {"full": "E2", "right_crop": "E3", "rkv": "E4"}
 _MODES = {"latent": "latent", "explicit": "cot", "direct": "direct"}
 _SEED_FOLDER = re.compile(r"seed\d+")
 _NAMED = re.compile(r"e[1-5](?!\d)|direct|explicit|cot", re.IGNORECASE)
-"""What a folder's name says about the experiment in it, where it says something."""
+"""The experiment that a folder's name promises, if any."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,30 +39,28 @@ class Run:
     state: Literal["counts", "older", "unfinished", "not evaluated"]
     """``older`` where a newer finished run of the same experiment and seed counts."""
     progress: str
-    """How far the training came, in words."""
+    """How far the training got, as text."""
     accuracy: float | None
-    """On the test set, in the way of reasoning that was trained."""
+    """Share (0 to 1) of right answers on the test set, in the mode that was trained."""
     passes: float | None
-    """Sequential forward passes a question."""
+    """Sequential forward passes per question."""
     chance: float | None
-    """Share of the most frequent answer of the test set, where the evaluation recorded it."""
+    """Share of the most frequent answer of the test set, where it was recorded."""
     curve: Curve | None
-    """Validation accuracy while training."""
+    """Validation accuracy over training steps."""
     last: dict[str, float]
-    """Last finite value of each of ``LOSSES`` that was logged; a ``kv_weight`` given as a number stands here
-    too.
-    """
+    """Last finite value of each of ``LOSSES`` that was logged; ``kv_weight`` also if it is a fixed number."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """The runs that are compared with each other."""
+    """A set of runs that are compared with each other."""
 
     name: str
-    """Its folder, relative to where it was looked for."""
+    """Its folder, relative to the folder that was searched."""
     runs: list[Run]
     notes: list[str]
-    """What does not count and why, a sentence each."""
+    """What does not count and why, one sentence each."""
 
     @property
     def counting(self) -> list[Run]:
@@ -75,7 +70,7 @@ class Study:
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """Everything that lies under a folder."""
+    """All runs in a folder."""
 
     studies: list[Study]
     others: list[str]
@@ -83,8 +78,10 @@ class Found:
 
 
 def discover(base: Path) -> Found:
-    """Every study under ``base``: a folder that holds ``<experiment>/seed<k>/`` run folders. ``base`` may be
-    a study, or one experiment.
+    """Find every study in a folder: a folder with runs in ``<experiment>/seed<k>/``.
+
+    Args:
+        base: the folder to search; it may itself be a study, or one experiment.
 
     Raises:
         FileNotFoundError: if there is no such folder.
@@ -92,6 +89,7 @@ def discover(base: Path) -> Found:
     if not base.is_dir():
         raise FileNotFoundError(f"{base} is no folder: give the one that holds the runs, such as outputs.")
     runs = {path.parent for path in base.rglob("run.json")}
+    # Folders of seeds whose run never wrote its run.json.
     empty = {
         path for path in base.rglob("seed*") if _SEED_FOLDER.fullmatch(path.name) and path.is_dir()
     } - runs
@@ -115,10 +113,10 @@ def discover(base: Path) -> Found:
 
 
 def classify(config: Mapping[str, Any]) -> str:
-    """The experiment that a resolved configuration describes: a key of ``EXPERIMENTS``, or a name of its own.
+    """The experiment of a resolved configuration: a key of ``EXPERIMENTS``, or a descriptive name.
 
     Raises:
-        ValueError: if an option that decides it is missing.
+        ValueError: if a deciding option is missing.
     """
     task = option(config, "training.task")
     if task != "latent":
@@ -133,7 +131,7 @@ def classify(config: Mapping[str, Any]) -> str:
 
 
 def option(config: Mapping[str, Any], name: str) -> Any:
-    """The value of a dotted option.
+    """The value of an option by its dotted name.
 
     Raises:
         ValueError: if there is none.
@@ -149,7 +147,7 @@ def option(config: Mapping[str, Any], name: str) -> Any:
 
 
 def seeds_in_words(seeds: Sequence[int]) -> str:
-    """``0–2, 5``: neighbours are drawn together."""
+    """Seeds as text, neighbors as ranges: ``0–2, 5``."""
     groups: list[list[int]] = []
     for seed in sorted(seeds):
         if groups and seed == groups[-1][-1] + 1:
@@ -164,7 +162,7 @@ def _study_of(folder: Path, base: Path) -> Path:
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:
-    """``seed2`` stands before ``seed10``."""
+    """Sort key that puts ``seed2`` before ``seed10``."""
     return [
         (int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", path.as_posix())
     ]
@@ -198,7 +196,7 @@ def _started(run: Run) -> float:
 
 
 def _said(run: Run, folder: Path, newest: Run | None) -> list[str]:
-    """What a reader has to know about a run."""
+    """Notes on a run: misnamed folders, and why it does not count."""
     said = []
     named = _NAMED.match(folder.parent.name)
     expected = {"explicit": "explicit CoT", "cot": "explicit CoT", "direct": "direct"}
@@ -273,9 +271,7 @@ def _last(config: Mapping[str, Any], series: Mapping[str, Mapping[int, float]]) 
 
 
 def _progress(config: Mapping[str, Any], series: Mapping[str, Mapping[int, float]]) -> str:
-    """How far a run is; the number of steps follows from the epochs that the log counts where no
-    ``max_steps`` is given.
-    """
+    """How far a run got; without ``max_steps`` the number of steps is estimated from the logged epochs."""
     step = max((max(values) for values in series.values()), default=0)
     if not step:
         return "before its first logged step"

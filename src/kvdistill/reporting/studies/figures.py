@@ -1,5 +1,6 @@
-"""Figures of a study: every seed's accuracy, the validation curves, and the intervals that the claims rest
-on.
+"""Figures of a study: accuracy of each seed, validation curves, and a forest plot of the claims.
+
+Accuracies are shares from 0 to 1 and drawn in percent; ``narrow`` is True for a phone.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,11 +17,17 @@ from kvdistill.reporting.studies.record import Estimate
 
 _OUTCOMES = {"supported": GOOD.light, "not supported": BAD.light, "inconclusive": MUTED.light}
 _REACH = 6.0
-"""How many deltas to each side the intervals of the claims are drawn."""
+"""Half the width of the forest plot, in deltas; longer intervals end in an arrow."""
 
 
 def seed_dots(estimates: Mapping[str, Estimate], chance: float | None, narrow: bool) -> Figure:
-    """Accuracy of each experiment: a dot a seed, the mean and its interval beside them; first on top."""
+    """Accuracy by experiment: one dot per seed, with the mean and its interval; first on top.
+
+    Args:
+        estimates: accuracy by experiment.
+        chance: chance accuracy (0 to 1), drawn as a line; None draws none.
+        narrow: whether it is for a phone.
+    """
     figure, axes = canvas(1.0 + 0.55 * len(estimates), narrow)
     for place, (name, estimate) in enumerate(estimates.items()):
         tint = experiment(name).tint.light
@@ -36,6 +43,7 @@ def seed_dots(estimates: Mapping[str, Estimate], chance: float | None, narrow: b
         )
         mean = 100 * estimate.mean
         if estimate.low is not None and estimate.high is not None:
+            # Student's interval may leave the scale, so it is clipped to 0 to 100 %.
             ends = [[mean - 100 * max(estimate.low, 0)], [100 * min(estimate.high, 1) - mean]]
             axes.errorbar(mean, place - 0.16, xerr=ends, color=tint, capsize=4, linewidth=2)
         axes.plot(mean, place - 0.16, "D", color=tint, markersize=6)
@@ -59,12 +67,16 @@ def seed_dots(estimates: Mapping[str, Estimate], chance: float | None, narrow: b
 
 
 def mean_curves(curves: Mapping[str, Sequence[Curve]], narrow: bool) -> Figure:
-    """Validation accuracy over steps: mean over seeds with a band from the lowest to the highest, where all
-    were evaluated.
+    """Validation accuracy over training steps: mean over seeds, with a band from lowest to highest seed.
+
+    Args:
+        curves: the seeds' curves by experiment.
+        narrow: whether it is for a phone.
     """
     figure, axes = canvas(3.2 + 0.22 * len(curves) if narrow else 4.3, narrow)
     labels, last = [], 1
     for name, of_seeds in curves.items():
+        # Only steps at which all seeds were evaluated.
         steps = sorted(set.intersection(*(set(curve.steps) for curve in of_seeds)))
         tables = [dict(zip(curve.steps, curve.accuracy, strict=True)) for curve in of_seeds]
         values = 100 * np.array([[table[step] for step in steps] for table in tables])
@@ -95,8 +107,9 @@ def mean_curves(curves: Mapping[str, Sequence[Curve]], narrow: bool) -> Figure:
 
 
 def forest(claims: Sequence[JudgedClaim], narrow: bool) -> Figure:
-    """The interval of every comparison in units of its delta, and the bound (a tick) that it has to clear;
-    claim by claim.
+    """Forest plot: the interval of every comparison in units of its delta, grouped by claim.
+
+    A tick on each line marks the bound that the interval has to clear.
     """
     rows = [(claim.title, [c for c in claim.comparisons if c.mean is not None]) for claim in claims]
     lines = [line for title, comparisons in rows if comparisons for line in (title, *comparisons)]
@@ -129,7 +142,7 @@ def forest(claims: Sequence[JudgedClaim], narrow: bool) -> Figure:
 
 
 def _interval(axes: Axes, place: int, comparison: Comparison, narrow: bool) -> None:
-    """One line; ends beyond the edge become arrows. On a phone name and outcome are above it."""
+    """Draw one line of the forest plot; on a phone, with name and outcome above it."""
     assert comparison.mean is not None
     assert comparison.low is not None
     assert comparison.high is not None

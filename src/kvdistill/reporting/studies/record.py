@@ -1,4 +1,4 @@
-"""``EXPERIMENT_REPORT.json``: every number of the experiment report, computed from the runs of each study."""
+"""``EXPERIMENT_REPORT.json``: all numbers of the experiment report, computed from the runs of each study."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,14 +21,14 @@ from kvdistill.reporting.studies.comparability import CLAIMED, differences
 from kvdistill.reporting.studies.experiments import EXPERIMENTS, Run, Study, seeds_in_words
 
 SPREAD_SEEDS = 20
-"""Fewest seeds at which the spread over seeds is tested."""
+"""Fewest common seeds for a test of the spread over seeds."""
 _CURVE_POINTS = 3
-"""Fewest evaluations during training that make a curve whose steadiness can be measured."""
+"""Fewest evaluations of a curve for area, roughness and steps to 90 %."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A number over seeds: its mean and the 95 % t interval of the mean (None of a single seed)."""
+    """A measure over seeds: its mean and the 95 % t interval of the mean (None for a single seed)."""
 
     by_seed: dict[int, float]
     mean: float
@@ -37,7 +37,7 @@ class Estimate:
 
     @classmethod
     def of(cls, by_seed: Mapping[int, float]) -> "Estimate | None":
-        """None without a seed."""
+        """The estimate from values by seed; None without any seed."""
         values = list(by_seed.values())
         if not values:
             return None
@@ -48,17 +48,17 @@ class Estimate:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """An experiment over its seeds."""
+    """One experiment over its seeds."""
 
     experiment: str
     what: str
+    """Its description."""
     unfinished: list[int]
     """Seeds whose run is not finished, or finished without an evaluation."""
     measures: dict[str, Estimate]
-    """``accuracy`` on the test set, ``difference_to_e1`` over common seeds, ``passes``, ``area``,
-    ``roughness``, ``steps_to_90``, and the
-    last ``ce_student``, ``ce_teacher``, ``codi``, ``kv``, ``kv_weight`` and ``kv_floor``, as far as they were
-    measured.
+    """Where measured: ``accuracy`` on the test set, ``difference_to_e1`` over common seeds, ``passes``,
+    ``area``, ``roughness``, ``steps_to_90``, and the last ``ce_student``, ``ce_teacher``, ``codi``, ``kv``,
+    ``kv_weight`` and ``kv_floor``.
     """
     spread: float | None = None
     """Standard deviation of the accuracy over seeds, with the ends of its 95 % interval."""
@@ -69,13 +69,13 @@ class Row:
 
     @property
     def seeds(self) -> list[int]:
-        """The seeds that count."""
+        """The seeds with a finished and evaluated run."""
         return list(self.measures["accuracy"].by_seed) if self.measures else []
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunLine:
-    """A run and how it was made."""
+    """One run with its provenance."""
 
     folder: str
     experiment: str
@@ -91,7 +91,7 @@ class RunLine:
 
 @dataclass(frozen=True, kw_only=True)
 class StudyRecord:
-    """A study in numbers."""
+    """The numbers of one study."""
 
     name: str
     rows: list[Row]
@@ -99,18 +99,18 @@ class StudyRecord:
     less_spread: dict[str, float]
     """P-value of "E4 varies less over seeds than this experiment"; empty below 20 common seeds."""
     unlike: bool
-    """True where runs that a claim rests on differ in what should be equal."""
+    """Whether runs that claims depend on differ in options that should be equal."""
     warnings: list[str]
-    """A teacher that cannot reason itself; options and states of the code that differ: a sentence each."""
+    """One sentence each: explicit reasoning no better than direct answers, or options or code that differ."""
     notes: list[str]
-    """What does not count and why, a sentence each."""
+    """What does not count and why, one sentence each."""
     runs: list[RunLine]
     chance: float | None = None
     """Share of the most frequent answer of the test set, averaged over runs; None where no run recorded it.
     """
 
     def row(self, experiment: str) -> Row:
-        """The row of one of ``EXPERIMENTS``; it is there even if nothing ran."""
+        """The row of one of ``EXPERIMENTS``; it exists even if nothing ran."""
         return next(row for row in self.rows if row.experiment == experiment)
 
 
@@ -128,7 +128,11 @@ class ExperimentReport(JsonFile):
 
 
 def summarise(study: Study, delta: float) -> StudyRecord:
-    """The study's rows and verdicts.
+    """Compute the rows and verdicts of a study.
+
+    Args:
+        study: its runs.
+        delta: smallest difference of accuracy that matters, as a share.
 
     Raises:
         ValueError: if ``delta`` is not above 0.
@@ -152,9 +156,10 @@ def summarise(study: Study, delta: float) -> StudyRecord:
 
 
 def deltas(runs: Sequence[Run], delta: float) -> dict[Measure, float]:
-    """The smallest difference that matters in each measure: ``delta`` wherever the unit is accuracy (the mean
-    over training, what was
-    lost in falls), and one evaluation interval for steps, since nothing finer is seen.
+    """The smallest difference that matters, by measure.
+
+    It is ``delta`` for accuracy, area and roughness, whose unit is accuracy, and the median evaluation
+    interval for steps, since a curve resolves nothing finer.
 
     Source: ours.
     """
@@ -170,8 +175,7 @@ def deltas(runs: Sequence[Run], delta: float) -> dict[Measure, float]:
 
 
 def steps_to_90(curve: Curve) -> int:
-    """First step at 90 % of the run's own last accuracy. A run that ends at 0 never got anywhere: all of its
-    steps count.
+    """First step at which a run reaches 90 % of its own last accuracy; all its steps if it ends at 0.
 
     Source: ours.
     """
@@ -180,7 +184,7 @@ def steps_to_90(curve: Curve) -> int:
 
 
 def _measured(runs: Sequence[Run]) -> dict[str, dict[int, float]]:
-    """Value by seed of each measure."""
+    """Values of one experiment's runs: measure -> seed -> value."""
     table: dict[str, dict[int, float]] = {}
     for run in sorted(runs, key=lambda run: run.record.seed):
         values: dict[str, float | None] = {"accuracy": run.accuracy, "passes": run.passes} | run.last
@@ -221,9 +225,7 @@ def _row(name: str, runs: Sequence[Run], measured: Values) -> Row:
 
 
 def _nothing_to_distil(measured: Values, delta: float) -> list[str]:
-    """Said where the explicit chain of thought, which is what is distilled, answers no better than nothing at
-    all.
-    """
+    """A warning where the explicit chain of thought, which is distilled, is no better than direct answers."""
     explicit, direct = (measured[name].get("accuracy", {}) for name in ("explicit CoT", "direct"))
     seeds = [
         seed for seed in sorted(explicit.keys() & direct.keys()) if explicit[seed] - direct[seed] < delta

@@ -1,4 +1,4 @@
-"""The sections of an experiment report, made from the record of a study and nothing else."""
+"""The sections of an experiment report, made from a study's record alone."""
 
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -17,7 +17,7 @@ _SEEDS_A_TABLE = 10
 
 
 def ran(study: StudyRecord) -> Section:
-    """What ran and what did not."""
+    """Which seeds of each experiment count, and which are unfinished."""
     rows = [
         [
             row.experiment,
@@ -32,7 +32,12 @@ def ran(study: StudyRecord) -> Section:
 
 
 def accuracy(study: StudyRecord, figures: Path) -> Section:
-    """The table of the experiments: accuracy over seeds and of each seed."""
+    """Accuracy by experiment, over seeds and of each seed.
+
+    Args:
+        study: the study's record.
+        figures: prefix of the figures' file names.
+    """
     shown = [row for row in study.rows if row.measures]
     if not shown:
         return Section("Accuracy", [Words("No finished and evaluated run yet.")])
@@ -84,7 +89,7 @@ def accuracy(study: StudyRecord, figures: Path) -> Section:
 
 
 def losses(study: StudyRecord) -> Section:
-    """KV weights and what the losses came to."""
+    """KV weights, and the last values of the loss terms."""
     names = ("kv_floor", "ce_student", "ce_teacher", "kv", "codi")
     rows = [
         [row.experiment, _range(row.measures.get("kv_weight")), *_means(row, *names)]
@@ -103,7 +108,12 @@ def losses(study: StudyRecord) -> Section:
 
 
 def steadiness(study: StudyRecord, figures: Path) -> Section:
-    """The validation curves, their measures, and the spread over seeds."""
+    """Validation curves with area and roughness, and the spread of accuracy over seeds.
+
+    Args:
+        study: the study's record.
+        figures: prefix of the figures' file names.
+    """
     shown = [row for row in study.rows if row.experiment in CLAIMED and row.measures]
     rows = [
         [row.experiment, *_share(row, "area"), *_points(row, "roughness", signed=False), *_spread(row)]
@@ -134,7 +144,7 @@ def steadiness(study: StudyRecord, figures: Path) -> Section:
 
 
 def warnings(study: StudyRecord) -> Section:
-    """What differs although it should not."""
+    """Options and code that differ between runs although they should not."""
     said = [Words(line) for line in study.warnings]
     head = Words(
         "Verdicts rest on unlike runs. These options differ between runs that should differ in target and "
@@ -148,7 +158,7 @@ def warnings(study: StudyRecord) -> Section:
 
 
 def made(study: StudyRecord, command: str) -> Section:
-    """Commands, versions and commits."""
+    """Provenance: commands, commits, versions, hardware and training time."""
     first = {run.experiment: run for run in reversed(study.runs) if run.state == "counts"}
     commands = [f"{name}: {run.command or 'not recorded'}" for name, run in sorted(first.items())]
     counting = [run for run in study.runs if run.state == "counts"]
@@ -178,7 +188,7 @@ def _list(values: Iterable[str]) -> str:
 
 
 def _each_seed(rows: Sequence[Row]) -> list[Table]:
-    """Accuracy of each seed in percent, a few seeds a table."""
+    """Accuracy of each seed in percent, ten seeds per table."""
     seeds = sorted({seed for row in rows for seed in row.seeds})
     parts = [seeds[start : start + _SEEDS_A_TABLE] for start in range(0, len(seeds), _SEEDS_A_TABLE)]
     tables = []
@@ -193,7 +203,7 @@ def _cell(estimate: Estimate, seed: int) -> str:
 
 
 def _share(row: Row, name: str) -> list[str]:
-    """Mean and interval of a share in percent; Student's interval is clipped to the scale."""
+    """Mean and interval of a share in percent; the interval is clipped to 0 to 100 %."""
     estimate = row.measures.get(name)
     if estimate is None:
         return ["–", "–"]
@@ -203,7 +213,7 @@ def _share(row: Row, name: str) -> list[str]:
 
 
 def _points(row: Row, name: str, signed: bool = True) -> list[str]:
-    """Mean and interval in points."""
+    """Mean and interval in percentage points."""
     estimate = row.measures.get(name)
     if estimate is None:
         return ["–", "–"]
@@ -227,7 +237,7 @@ def _means(row: Row, *names: str) -> list[str]:
 
 
 def _range(estimate: Estimate | None) -> str:
-    """The mean, and the lowest and highest seed where they differ."""
+    """The mean, with the lowest and highest seed if they differ."""
     if estimate is None:
         return "–"
     low, high = min(estimate.by_seed.values()), max(estimate.by_seed.values())
