@@ -17,7 +17,7 @@ require_count() {
   shift
   for name; do
     case ${!name} in
-      "" | *[!0-9]* | ??????????*) die "$name is '${!name}': give a whole number, $least or more." ;;
+      "" | *[!0-9]* | ??????????*) die "$name is '${!name}': give an integer, $least or more." ;;
       0?*) die "$name is '${!name}': write the number without leading zeros." ;;
     esac
     [ "${!name}" -ge "$least" ] || die "$name is ${!name}: give $least or more."

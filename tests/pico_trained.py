@@ -63,7 +63,7 @@ def student(seed: int = 0, **settings: object) -> LatentReasoner:
             )
         )
         latent = {"slots": 2, "passes": 2, "delimiters": "both", "template": asdict(TEMPLATE)} | settings
-        return LatentReasoner.build(backbone, tokenizer, LatentConfig(**latent))  # pyright: ignore[reportArgumentType]
+        return LatentReasoner.build(backbone, tokenizer, LatentConfig(**latent))
 
 
 def wild(**settings: object) -> LatentReasoner:

@@ -245,7 +245,7 @@ def compare_logits(
 
 def compare_answers(part: Part, plain: Plain, student: LatentReasoner, reasoning: str) -> None:
     """Generated ids of a padded batch against greedy decoding of each sample alone."""
-    together = generate_ids(student, pico.batch(ROWS, "left"), reasoning, STEPS).tolist()  # pyright: ignore[reportArgumentType]
+    together = generate_ids(student, pico.batch(ROWS, "left"), reasoning, STEPS).tolist()
     wrong = 0
     for found, row in zip(together, ROWS, strict=True):
         if reasoning == "latent":

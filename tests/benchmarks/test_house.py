@@ -9,7 +9,14 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import house  # noqa: E402
-from _imports import child_graph, components, cycles, first_level_graph, longest_chain, module_graph  # noqa: E402
+from _imports import (  # noqa: E402
+    child_graph,
+    components,
+    cycles,
+    first_level_graph,
+    longest_chain,
+    module_graph,
+)
 
 SOURCE = '''"""Label: nobody says the whole."""
 import os  # noqa: F401

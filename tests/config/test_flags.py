@@ -230,7 +230,7 @@ def test_names_that_look_like_numbers_stay_as_they_are_typed() -> None:
             "--train_file a --dataset_split b",
             "--dataset_split does not go with data.train of the kind 'file': leave it out, or choose",
         ),
-        ("rows.jsonl", "'rows.jsonl' stands where an option should"),
+        ("rows.jsonl", "'rows.jsonl' is in the place of an option"),
         ("--target_len 0", "latent: --target_len is 0; a latent student needs at least 1 slot"),
         (
             "--target_len 2 --num_iterations 5",

@@ -30,9 +30,9 @@ def test_numbers_as_people_write_them_are_kept() -> None:
         ({"training": {"progress": 1}}, "training.progress: should be true or false (given: 1)"),
         (
             {"model": {"tuning": {"kind": "lora", "r": True}}},
-            "model.tuning.r: should be a whole number (given: True)",
+            "model.tuning.r: should be an integer (given: True)",
         ),
-        ({"model": {"tuning": {"r": True}}}, "model.tuning.r: should be a whole number (given: True)"),
+        ({"model": {"tuning": {"r": True}}}, "model.tuning.r: should be an integer (given: True)"),
         ({"loss": {"kv": {"lambda_k": "1"}}}, "loss.kv.lambda_k: should be a number (given: '1')"),
     ],
 )

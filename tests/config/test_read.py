@@ -138,7 +138,7 @@ def test_an_option_without_its_kind_is_meant_for_the_default(toml: Path) -> None
         (["--training.lr"], "--training.lr has no value: write --training.lr value."),
         (
             ["training.lr", "3"],
-            "'training.lr' stands where an option should: write --section.option value, such as "
+            "'training.lr' is in the place of an option: write --section.option value, such as "
             "--training.lr 1e-4.",
         ),
         (["--model.name.foo", "3"], "--model.name.foo: name holds a value, not a section."),

@@ -50,7 +50,7 @@ def test_the_last_mark_counts() -> None:
         ),
         (
             {"question": "1+1?", "answer": "it is 2\n#### "},
-            "nothing stands after '####' in the answer. Close the answer with '#### 72'",
+            "there is nothing after '####' in the answer. Close the answer with '#### 72'",
         ),
     ],
 )

@@ -70,7 +70,7 @@ def test_a_key_that_stands_twice_makes_the_row_useless() -> None:
     assert isinstance(value, RepeatedKey)
     bad = FILE.row(1, value)
     assert isinstance(bad, BadRow)
-    assert bad.reason.startswith("the key 'a' stands twice in the row. Keep one of them")
+    assert bad.reason.startswith("the key 'a' occurs twice in the row. Keep one of them")
     assert '["a", 1], ["a", 2]' in bad.text
 
 

@@ -69,7 +69,7 @@ def test_a_misspelt_format_gets_the_nearest_name(tmp_path: Path) -> None:
 def test_auto_asks_for_numbers_where_nine_in_ten_have_one(tmp_path: Path) -> None:
     def answers(found: list[str], kind: str = "auto") -> tuple[list[str], list[str]]:
         rows = [{"input": "q", "target": answer} for answer in found]
-        loaded = load(written(tmp_path, *rows), Questions(answers=kind))  # pyright: ignore[reportArgumentType]
+        loaded = load(written(tmp_path, *rows), Questions(answers=kind))
         return [example.answer for example in loaded.examples], [str(row) for row in loaded.bad]
 
     assert answers(["$1,000", *["2"] * 8, "3.50"]) == (["1000", *["2"] * 8, "3.5"], [])
@@ -237,7 +237,7 @@ DAMAGED = {
     ),
     "nothing after the mark": (
         b'{"question": "1+1?", "answer": "so ####"}\n',
-        "nothing stands after '####' in the answer. Close the answer",
+        "there is nothing after '####' in the answer. Close the answer",
     ),
     "no number": (
         b'{"question": "1+1?", "answer": "#### two"}\n',
@@ -245,7 +245,7 @@ DAMAGED = {
     ),
     "a key twice": (
         b'{"question": "1+1?", "answer": "#### 2", "answer": "#### 3"}\n',
-        "the key 'answer' stands twice in the row. Keep one",
+        "the key 'answer' occurs twice in the row. Keep one",
     ),
 }
 

@@ -90,7 +90,7 @@ def test_the_limit_counts_examples_of_the_whole_pass(tmp_path: Path) -> None:
 def test_nothing_is_read_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
 
-    def counted(path: Path, form: files.Form, offset: int = 0, number: int = 0):  # noqa: ANN202 - a generator in a test
+    def counted(path: Path, form: files.Form, offset: int = 0, number: int = 0):  # noqa: ANN202
         for found in files.read_lines(path, form, offset, number):
             seen.append(found[2])
             yield found
@@ -132,7 +132,7 @@ def test_the_kind_of_answer_is_decided_on_the_first_rows(tmp_path: Path) -> None
     [
         (
             '[{"question": "q", "answer": "#### 1"}]',
-            "the file is one JSON list, which is only read as a whole. Write one JSON object a line, or "
+            "the file is one JSON list, which can only be read in one piece. Write one JSON object a line, or "
             "read it without streaming. "
             "If its lines are text, name the format (--data.train.format text).",
         ),
@@ -156,14 +156,14 @@ def test_a_cursor_of_other_files_is_refused(tmp_path: Path) -> None:
     def refused(says: str) -> None:
         for reader in (source, RowStream(f"{tmp_path}/part-*.jsonl")):
             with pytest.raises(
-                DataError, match=f"^part-1.jsonl, line 3: {says}. Put the same files back, or start anew.$"
+                DataError, match=f"^part-1.jsonl, line 3: {says}. Put the same files back, or start again.$"
             ):
                 next(reader.read(cursor))
 
     for num in (2, 4):
         written(path, rows(num))
         refused(
-            f".* part-1.jsonl of {path.stat().st_size} bytes stands where it had part-1.jsonl of {size} bytes"
+            f".* part-1.jsonl of {path.stat().st_size} bytes is where it had part-1.jsonl of {size} bytes"
         )
     written(path, rows(3))
     assert list(source.read(cursor)) == []

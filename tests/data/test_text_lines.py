@@ -43,9 +43,9 @@ def test_steps_by_hand(trace: str, steps: tuple[str, ...]) -> None:
             r"the line holds '\|\|' 0 times. Write it once, between question and chain of thought",
         ),
         ("q||a #### 2q||a #### 2", r"the line holds '\|\|' 2 times"),
-        ("||a #### 2", r"no question stands before '\|\|'. Write it"),
+        ("||a #### 2", r"there is no question before '\|\|'. Write it"),
         ("q||a 2", "there is no '####' in the answer. Close the answer with '#### 72'"),
-        ("q||a ####", "nothing stands after '####' in the answer. Close the answer"),
+        ("q||a ####", "there is nothing after '####' in the answer. Close the answer"),
     ],
 )
 def test_malformed_lines_are_refused(text: str, says: str) -> None:

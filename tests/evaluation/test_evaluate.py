@@ -92,7 +92,7 @@ def test_passes_and_tokens_of_the_three_modes_by_hand(
 
 
 def answer_length(model: LatentReasoner, sample: Encoded, reasoning: str) -> int:
-    return generate_ids(model, left_padded(model, [sample]), reasoning, 8).shape[1]  # pyright: ignore[reportArgumentType]
+    return generate_ids(model, left_padded(model, [sample]), reasoning, 8).shape[1]
 
 
 @pytest.mark.parametrize(
@@ -143,8 +143,7 @@ def test_answers_do_not_depend_on_the_batch(model: LatentReasoner, reasoning: st
     student = model if trained else pico_trained.wild()
     samples = pico_trained.samples(student)[:10]
     one, some, many = (
-        replace(ASK, batch_size=size).answers(student, samples, reasoning)  # pyright: ignore[reportArgumentType]
-        for size in (1, 4, 36)
+        replace(ASK, batch_size=size).answers(student, samples, reasoning) for size in (1, 4, 36)
     )
     assert one == some == many
     assert (trained and reasoning == "direct") or len(set(one)) > 1

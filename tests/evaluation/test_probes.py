@@ -158,7 +158,7 @@ def slow_words(model: LatentReasoner, sample: Encoded) -> list[str]:
     for _ in range(model.config.slots):
         before = model.body(inputs_embeds=embeds, use_cache=False).last_hidden_state[:, -1:]
         embeds = torch.cat((embeds, model.feedback(before)), 1)
-        words.append(model.tokenizer.decode(model.backbone.lm_head(before[:, 0]).argmax(-1)).strip())  # pyright: ignore
+        words.append(model.tokenizer.decode(model.backbone.lm_head(before[:, 0]).argmax(-1)).strip())
     return words
 
 

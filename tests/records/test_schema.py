@@ -63,7 +63,7 @@ def evaluation(**more: object) -> EvaluationRecord:
         "sequential_passes_mean": 7.0,
         "tokens_mean": 20.5,
     }
-    return EvaluationRecord(**(values | {"ms_batch1": 40.0, "ms_batch32": None} | more))  # pyright: ignore[reportArgumentType]
+    return EvaluationRecord(**(values | {"ms_batch1": 40.0, "ms_batch32": None} | more))
 
 
 def test_wilson_interval_by_hand() -> None:

@@ -80,7 +80,7 @@ def test_a_curve_of_one_evaluation_is_drawn() -> None:
 def test_bars_show_accuracy_interval_and_chance() -> None:
     figure = accuracy_bars(ROWS, 0.125, narrow=False)
     (axes,) = figure.axes
-    assert [bar.get_width() for bar in axes.patches] == pytest.approx([90, 95, 30])  # pyright: ignore[reportAttributeAccessIssue]
+    assert [bar.get_width() for bar in axes.patches] == pytest.approx([90, 95, 30])
     assert words(figure) == ["90.0 %", "95.0 %", "30.0 %"]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["latent", "explicit CoT", "direct"]
     ends = sorted(x for line in axes.lines for x in line.get_xdata())

@@ -237,7 +237,7 @@ def test_two_files_that_disagree_are_named(demo: Path) -> None:
     replace(SUMMARY, latent_kv=0.95).write(demo / "summary.json")
     text = " ".join(Reader(write_demo_report(demo)).words)
     assert (
-        "summary.json says 95.0 % for latent_kv, evaluation_latent_kv.json 93.2 %: run `kvdistill demo` "
+        "summary.json has 95.0 % for latent_kv, evaluation_latent_kv.json 93.2 %: run `kvdistill demo` "
         "again." in text
     )
 

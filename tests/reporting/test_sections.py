@@ -57,7 +57,7 @@ def test_the_lead_is_honest_about_the_terse_chain() -> None:
         "tokens_mean": 1.0,
         "ms_batch32": None,
     }
-    terse = EvaluationRecord(mode="cot_terse", ms_batch1=5.1, chance=0.125, **fields)  # pyright: ignore[reportArgumentType]
+    terse = EvaluationRecord(mode="cot_terse", ms_batch1=5.1, chance=0.125, **fields)
     summary = replace(SUMMARY, cot_terse=0.9, passes_cot_terse=8.0, ms_latent=6.1)
     lead = sections.headline(summary, {"cot_terse": terse})[1].replace("\N{NO-BREAK SPACE}", " ")
     assert "90.0 % in 8 sequential forward passes and 5.1 ms a question where it is terse" in lead

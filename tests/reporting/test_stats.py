@@ -108,7 +108,7 @@ def test_the_kinds_are_the_rule_on_their_own_bounds(differences: list[float], de
         "negligible": (high < delta, low > 0),
     }
     for kind, (holds, fails) in bounds.items():
-        verdict = judge(differences, Claim(name=kind, delta=delta, kind=kind))  # pyright: ignore[reportArgumentType]
+        verdict = judge(differences, Claim(name=kind, delta=delta, kind=kind))
         expected = "supported" if holds else "not supported" if fails else "inconclusive"
         assert verdict.outcome == expected
         assert (verdict.further_seeds is not None) == (expected == "inconclusive")
@@ -196,7 +196,7 @@ def test_less_spread_is_the_test_of_correlation_of_sums_and_differences() -> Non
     rng = np.random.default_rng(3)
     first = rng.normal(0.5, 0.01, 20)
     second = first + rng.normal(0, 0.01, 20)
-    reference = stats.pearsonr(first + second, first - second, alternative="less").pvalue  # pyright: ignore[reportAttributeAccessIssue]
+    reference = stats.pearsonr(first + second, first - second, alternative="less").pvalue
     assert less_spread(first.tolist(), second.tolist()) == pytest.approx(2 * reference)
     assert less_spread(second.tolist(), first.tolist()) == 1.0
     assert less_spread([0.5] * 20, [0.5] * 20) == 1.0

@@ -14,7 +14,7 @@ def test_training_measures_each_curve(tmp_path: Path) -> None:
     section = training_sections.training(tmp_path, SUMMARY, {"rkv": CURVE}, 0.125)
     # (2 + 4.5) / 20 is the mean; the threshold 0.5 is reached at the end.
     assert rows(section) == [[["latent, R-KV", "20", "50.0 %", "20", "32.5 %", "0.0 points"]]]
-    assert "latent, no KV term (E1): never in this run; latent, R-KV: step 20." in section.blocks[0].text  # pyright: ignore[reportAttributeAccessIssue]
+    assert "latent, no KV term (E1): never in this run; latent, R-KV: step 20." in section.blocks[0].text
     assert rows(training_sections.training(tmp_path, None, {"rkv": CURVE}, None))[0][0][3] == "20"
     assert training_sections.training(tmp_path, None, {}, None).blocks == [
         Missing("curve_*.json", "kvdistill demo")

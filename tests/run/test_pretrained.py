@@ -68,7 +68,7 @@ def test_real_tokenizers_with_a_small_random_backbone(
     )
     rows = {tokenizer.convert_tokens_to_ids(token) for token in ("<bot>", "<eot>", "<latent>")}
     assert rows == {model.special.bot, model.special.eot, model.special.latent}
-    assert model.backbone.get_input_embeddings().weight.shape[0] >= len(tokenizer) > max(rows)  # pyright: ignore
+    assert model.backbone.get_input_embeddings().weight.shape[0] >= len(tokenizer) > max(rows)
     assert torch.isfinite(loss_of(model)).all()
 
 

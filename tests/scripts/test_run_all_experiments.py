@@ -243,10 +243,10 @@ def test_without_a_warm_start_the_rest_of_its_seed_is_left_out(clerk: Project) -
             "EXPERIMENTS: there is no experiment 'E6'. Choose from E1 E2 E3 E4 E5 direct cot.",
         ),
         ({"EMBEDDED": "lama"}, "EMBEDDED is 'lama': choose llama or gpt2, or leave it empty."),
-        ({"SEEDS": "0 one"}, "seed is 'one': give a whole number, 0 or more."),
+        ({"SEEDS": "0 one"}, "seed is 'one': give an integer, 0 or more."),
         ({"JOBS": "0"}, "JOBS is 0: give 1 or more."),
-        ({"NUM_GPUS": "two"}, "NUM_GPUS is 'two': give a whole number, 0 or more."),
-        ({"BATCH_SIZE": "x"}, "BATCH_SIZE is 'x': give a whole number, 1 or more."),
+        ({"NUM_GPUS": "two"}, "NUM_GPUS is 'two': give an integer, 0 or more."),
+        ({"BATCH_SIZE": "x"}, "BATCH_SIZE is 'x': give an integer, 1 or more."),
         (
             {"TRAIN_FILE": "a.jsonl"},
             "TRAIN_FILE needs a TEST_FILE beside it, or there is nothing to compare.",
@@ -255,8 +255,8 @@ def test_without_a_warm_start_the_rest_of_its_seed_is_left_out(clerk: Project) -
         ({"JOBS": "08"}, "JOBS is '08': write the number without leading zeros."),
         ({"BATCH_SIZE": "010"}, "BATCH_SIZE is '010': write the number without leading zeros."),
         ({"SEEDS": "0 07"}, "seed is '07': write the number without leading zeros."),
-        ({"JOBS": "99999999999999999999"}, "JOBS is '99999999999999999999': give a whole number, 1 or more."),
-        ({"SLURM_ARRAY_TASK_ID": "-1"}, "SLURM_ARRAY_TASK_ID is '-1': give a whole number, 0 or more."),
+        ({"JOBS": "99999999999999999999"}, "JOBS is '99999999999999999999': give an integer, 1 or more."),
+        ({"SLURM_ARRAY_TASK_ID": "-1"}, "SLURM_ARRAY_TASK_ID is '-1': give an integer, 0 or more."),
         (
             {"OUTPUT_BASE": "~nobody/x"},
             "OUTPUT_BASE is '~nobody/x': write the home folder's path, or ./~nobody/x for a folder of that "
@@ -299,7 +299,7 @@ def test_no_number_is_run_as_a_command(clerk: Project, script: str, variable: st
     )
     assert not (clerk.root / "marker").exists()
     assert done.returncode == 2
-    assert f"{variable} is '{value}': give a whole number" in done.stderr
+    assert f"{variable} is '{value}': give an integer" in done.stderr
 
 
 @pytest.mark.parametrize(("base", "folder"), [("-dash", "-dash"), ("~/five", "home/five")])
@@ -361,7 +361,7 @@ def test_from_a_spool_folder_the_project_is_where_the_job_was_submitted(
     shutil.copy(clerk.root / "scripts" / SCRIPT, spool)
     environment = clerk.environment(SEEDS="0", EXPERIMENTS="E1")
     found = {"env": environment | {"SLURM_SUBMIT_DIR": str(clerk.root)}, "cwd": clerk.root}
-    done = subprocess.run(["bash", str(spool)], **found, capture_output=True, text=True, check=False)  # pyright: ignore
+    done = subprocess.run(["bash", str(spool)], **found, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert len(clerk.calls()) == 1
     lost = subprocess.run(

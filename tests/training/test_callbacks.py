@@ -121,7 +121,7 @@ def test_a_run_that_goes_on_forgets_what_its_checkpoint_does_not_know(
         {"step": 1, "loss": 4.0, "kv": 1.0, "epoch": 0.5},
         {"step": 1, "validation_accuracy": 0.25, "epoch": 0.5},
     ]
-    state = TrainerState(is_world_process_zero=True, global_step=1, max_steps=8, log_history=history)  # pyright: ignore
+    state = TrainerState(is_world_process_zero=True, global_step=1, max_steps=8, log_history=history)
     WriteLogs(tmp_path).on_train_begin(args, state, TrainerControl())
     assert [row["step"] for row in Metrics(tmp_path / "metrics.jsonl").read_rows()] == [1, 1]
     assert (tmp_path / "training_log.txt").read_text().splitlines() == [

@@ -174,7 +174,7 @@ def test_a_full_disk_leaves_the_checkpoint_before_it_and_says_so(tmp_path: Path,
     )
     assert done.returncode == 0, done.stderr
     assert f"{tmp_path / 'checkpoint-ep2'} could not be written" in done.stdout
-    assert f"{tmp_path / 'checkpoint-ep1'} is whole" in done.stdout
+    assert f"{tmp_path / 'checkpoint-ep1'} is complete" in done.stdout
     assert "then run the same command with --resume" in done.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-ep1"]
 

@@ -62,6 +62,6 @@ def test_a_last_batch_that_is_too_small_joins_the_one_before() -> None:
 
 def test_the_loader_hands_the_epoch_on() -> None:
     sampler = RankBatches([1, 2, 3, 4], 2, 0)
-    loader = EpochLoader(range(4), batch_sampler=sampler, collate_fn=list)  # pyright: ignore[reportArgumentType]
+    loader = EpochLoader(range(4), batch_sampler=sampler, collate_fn=list)
     loader.set_epoch(3)
     assert list(loader) == list(whole_batches([1, 2, 3, 4], 2, 0, 3))

@@ -170,7 +170,7 @@ def test_with_lora_only_the_adapters_learn_and_only_they_are_saved(tmp_path: Pat
     trainer = make(tmp_path / "run", model=model)
     trainer.train()
     learning = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-    optimised = {id(parameter) for group in trainer.optimizer.param_groups for parameter in group["params"]}  # pyright: ignore
+    optimised = {id(parameter) for group in trainer.optimizer.param_groups for parameter in group["params"]}
     assert optimised == {id(parameter) for name, parameter in model.named_parameters() if name in learning}
     changed = {
         name for name, parameter in model.named_parameters() if not torch.equal(parameter, before[name])
@@ -310,7 +310,7 @@ def test_a_crash_while_writing_leaves_only_what_was_whole(tmp_path: Path, owner:
     )
     with pytest.raises(
         OSError,
-        match=r"ep2 could not be written \(no space left on device\); .*checkpoint-ep1 is whole\. .*--resume",
+        match=r"ep2 could not be written \(no space left on device\); .*checkpoint-ep1 is complete\. .*--resume",
     ):
         trainer.train()
     assert names(tmp_path) == {"checkpoint-ep1"}, "nothing half-written stays, and takes no space"

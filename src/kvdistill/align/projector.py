@@ -103,8 +103,8 @@ class Projector(nn.Module):
                 "selection 'shared')."
             )
         return LayerKV(
-            keys=_through(self.keys[index], layer.keys, layer.mask, heads),  # pyright: ignore[reportArgumentType]
-            values=_through(self.values[index], layer.values, layer.mask, heads),  # pyright: ignore[reportArgumentType]
+            keys=_through(self.keys[index], layer.keys, layer.mask, heads),  # pyright: ignore
+            values=_through(self.values[index], layer.values, layer.mask, heads),  # pyright: ignore
             mask=layer.mask[:, :1].expand(-1, heads, -1),
             positions=layer.positions[:, :1].expand(-1, heads, -1),
         )

@@ -86,7 +86,7 @@ def no_options(parser: argparse.ArgumentParser) -> None:
 
 def _count(text: str) -> int:
     if not text.isdecimal() or len(text) > 12 or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{quoted(text)} is no whole number from 1 to 10^12")
+        raise argparse.ArgumentTypeError(f"{quoted(text)} is no integer from 1 to 10^12")
     return int(text)
 
 

@@ -12,9 +12,9 @@ from pydantic import BaseModel, ValidationError
 from kvdistill.console.messages import LONGEST, did_you_mean, quoted, shortened
 
 _EXPECTED = {
-    "int_type": "should be a whole number",
-    "int_parsing": "should be a whole number",
-    "int_from_float": "should be a whole number",
+    "int_type": "should be an integer",
+    "int_parsing": "should be an integer",
+    "int_from_float": "should be an integer",
     "int_parsing_size": "should be a smaller number",
     "float_type": "should be a number",
     "float_parsing": "should be a number",

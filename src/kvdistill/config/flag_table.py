@@ -46,7 +46,7 @@ FLAGS = (
     ),
     Flag("output_dir", "training.output_dir", "folder of the run"),
     Flag("epochs", "training.epochs", "passes over the data"),
-    Flag("max_steps", "training.max_steps", "stop after so many optimiser steps, whatever --epochs says"),
+    Flag("max_steps", "training.max_steps", "stop after so many optimiser steps, whatever --epochs is"),
     Flag("batch_size", "training.batch_size", "examples per device and step"),
     Flag(
         "gradient_accumulation_steps", "training.gradient_accumulation_steps", "batches to an optimiser step"

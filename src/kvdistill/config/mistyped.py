@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args, get_origin
 from kvdistill.config.explain import members, options_of, tag_of
 from kvdistill.console.messages import quoted
 
-_NAMES = {int: "a whole number", float: "a number", bool: "true or false"}
+_NAMES = {int: "an integer", float: "a number", bool: "true or false"}
 
 
 def mistyped(value: Any, kind: Any, place: str = "") -> list[str]:

@@ -151,7 +151,7 @@ def _pairs(words: list[str]) -> list[tuple[str, str]]:
         name = rest.pop(0)
         if not name.startswith("--"):
             raise ValueError(
-                f"{name!r} stands where an option should: write --section.option value, such as "
+                f"{name!r} is in the place of an option: write --section.option value, such as "
                 "--training.lr 1e-4."
             )
         name, equals, value = name[2:].partition("=")

@@ -61,7 +61,8 @@ def paths_of(path: Path | str) -> list[Path]:
     here = f"(relative ones start at {Path.cwd()})"
     if not glob.has_magic(str(path)):
         raise DataError(f"{path}: there is no such file. Check the path {here}.")
-    found = sorted(each for each in map(Path, glob.glob(str(path), recursive=True)) if each.is_file())  # noqa: PTH207 - absolute patterns
+    matches = glob.glob(str(path), recursive=True)  # noqa: PTH207 - the pattern may be absolute
+    found = sorted(each for each in map(Path, matches) if each.is_file())
     if not found:
         raise DataError(f"{path}: no file matches the pattern. Check the path {here}.")
     return found

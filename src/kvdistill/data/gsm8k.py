@@ -50,6 +50,6 @@ def split_answer(text: str) -> tuple[str, str]:
     """
     trace, marker, answer = text.rpartition(MARKER)
     if not marker or not answer.strip():
-        what = f"nothing stands after {MARKER!r}" if marker else f"there is no {MARKER!r}"
+        what = f"there is nothing after {MARKER!r}" if marker else f"there is no {MARKER!r}"
         raise RowError(f"{what} in the answer. Close the answer with '{MARKER} 72', or remove the row.")
     return trace.strip(), answer.strip()

@@ -42,7 +42,7 @@ class Hub:
         if state is not None and state["name"] != str(self):
             raise DataError(
                 f"{self}: the reading to be continued was of {state['name']}. Name that data set again, or "
-                "start anew."
+                "start again."
             )
         rows, before = self.open(streaming=True), 0
         if state is not None:

@@ -134,7 +134,7 @@ class Origin:
             return Row(value, self._where(number), number, f"{self.stem}:{number}", line)
         if isinstance(value, RepeatedKey):
             reason = (
-                f"the key {quoted(value.key)} stands twice in the row. Keep one of them, or remove the row."
+                f"the key {quoted(value.key)} occurs twice in the row. Keep one of them, or remove the row."
             )
         else:
             reason = (

@@ -206,6 +206,6 @@ def _number(answer: str) -> str:
         what = "is not a single number" if any(letter.isdigit() for letter in answer) else "has no number"
         raise RowError(
             f"the answer {quoted(answer)} {what}. Write the number, remove the row, or choose a format with "
-            "answers in words."
+            "text answers."
         )
     return number

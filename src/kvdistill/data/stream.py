@@ -45,7 +45,7 @@ class LineFiles:
         forms: tuple[Form, ...] = tuple(form_of(each, as_text) for each in paths)
         if "list" in forms:
             raise DataError(
-                f"{paths[forms.index('list')]}: the file is one JSON list, which is only read as a whole. "
+                f"{paths[forms.index('list')]}: the file is one JSON list, which can only be read in one piece. "
                 "Write one JSON object a line, "
                 f"or read it without streaming. {TEXT_HINT}"
             )
@@ -81,8 +81,8 @@ class LineFiles:
                 )
                 raise DataError(
                     f"{state['files'][index][0]}, line {number}: the reading to be continued stopped there, "
-                    f"but {now_is} stands where it "
-                    f"had {was}. Put the same files back, or start anew."
+                    f"but {now_is} is where it "
+                    f"had {was}. Put the same files back, or start again."
                 )
         return index, offset, number
 

@@ -44,7 +44,7 @@ class TextLines:
             )
         question = parts[0].strip()
         if not question:
-            raise RowError(f"no question stands before {MARK!r}. Write it, or remove the row.")
+            raise RowError(f"there is no question before {MARK!r}. Write it, or remove the row.")
         trace, answer = split_answer(parts[1])
         equations = tuple(_EQUATION.findall(trace))
         whole = not _EQUATION.sub("", trace).strip()

@@ -183,7 +183,8 @@ def left_padded(model: LatentReasoner, samples: Sequence[Encoded]) -> Batch:
     Raises:
         ValueError: if the model has no tokenizer.
     """
-    return collate(samples, _tokenizer(model).pad_token_id, padding_side="left").to(model.device)  # pyright: ignore[reportArgumentType]
+    pad_id: int = _tokenizer(model).pad_token_id  # pyright: ignore[reportAssignmentType]
+    return collate(samples, pad_id, padding_side="left").to(model.device)
 
 
 def decode(model: LatentReasoner, ids: Int[Tensor, "B A"], skip_special_tokens: bool = True) -> list[str]:

@@ -10,7 +10,7 @@ from kvdistill.reporting.blocks import Table, Words, filled, literal, percent
 from kvdistill.reporting.page import Section
 from kvdistill.reporting.palette import method
 
-_HEADER = ("", "chain of thought, in words", "latent slot, decoded")
+_HEADER = ("", "chain of thought, as text", "latent slot, decoded")
 _BLANK = "(blank)"
 
 
@@ -103,7 +103,7 @@ def example_section(record: ExampleRecord | None) -> list[Section]:
         "A slot is decoded by the language-model head; the bar and the number are the probability of "
         "its likeliest word."
     )
-    return [Section("One question, in words and in latent slots", [Words(told), Example(record)])]
+    return [Section("One question, as text and in latent slots", [Words(told), Example(record)])]
 
 
 def _step(step: tuple[str, str] | None) -> str:

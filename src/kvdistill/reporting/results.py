@@ -104,7 +104,7 @@ def demo_section(
         stated = getattr(summary, name) if summary is not None and name in _DEMO else None
         if stated is not None and abs(stated - record.accuracy) > _AGREEMENT:
             both = (
-                f"summary.json says {percent(stated)} for {name}, evaluation_{name}.json "
+                f"summary.json has {percent(stated)} for {name}, evaluation_{name}.json "
                 f"{percent(record.accuracy)}"
             )
             blocks.append(Words(f"{both}: run `kvdistill demo` again."))

@@ -105,7 +105,7 @@ class TargetMean:
         layers: dict[int, dict[str, Tensor]] = {}
         for name, value in tensors.items():
             index, _, field = name.partition(".")
-            layers.setdefault(int(index), {"importance": None})[field] = value  # pyright: ignore[reportArgumentType]
+            layers.setdefault(int(index), {"importance": None})[field] = value  # pyright: ignore
         return TargetMean(tuple(SlotMean(**layers[index]) for index in sorted(layers)))
 
     def require_same_slots(self, target: ModelKV) -> None:

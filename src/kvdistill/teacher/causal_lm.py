@@ -181,7 +181,8 @@ def require_vocabulary(model: PreTrainedModel, ids: Iterable[int], name: str) ->
     Raises:
         ValueError: if an id is beyond the teacher's embeddings; names the highest id.
     """
-    rows, highest = len(model.get_input_embeddings().weight), max(ids, default=-1)  # pyright: ignore[reportArgumentType]
+    rows = len(model.get_input_embeddings().weight)  # pyright: ignore[reportArgumentType]
+    highest = max(ids, default=-1)
     if highest >= rows:
         raise ValueError(
             f"The teacher {name} has embeddings for {rows} tokens, but the student's tokens go up to id "

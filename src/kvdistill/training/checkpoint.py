@@ -44,7 +44,7 @@ def atomic_checkpoint(partial: Path, final: Path, mine: bool) -> Iterator[None]:
         if mine:
             shutil.rmtree(partial, ignore_errors=True)
         newest = newest_checkpoint(final.parent)
-        left = "there is no earlier one" if newest is None else f"{newest} is whole"
+        left = "there is no earlier one" if newest is None else f"{newest} is complete"
         raise OSError(
             f"{final} could not be written ({error}); {left}. Free space on its disk "
             "(training.save_total_limit keeps fewer "
@@ -83,7 +83,8 @@ def load_extra_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any] | 
             "model.name of a new run."
         )
     with readable(folder, EXTRA_STATE_FILE), safe_open(folder / EXTRA_STATE_FILE, framework="pt") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()["place"])  # noqa: SIM118
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return tensors, json.loads(file.metadata()["place"])
 
 
 def checkpoint_name(epoch: float, step: int) -> str:

@@ -62,7 +62,7 @@ def test_a_share_outside_its_range_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("seed", [-1, 2**32])
 def test_a_seed_outside_its_range_is_refused(tmp_path: Path, seed: int) -> None:
-    with pytest.raises(ValueError, match=rf"--seed is {seed}; choose a whole number from 0 to 4294967295\."):
+    with pytest.raises(ValueError, match=rf"--seed is {seed}; choose an integer from 0 to 4294967295\."):
         demo.demo(tmp_path, seed, "kvdistill demo")
     assert not list(tmp_path.iterdir())
 

@@ -79,7 +79,7 @@ def test_nothing_to_report_on_is_said(tmp_path: Path, write_run: Any) -> None:
         write_experiment_report(tmp_path)
     write_run(tmp_path / "demo", "E1", 0.5, seed=0)
     with pytest.raises(
-        FileNotFoundError, match=r"such as E4_rkv/seed0. What lies there belongs to no study: demo."
+        FileNotFoundError, match=r"such as E4_rkv/seed0. Other files there belong to no study: demo."
     ):
         write_experiment_report(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["demo"]

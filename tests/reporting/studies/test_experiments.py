@@ -60,7 +60,7 @@ def test_a_name_that_contradicts_the_configuration_is_said(tmp_path: Path, write
     write_run(tmp_path / "E40" / "seed0", "E1", 0.5)
     assert only(discover(tmp_path)).notes == [
         "E4_rkv/seed2 is E3 by its configuration, not E4: it counts as E3.",
-        "E4_rkv/seed2 was trained with seed 5, whatever its name says.",
+        "E4_rkv/seed2 was trained with seed 5, which differs from its name.",
     ]
 
 

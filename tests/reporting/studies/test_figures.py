@@ -36,12 +36,12 @@ def test_every_seed_has_its_dot_and_a_single_one_no_interval() -> None:
     (axes,) = seed_dots({"E1": estimate(0.4, 0.5), "E4": estimate(0.7)}, None, narrow=False).axes
     dots = [line.get_xdata() for line in axes.lines if line.get_marker() == "o"]
     means = [line.get_xdata() for line in axes.lines if line.get_marker() == "D"]
-    assert [list(x) for x in dots] == [[40, 50], [70]] and [list(x) for x in means] == [[45], [70]]  # pyright: ignore[reportArgumentType]
+    assert [list(x) for x in dots] == [[40, 50], [70]] and [list(x) for x in means] == [[45], [70]]
     assert len(axes.collections) == 1 and [text.get_text() for text in axes.texts] == ["45.0 %", "70.0 %"]
     assert axes.get_xlabel() == "test accuracy (%)"
     with_chance = seed_dots({"E1": estimate(0.4)}, 0.125, narrow=True).axes[0]
     assert with_chance.get_xlabel() == "test accuracy (%),\ndashed: chance, 12.5 %"
-    assert any(list(line.get_xdata()) == [12.5, 12.5] for line in with_chance.lines)  # pyright: ignore[reportArgumentType]
+    assert any(list(line.get_xdata()) == [12.5, 12.5] for line in with_chance.lines)
 
 
 def test_curves_are_means_over_the_steps_that_all_seeds_have() -> None:
@@ -52,7 +52,7 @@ def test_curves_are_means_over_the_steps_that_all_seeds_have() -> None:
     apart = [Curve(method="E2", steps=[1], accuracy=[0.1]), Curve(method="E2", steps=[2], accuracy=[0.1])]
     (axes,) = mean_curves({"E1": curves, "E2": apart}, narrow=False).axes
     (line,) = axes.lines
-    assert list(line.get_xdata()) == [0, 20] and list(line.get_ydata()) == pytest.approx([20, 70])  # pyright: ignore[reportArgumentType]
+    assert list(line.get_xdata()) == [0, 20] and list(line.get_ydata()) == pytest.approx([20, 70])
     (band,) = axes.collections
     ends = band.get_paths()[0].get_extents()
     assert (ends.y0, ends.y1) == pytest.approx((10, 80))
@@ -81,7 +81,7 @@ def test_the_forest_is_in_deltas_with_the_bound_of_each_kind() -> None:
     assert [text.get_text() for text in axes.texts] == ["supported", "inconclusive"]
 
     def at(marker: str) -> list[float]:
-        return [float(line.get_xdata()[0]) for line in axes.lines if line.get_marker() == marker]  # pyright: ignore[reportIndexIssue, reportArgumentType]
+        return [float(line.get_xdata()[0]) for line in axes.lines if line.get_marker() == marker]
 
     assert at("D") == pytest.approx([2.0]) and at("|") == [0, 1] and at("<") == [-6] and at(">") == [6]
     narrow = forest(claims, narrow=True).axes[0]

@@ -77,7 +77,7 @@ def demo(output: str | Path, seed: int, command: str, share: float = 1.0) -> Dem
     if not 0 < share <= 1:
         raise ValueError(f"--share is {share}; choose a number above 0 and at most 1.")
     if not 0 <= seed < 2**32:
-        raise ValueError(f"--seed is {seed}; choose a whole number from 0 to {2**32 - 1}.")
+        raise ValueError(f"--seed is {seed}; choose an integer from 0 to {2**32 - 1}.")
     folder, clock = Path(output), time.monotonic()
     started = datetime.now(UTC).astimezone().isoformat(timespec="seconds")
     for old in [*folder.glob("*.json"), *folder.glob("metrics_*.jsonl")]:

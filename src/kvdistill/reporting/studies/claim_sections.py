@@ -49,7 +49,7 @@ def claims(study: StudyRecord, delta: float, figures: Path) -> list[Section]:
         "and roughness in points. δ, "
         f"the smallest difference that matters, is {100 * delta:g} points, and in steps one evaluation "
         "interval "
-        f"({study.claims[-1].comparisons[-1].delta:g}). A comparison is judged by where its interval lies:"
+        f"({study.claims[-1].comparisons[-1].delta:g}). A comparison is judged by its interval:"
     )
     blocks: list[Block] = [
         Words(units),

@@ -34,7 +34,7 @@ def experiment_report(base: Path, delta: float = DELTA) -> ExperimentReport:
     """
     found = discover(base)
     if not found.studies:
-        others = f" What lies there belongs to no study: {', '.join(found.others)}." if found.others else ""
+        others = f" Other files there belong to no study: {', '.join(found.others)}." if found.others else ""
         raise FileNotFoundError(
             f"{base} holds no run of a study, which is a folder with a run in <experiment>/seed<number>, "
             f"such as E4_rkv/seed0.{others}"

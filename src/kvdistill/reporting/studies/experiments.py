@@ -206,7 +206,7 @@ def _said(run: Run, folder: Path, newest: Run | None) -> list[str]:
             f"{run.experiment}."
         )
     if folder.name != f"seed{run.record.seed}":
-        said.append(f"{run.folder} was trained with seed {run.record.seed}, whatever its name says.")
+        said.append(f"{run.folder} was trained with seed {run.record.seed}, which differs from its name.")
     if run.state == "older" and newest is not None:
         said.append(
             f"{run.folder} does not count: {newest.folder} is newer, and {run.experiment} with seed "
