@@ -132,7 +132,7 @@ def test_the_kind_of_answer_is_decided_on_the_first_rows(tmp_path: Path) -> None
     [
         (
             '[{"question": "q", "answer": "#### 1"}]',
-            "the file is one JSON list, which can only be read in one piece. Write one JSON object a line, or "
+            "the file is one JSON list, which is not streamed. Write one JSON object a line, or "
             "read it without streaming. "
             "If its lines are text, name the format (--data.train.format text).",
         ),

@@ -45,7 +45,7 @@ class LineFiles:
         forms: tuple[Form, ...] = tuple(form_of(each, as_text) for each in paths)
         if "list" in forms:
             raise DataError(
-                f"{paths[forms.index('list')]}: the file is one JSON list, which can only be read in one piece. "
+                f"{paths[forms.index('list')]}: the file is one JSON list, which is not streamed. "
                 "Write one JSON object a line, "
                 f"or read it without streaming. {TEXT_HINT}"
             )
