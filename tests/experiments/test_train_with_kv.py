@@ -21,7 +21,7 @@ from kvdistill.data import Chain, word_tokenizer, write_jsonl
 from kvdistill.latent.reasoner import LatentReasoner, add_latent_tokens
 from kvdistill.records.schema import Metrics, RunRecord
 from kvdistill.run.train import train
-from kvdistill.training.checkpoint import checkpoints, newest_checkpoint
+from kvdistill.training.checkpoint import checkpoints, load_extra_state, newest_checkpoint
 from pico_training import distance
 
 SCRIPT = Path(__file__).resolve().parents[2] / "experiments" / "train_with_kv.py"
@@ -150,7 +150,12 @@ def test_a_run_that_is_killed_again_and_again_ends_as_if_nothing_had_happened(
     assert words[0] == words[1]
 
 
-TWICE = {"map-style": (), "streamed": STREAM, "explicit": ("--training.task", "explicit")}
+TWICE = {
+    "separate teacher": (),
+    "map-style": (),
+    "streamed": STREAM,
+    "explicit": ("--training.task", "explicit"),
+}
 
 
 @pytest.mark.parametrize("name", sampled(TWICE))
@@ -159,6 +164,8 @@ def test_two_processes_equal_one_with_twice_the_batch(
 ) -> None:
     """Full batches and rests, accumulation, the weight that ``auto`` finds, the mean over the data set."""
     shared = ("--kv_weight", "auto", "--target.control.kind", "mean_target", *TWICE[name])
+    if name == "separate teacher":
+        shared += ("--teacher_name", given["model_name"])
     pair = config(given, tmp_path / "two", "--batch_size", "2", *shared)
     assert pico_process.together(lambda: train(pair), 2) == [0, 0]
     train(config(given, tmp_path / "one", "--batch_size", "4", *shared))
@@ -169,6 +176,10 @@ def test_two_processes_equal_one_with_twice_the_batch(
     ):  # the range inside a batch depends on the batch
         assert list(two[term].values()) == pytest.approx(list(one[term].values()), abs=2e-4), term
     assert distance(weights(tmp_path / "one"), weights(tmp_path / "two")) < 1e-5
+    extra = [load_extra_state(newest_checkpoint(tmp_path / folder))[0] for folder in ("one", "two")]  # pyright: ignore
+    assert any("projector" in key for key in extra[0]) == (name == "separate teacher")
+    for key in (key for key in extra[0] if key.startswith("step/")):
+        torch.testing.assert_close(extra[0][key], extra[1][key], rtol=1e-4, atol=1e-5)
 
 
 def test_two_processes_that_are_killed_go_on_as_if_nothing_had_happened(
