@@ -141,7 +141,7 @@ FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path
 import torch
-from kvdistill.training.checkpoint import save_carried, whole_or_not
+from kvdistill.training.checkpoint import atomic_checkpoint, save_extra_state
 folder = Path(sys.argv[1])
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
@@ -149,9 +149,9 @@ partial, final = folder / ".checkpoint-ep2.partial", folder / "checkpoint-ep2"
 partial.mkdir()
 big = torch.zeros(100_000)
 try:
-    with whole_or_not(partial, final, True):
+    with atomic_checkpoint(partial, final, True):
         if sys.argv[2] == "safetensors":
-            save_carried(partial, {"big": big}, None)
+            save_extra_state(partial, {"big": big}, None)
         else:
             torch.save(big, partial / "big.pt")
 except OSError as error:
@@ -261,3 +261,21 @@ def test_what_is_carried_has_the_mode_of_a_new_file(tmp_path: Path) -> None:
     save_extra_state(tmp_path, {"a": torch.ones(1)}, None)
     (tmp_path / "new").touch()
     assert (tmp_path / EXTRA_STATE_FILE).stat().st_mode == (tmp_path / "new").stat().st_mode
+
+
+def test_a_process_that_has_gone_is_not_taken_for_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    gone = RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:1")
+    with (
+        pytest.raises(RuntimeError, match="Connection closed"),
+        atomic_checkpoint(tmp_path / "a", tmp_path / "b", True),
+    ):
+        raise gone
+    monkeypatch.delenv("WORLD_SIZE")
+    with (
+        pytest.raises(OSError, match="could not be written"),
+        atomic_checkpoint(tmp_path / "a", tmp_path / "b", True),
+    ):
+        raise gone

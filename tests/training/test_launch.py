@@ -6,13 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import pico_runs
 from conftest import sampled
-from kvdistill.training.launch import main
+from kvdistill.training.launch import SIGNALS, main
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = [
@@ -105,6 +106,16 @@ def test_when_one_process_is_gone_the_other_one_says_so(tmp_path: Path, rank: in
     )
 
 
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    """torch's launcher leaves its signal handlers behind."""
+    before = {name: signal.getsignal(getattr(signal, name)) for name in SIGNALS.split(",")}
+    yield
+    for name, handler in before.items():
+        signal.signal(getattr(signal, name), handler)
+
+
+@pytest.mark.usefixtures("handlers")
 def test_a_process_that_ends_in_an_error_gives_its_exit_code(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -103,7 +103,7 @@ def _explained(error: BaseException) -> tuple[int, str | None]:
     text = str(error)
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _is_out_of_memory(error)):
         return 2, f"out of memory: {MEMORY}. {_first_line(text)}".rstrip()
-    if isinstance(error, RuntimeError) and _is_distributed() and any(words in text for words in PEER_GONE):
+    if is_peer_gone(error):
         return (
             1,
             "another process of this run has ended, so this one stops too. What it printed tells why. "
@@ -126,6 +126,12 @@ def _explained(error: BaseException) -> tuple[int, str | None]:
 def _is_out_of_memory(error: RuntimeError) -> bool:
     """On a GPU torch raises its own class; on a CPU only the message tells."""
     return type(error).__name__ == "OutOfMemoryError" or any(words in str(error) for words in CPU_MEMORY)
+
+
+def is_peer_gone(error: BaseException) -> bool:
+    """Whether a collective failed since another process of the run has ended."""
+    is_collective = isinstance(error, RuntimeError) and any(words in str(error) for words in PEER_GONE)
+    return is_collective and _is_distributed()
 
 
 def _is_distributed() -> bool:

@@ -18,6 +18,7 @@ from torch import Tensor
 from transformers import TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 
+from kvdistill.console.exits import is_peer_gone
 from kvdistill.models.checkpoint_integrity import first_line, share
 from kvdistill.records.jsonfile import read_json
 from kvdistill.records.manifest import CONTENTS, Manifest, problem
@@ -43,6 +44,8 @@ def atomic_checkpoint(partial: Path, final: Path, mine: bool) -> Iterator[None]:
     except Exception as error:  # a full disk is a RuntimeError of torch.save, a bare Exception of tokenizers
         if mine:
             shutil.rmtree(partial, ignore_errors=True)
+        if is_peer_gone(error):  # it failed to wait for the others; the disk is not the cause
+            raise
         newest = newest_checkpoint(final.parent)
         left = "there is no earlier one" if newest is None else f"{newest} is complete"
         raise OSError(
