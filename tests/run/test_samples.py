@@ -194,7 +194,7 @@ def test_files_that_are_not_there_or_no_data_are_refused_at_once(
             require_files(section(file(tmp_path / name)))
     with pytest.raises(DataError, match=r"there is no data format 'gsm9k'\. Did you mean 'gsm8k'"):
         require_files(section(file(tmp_path / "rows.jsonl", format="gsm9k")))
-    with pytest.raises(DataError, match="the file is one JSON list, which can only be read in one piece"):
+    with pytest.raises(DataError, match="the file is one JSON list, which is not streamed"):
         require_files(DataSection(train=file(tmp_path / "list.json", streaming=True)))
 
 
