@@ -32,6 +32,8 @@ from kvdistill.latent.config import LatentConfig
 from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.losses.objective import Objective
 from kvdistill.pipeline import Distillation
+from kvdistill.target import NoControl, SameBridge, TargetBuilder
+from kvdistill.teacher import OWN, SelfDistillation
 from kvdistill.text import Batch, Padded
 
 BATCH, QUESTION, COT, PROMPT, ANSWER = 8, 64, 48, 4, 5
