@@ -176,7 +176,7 @@ def test_two_processes_equal_one_with_twice_the_batch(
     ):  # the range inside a batch depends on the batch
         assert list(two[term].values()) == pytest.approx(list(one[term].values()), abs=2e-4), term
     assert distance(weights(tmp_path / "one"), weights(tmp_path / "two")) < 1e-5
-    extra = [load_extra_state(newest_checkpoint(tmp_path / folder))[0] for folder in ("one", "two")]  # pyright: ignore
+    extra = [load_extra_state(newest_checkpoint(tmp_path / folder))[0] for folder in ("one", "two")]
     assert any("projector" in key for key in extra[0]) == (name == "separate teacher")
     for key in (key for key in extra[0] if key.startswith("step/")):
         torch.testing.assert_close(extra[0][key], extra[1][key], rtol=1e-4, atol=1e-5)
