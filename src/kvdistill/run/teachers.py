@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kvdistill.config import OwnTeacher, TeacherSection
+from kvdistill.latent.layout import cot_delimiters
 from kvdistill.latent.reasoner import SPECIAL_TOKENS, LatentReasoner
 from kvdistill.run.pretrained import is_student, open_tokenizer, options_of, pretrained
 from kvdistill.teacher.base import Teacher
@@ -29,9 +30,9 @@ def load_teacher(name: str, section: TeacherSection, student: LatentReasoner) ->
     """
     if is_student(section.name):
         saved = LatentReasoner.from_pretrained(section.name, **options_of(section))
-        tokenizer, model, special = saved.tokenizer, saved.backbone, saved.special
+        tokenizer, model = saved.tokenizer, saved.backbone
         # Where both modes were trained with <bot> and <eot>, the teacher's chain is enclosed in them too.
-        delimiters = (special.bot, special.eot) if saved.config.delimiters == "both" else None
+        delimiters = cot_delimiters(saved.config.delimiters, saved.special)
     else:
         model, delimiters = pretrained("teacher", section, options_of(section)), None
         tokenizer = open_tokenizer("teacher.name", section.name, section.trust_remote_code)

@@ -6,7 +6,7 @@ trains a projector per teacher that maps the student's cache to the teacher's he
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -50,9 +50,6 @@ class Bridge(nn.Module):
         builders: The target builder of each teacher, by the teacher's short name.
     """
 
-    compares_as_cached: ClassVar[bool] = False
-    """True where target and student keys may be compared with the rotations of their own caches."""
-
     def __init__(self, builders: Mapping[str, TargetBuilder]) -> None:
         super().__init__()
         # A plain dictionary: builders are neither modules nor parameters.
@@ -78,23 +75,21 @@ class Bridge(nn.Module):
         Returns:
             One pair per teacher, in the order of ``caches``.
         """
-        return tuple(self.pair(cache, student, cot_id, draw, layer_weights) for cache in caches)
+        pairs = []
+        for cache in caches:
+            target = self.builders[cache.teacher](cache.kv, cot_id, draw)
+            pairs.append(self.match(cache.teacher, target, student, layer_weights))
+        return tuple(pairs)
 
-    def pair(
-        self,
-        cache: TeacherCache,
-        student: ModelKV,
-        cot_id: Int[Tensor, " B"],
-        draw: int,
-        layer_weights: Float[Tensor, " L"] | None,
+    def match(
+        self, teacher: str, target: ModelKV, student: ModelKV, layer_weights: Float[Tensor, " L"] | None
     ) -> KVPair:
-        """One teacher's pair.
+        """Bring a target and the student's cache to one geometry.
 
         Args:
-            cache: The teacher's cache over N tokens of the chain of thought.
+            teacher: The teacher's short name.
+            target: The teacher's target, M slots (N tokens where the compressor keeps them).
             student: The latent cache, M slots per layer and head, in the autograd graph.
-            cot_id: (B,), equal where samples have the same chain of thought and answer.
-            draw: Seed of a control's partners.
             layer_weights: (L,), weight of each student layer; None weighs all alike.
 
         Returns:
@@ -160,29 +155,11 @@ class Bridge(nn.Module):
 class SameBridge(Bridge):
     """Bridge of self-distillation; see ``Same``."""
 
-    compares_as_cached = True
-
-    def pair(
-        self,
-        cache: TeacherCache,
-        student: ModelKV,
-        cot_id: Int[Tensor, " B"],
-        draw: int,
-        layer_weights: Float[Tensor, " L"] | None,
+    def match(
+        self, teacher: str, target: ModelKV, student: ModelKV, layer_weights: Float[Tensor, " L"] | None
     ) -> KVPair:
-        """The target with the student's cache as it is.
-
-        Args:
-            cache: The teacher's cache over N tokens of the chain of thought.
-            student: The latent cache, M slots per layer and head, in the autograd graph.
-            cot_id: (B,), equal where samples have the same chain of thought and answer.
-            draw: Seed of a control's partners.
-            layer_weights: (L,), weight of each student layer; None weighs all alike.
-
-        Returns:
-            Target and student cache, both with the student's L layers, heads and widths.
-        """
-        return KVPair(self.builders[cache.teacher](cache.kv, cot_id, draw), student, layer_weights)
+        """The target with the student's cache as it is."""
+        return KVPair(target, student, layer_weights)
 
 
 class LiftBridge(Bridge):
@@ -198,32 +175,14 @@ class LiftBridge(Bridge):
         # Modules, so that the optimizer, DDP or FSDP and checkpoints see them.
         self.projectors = nn.ModuleDict(projectors)
 
-    def pair(
-        self,
-        cache: TeacherCache,
-        student: ModelKV,
-        cot_id: Int[Tensor, " B"],
-        draw: int,
-        layer_weights: Float[Tensor, " L"] | None,
+    def match(
+        self, teacher: str, target: ModelKV, student: ModelKV, layer_weights: Float[Tensor, " L"] | None
     ) -> KVPair:
-        """The target's mapped layers with the projected student cache.
-
-        Args:
-            cache: The teacher's cache over N tokens of the chain of thought.
-            student: The latent cache, M slots per layer and head, in the autograd graph.
-            cot_id: (B,), equal where samples have the same chain of thought and answer.
-            draw: Seed of a control's partners.
-            layer_weights: (L,), weight of each student layer; None weighs all alike.
-
-        Returns:
-            P layers on both sides, one per pair of the layer map, in the teacher's heads and widths.
-        """
-        projector = self.projector(cache.teacher)
-        # Student to teacher: the target depends on no trained parameter.
-        lifted = projector.move(student)
-        # Compressed before the layers are selected: a teacher layer may be in several pairs.
-        target = projector.select(self.builders[cache.teacher](cache.kv, cot_id, draw))
-        return KVPair(target, lifted, projector.weights(layer_weights))
+        """The target's mapped layers with the projected student cache; one layer weight per mapped layer."""
+        projector = self.projector(teacher)
+        # Student to teacher: the target depends on no trained parameter. It is compressed before the layers
+        # are selected, since a teacher layer may be in several pairs.
+        return KVPair(projector.select(target), projector.move(student), projector.weights(layer_weights))
 
     def projector(self, teacher: str) -> Projector:
         """The projector to a teacher's geometry.
