@@ -86,7 +86,7 @@ def test_a_hub_that_is_not_there_and_offline_mode_differ(
 
 @pytest.mark.parametrize(
     ("status", "remedy"),
-    [(401, "Log in anew with `hf auth login`, and run"), (503, "Wait a little, and run")],
+    [(401, "Log in again with `hf auth login`, and run"), (503, "Wait a little, and run")],
 )
 def test_a_refusal_says_what_helps(status: int, remedy: str) -> None:
     response = httpx.Response(status, request=httpx.Request("GET", "http://hub"))

@@ -76,7 +76,7 @@ def _sentence(kind: Kind, name: str, error: Exception) -> str:
 def _no_answer(name: str, error: Exception, reason: str) -> str:
     if isinstance(error, HfHubHTTPError):
         remedy = (
-            "Log in anew with `hf auth login`, and"
+            "Log in again with `hf auth login`, and"
             if error.response.status_code in (401, 403)
             else "Wait a little, and"
         )
