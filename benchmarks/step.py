@@ -20,6 +20,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -34,7 +35,7 @@ from kvdistill.losses.objective import Objective
 from kvdistill.pipeline import Distillation
 from kvdistill.target import NoControl, SameBridge, TargetBuilder
 from kvdistill.teacher import OWN, SelfDistillation
-from kvdistill.text import Batch, Padded
+from kvdistill.text import Batch, Padded, ReaderBatch
 
 BATCH, QUESTION, COT, PROMPT, ANSWER = 8, 64, 48, 4, 5
 SLOTS, PASSES, WIDTH, LAYERS, RANK = 24, 3, 256, 4, 128
@@ -80,17 +81,17 @@ def batch(vocabulary: int) -> Batch:
         )
 
     nothing = some(0)
-    return Batch(
+    teacher_mode = ReaderBatch(
         question=some(QUESTION),
         cue=nothing,
-        student_cue=nothing,
         cot=some(COT),
         prompt=some(PROMPT),
         answer=some(ANSWER),
         step_end=torch.zeros(BATCH, COT, dtype=torch.bool),
-        cot_id=torch.arange(BATCH),
-        sample_ids=tuple(map(str, range(BATCH))),
+        spans=torch.zeros(BATCH, COT, 2, dtype=torch.long),
     )
+    student_mode = replace(teacher_mode, cot=nothing, step_end=nothing.mask, spans=teacher_mode.spans[:, :0])
+    return Batch(student_mode, teacher_mode, torch.arange(BATCH), tuple(map(str, range(BATCH))))
 
 
 def optimised(parameters: list[torch.nn.Parameter], loss: Callable[[], torch.Tensor]) -> Step:
@@ -139,7 +140,7 @@ def fair(kind: str, lora: bool, vocabulary: int) -> Step:
 
 def text(vocabulary: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Question, chain of thought, prompt and answer as one row; labels from the chain of thought on."""
-    b = batch(vocabulary)
+    b = batch(vocabulary).teacher_mode
     ids = torch.cat((b.question.ids, b.cot.ids, b.prompt.ids, b.answer.ids), 1)
     labels = ids.clone()
     labels[:, :QUESTION] = -100

@@ -3,14 +3,16 @@ them.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import torch
 import transformers as tf
 
 from kvdistill.latent.config import LatentConfig
 from kvdistill.latent.reasoner import LatentReasoner
-from kvdistill.text import Batch, Padded
+from kvdistill.text import Batch, Padded, ReaderBatch
 
 VOCABULARY = 64
 SPECIAL = {"bot": 61, "eot": 62, "latent": 63}
@@ -127,6 +129,15 @@ def reasoner(name: str = "llama", seed: int = 0, **settings: object) -> LatentRe
     return LatentReasoner(config, model).eval()
 
 
+def spread_out(model: LatentReasoner) -> LatentReasoner:
+    """Larger weights, so that answers depend on the text and not on its last token alone."""
+    with torch.no_grad():
+        for parameter in model.backbone.parameters():
+            if parameter.ndim == 2:
+                parameter.mul_(5.0)
+    return model
+
+
 @cache
 def samples(num: int = 3, seed: int = 0) -> tuple[dict[str, tuple[int, ...]], ...]:
     """Random token ids of unlike lengths, segment by segment; the answer ends with the end-of-sequence token
@@ -152,6 +163,11 @@ def samples(num: int = 3, seed: int = 0) -> tuple[dict[str, tuple[int, ...]], ..
     )
 
 
+def cued(num: int = 3) -> tuple[dict[str, tuple[int, ...]], ...]:
+    """``samples`` whose question ends differently for the two modes."""
+    return tuple({**row, "cue": (7,), "student_cue": (8, 9)} for row in samples(num))
+
+
 def pad(rows: list[tuple[int, ...]], side: str = "right", extra: int = 0) -> Padded:
     """Rows of ids side by side, padded with 0 to the longest and ``extra`` more."""
     width = max((len(row) for row in rows), default=0)
@@ -167,7 +183,22 @@ def pad(rows: list[tuple[int, ...]], side: str = "right", extra: int = 0) -> Pad
 def batch(rows: tuple[dict[str, tuple[int, ...]], ...], side: str = "right", extra: int = 0) -> Batch:
     """A batch of ``samples``; every third token of a chain of thought ends a step."""
     parts = {name: pad([row[name] for row in rows], side, extra) for name in rows[0]}
-    order = parts["cot"].mask.long().cumsum(-1)
-    step_end = parts["cot"].mask & (order % 3 == 0)
+    student_cue = parts.pop("student_cue")
+    teacher_mode = reader_batch(**parts)
+    student_mode = replace(teacher_mode, cue=student_cue, **no_cot(len(rows)))
     ids = tuple(str(index) for index in range(len(rows)))
-    return Batch(**parts, step_end=step_end, cot_id=torch.arange(len(rows)), sample_ids=ids)
+    return Batch(student_mode, teacher_mode, torch.arange(len(rows)), ids)
+
+
+def reader_batch(**parts: Padded) -> ReaderBatch:
+    """What a reader reads; every third token of the chain of thought ends a step; one character a token."""
+    mask = parts["cot"].mask
+    order = mask.long().cumsum(-1)
+    spans = torch.stack((order - 1, order), -1) * mask[..., None]
+    return ReaderBatch(**parts, step_end=mask & (order % 3 == 0), spans=spans)
+
+
+def no_cot(size: int) -> dict[str, Any]:
+    """The fields of a ``ReaderBatch`` without a chain of thought."""
+    nothing = pad([()] * size)
+    return {"cot": nothing, "step_end": nothing.mask, "spans": torch.zeros(size, 0, 2, dtype=torch.long)}

@@ -20,7 +20,7 @@ import pico_families
 import pico_tokenizer
 from kvdistill.kv import ModelKV, ModelOutput
 from kvdistill.latent.config import LatentConfig
-from kvdistill.latent.generate import generate_ids
+from kvdistill.latent.decode import generate_ids
 from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.teacher import CausalLMTeacher
 from pico_plain import Noted, Plain, Row, importance, noting, shifted_keys, teacher_text, without_factor

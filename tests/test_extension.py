@@ -98,6 +98,7 @@ class HalfTeacher:
 
     name: str
     student: Any
+    reader: None = None
 
     def fingerprint(self) -> str:
         return "half"
@@ -111,7 +112,7 @@ class HalfTeacher:
         return TeacherCache(self.name, kv.map(tuple(layers)))
 
 
-def open_half(name, section, student) -> HalfTeacher:
+def open_half(name, section, student, data) -> HalfTeacher:
     return HalfTeacher(name, student)
 '''
 SECTION = '''class HalfTeacher(Section):
@@ -146,7 +147,7 @@ LISTED = (
         "\nfrom kvdistill.target.zero_target import ZeroTarget\n\nControl = ZeroTarget | ",
     ),
     ("config/sections.py", "AnyTeacher = Annotated[", SECTION),
-    ("run/teachers.py", '= {"own": open_own,', '= {"half": open_half, "own": open_own,'),
+    ("run/teachers.py", '"own": open_own,', '"half": open_half, "own": open_own,'),
     ("run/teachers.py", "\nOPEN:", "\nfrom kvdistill.teacher.half import open_half\n\nOPEN:"),
 )
 """File, text in it, what takes its place: the line that lists the kinds, and the import that goes with it."""

@@ -13,7 +13,7 @@ from kvdistill.capture.sequence import Sequence, teacher_pieces
 from kvdistill.compress import RKV, CompressorMethod, Full, RightCrop, RKVDecode, StepEnd, Uniform
 from kvdistill.kv import LossOutput
 from kvdistill.latent.layout import question_pieces
-from kvdistill.latent.modes import encode_latents, forward_pass
+from kvdistill.latent.passes import encode_latents, forward_pass
 from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.losses import CODILoss, KVLoss, Objective, cross_entropy, gradient_norm, reference_norm
 from kvdistill.pipeline import Distillation, FineTuning, StepSettings
@@ -61,7 +61,8 @@ def test_the_loss_is_the_sum_of_its_terms() -> None:
 def test_without_kv_and_attention_no_target_is_built() -> None:
     """E1: even a compressor that could not work is not asked."""
     model, batch = student(), pico.batch(rows())
-    without = replace(batch, step_end=torch.zeros_like(batch.step_end))
+    read = batch.teacher_mode
+    without = replace(batch, teacher_mode=replace(read, step_end=torch.zeros_like(read.step_end)))
     output = distillation(model, StepEnd(), kv_weight=0.0)(without, 0, 0.0)
     assert set(output.metrics) == {"ce_student", "ce_teacher", "codi"}
 
@@ -115,12 +116,12 @@ def test_the_cached_frame_is_where_the_keys_stand_in_the_caches(name: str, delim
     model, batch = student(name, delimiters=delimiters), pico.batch(rows())
     two, frame = model(batch), distillation(model, kv=KVLoss(frame="as_cached")).frame(batch)
     both = delimiters == "both"
-    pieces = question_pieces(batch, model.special, 2) + teacher_pieces(
-        batch, model.special[:2] if both else None
+    pieces = question_pieces(batch.student_mode, model.special, 2) + teacher_pieces(
+        batch.teacher_mode, model.special[:2] if both else None
     )
     packed = forward_pass(model, Sequence(pieces, offset=torch.zeros(3, dtype=torch.long)), None, None)
     start, stop = packed.sequence.span("cot", "teacher")
-    thought = encode_latents(model, batch).prefix
+    thought = encode_latents(model, batch.student_mode).prefix
     for index in range(3):
         theirs, ours = frame.turn(index, two.teacher.kv.layers[index], two.student.kv.layers[index])
         cached = packed.call.seen[index].keys[:, :, start:stop]

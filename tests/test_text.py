@@ -1,6 +1,7 @@
 """What a batch is, and that it moves whole."""
 
-from dataclasses import fields
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
 
 import torch
 
@@ -18,24 +19,37 @@ def test_lengths_count_tokens_and_not_padding() -> None:
     ).lengths.tolist() == [0, 0]
 
 
+def tensors(value: Any, name: str = "") -> dict[str, torch.Tensor]:
+    """Tensors in nested dataclasses and dictionaries, by dotted name."""
+    if isinstance(value, torch.Tensor):
+        return {name[1:]: value}
+    if is_dataclass(value):
+        value = {field.name: getattr(value, field.name) for field in fields(value)}
+    if not isinstance(value, dict):
+        return {}
+    return {k: v for part, each in value.items() for k, v in tensors(each, f"{name}.{part}").items()}
+
+
 def test_a_batch_moves_with_every_tensor_and_keeps_its_names() -> None:
     batch = pico.batch(pico.samples(3))
+    batch = replace(batch, teachers={"large": batch.teacher_mode})
     moved = batch.to("meta")
     assert len(batch) == len(moved) == 3
     assert moved.sample_ids == ("0", "1", "2")
-    for field in fields(batch):
-        value, there = getattr(batch, field.name), getattr(moved, field.name)
-        if isinstance(value, Padded):
-            assert (there.ids.device.type, there.mask.device.type) == ("meta", "meta")
-            assert there.ids.shape == value.ids.shape
-            assert value.ids.device.type == "cpu"
-        elif isinstance(value, torch.Tensor):
-            assert there.device.type == "meta"
-            assert (there.shape, there.dtype) == (value.shape, value.dtype)
+    found, there = tensors(batch), tensors(moved)
+    assert found.keys() == there.keys()
+    assert {"cot_id", "teacher_mode.cot.ids", "student_mode.step_end", "teachers.large.cue.mask"} <= set(
+        found
+    )
+    for name, value in found.items():
+        assert (value.device.type, there[name].device.type) == ("cpu", "meta"), name
+        assert (value.shape, value.dtype) == (there[name].shape, there[name].dtype), name
+    # Shared by both modes before, and after.
+    assert moved.student_mode.question.ids is moved.teacher_mode.question.ids
 
 
 def test_moving_to_where_it_is_changes_nothing() -> None:
     batch = pico.batch(pico.samples(2))
     same = batch.to(torch.device("cpu"), non_blocking=True)
-    assert torch.equal(same.cot.ids, batch.cot.ids)
-    assert torch.equal(same.step_end, batch.step_end)
+    assert torch.equal(same.teacher_mode.cot.ids, batch.teacher_mode.cot.ids)
+    assert torch.equal(same.teacher_mode.step_end, batch.teacher_mode.step_end)

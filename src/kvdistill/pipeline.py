@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from kvdistill.data.readers import Reader
 from kvdistill.kv import KVPair, LossOutput, TwoModes
 from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.losses import (
@@ -60,6 +61,11 @@ class TrainingStep(nn.Module):
     def __getattr__(self, name: str) -> Any:
         # Called only where the normal lookup fails; nn.Module finds parameters and submodules here.
         return getattr(self.student, name) if name in FROM_STUDENT else super().__getattr__(name)
+
+    @property
+    def readers(self) -> dict[str, Reader]:
+        """By short name, the teachers that read other tokens than the student's teacher mode."""
+        return {}
 
     def prepare(self, batches: Sequence[Batch]) -> None:
         """Hook before the first optimizer step.
@@ -148,6 +154,11 @@ class Distillation(TrainingStep):
         """The weight found for ``kv_weight = "auto"`` on the first batches; None before."""
         self.on_stage: OnStage | None = None
 
+    @property
+    def readers(self) -> dict[str, Reader]:
+        """By short name, the teachers that read other tokens than the student's teacher mode."""
+        return {teacher.name: teacher.reader for teacher in self.teachers if teacher.reader is not None}
+
     def forward(self, batch: Batch, step: int, progress: float) -> LossOutput:
         """The loss of one batch.
 
@@ -210,12 +221,12 @@ class Distillation(TrainingStep):
         """
         if self.objective.kv.frame != "as_cached":
             return None
-        question = batch.question.lengths
+        question = batch.teacher_mode.question.lengths  # both modes read the same
         both = int(self.student.config.delimiters == "both")
         return CachedFrame(
             ropes=tuple(layer.rope for layer in self.student.geometry().layers),
-            teacher_start=question + batch.cue.lengths + both,
-            student_start=question + batch.student_cue.lengths + 1,
+            teacher_start=question + batch.teacher_mode.cue.lengths + both,
+            student_start=question + batch.student_mode.cue.lengths + 1,
         )
 
     def prepare(self, batches: Sequence[Batch]) -> None:

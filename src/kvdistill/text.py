@@ -1,9 +1,12 @@
-"""Text types: examples, token segments and padded batches, before and after tokenization.
+"""Text types: examples, what each reader reads of them, and padded batches.
 
-Letters of shapes: see ``kv.py``.
+A reader is a model with its prompt: the student in its two modes, and each separate teacher. Letters of
+shapes: see ``kv.py``.
 """
 
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Int
@@ -20,10 +23,10 @@ class Example:
     answer: str
     """The final answer without reasoning: a number, or a word."""
     sample_id: str
-    cue: str = ""
-    """End of the question that only teacher mode reads, such as a request for a full trace."""
+    teacher_cue: str = ""
+    """End of the question for readers of the chain of thought, such as a request for a full trace."""
     student_cue: str = ""
-    """End of the question that only student mode reads."""
+    """End of the question for student mode, which reasons in latent slots."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,24 +40,36 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
-class Encoded:
-    """An example as token ids. Segments are tokenized separately and joined as ids."""
+class Reading:
+    """An example as one reader's token ids. Segments are tokenized separately and joined as ids."""
 
-    sample_id: str
     question: Segment
-    """The part of the question that both modes read."""
+    """The question, up to ``cue``."""
     cue: Segment
-    """End of the question that only teacher mode reads; mostly empty."""
-    student_cue: Segment
-    """End of the question that only student mode reads; mostly empty."""
+    """End of the question that only this reader reads; mostly empty."""
     cot: Segment
-    """The chain of thought; only teacher mode reads it."""
+    """The chain of thought; empty for student mode, which reasons in latent slots."""
     prompt: Segment
     """The answer prompt; its last token is the distillation token."""
     answer: Segment
     """The answer, followed by the end-of-sequence token (whose span is empty)."""
     step_ends: tuple[int, ...]
     """Index in ``cot.ids`` of the last token of each reasoning step."""
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """All segments in the order in which they are read."""
+        return self.question, self.cue, self.cot, self.prompt, self.answer
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """An example as the student reads it in each of its modes."""
+
+    sample_id: str
+    student_mode: Reading
+    teacher_mode: Reading
+    """Question, prompt and answer are those of ``student_mode``."""
     example: Example
 
 
@@ -72,23 +87,47 @@ class Padded:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
-    """A batch of encoded examples. Each segment is padded separately."""
+class ReaderBatch:
+    """What one reader reads of a batch. Each segment is padded separately."""
 
     question: Padded
     cue: Padded
-    student_cue: Padded
     cot: Padded
+    """The chain of thought, N tokens; none for student mode."""
     prompt: Padded
     answer: Padded
     step_end: Bool[Tensor, "B N"]
     """True at the last token of each reasoning step of ``cot``."""
+    spans: Int[Tensor, "B N 2"]
+    """Characters [start, end) of the chain of thought that each token covers; 0 at padding."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A batch of encoded examples, as each reader reads them."""
+
+    student_mode: ReaderBatch
+    teacher_mode: ReaderBatch
+    """Question, prompt and answer are the tensors of ``student_mode``."""
     cot_id: Int[Tensor, " B"]
     """Hash of chain of thought and answer: equal where two samples have the same text."""
     sample_ids: tuple[str, ...]
+    teachers: Mapping[str, ReaderBatch] = field(default_factory=dict)
+    """By short name, what each teacher reads whose tokens are not those of teacher mode."""
 
     def __len__(self) -> int:
         return len(self.sample_ids)
+
+    def read_by(self, teacher: str) -> ReaderBatch:
+        """What a teacher reads.
+
+        Args:
+            teacher: Short name of the teacher.
+
+        Returns:
+            Its own entry of ``teachers``, else what the student reads in teacher mode.
+        """
+        return self.teachers.get(teacher, self.teacher_mode)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
         """Copy all tensors of the batch to a device.
@@ -98,15 +137,19 @@ class Batch:
             non_blocking: Copy asynchronously, as in ``Tensor.to``.
 
         Returns:
-            A new batch; sample ids are shared.
+            A new batch; sample ids are shared, and tensors that readers share are copied once.
         """
+        copied: dict[int, Tensor] = {}
 
-        def move(value: object) -> object:
-            if isinstance(value, Padded):
-                return Padded(
-                    value.ids.to(device, non_blocking=non_blocking),
-                    value.mask.to(device, non_blocking=non_blocking),
-                )
-            return value.to(device, non_blocking=non_blocking) if isinstance(value, Tensor) else value
+        def move(value: Any) -> Any:
+            if isinstance(value, Tensor):
+                if id(value) not in copied:
+                    copied[id(value)] = value.to(device, non_blocking=non_blocking)
+                return copied[id(value)]
+            if isinstance(value, dict):
+                return {name: move(each) for name, each in value.items()}
+            if is_dataclass(value):
+                return type(value)(**{f.name: move(getattr(value, f.name)) for f in fields(value)})
+            return value
 
-        return replace(self, **{f.name: move(getattr(self, f.name)) for f in fields(self)})
+        return move(self)

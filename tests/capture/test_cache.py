@@ -12,8 +12,8 @@ from kvdistill.capture.model_kv import capture_kv
 from kvdistill.compress import RKV, CompressorMethod, Full, RightCrop
 from kvdistill.kv import ModelKV
 from kvdistill.latent.config import LatentConfig
-from kvdistill.latent.generate import generate_ids
-from kvdistill.latent.modes import encode_latents
+from kvdistill.latent.decode import generate_ids
+from kvdistill.latent.passes import encode_latents
 from kvdistill.latent.reasoner import LatentReasoner
 
 LATENT_ATTENTION = {
@@ -50,7 +50,7 @@ LATENT_ATTENTION |= {
 def test_both_caches_hold_the_same_where_attention_sees_what_is_cached(name: str) -> None:
     model, row = pico.reasoner(name, slots=3, passes=2), pico.samples(1)[0]
     with torch.no_grad():
-        past = encode_latents(model, pico.batch((row,)))
+        past = encode_latents(model, pico.batch((row,)).student_mode)
         inputs = pico_slow.thought(model, row)
         captured = captured_cache(model.backbone, past.prefix)
         filled = prefill_cache(model.backbone, inputs, past.mask, past.positions)

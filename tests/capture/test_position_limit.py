@@ -4,7 +4,7 @@ import pytest
 
 import pico
 from kvdistill.latent.config import LatentConfig
-from kvdistill.latent.generate import Reasoning, generate_ids
+from kvdistill.latent.decode import Reasoning, generate_ids
 from kvdistill.latent.reasoner import LatentReasoner
 
 ROW = {

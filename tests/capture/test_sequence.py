@@ -18,8 +18,8 @@ ROWS = (
 
 
 def packed(batch: Batch, placeholders: int = 1, delimiters: bool = False) -> Sequence:
-    pieces = question_pieces(batch, SPECIAL, placeholders) + teacher_pieces(
-        batch, SPECIAL[:2] if delimiters else None
+    pieces = question_pieces(batch.student_mode, SPECIAL, placeholders) + teacher_pieces(
+        batch.teacher_mode, SPECIAL[:2] if delimiters else None
     )
     return Sequence(pieces, offset=torch.zeros(len(batch), dtype=torch.long))
 
@@ -101,14 +101,14 @@ def test_delimiters_by_hand() -> None:
 
 def test_a_teacher_alone_by_hand() -> None:
     batch = pico.batch(ROWS)
-    sequence = explicit(batch, (61, 62))
+    sequence = explicit(batch.teacher_mode, (61, 62))
     assert sequence.ids.tolist() == [[10, 11, 61, 20, 21, 62, 30, 40, 2], [12, 0, 61, 22, 0, 62, 30, 2, 0]]
     assert sequence.positions().tolist() == [[0, 1, 2, 3, 4, 5, 6, 7, 8], [0, 0, 1, 2, 0, 3, 4, 5, 0]]
-    assert explicit(batch, None).ids[0].tolist() == [10, 11, 20, 21, 30, 40, 2]
+    assert explicit(batch.teacher_mode, None).ids[0].tolist() == [10, 11, 20, 21, 30, 40, 2]
 
 
 def test_a_constant_piece_by_hand() -> None:
-    piece = constant(pico.batch(ROWS), "latents", "student", 63, 3)
+    piece = constant(pico.batch(ROWS).teacher_mode.question, "latents", "student", 63, 3)
     assert piece.ids.tolist() == [[63, 63, 63]] * 2
     assert piece.mask.all()
     assert (piece.name, piece.reader, piece.labelled) == ("latents", "student", False)

@@ -13,7 +13,7 @@ from kvdistill.config.explain import tag_of
 from kvdistill.data import Chain, word_tokenizer
 from pico_students import save_base
 
-STATIONS = ["text", "model", "data", "capture", "step", "student", "teachers", "targets", "loss", "backward"]
+STATIONS = ["text", "model", "capture", "step", "data", "student", "teachers", "targets", "loss", "backward"]
 TOML = """
 [model]
 tuning.kind = "full"

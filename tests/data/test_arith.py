@@ -65,7 +65,7 @@ def test_terse_and_verbose_are_twins() -> None:
     terse, verbose = Arith().make(20, "train", 2), replace(Arith(), trace="verbose").make(20, "train", 2)
     for one, other in zip(terse, verbose, strict=True):
         assert (one.question, one.answer, one.sample_id) == (other.question, other.answer, other.sample_id)
-        assert (one.cue, other.cue, one.student_cue, other.student_cue) == (
+        assert (one.teacher_cue, other.teacher_cue, one.student_cue, other.student_cue) == (
             "briefly",
             "fully",
             "briefly",

@@ -67,7 +67,7 @@ def test_a_problem_by_hand() -> None:
         "start Bob 2 hands ?",
     ]
     assert example.steps == ("Ann", "Cid")
-    assert (example.answer, example.cue, example.student_cue) == ("Cid", "briefly", "briefly")
+    assert (example.answer, example.teacher_cue, example.student_cue) == ("Cid", "briefly", "briefly")
 
 
 def test_a_verbose_step_has_four_words_and_a_terse_one_has_one() -> None:
@@ -76,7 +76,7 @@ def test_a_verbose_step_has_four_words_and_a_terse_one_has_one() -> None:
     assert [len(step.split()) for step in verbose.steps] == [4] * 4
     first, second, *_ = problem(verbose)
     assert verbose.steps[0] == f"then {first} hands {second}"
-    assert (verbose.cue, verbose.student_cue) == ("fully", "briefly")
+    assert (verbose.teacher_cue, verbose.student_cue) == ("fully", "briefly")
     assert len(terse.question.split()) == 4 * 8 + 5
 
 

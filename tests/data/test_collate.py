@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 import torch
 
@@ -5,16 +7,18 @@ import pico_tokenizer
 from kvdistill.data.chain import Chain
 from kvdistill.data.collate import Side, collate, cot_id_of
 from kvdistill.data.encode import encode, encode_all
+from kvdistill.data.readers import Reader
+from kvdistill.data.template import Plain
 from kvdistill.text import Encoded, Example, Padded
 
-PARTS = ("question", "cue", "student_cue", "cot", "prompt", "answer")
+PARTS = ("question", "cue", "cot", "prompt", "answer")
 
 
 def samples() -> list[Encoded]:
     tokenizer = pico_tokenizer.word_level(["Ann", "Bob", ".", "?", "so", "fully"])
     examples = [
         Example("Ann ?", ("Bob", "Ann ."), "Ann", "a"),
-        Example("Bob Ann ?", ("Ann",), "Ann Bob", "b", cue="fully"),
+        Example("Bob Ann ?", ("Ann",), "Ann Bob", "b", teacher_cue="fully"),
         Example("Bob Ann ?", (), "Ann", "c"),
     ]
     return [encode(example, tokenizer) for example in examples]
@@ -26,24 +30,24 @@ def unpadded(part: Padded) -> list[list[int]]:
 
 def test_right_padding_by_hand() -> None:
     batch = collate(samples(), pad_id=0)
-    assert batch.question.ids.tolist() == [[3, 6, 0], [4, 3, 6], [4, 3, 6]]
-    assert batch.question.mask.tolist() == [[True, True, False], [True] * 3, [True] * 3]
-    assert batch.cue.ids.tolist() == [[0], [8], [0]]
-    assert batch.cue.mask.tolist() == [[False], [True], [False]]
-    assert batch.student_cue.ids.shape == (3, 0)
-    assert batch.cot.ids.tolist() == [[4, 3, 5], [3, 0, 0], [0, 0, 0]]
-    assert batch.cot.lengths.tolist() == [3, 1, 0]
-    assert batch.step_end.tolist() == [[True, False, True], [True, False, False], [False] * 3]
-    assert batch.answer.ids.tolist() == [[3, 1, 0], [3, 4, 1], [3, 1, 0]]
+    assert batch.teacher_mode.question.ids.tolist() == [[3, 6, 0], [4, 3, 6], [4, 3, 6]]
+    assert batch.teacher_mode.question.mask.tolist() == [[True, True, False], [True] * 3, [True] * 3]
+    assert batch.teacher_mode.cue.ids.tolist() == [[0], [8], [0]]
+    assert batch.teacher_mode.cue.mask.tolist() == [[False], [True], [False]]
+    assert batch.student_mode.cue.ids.shape == batch.student_mode.cot.ids.shape == (3, 0)
+    assert batch.teacher_mode.cot.ids.tolist() == [[4, 3, 5], [3, 0, 0], [0, 0, 0]]
+    assert batch.teacher_mode.cot.lengths.tolist() == [3, 1, 0]
+    assert batch.teacher_mode.step_end.tolist() == [[True, False, True], [True, False, False], [False] * 3]
+    assert batch.teacher_mode.answer.ids.tolist() == [[3, 1, 0], [3, 4, 1], [3, 1, 0]]
     assert batch.sample_ids == ("a", "b", "c")
     assert len(batch) == 3
 
 
 def test_left_padding_by_hand() -> None:
     batch = collate(samples(), pad_id=9, padding_side="left")
-    assert batch.question.ids.tolist() == [[9, 3, 6], [4, 3, 6], [4, 3, 6]]
-    assert batch.cot.ids.tolist() == [[4, 3, 5], [9, 9, 3], [9, 9, 9]]
-    assert batch.step_end.tolist() == [[True, False, True], [False, False, True], [False] * 3]
+    assert batch.teacher_mode.question.ids.tolist() == [[9, 3, 6], [4, 3, 6], [4, 3, 6]]
+    assert batch.teacher_mode.cot.ids.tolist() == [[4, 3, 5], [9, 9, 3], [9, 9, 9]]
+    assert batch.teacher_mode.step_end.tolist() == [[True, False, True], [False, False, True], [False] * 3]
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
@@ -53,15 +57,14 @@ def test_a_sample_alone_is_the_sample_in_a_batch(side: Side) -> None:
     together = collate(encoded, 0, side)
     for place, sample in enumerate(encoded):
         alone = collate([sample], 0, side)
-        for part in PARTS:
-            assert (
-                unpadded(getattr(together, part))[place]
-                == unpadded(getattr(alone, part))[0]
-                == list(getattr(sample, part).ids)
-            )
-        assert together.step_end[place][together.cot.mask[place]].nonzero()[:, 0].tolist() == list(
-            sample.step_ends
-        )
+        for mode, part in itertools.product(("student_mode", "teacher_mode"), PARTS):
+            read = getattr(getattr(together, mode), part)
+            lone = getattr(getattr(alone, mode), part)
+            expected = getattr(getattr(sample, mode), part)
+            assert unpadded(read)[place] == unpadded(lone)[0] == list(expected.ids)
+        read, valid = together.teacher_mode, together.teacher_mode.cot.mask[place]
+        assert read.step_end[place][valid].nonzero()[:, 0].tolist() == [*sample.teacher_mode.step_ends]
+        assert [*map(tuple, read.spans[place][valid].tolist())] == [*sample.teacher_mode.cot.spans]
         assert together.cot_id[place] == alone.cot_id[0]
 
 
@@ -90,3 +93,18 @@ def test_an_empty_batch_is_refused() -> None:
         ValueError, match=r"A batch needs at least one sample. Check that the data set is not empty"
     ):
         collate([], 0)
+
+
+def test_a_further_reader_reads_the_same_texts_in_its_own_tokens() -> None:
+    encoded = samples()
+    reader = Reader(pico_tokenizer.byte_bpe(["Ann", "Bob"]), Plain(prompt="Hence:"))
+    batch = collate(encoded, 0, readers={"large": reader})
+    read = batch.read_by("large")
+    assert batch.read_by("own") is batch.teacher_mode
+    for place, sample in enumerate(encoded):
+        texts = [reader.tokenizer.decode(ids) for ids in unpadded(read.cot)[place : place + 1]]
+        assert texts == ["".join(f"{step}\n" for step in sample.example.steps)]
+        spans = read.spans[place][read.cot.mask[place]].tolist()
+        assert "".join(sample.teacher_mode.cot.text[start:end] for start, end in spans) == texts[0]
+        assert read.step_end[place].sum() == len(sample.example.steps)
+    assert reader.tokenizer.decode(unpadded(read.prompt)[0]) == "Hence:"

@@ -12,12 +12,12 @@ from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 import pico_tokenizer
 from kvdistill.data import segments
 from kvdistill.data.chain import Chain
+from kvdistill.data.collate import encode_questions
 from kvdistill.data.encode import (
     CHARACTERS_PER_TOKEN,
     LARGEST,
     encode,
     encode_all,
-    encode_questions,
     num_tokens,
     step_ends,
 )
@@ -26,15 +26,21 @@ from kvdistill.data.template import Chat, Plain
 from kvdistill.text import Encoded, Example, Segment
 
 EXAMPLE = Example("Ann to Bob . start Ann 1 hands ?", ("Ann hands Bob .", "Bob"), "Bob", "x")
-CUED = replace(EXAMPLE, cue="fully", student_cue="briefly")
+CUED = replace(EXAMPLE, teacher_cue="fully", student_cue="briefly")
 
 
 def words_of(encoded: Encoded) -> dict[str, str]:
     tokenizer = pico_tokenizer.word_level()
-    return {
-        name: tokenizer.decode(getattr(encoded, name).ids)
-        for name in ("question", "cue", "student_cue", "cot", "prompt", "answer")
+    read = encoded.teacher_mode
+    parts = {
+        "question": read.question,
+        "cue": read.cue,
+        "student_cue": encoded.student_mode.cue,
+        "cot": read.cot,
+        "prompt": read.prompt,
+        "answer": read.answer,
     }
+    return {name: tokenizer.decode(segment.ids) for name, segment in parts.items()}
 
 
 def overlap(span: tuple[int, int], start: int, end: int) -> bool:
@@ -63,21 +69,25 @@ def test_words_by_hand() -> None:
         "prompt": "The answer is:",
         "answer": "Bob </s>",
     }
-    assert (encoded.question.text, encoded.cot.text, encoded.answer.text) == (
+    assert (
+        encoded.teacher_mode.question.text,
+        encoded.teacher_mode.cot.text,
+        encoded.teacher_mode.answer.text,
+    ) == (
         f"{EXAMPLE.question}\n",
         "Ann hands Bob .\nBob\n",
         " Bob",
     )
-    assert encoded.step_ends == (3, 4)
-    assert encoded.cot.spans == ((0, 3), (4, 9), (10, 13), (14, 15), (16, 19))
-    assert encoded.answer.spans == ((1, 4), (4, 4))
+    assert encoded.teacher_mode.step_ends == (3, 4)
+    assert encoded.teacher_mode.cot.spans == ((0, 3), (4, 9), (10, 13), (14, 15), (16, 19))
+    assert encoded.teacher_mode.answer.spans == ((1, 4), (4, 4))
     assert num_tokens(encoded) == 9 + 5 + 3 + 2
 
 
 def test_cues_close_the_question_of_their_own_reader() -> None:
     words = words_of(encode(CUED, pico_tokenizer.word_level()))
     assert (words["question"], words["cue"], words["student_cue"]) == (EXAMPLE.question, "fully", "briefly")
-    same = words_of(encode(replace(CUED, cue="briefly"), pico_tokenizer.word_level()))
+    same = words_of(encode(replace(CUED, teacher_cue="briefly"), pico_tokenizer.word_level()))
     assert (same["question"], same["cue"], same["student_cue"]) == (f"{EXAMPLE.question} briefly", "", "")
 
 
@@ -87,12 +97,12 @@ def test_a_chat_template_closes_the_turn_after_the_cue() -> None:
     turn = [{"role": "user", "content": EXAMPLE.question}]
     whole = tokenizer.apply_chat_template(turn, add_generation_prompt=True, return_dict=False)
     encoded = encode(EXAMPLE, tokenizer)
-    assert list(encoded.question.ids) == whole
-    assert encoded.question.spans[0] == (0, 0)
-    assert tokenizer.decode(encoded.answer.ids) == " Bob<|end|>"
+    assert list(encoded.teacher_mode.question.ids) == whole
+    assert encoded.teacher_mode.question.spans[0] == (0, 0)
+    assert tokenizer.decode(encoded.teacher_mode.answer.ids) == " Bob<|end|>"
     cued = encode(CUED, tokenizer)
-    assert cued.question.text == f"<|user|>{EXAMPLE.question}"
-    assert (cued.cue.text, cued.student_cue.text) == (
+    assert cued.teacher_mode.question.text == f"<|user|>{EXAMPLE.question}"
+    assert (cued.teacher_mode.cue.text, cued.student_mode.cue.text) == (
         " fully<|end|>\n<|assistant|>",
         " briefly<|end|>\n<|assistant|>",
     )
@@ -101,20 +111,25 @@ def test_a_chat_template_closes_the_turn_after_the_cue() -> None:
 def test_the_last_step_can_be_left_out() -> None:
     tokenizer = pico_tokenizer.word_level()
     encoded = encode(EXAMPLE, tokenizer, drop_last_step=True)
-    assert (encoded.cot.text, encoded.step_ends, encoded.example) == ("Ann hands Bob .\n", (3,), EXAMPLE)
+    assert (encoded.teacher_mode.cot.text, encoded.teacher_mode.step_ends, encoded.example) == (
+        "Ann hands Bob .\n",
+        (3,),
+        EXAMPLE,
+    )
     bare = encode(replace(EXAMPLE, steps=("Bob",)), tokenizer, drop_last_step=True)
-    assert (bare.cot, bare.step_ends) == (Segment("", (), ()), ())
+    assert (bare.teacher_mode.cot, bare.teacher_mode.step_ends) == (Segment("", (), ()), ())
 
 
 def test_spans_of_a_byte_level_tokenizer_spell_the_text() -> None:
     tokenizer = pico_tokenizer.byte_bpe(["12+3=15 apples"])
     encoded = encode(Example("How many?", ("<<12+3=15>>", "15 apples"), "15", "x"), tokenizer, Plain())
     assert (
-        "".join(encoded.cot.text[start:end] for start, end in encoded.cot.spans) == "<<12+3=15>>\n15 apples\n"
+        "".join(encoded.teacher_mode.cot.text[start:end] for start, end in encoded.teacher_mode.cot.spans)
+        == "<<12+3=15>>\n15 apples\n"
     )
-    first, second = encoded.step_ends
-    assert encoded.cot.spans[first][1] == len("<<12+3=15>>")
-    assert encoded.cot.spans[second][1] == len("<<12+3=15>>\n15 apples")
+    first, second = encoded.teacher_mode.step_ends
+    assert encoded.teacher_mode.cot.spans[first][1] == len("<<12+3=15>>")
+    assert encoded.teacher_mode.cot.spans[second][1] == len("<<12+3=15>>\n15 apples")
 
 
 def test_step_ends_by_hand() -> None:
@@ -149,13 +164,17 @@ def test_real_tokenizers_on_real_texts(shared_data: Path, name: str) -> None:
     assert len(encoded.samples) == 150
     assert encoded.dropped == ()
     for sample, bare in zip(encoded.samples, direct.samples, strict=True):
-        assert sample.prompt == bare.prompt == encoded.samples[0].prompt
-        assert (sample.question, sample.answer, bare.cot.ids) == (bare.question, bare.answer, ())
-        assert sample.step_ends == slow_step_ends(sample.cot, sample.example.steps)
-        assert len(sample.step_ends) == len(sample.example.steps)
-        assert sample.answer.ids[-1] == tokenizer.eos_token_id
-        ids = [*tokenizer(sample.question.text, add_special_tokens=False)["input_ids"]]
-        assert list(sample.question.ids) == (
+        assert sample.teacher_mode.prompt == bare.teacher_mode.prompt == encoded.samples[0].prompt
+        assert (sample.teacher_mode.question, sample.teacher_mode.answer, bare.teacher_mode.cot.ids) == (
+            bare.teacher_mode.question,
+            bare.teacher_mode.answer,
+            (),
+        )
+        assert sample.teacher_mode.step_ends == slow_step_ends(sample.teacher_mode.cot, sample.example.steps)
+        assert len(sample.teacher_mode.step_ends) == len(sample.example.steps)
+        assert sample.teacher_mode.answer.ids[-1] == tokenizer.eos_token_id
+        ids = [*tokenizer(sample.teacher_mode.question.text, add_special_tokens=False)["input_ids"]]
+        assert list(sample.teacher_mode.question.ids) == (
             [tokenizer.bos_token_id, *ids] if name in pico_tokenizer.ADD_BOS else ids
         )
 
@@ -226,15 +245,15 @@ def test_questions_alone_are_read_as_the_student_was_taught() -> None:
         {"kind": "plain", "prompt": "The answer is:"},
     )
     taught = encode(EXAMPLE, tokenizer)
-    assert batch.question.ids[0].tolist() == list(taught.question.ids)
-    assert batch.question.ids[1, -2:].tolist() == tokenizer("Bob ?")["input_ids"]
-    assert batch.question.mask.sum(1).tolist() == [9, 2]
-    assert batch.prompt.ids.tolist() == [list(taught.prompt.ids)] * 2
-    assert batch.answer.ids.tolist() == [[1], [1]]
-    assert batch.cot.ids.shape == batch.step_end.shape == torch.Size([2, 0])
+    assert batch.student_mode.question.ids[0].tolist() == list(taught.teacher_mode.question.ids)
+    assert batch.student_mode.question.ids[1, -2:].tolist() == tokenizer("Bob ?")["input_ids"]
+    assert batch.student_mode.question.mask.sum(1).tolist() == [9, 2]
+    assert batch.student_mode.prompt.ids.tolist() == [list(taught.teacher_mode.prompt.ids)] * 2
+    assert batch.student_mode.answer.ids.tolist() == [[1], [1]]
+    assert batch.teacher_mode.cot.ids.shape == batch.teacher_mode.step_end.shape == torch.Size([2, 0])
     assert torch.equal(
-        encode_questions(["Bob ?"], tokenizer, Plain()).question.ids,
-        encode_questions(["Bob ?"], tokenizer).question.ids,
+        encode_questions(["Bob ?"], tokenizer, Plain()).student_mode.question.ids,
+        encode_questions(["Bob ?"], tokenizer).student_mode.question.ids,
     )
 
 

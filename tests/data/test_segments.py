@@ -50,14 +50,16 @@ def written_after_the_prompt(tokenizer: PreTrainedTokenizerFast, prompt: str, an
     for answer in answers:
         encoded = encode(Example("Who?", ("Eve",), answer, "x"), tokenizer, Plain(prompt=prompt))
         whole = tokenizer(f"a {prompt} {answer}", add_special_tokens=False, return_offsets_mapping=True)
-        num = len(encoded.answer.ids) - 1
-        assert list(encoded.answer.ids[:-1]) == whole["input_ids"][-num:]
+        num = len(encoded.teacher_mode.answer.ids) - 1
+        assert list(encoded.teacher_mode.answer.ids[:-1]) == whole["input_ids"][-num:]
         shift = len(f"a {prompt}")
-        assert encoded.answer.spans[:-1] == tuple(
+        assert encoded.teacher_mode.answer.spans[:-1] == tuple(
             (start - shift, end - shift) for start, end in whole["offset_mapping"][-num:]
         )
-        covered = {place for start, end in encoded.answer.spans for place in range(start, end)}
-        assert covered >= {place for place, letter in enumerate(encoded.answer.text) if letter != " "}
+        covered = {place for start, end in encoded.teacher_mode.answer.spans for place in range(start, end)}
+        assert covered >= {
+            place for place, letter in enumerate(encoded.teacher_mode.answer.text) if letter != " "
+        }
 
 
 @pytest.mark.parametrize("scheme", ["legacy", "replace", "always", "first", "never"])
@@ -79,13 +81,21 @@ def test_one_space_stands_before_an_answer_by_hand() -> None:
 
 def test_every_segment_behind_the_question_has_its_space_once() -> None:
     tokenizer = sentence_piece("legacy")
-    example = Example("Ann", (" Ann hands Eve", "Bob"), "Eve", "x", cue="to Eve", student_cue="to Bob")
+    example = Example(
+        "Ann", (" Ann hands Eve", "Bob"), "Eve", "x", teacher_cue="to Eve", student_cue="to Bob"
+    )
     encoded = encode(example, tokenizer, Plain(prompt=" The answer is:"))
-    for segment in (encoded.cue, encoded.student_cue, encoded.cot, encoded.prompt, encoded.answer):
+    for segment in (
+        encoded.teacher_mode.cue,
+        encoded.student_mode.cue,
+        encoded.teacher_mode.cot,
+        encoded.teacher_mode.prompt,
+        encoded.teacher_mode.answer,
+    ):
         first, second = tokenizer.convert_ids_to_tokens(segment.ids[:2])
         assert first.startswith("▁") and first != "▁", (first, second)
         assert segment.spans[0][0] == 0
-    assert [encoded.cot.spans[end][1] for end in encoded.step_ends] == [
+    assert [encoded.teacher_mode.cot.spans[end][1] for end in encoded.teacher_mode.step_ends] == [
         len(" Ann hands Eve"),
         len(" Ann hands Eve\nBob"),
     ]

@@ -35,7 +35,9 @@ def test_the_sample_file_is_what_its_page_makes(tmp_path: Path, monkeypatch: pyt
 
 def test_a_row_by_hand(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "rows.jsonl"
-    write_jsonl([Example("Who?", ("Bob", "Eve"), "Eve", "x", cue="briefly", student_cue="briefly")], path)
+    write_jsonl(
+        [Example("Who?", ("Bob", "Eve"), "Eve", "x", teacher_cue="briefly", student_cue="briefly")], path
+    )
     assert (
         path.read_text(encoding="utf-8") == '{"question": "Who? briefly", "answer": "Bob\\nEve\\n#### Eve"}\n'
     )

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 import pico_trained
 from kvdistill.evaluation.evaluate import Evaluator, counting, decode, is_right, left_padded
-from kvdistill.latent.generate import generate_ids
-from kvdistill.latent.modes import PrefixCache
+from kvdistill.latent.decode import generate_ids
+from kvdistill.latent.passes import PrefixCache
 from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.text import Encoded
 

@@ -13,7 +13,7 @@ import pico_trained
 from kvdistill.capture.attention import Prefix
 from kvdistill.evaluation.evaluate import Evaluator, left_padded
 from kvdistill.evaluation.probes import cut, probe, result_of, swapped, zeroed
-from kvdistill.latent.modes import PrefixCache, encode_latents
+from kvdistill.latent.passes import PrefixCache, encode_latents
 from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.records.schema import ProbesRecord
 from kvdistill.text import Encoded
@@ -28,7 +28,7 @@ def pieces(prefix: Prefix, layer_id: int) -> tuple[Tensor, Tensor]:
 
 def thought(model: LatentReasoner, samples: list[Encoded]) -> PrefixCache:
     with torch.no_grad():
-        return encode_latents(model, left_padded(model, samples))
+        return encode_latents(model, left_padded(model, samples).student_mode)
 
 
 # Zeroed.
@@ -74,7 +74,7 @@ def test_a_swap_between_two_copies_of_a_question_changes_nothing(name: str) -> N
     model = pico.reasoner(name, slots=4, passes=2)
     row = pico.samples(3)[1]
     with torch.no_grad():
-        past = encode_latents(model, pico.batch((row, row), "left"))
+        past = encode_latents(model, pico.batch((row, row), "left").student_mode)
     other = swapped(past, 4, model.geometry())
     for layer_id in past.prefix:
         for before, after in zip(pieces(past.prefix, layer_id), pieces(other.prefix, layer_id), strict=True):
@@ -87,7 +87,7 @@ def test_moved_keys_equal_keys_computed_at_the_new_positions(name: str) -> None:
     # positions tell its keys apart.
     model = pico.reasoner(name, slots=3, passes=0)
     with torch.no_grad():
-        past = encode_latents(model, pico.batch(pico.samples(4), "left"))
+        past = encode_latents(model, pico.batch(pico.samples(4), "left").student_mode)
     assert len(set(past.positions[:, -1].tolist())) > 1
     own = pieces(past.prefix, 0)[0]
     moved = pieces(swapped(past, 3, model.geometry()).prefix, 0)[0]
@@ -153,7 +153,7 @@ def slow_words(model: LatentReasoner, sample: Encoded) -> list[str]:
     """What each slot of a sequential student is made of, as a word, by plain calls of transformers' model
     from the first token on.
     """
-    embeds = model.embed(torch.tensor([[*sample.question.ids, model.special.bot]]))
+    embeds = model.embed(torch.tensor([[*sample.student_mode.question.ids, model.special.bot]]))
     words = []
     for _ in range(model.config.slots):
         before = model.body(inputs_embeds=embeds, use_cache=False).last_hidden_state[:, -1:]

@@ -22,7 +22,9 @@ ROWS = (
 
 def test_question_by_hand() -> None:
     """Question and cue, bot, two placeholders; nothing of it is to be predicted."""
-    sequence = Sequence(question_pieces(pico.batch(ROWS), SPECIAL, 2), offset=torch.tensor([0, 0]))
+    sequence = Sequence(
+        question_pieces(pico.batch(ROWS).student_mode, SPECIAL, 2), offset=torch.tensor([0, 0])
+    )
     assert sequence.ids.tolist() == [[10, 11, 15, 61, 63, 63], [12, 0, 0, 61, 63, 63]]
     assert sequence.positions().tolist() == [[0, 1, 2, 3, 4, 5], [0, 0, 0, 1, 2, 3]]
     assert len(sequence.targets("student").label) == 0
@@ -36,7 +38,7 @@ def test_the_chain_of_thought_has_delimiters_only_where_both_modes_read_them() -
 def test_tail_by_hand() -> None:
     """Of the student's tail the answer alone is to be predicted."""
     batch = pico.batch(ROWS)
-    sequence = Sequence(tail_pieces(batch, SPECIAL), offset=torch.tensor([4, 3]))
+    sequence = Sequence(tail_pieces(batch.student_mode, SPECIAL), offset=torch.tensor([4, 3]))
     assert sequence.ids.tolist() == [[62, 30, 40, 2], [62, 30, 2, 0]]
     assert sequence.positions().tolist() == [[4, 5, 6, 7], [3, 4, 5, 0]]
     targets = sequence.targets("student")

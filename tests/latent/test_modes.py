@@ -1,11 +1,8 @@
 """Both modes against plain calls of the same transformers model, and against themselves in other company."""
 
-from functools import partial
-
 import pytest
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
 import pico
 import pico_slow
@@ -17,11 +14,6 @@ FEW = ("llama", "gpt2", "gemma3")
 WIDE = [(name, (5, 2)) for name in pico.CONFIGS]
 NARROW = [(name, shape) for name in FEW for shape in ((4, 4), (4, 1), (3, 0))]
 """Slots and passes: two passes for every architecture, the ends of the range for three that differ most."""
-
-
-def cued() -> tuple[dict[str, tuple[int, ...]], ...]:
-    """Samples whose question ends differently for the two modes."""
-    return tuple({**row, "cue": (7,), "student_cue": (8, 9)} for row in pico.samples(3))
 
 
 def everything(two: TwoModes, sample: int) -> Tensor:
@@ -43,7 +35,7 @@ def test_a_sample_does_not_depend_on_its_neighbours(name: str, shape: tuple[int,
     model = pico.reasoner(
         name, slots=shape[0], passes=shape[1], delimiters="student" if shape[0] == shape[1] else "both"
     )
-    rows = cued()
+    rows = pico.cued()
     with torch.no_grad():
         together = [
             model(pico.batch(rows, side, extra=2), measure_attention=True) for side in ("right", "left")
@@ -69,7 +61,7 @@ def test_both_modes_equal_plain_calls_of_the_model(name: str, shape: tuple[int, 
     token on.
     """
     model = pico.reasoner(name, slots=shape[0], passes=shape[1], delimiters="both")
-    row = cued()[0]
+    row = pico.cued()[0]
     with torch.no_grad():
         two = model(pico.batch((row,)), measure_attention=True)
         text = [
@@ -129,47 +121,8 @@ def check(
         )
 
 
-COUNTED = {
-    "question": (3, 4, 5, 6, 7),
-    "cue": (),
-    "student_cue": (),
-    "cot": (8,) * 6,
-    "prompt": (9, 9),
-    "answer": (5, 6, 2),
-}
-
-
-@pytest.mark.parametrize(
-    ("shape", "delimiters", "columns"),
-    [
-        # Packed: question 5, bot 1, placeholders, chain of thought 6, prompt 2, answer 3, less the last token
-        # that predicts nothing.
-        ((5, 2), "student", [19, 4, 4 + 5]),
-        ((5, 2), "both", [21, 4, 4 + 5]),
-        ((4, 4), "student", [16, 1, 1, 1, 1 + 5]),
-        ((4, 1), "student", [19, 4 + 5]),
-        ((3, 0), "student", [5 + 1 + 3 + 6 + 11 - 1]),
-    ],
-)
-def test_calls_and_columns_by_hand(shape: tuple[int, int], delimiters: str, columns: list[int]) -> None:
-    """1 + T calls; the question stands in the first alone, each pass reads M - T + 1 slots, the last also the
-    tail of 5.
-    """
-    model = pico.reasoner(slots=shape[0], passes=shape[1], delimiters=delimiters)
-    model.geometry()
-    seen: list[int] = []
-    heads: list[int] = []
-    model.body.register_forward_pre_hook(
-        lambda _, args, kwargs: seen.append(kwargs["inputs_embeds"].shape[1]), with_kwargs=True
-    )
-    model.backbone.lm_head.register_forward_pre_hook(lambda _, args: heads.append(args[0].shape[0]))
-    model(pico.batch((COUNTED,) * 3))
-    assert seen == columns
-    assert heads == [3 * (11 + (delimiters == "both")), 3 * 3]
-
-
 def test_teacher_mode_alone_is_teacher_mode() -> None:
-    model, batch = pico.reasoner(slots=4, passes=2), pico.batch(cued())
+    model, batch = pico.reasoner(slots=4, passes=2), pico.batch(pico.cued())
     columns: list[int] = []
     with torch.no_grad():
         two = model(batch)
@@ -181,29 +134,6 @@ def test_teacher_mode_alone_is_teacher_mode() -> None:
     torch.testing.assert_close(alone.rows.logits, two.teacher.rows.logits, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(alone.kv.layers[2].keys, two.teacher.kv.layers[2].keys, rtol=1e-4, atol=1e-5)
     assert alone.attention is None
-
-
-@pytest.mark.parametrize("name", ["llama", "gpt2", "gemma3", "qwen3"])
-def test_as_many_passes_as_slots_is_the_recurrence(name: str) -> None:
-    """T = M against slot after slot on a growing cache of transformers."""
-    model, row = pico.reasoner(name, slots=4, passes=4), cued()[1]
-    with torch.no_grad():
-        two = model(pico.batch((row,)))
-        model.backbone.config._attn_implementation = "sdpa"
-        cache = DynamicCache(config=model.backbone.config)
-        read = partial(model.backbone, past_key_values=cache, use_cache=True, output_hidden_states=True)
-        output = read(
-            inputs_embeds=model.embed(
-                torch.tensor([[*row["question"], *row["student_cue"], model.special.bot]])
-            )
-        )
-        for _ in range(4):
-            output = read(inputs_embeds=model.feedback(output.hidden_states[-1][:, -1:]))
-        logits = read(
-            inputs_embeds=model.embed(torch.tensor([[model.special.eot, *row["prompt"], *row["answer"]]]))
-        ).logits[0]
-    answer = len(row["answer"])
-    torch.testing.assert_close(two.student.rows.logits, logits[-answer - 1 : -1], rtol=1e-4, atol=1e-5)
 
 
 def cross_entropy(mode: ModelOutput) -> Tensor:
@@ -245,7 +175,7 @@ def slow_loss(model: LatentReasoner, row: dict[str, tuple[int, ...]]) -> Tensor:
 @pytest.mark.parametrize("name", ["llama", "gpt2"])
 def test_gradients_equal_those_of_a_slow_recomputation(name: str) -> None:
     """In float64, through every pass, in a padded batch."""
-    model, rows = pico.reasoner(name, slots=4, passes=3).double(), cued()[:2]
+    model, rows = pico.reasoner(name, slots=4, passes=3).double(), pico.cued()[:2]
     two = model(pico.batch(rows, "left", extra=1))
     values = sum(layer.values.square().sum() for layer in two.student.kv.layers)
     fast = gradients(model, cross_entropy(two.teacher) + cross_entropy(two.student) + values)
@@ -257,7 +187,7 @@ def test_gradients_equal_those_of_a_slow_recomputation(name: str) -> None:
 
 def distilled(model: LatentReasoner) -> Tensor:
     """A loss that hangs on logits, keys and values of the student, and the teacher's logits."""
-    two = model(pico.batch(cued()[:2], "left"))
+    two = model(pico.batch(pico.cued()[:2], "left"))
     kv = sum(layer.keys.square().mean() + layer.values.square().mean() for layer in two.student.kv.layers)
     return cross_entropy(two.teacher) + cross_entropy(two.student) + kv
 
@@ -280,18 +210,9 @@ def test_gradient_checkpointing_changes_nothing(name: str) -> None:
         torch.testing.assert_close(found[parameter], gradient, rtol=1e-5, atol=1e-7)
 
 
-def test_reentrant_checkpointing_is_refused() -> None:
-    model = pico.reasoner(slots=3, passes=1).train()
-    model.gradient_checkpointing_enable({"use_reentrant": True})
-    with pytest.raises(
-        ValueError, match=r"hides the gradients of keys and values: .* \{'use_reentrant': False\}"
-    ):
-        model(pico.batch(cued()))
-
-
 def test_the_teacher_is_detached_and_the_student_is_not() -> None:
     model = pico.reasoner(slots=4, passes=2)
-    two = model(pico.batch(cued()), measure_attention=True)
+    two = model(pico.batch(pico.cued()), measure_attention=True)
     for teacher, student in zip(two.teacher.kv.layers, two.student.kv.layers, strict=True):
         assert not any(states.requires_grad for states in (teacher.keys, teacher.values, teacher.importance))
         assert student.keys.requires_grad
@@ -311,18 +232,19 @@ def test_attention_is_even_where_the_window_hides_every_slot() -> None:
         LatentConfig(backbone=config, special=dict(pico.SPECIAL), slots=4, passes=2), pico.from_config(config)
     )
     with torch.no_grad():
-        two = model(pico.batch((COUNTED,)), measure_attention=True)
+        row = pico.samples(1)[0] | {"cot": (8,) * 6}
+        two = model(pico.batch((row,)), measure_attention=True)
     assert torch.equal(two.student.attention[1], torch.full((1, 2, 4), 0.25))
     torch.testing.assert_close(two.teacher.kv.layers[1].importance, torch.full((1, 2, 6), 1 / 6))
 
 
 def test_attention_only_where_somebody_asks() -> None:
-    assert pico.reasoner(slots=2, passes=1)(pico.batch(cued())).student.attention is None
+    assert pico.reasoner(slots=2, passes=1)(pico.batch(pico.cued())).student.attention is None
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2", "qwen3"])
 def test_half_precision_is_near(name: str) -> None:
-    model, batch = pico.reasoner(name, slots=4, passes=2), pico.batch(cued(), "left")
+    model, batch = pico.reasoner(name, slots=4, passes=2), pico.batch(pico.cued(), "left")
     with torch.no_grad():
         exact = model(batch)
         half = model.to(torch.bfloat16)(batch)
@@ -339,7 +261,7 @@ def test_half_precision_is_near(name: str) -> None:
 
 def test_chains_of_thought_may_be_empty() -> None:
     """Direct answers: nothing to distil, nothing that is not a number."""
-    rows = tuple({**row, "cot": ()} for row in cued())
+    rows = tuple({**row, "cot": ()} for row in pico.cued())
     output = pico.reasoner()(pico.batch(rows), "teacher")
     assert output.kv.layers[0].keys.shape[2] == 0
     assert output.rows.logits.isfinite().all()

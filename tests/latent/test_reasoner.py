@@ -11,7 +11,7 @@ from torch import Tensor
 
 import pico
 from kvdistill.latent.config import LatentConfig
-from kvdistill.latent.generate import generate_ids
+from kvdistill.latent.decode import generate_ids
 from kvdistill.latent.reasoner import LatentReasoner
 from pico_tokenizer import word_level
 from pico_word_students import LORA, NEW, WORDS, lora_for, small, student

@@ -110,8 +110,10 @@ def test_direct_reading_leaves_the_chains_of_thought_out(model: LatentReasoner, 
     data = file(write(tmp_path / "rows.jsonl"))
     plain = of(model, tmp_path, data)
     for found in (replace(plain, direct=True).read(data), streamed(replace(plain, direct=True), data)):
-        assert not any(each.cot.ids for each in found)
-        assert [each.answer for each in found] == [each.answer for each in plain.read(data)]
+        assert not any(each.teacher_mode.cot.ids for each in found)
+        assert [each.teacher_mode.answer for each in found] == [
+            each.teacher_mode.answer for each in plain.read(data)
+        ]
 
 
 def test_a_student_without_tokenizer_is_refused(model: LatentReasoner, tmp_path: Path) -> None:

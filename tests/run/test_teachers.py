@@ -1,5 +1,6 @@
 """Separate teachers: what they teach, that they learn nothing, and who cannot be one."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -7,11 +8,15 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer
 
+from kvdistill.data import Plain, encode_all
+from kvdistill.data.collate import collate
 from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.pipeline import Distillation
 from kvdistill.run.step import step_model, teachers_of
-from kvdistill.run.student import build_student
+from kvdistill.run.student import build_student, template_of
+from kvdistill.run.train import train
 from kvdistill.teacher import SelfDistillation
 from pico_students import TASK, batch_for, config, loss_of, on, save_base
 
@@ -147,3 +152,54 @@ def test_several_teachers_by_name_are_lifted_to_each(base_folder: Path, tmp_path
     for name in teachers:
         linear = step.bridge.projector(name).keys[0]
         assert float(linear.weight.grad.abs().sum()) > 0
+
+
+def test_a_teacher_with_a_prompt_of_its_own_reads_it(base_folder: Path) -> None:
+    """Its tokens are those of its template, made with the batch; student and teacher mode read as before."""
+    own_prompt = {"kind": "plain", "prompt": "Bob Ann"}
+    teachers = {
+        "asked": {"kind": "live", "name": str(base_folder), "template": own_prompt},
+        "same": {"kind": "live", "name": str(base_folder)},
+    }
+    run = on({"name": str(base_folder)}, teachers=teachers)
+    model = build_student(run)
+    assert model.tokenizer is not None
+    step = step_model(run, model)
+    assert list(step.readers) == ["asked"]
+    encoded = encode_all(TASK.make(4, "train", 0), model.tokenizer, template_of(model)).samples
+    batch = collate(encoded, 0, readers=step.readers)
+    plain = collate(encode_all(TASK.make(4, "train", 0), model.tokenizer, Plain(**own_prompt)).samples, 0)
+    asked, same = step.teachers
+    assert torch.equal(batch.read_by("asked").prompt.ids, plain.teacher_mode.prompt.ids)
+    for found, expected in (
+        (asked.read(batch), same.read(plain)),
+        (same.read(batch), same.read(collate(encoded, 0))),
+    ):
+        for layer, other in zip(found.layers, expected.layers, strict=True):
+            assert torch.equal(layer.keys, other.keys)
+            assert torch.equal(layer.importance, other.importance)
+    assert not torch.equal(asked.read(batch).layers[0].importance, same.read(batch).layers[0].importance)
+
+
+def test_a_run_encodes_for_its_teachers_in_the_loaders_workers(base_folder: Path, tmp_path: Path) -> None:
+    """With a worker process and without: the same losses; those of the student's prompt are others."""
+    tokenizer = AutoTokenizer.from_pretrained(shutil.copytree(base_folder, tmp_path / "chatty"))
+    tokenizer.chat_template = "Bob {{ messages[0].content }} Ann"
+    tokenizer.save_pretrained(tmp_path / "chatty")
+
+    def losses(name: str, workers: int, **teacher: Any) -> list[float]:
+        options = {
+            "num_workers": workers,
+            "output_dir": str(tmp_path / name),
+            "max_steps": 3,
+            "batch_size": 2,
+        }
+        teachers = {"asked": {"kind": "live", "name": str(tmp_path / "chatty"), **teacher}}
+        train(on({"name": str(base_folder)}, teachers=teachers, training=options))
+        rows = (json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines())
+        return [row["kv"] for row in rows if "kv" in row]
+
+    first = losses("worker", 1, template={"kind": "chat"})
+    assert len(first) > 0
+    assert losses("no worker", 0, template={"kind": "chat"}) == first
+    assert losses("student's prompt", 0) != first

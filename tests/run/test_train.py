@@ -95,9 +95,11 @@ def test_direct_training_reads_no_chain_of_thought(tiny: Path) -> None:
     with_steps, without = (
         Samples(config.data, model, tiny.parent, direct).read(config.data.train) for direct in (False, True)
     )
-    assert all(len(sample.cot.ids) > 0 for sample in with_steps)
-    assert all(len(sample.cot.ids) == 0 for sample in without)
-    assert [sample.answer.ids for sample in with_steps] == [sample.answer.ids for sample in without]
+    assert all(len(sample.teacher_mode.cot.ids) > 0 for sample in with_steps)
+    assert all(len(sample.teacher_mode.cot.ids) == 0 for sample in without)
+    assert [sample.teacher_mode.answer.ids for sample in with_steps] == [
+        sample.teacher_mode.answer.ids for sample in without
+    ]
 
 
 def test_the_step_is_the_one_that_the_task_asks_for(tiny: Path) -> None:

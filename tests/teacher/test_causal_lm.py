@@ -51,20 +51,15 @@ def model(name: str) -> tf.PreTrainedModel:
     )
 
 
-def rows() -> tuple[dict[str, tuple[int, ...]], ...]:
-    """Samples of unlike lengths whose question ends differently for the two readers."""
-    return tuple({**row, "cue": (7,), "student_cue": (8, 9)} for row in pico.samples(3))
-
-
 @pytest.mark.parametrize("side", ["right", "left"])
 @pytest.mark.parametrize("name", ["llama_deep", "gpt2", "gemma3", "qwen3"])
 def test_a_padded_batch_equals_plain_calls_of_each_sample(name: str, side: str) -> None:
     """Keys before the rotation and values from the model's own projections, importance in float64."""
     teacher = CausalLMTeacher(model(name), name)
-    kv = teacher.read(pico.batch(rows(), side, extra=2))
+    kv = teacher.read(pico.batch(pico.cued(), side, extra=2))
     require_unrotated(kv, "test")
     assert (kv.source, kv.layer_ids) == (name, tuple(range(teacher.model.config.num_hidden_layers)))
-    for sample, row in enumerate(rows()):
+    for sample, row in enumerate(pico.cued()):
         text = [*row["question"], *row["cue"], *row["cot"], *row["prompt"], *row["answer"]]
         first, count, answer = len(row["question"]) + 1, len(row["cot"]), len(row["answer"])
         with torch.no_grad():
@@ -90,7 +85,7 @@ def test_a_padded_batch_equals_plain_calls_of_each_sample(name: str, side: str) 
 def test_a_saved_student_reads_as_its_own_teacher_mode_does(delimiters: str) -> None:
     student, batch = (
         pico.reasoner("llama", slots=3, passes=1, delimiters=delimiters),
-        pico.batch(rows(), "left"),
+        pico.batch(pico.cued(), "left"),
     )
     round_chain = (student.special.bot, student.special.eot) if delimiters == "both" else None
     with torch.no_grad():
@@ -116,7 +111,7 @@ def test_a_long_first_text_is_unrotated_with_its_own_frequencies(name: str) -> N
     """
     teacher, row = (
         CausalLMTeacher(model(name), name),
-        max(rows(), key=lambda row: len(row["question"] + row["cot"])),
+        max(pico.cued(), key=lambda row: len(row["question"] + row["cot"])),
     )
     text = [*row["question"], *row["cue"], *row["cot"], *row["prompt"], *row["answer"]]
     assert len(text) > 20
@@ -130,7 +125,7 @@ def test_a_long_first_text_is_unrotated_with_its_own_frequencies(name: str) -> N
 
 
 def test_dropout_does_not_act_and_the_modes_stay() -> None:
-    teacher, batch = CausalLMTeacher(model("gpt2"), "gpt2"), pico.batch(rows())
+    teacher, batch = CausalLMTeacher(model("gpt2"), "gpt2"), pico.batch(pico.cued())
     calm = teacher.read(batch)
     teacher.model.train()
     found = teacher.read(batch)
@@ -141,7 +136,7 @@ def test_dropout_does_not_act_and_the_modes_stay() -> None:
 
 
 def test_one_call_of_the_body_without_the_head_and_without_latent_tokens() -> None:
-    teacher, batch = CausalLMTeacher(model("llama_deep"), "deep"), pico.batch(rows())
+    teacher, batch = CausalLMTeacher(model("llama_deep"), "deep"), pico.batch(pico.cued())
     teacher.geometry()
     ids: list[torch.Tensor] = []
     heads: list[int] = []
@@ -162,7 +157,7 @@ def test_learning_from_a_teacher_leaves_it_as_it_was(name: str) -> None:
         CausalLMTeacher(pico.from_config(tf.LlamaConfig(**SHAPE, **SHALLOW)), "student"),
     )
     before = {key: value.clone() for key, value in teacher.model.state_dict().items()}
-    target = RKV().compress(teacher.read(pico.batch(rows())), 4)
+    target = RKV().compress(teacher.read(pico.batch(pico.cued())), 4)
     projector = Projector(
         student.geometry(), teacher.geometry(), Ratio().pair(student.geometry(), teacher.geometry())
     )
@@ -193,7 +188,7 @@ def test_the_loss_reaches_the_student_through_the_projector() -> None:
     student = LatentReasoner(
         LatentConfig(backbone=backbone.config, special=dict(pico.SPECIAL), slots=4, passes=2), backbone
     )
-    teacher, batch = CausalLMTeacher(model("llama_deep"), "deep"), pico.batch(rows())
+    teacher, batch = CausalLMTeacher(model("llama_deep"), "deep"), pico.batch(pico.cued())
     projector = Projector(
         student.geometry(), teacher.geometry(), Ratio().pair(student.geometry(), teacher.geometry())
     )
@@ -209,7 +204,7 @@ def test_the_loss_reaches_the_student_through_the_projector() -> None:
 def test_texts_beyond_learned_positions_are_refused() -> None:
     config = pico.CONFIGS["gpt2"]()
     config.n_positions = 20
-    teacher, row = CausalLMTeacher(pico.from_config(config), "small"), rows()[0]
+    teacher, row = CausalLMTeacher(pico.from_config(config), "small"), pico.cued()[0]
     fits = {**row, "question": (3, 4), "cot": (5,) * (20 - 3 - 2 - len(row["answer"]))}
     padded = teacher.read(pico.batch((fits,), extra=4))
     assert padded.layers[0].keys.isfinite().all()

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 
 from kvdistill.data import DataError
 from kvdistill.data.batches import POOL
-from kvdistill.text import Encoded, Example, Segment
+from kvdistill.text import Encoded, Example, Reading, Segment
 from kvdistill.training.ranks import Ranks
 from kvdistill.training.sampler import EpochLoader
 from kvdistill.training.stream import (
@@ -38,7 +38,8 @@ def sample(number: int, length: int) -> Encoded:
     nothing = Segment("", (), ())
     question = Segment("?" * length, (1,) * length, tuple((i, i + 1) for i in range(length)))
     example = Example(question=question.text, steps=(), answer="", sample_id=str(number))
-    return Encoded(str(number), question, nothing, nothing, nothing, nothing, nothing, (), example)
+    reading = Reading(question, nothing, nothing, nothing, nothing, ())
+    return Encoded(str(number), reading, reading, example)
 
 
 class Source:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from kvdistill.capture.attention import AttentionCall, Prefix
 from kvdistill.capture.extract import AnswerRows
-from kvdistill.text import Batch
+from kvdistill.text import Padded, ReaderBatch
 
 Reader = Literal["shared", "student", "teacher"]
 """Which mode reads a piece; both read shared ones."""
@@ -222,53 +222,55 @@ def attention_call(sequence: Sequence, width: int, before: Before | None = None)
     return AttentionCall(visible[:, None], positions, key_positions, before.prefix)
 
 
-def explicit(batch: Batch, delimiters: tuple[int, int] | None) -> Sequence:
-    """The sequence of teacher mode alone: question, chain of thought and answer, without a student.
+def explicit(reader: ReaderBatch, delimiters: tuple[int, int] | None) -> Sequence:
+    """The sequence of one reader alone: question, chain of thought and answer, without a student.
 
     Args:
-        batch: B samples.
+        reader: What it reads of B samples.
         delimiters: Token ids before and after the chain of thought; None without.
 
     Returns:
         A sequence that begins at position 0.
     """
-    question = Piece("question", "shared", batch.question.ids, batch.question.mask)
-    zero = torch.zeros(len(batch), dtype=torch.long, device=batch.question.ids.device)  # no prefix
-    return Sequence((question, *teacher_pieces(batch, delimiters)), zero)
+    question = Piece("question", "shared", reader.question.ids, reader.question.mask)
+    no_prefix = torch.zeros_like(reader.question.lengths)
+    return Sequence((question, *teacher_pieces(reader, delimiters)), no_prefix)
 
 
-def teacher_pieces(batch: Batch, delimiters: tuple[int, int] | None) -> tuple[Piece, ...]:
+def teacher_pieces(reader: ReaderBatch, delimiters: tuple[int, int] | None) -> tuple[Piece, ...]:
     """Pieces that a teacher reads after the question: cue, chain of thought, answer prompt and answer.
 
     All tokens from the chain of thought on are labels, so that teacher mode can generate by itself.
 
     Args:
-        batch: B samples.
+        reader: What it reads of B samples.
         delimiters: Token ids before and after the chain of thought, for a teacher trained with them.
 
     Returns:
         Pieces (B, n), in order.
     """
-    cot = Piece("cot", "teacher", batch.cot.ids, batch.cot.mask, labelled=True)
-    bot = (constant(batch, "bot", "teacher", delimiters[0], 1),) if delimiters else ()
-    eot = (constant(batch, "eot", "teacher", delimiters[1], 1, labelled=True),) if delimiters else ()
+    question = reader.question
+    chain: tuple[Piece, ...] = (Piece("cot", "teacher", reader.cot.ids, reader.cot.mask, labelled=True),)
+    if delimiters:
+        bot, eot = delimiters
+        opening = constant(question, "bot", "teacher", bot, 1)
+        closing = constant(question, "eot", "teacher", eot, 1, labelled=True)
+        chain = (opening, *chain, closing)
     return (
-        Piece("cue", "teacher", batch.cue.ids, batch.cue.mask),
-        *bot,
-        cot,
-        *eot,
-        Piece("prompt", "teacher", batch.prompt.ids, batch.prompt.mask, labelled=True),
-        Piece("answer", "teacher", batch.answer.ids, batch.answer.mask, labelled=True),
+        Piece("cue", "teacher", reader.cue.ids, reader.cue.mask),
+        *chain,
+        Piece("prompt", "teacher", reader.prompt.ids, reader.prompt.mask, labelled=True),
+        Piece("answer", "teacher", reader.answer.ids, reader.answer.mask, labelled=True),
     )
 
 
 def constant(
-    batch: Batch, name: str, reader: Reader, token: int, count: int, labelled: bool = False
+    like: Padded, name: str, reader: Reader, token: int, count: int, labelled: bool = False
 ) -> Piece:
     """A piece of one token repeated, such as ``<bot>`` or placeholders of latent slots.
 
     Args:
-        batch: Gives number of samples and device.
+        like: Gives number of samples and device.
         name: Name of the piece.
         reader: Reader of the piece.
         token: Token id.
@@ -278,5 +280,5 @@ def constant(
     Returns:
         Ids (B, count), without padding.
     """
-    ids = torch.full((len(batch), count), token, dtype=torch.long, device=batch.question.ids.device)
+    ids = torch.full((len(like.ids), count), token, dtype=torch.long, device=like.ids.device)
     return Piece(name, reader, ids, torch.ones_like(ids, dtype=torch.bool), labelled)

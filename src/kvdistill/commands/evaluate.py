@@ -10,7 +10,7 @@ from kvdistill.console.messages import printable
 from kvdistill.console.paths import require_folder
 from kvdistill.evaluation.evaluate import Evaluator
 from kvdistill.evaluation.probes import num_rounds, probe
-from kvdistill.latent.generate import Reasoning
+from kvdistill.latent.decode import Reasoning
 from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.records.schema import EvaluationRecord, ProbesRecord
 from kvdistill.run.evaluation import Place, summary_line, write_evaluation

@@ -12,14 +12,15 @@ from torch import nn
 from kvdistill.config import SyntheticData, changed, load, parse
 from kvdistill.console.wording import short_number
 from kvdistill.data.collate import collate
+from kvdistill.data.encode import pad_id_of
 from kvdistill.kv import Geometry, KVPair, LossOutput, ModelKV, TeacherCache, TwoModes
 from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.pipeline import Distillation, TrainingStep
 from kvdistill.run.samples import Samples, examples
 from kvdistill.run.step import step_model
 from kvdistill.run.student import build_student
-from kvdistill.run.train import pad_id, to_device
-from kvdistill.text import Batch, Example
+from kvdistill.run.train import to_device
+from kvdistill.text import Batch, Example, ReaderBatch
 
 T = TypeVar("T")
 
@@ -75,12 +76,10 @@ def trace(path: str | None, overrides: list[str]) -> LossOutput:
     model = run_stage("model", lambda: to_device(build_student(config)), _described)
     # Only Samples.read writes to the folder; here ``usable`` encodes the examples.
     samples = Samples(config.data, model, Path(config.training.output_dir))
-    batch = run_stage(
-        "data", lambda: collate(samples.usable(found), pad_id(model)).to(model.device), _lengths
-    )
     run_stage("capture", model.geometry, _rotations)
     step = run_stage("step", lambda: step_model(config, model), _parts)
     assert isinstance(step, Distillation)
+    batch = run_stage("data", lambda: _batch(samples, found, step).to(model.device), _lengths)
     step.on_stage = stages(time.perf_counter())
     loss = step(batch, 0, 0.0)
     step.on_stage("loss", loss)
@@ -88,6 +87,12 @@ def trace(path: str | None, overrides: list[str]) -> LossOutput:
         "backward", loss.loss.backward, lambda _: f"gradients in {_with_gradient(step)} trained tensors"
     )
     return loss
+
+
+def _batch(samples: Samples, found: list[Example], step: TrainingStep) -> Batch:
+    tokenizer = step.student.tokenizer
+    assert tokenizer is not None
+    return collate(samples.usable(found), pad_id_of(tokenizer), readers=step.readers)
 
 
 def stages(start: float) -> Callable[[str, object], None]:
@@ -151,9 +156,13 @@ def _described(model: LatentReasoner) -> str:
 
 
 def _lengths(batch: Batch) -> str:
-    parts = ("question", "cot", "prompt", "answer")
-    widths = ", ".join(f"{name} {getattr(batch, name).ids.shape[1]}" for name in parts)
-    return f"{len(batch)} samples, padded to: {widths} tokens"
+    text = f"{len(batch)} samples, padded to: {_widths(batch.teacher_mode)} tokens"
+    return "; ".join((text, *(f"{name}: {_widths(read)}" for name, read in batch.teachers.items())))
+
+
+def _widths(read: ReaderBatch) -> str:
+    parts = {"question": read.question, "cot": read.cot, "prompt": read.prompt, "answer": read.answer}
+    return ", ".join(f"{name} {part.ids.shape[1]}" for name, part in parts.items())
 
 
 def _rotations(geometry: Geometry) -> str:

@@ -9,6 +9,7 @@ from kvdistill.compress import RKV, CompressorMethod
 from kvdistill.config.data import DataSection, SyntheticData
 from kvdistill.config.section import Section, UserPath
 from kvdistill.config.training import TrainingSection
+from kvdistill.data.template import Chat, Plain
 from kvdistill.latent.slots import check_slots
 from kvdistill.losses.objective import Objective
 from kvdistill.target.bridge import Lift, Same
@@ -96,6 +97,8 @@ class TeacherSection(Section):
     attention: Literal["sdpa", "eager"] | None = None
     trust_remote_code: bool = False
     """Run code that comes with a model; off by default."""
+    template: Annotated[Plain | Chat, Field(discriminator="kind")] | None = None
+    """The prompt that the teacher reads; default: the student's."""
     layers: Ratio = Ratio()
     """Which of the teacher's layers each layer of the student is compared with."""
 

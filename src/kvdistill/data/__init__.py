@@ -10,10 +10,12 @@ if TYPE_CHECKING:
     from kvdistill.data.arith import Arith
     from kvdistill.data.batches import length_batches
     from kvdistill.data.chain import Chain
-    from kvdistill.data.encode import EncodedSet, encode, encode_all, encode_questions
+    from kvdistill.data.collate import encode_questions
+    from kvdistill.data.encode import EncodedSet, encode, encode_all
     from kvdistill.data.gsm8k import Gsm8k
     from kvdistill.data.hub import Hub, read_hub
     from kvdistill.data.questions import Questions
+    from kvdistill.data.readers import Reader
     from kvdistill.data.rows import BadRow, DataError, Loaded
     from kvdistill.data.sources import FORMATS, Source, load
     from kvdistill.data.steps_json import StepsJson
@@ -30,11 +32,12 @@ _HOME = {
     "EncodedSet": "kvdistill.data.encode",
     "encode": "kvdistill.data.encode",
     "encode_all": "kvdistill.data.encode",
-    "encode_questions": "kvdistill.data.encode",
+    "encode_questions": "kvdistill.data.collate",
     "Gsm8k": "kvdistill.data.gsm8k",
     "Hub": "kvdistill.data.hub",
     "read_hub": "kvdistill.data.hub",
     "Questions": "kvdistill.data.questions",
+    "Reader": "kvdistill.data.readers",
     "BadRow": "kvdistill.data.rows",
     "DataError": "kvdistill.data.rows",
     "Loaded": "kvdistill.data.rows",
@@ -74,6 +77,7 @@ __all__ = [
     "Loaded",
     "Plain",
     "Questions",
+    "Reader",
     "RowStream",
     "Source",
     "StepsJson",

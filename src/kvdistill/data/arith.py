@@ -152,7 +152,9 @@ class Arith:
                 terse if style == "briefly" else f"Now {name} has {sum_text} = {terse}{total} {thing}."
             )
         question = f"{name} has {start} {thing}. {' '.join(told)} How many {thing} does {name} have now?"
-        return Example(question, tuple(steps), str(total), sample_id, cue=style, student_cue="briefly")
+        return Example(
+            question, tuple(steps), str(total), sample_id, teacher_cue=style, student_cue="briefly"
+        )
 
 
 def _difference(before: int, after: int) -> Operation:

@@ -160,6 +160,6 @@ class Chain:
             ),
             answer=path[-1][1],
             sample_id=sample_id,
-            cue=style,
+            teacher_cue=style,
             student_cue="briefly",
         )

@@ -1,23 +1,37 @@
 """Collate: encoded examples to one padded batch."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Literal
 
 import torch
+from jaxtyping import Int
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
-from kvdistill.text import Batch, Encoded, Padded
+from kvdistill.data.encode import encode_all, pad_id_of
+from kvdistill.data.readers import Reader
+from kvdistill.data.template import Template, template_from
+from kvdistill.text import Batch, Encoded, Example, Padded, ReaderBatch, Reading
 
 Side = Literal["right", "left"]
 
 
-def collate(samples: Sequence[Encoded], pad_id: int, padding_side: Side = "right") -> Batch:
+def collate(
+    samples: Sequence[Encoded],
+    pad_id: int,
+    padding_side: Side = "right",
+    readers: Mapping[str, Reader] | None = None,
+) -> Batch:
     """Stack samples into a batch, each segment padded to its own longest member.
+
+    Called in the loader's workers, where the texts of further readers are tokenized too.
 
     Args:
         samples: B encoded examples, at least one.
         pad_id: token id of padding; what is padding is decided by the masks, not by this id.
         padding_side: side of the padding, in every segment.
+        readers: by short name, the teachers that read other tokens than the student's teacher mode.
 
     Returns:
         A batch of B samples; each segment has ids and mask of shape (B, its longest length).
@@ -30,18 +44,82 @@ def collate(samples: Sequence[Encoded], pad_id: int, padding_side: Side = "right
             "A batch needs at least one sample. Check that the data set is not empty, or that not every "
             "sample was dropped."
         )
-    ends = [[index in sample.step_ends for index in range(len(sample.cot.ids))] for sample in samples]
+    teacher_mode = _stack([sample.teacher_mode for sample in samples], pad_id, padding_side)
+    examples = [sample.example for sample in samples]
     return Batch(
-        question=_pad([sample.question.ids for sample in samples], pad_id, padding_side),
-        cue=_pad([sample.cue.ids for sample in samples], pad_id, padding_side),
-        student_cue=_pad([sample.student_cue.ids for sample in samples], pad_id, padding_side),
-        cot=_pad([sample.cot.ids for sample in samples], pad_id, padding_side),
-        prompt=_pad([sample.prompt.ids for sample in samples], pad_id, padding_side),
-        answer=_pad([sample.answer.ids for sample in samples], pad_id, padding_side),
-        step_end=_pad(ends, 0, padding_side).ids.bool(),
+        student_mode=_student_mode(samples, teacher_mode, pad_id, padding_side),
+        teacher_mode=teacher_mode,
+        teachers={
+            name: _stack(reader.read(examples), reader.pad_id, padding_side)
+            for name, reader in (readers or {}).items()
+        },
         cot_id=torch.tensor([cot_id_of(sample) for sample in samples]),
         sample_ids=tuple(sample.sample_id for sample in samples),
     )
+
+
+def _student_mode(samples: Sequence[Encoded], shared: ReaderBatch, pad_id: int, side: Side) -> ReaderBatch:
+    """What student mode reads: its own cue and no chain of thought; the rest is shared with teacher mode."""
+    nothing = _pad([()] * len(samples), pad_id, side)
+    return ReaderBatch(
+        question=shared.question,
+        cue=_pad([sample.student_mode.cue.ids for sample in samples], pad_id, side),
+        cot=nothing,
+        prompt=shared.prompt,
+        answer=shared.answer,
+        step_end=nothing.mask,
+        spans=torch.zeros(len(samples), 0, 2, dtype=torch.long),
+    )
+
+
+def _stack(readings: Sequence[Reading], pad_id: int, side: Side) -> ReaderBatch:
+    ends = [[index in reading.step_ends for index in range(len(reading.cot.ids))] for reading in readings]
+    cot = _pad([reading.cot.ids for reading in readings], pad_id, side)
+    return ReaderBatch(
+        question=_pad([reading.question.ids for reading in readings], pad_id, side),
+        cue=_pad([reading.cue.ids for reading in readings], pad_id, side),
+        cot=cot,
+        prompt=_pad([reading.prompt.ids for reading in readings], pad_id, side),
+        answer=_pad([reading.answer.ids for reading in readings], pad_id, side),
+        step_end=_pad(ends, 0, side).ids.bool(),
+        spans=_spans(readings, cot),
+    )
+
+
+def _spans(readings: Sequence[Reading], cot: Padded) -> Int[Tensor, "B N 2"]:
+    """Character spans of the chains of thought, at the columns where ``cot`` has their tokens."""
+    spans = torch.zeros(*cot.ids.shape, 2, dtype=torch.long)
+    found = [span for reading in readings for span in reading.cot.spans]
+    # The mask selects the valid columns sample by sample, in the order of the tokens.
+    spans[cot.mask] = torch.tensor(found, dtype=torch.long).reshape(-1, 2)
+    return spans
+
+
+def encode_questions(
+    questions: Sequence[str],
+    tokenizer: PreTrainedTokenizerBase,
+    template: Template | Mapping[str, str] | None = None,
+) -> Batch:
+    """Encode questions for generation, padded on the left.
+
+    Args:
+        questions: B texts, at least one.
+        tokenizer: as in ``encode_all``.
+        template: a template, its settings as a dictionary, or None for the tokenizer's default.
+
+    Returns:
+        A batch of B samples with an empty chain of thought; the answer is the end token alone.
+
+    Raises:
+        ValueError: as ``encode_all`` and ``collate`` do.
+    """
+    examples = [
+        Example(question=question, steps=(), answer="", sample_id=str(place))
+        for place, question in enumerate(questions)
+    ]
+    template = template_from(template) if isinstance(template, Mapping) else template
+    encoded = encode_all(examples, tokenizer, template, on_long="error")
+    return collate(encoded.samples, pad_id_of(tokenizer), padding_side="left")
 
 
 def cot_id_of(sample: Encoded) -> int:
@@ -49,7 +127,7 @@ def cot_id_of(sample: Encoded) -> int:
 
     Equal ids mark samples that are no valid partners for negative controls.
     """
-    text = f"{sample.cot.text}\0{sample.answer.text}".encode()
+    text = f"{sample.teacher_mode.cot.text}\0{sample.teacher_mode.answer.text}".encode()
     return int.from_bytes(blake2b(text, digest_size=8).digest(), "big") >> 1  # 63 bits fit an int64
 
 

@@ -1,15 +1,14 @@
 """Encoding: examples to token ids, each segment (question, chain of thought, answer) tokenized separately."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from transformers import PreTrainedTokenizerBase
 
-from kvdistill.data.collate import collate
 from kvdistill.data.segments import continuations_of, segments_of
-from kvdistill.data.template import Frame, Template, default_template, name_of, template_from
-from kvdistill.text import Batch, Encoded, Example, Segment
+from kvdistill.data.template import Frame, Template, default_template, name_of
+from kvdistill.text import Encoded, Example, Reading, Segment
 
 CHARACTERS_PER_TOKEN = 64
 """More characters than a token has on average with any tokenizer; a longer text is refused untokenized."""
@@ -31,10 +30,9 @@ class EncodedSet:
 
 def num_tokens(sample: Encoded) -> int:
     """Tokens of question, cue, chain of thought, prompt and answer, with the longer of the two cues."""
-    cue = max(len(sample.cue.ids), len(sample.student_cue.ids))
-    return cue + sum(
-        len(segment.ids) for segment in (sample.question, sample.cot, sample.prompt, sample.answer)
-    )
+    longer_cue = max(len(sample.teacher_mode.cue.ids), len(sample.student_mode.cue.ids))
+    tokens = sum(len(segment.ids) for segment in sample.teacher_mode.segments)
+    return tokens - len(sample.teacher_mode.cue.ids) + longer_cue
 
 
 def encode(
@@ -61,33 +59,6 @@ def encode(
     return encode_all([example], tokenizer, template, drop_last_step=drop_last_step, on_long="error").samples[
         0
     ]
-
-
-def encode_questions(
-    questions: Sequence[str],
-    tokenizer: PreTrainedTokenizerBase,
-    template: Template | Mapping[str, str] | None = None,
-) -> Batch:
-    """Encode questions for generation, padded on the left.
-
-    Args:
-        questions: B texts, at least one.
-        tokenizer: as in ``encode_all``.
-        template: a template, its settings as a dictionary, or None for the tokenizer's default.
-
-    Returns:
-        A batch of B samples with an empty chain of thought; the answer is the end token alone.
-
-    Raises:
-        ValueError: as ``encode_all`` and ``collate`` do.
-    """
-    examples = [
-        Example(question=question, steps=(), answer="", sample_id=str(place))
-        for place, question in enumerate(questions)
-    ]
-    template = template_from(template) if isinstance(template, Mapping) else template
-    encoded = encode_all(examples, tokenizer, template, on_long="error")
-    return collate(encoded.samples, _pad_id(tokenizer), padding_side="left")
 
 
 def encode_all(
@@ -130,7 +101,7 @@ def encode_all(
 
     Source: ours. Dropping the last step: https://arxiv.org/abs/2502.21074, section 3.
     """
-    _pad_id(tokenizer)
+    pad_id_of(tokenizer)
     template = template or default_template(tokenizer)
     frame = template.frame(tokenizer)
     (prompt,) = continuations_of([template.prompt], tokenizer)
@@ -142,34 +113,48 @@ def encode_all(
     examples, oversized = _without_oversized(examples, max_length)
     if oversized and on_long == "error":
         raise _too_long(*oversized[0])
-    steps = [example.steps[:-1] if drop_last_step else example.steps for example in examples]
+    if drop_last_step:
+        chains = [example.steps[:-1] for example in examples]
+    else:
+        chains = [example.steps for example in examples]
+    samples = _encoded(examples, chains, prompt, frame, tokenizer)
+    kept, dropped = _within(samples, max_length, on_long)
+    return EncodedSet(kept, (*oversized, *dropped))
+
+
+def _encoded(
+    examples: Sequence[Example],
+    chains: Sequence[tuple[str, ...]],
+    prompt: Segment,
+    frame: Frame,
+    tokenizer: PreTrainedTokenizerBase,
+) -> list[Encoded]:
+    """Tokenize examples with their chains of thought; one tokenizer call per segment for all of them."""
+    # Fast tokenizers work in parallel on a list.
     openings = [_opening(example, frame) for example in examples]
-    # One tokenizer call per segment for all examples: fast tokenizers work in parallel on a list.
     columns = zip(
-        examples,
-        steps,
         segments_of([opening[0] for opening in openings], tokenizer),
-        *(continuations_of([opening[i] for opening in openings], tokenizer) for i in (1, 2)),
-        continuations_of(["".join(f"{step}\n" for step in some) for some in steps], tokenizer),
+        continuations_of([opening[1] for opening in openings], tokenizer),
+        continuations_of([opening[2] for opening in openings], tokenizer),
+        continuations_of(["".join(f"{step}\n" for step in steps) for steps in chains], tokenizer),
         continuations_of([f" {example.answer}" if example.answer else "" for example in examples], tokenizer),
         strict=True,
     )
-    samples = [
-        Encoded(
-            sample_id=example.sample_id,
+    nothing = Segment("", (), ())
+    samples = []
+    for example, steps, segments in zip(examples, chains, columns, strict=True):
+        question, teacher_cue, student_cue, cot, answer = segments
+        teacher_mode = Reading(
             question=_wrap(question, before=frame.begin),
-            cue=cue,
-            student_cue=student_cue,
+            cue=teacher_cue,
             cot=cot,
             prompt=prompt,
             answer=_wrap(answer, after=(frame.end,)),
-            step_ends=step_ends(cot, some),
-            example=example,
+            step_ends=step_ends(cot, steps),
         )
-        for example, some, question, cue, student_cue, cot, answer in columns
-    ]
-    kept, dropped = _within(samples, max_length, on_long)
-    return EncodedSet(kept, (*oversized, *dropped))
+        student_mode = replace(teacher_mode, cue=student_cue, cot=nothing, step_ends=())
+        samples.append(Encoded(example.sample_id, student_mode, teacher_mode, example))
+    return samples
 
 
 def step_ends(cot: Segment, steps: Sequence[str]) -> tuple[int, ...]:
@@ -203,7 +188,7 @@ def _opening(example: Example, frame: Frame) -> tuple[str, str, str]:
     """Texts of question, teacher cue and student cue; equal cues become part of the question."""
     question = f"{frame.before}{example.question}"
     cue, student_cue = (
-        f" {cue}{frame.after}" if cue else frame.after for cue in (example.cue, example.student_cue)
+        f" {cue}{frame.after}" if cue else frame.after for cue in (example.teacher_cue, example.student_cue)
     )
     return (f"{question}{cue}", "", "") if cue == student_cue else (question, cue, student_cue)
 
@@ -223,7 +208,7 @@ def _without_oversized(
     fitting: list[Example] = []
     oversized: list[tuple[str, str]] = []
     for example in examples:
-        texts = (example.question, example.cue, example.student_cue, *example.steps, example.answer)
+        texts = (example.question, example.teacher_cue, example.student_cue, *example.steps, example.answer)
         length = sum(map(len, texts))
         if length <= most:
             fitting.append(example)
@@ -242,9 +227,8 @@ def _within(
     dropped = tuple(
         (
             sample.sample_id,
-            f"{num_tokens(sample)} tokens (question {len(sample.question.ids)}, chain of thought "
-            f"{len(sample.cot.ids)}), "
-            f"more than max_length {max_length}",
+            f"{num_tokens(sample)} tokens (question {len(sample.teacher_mode.question.ids)}, chain of "
+            f"thought {len(sample.teacher_mode.cot.ids)}), more than max_length {max_length}",
         )
         for sample in samples
         if num_tokens(sample) > max_length
@@ -260,7 +244,7 @@ def _too_long(sample_id: str, reason: str) -> ValueError:
     )
 
 
-def _pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
+def pad_id_of(tokenizer: PreTrainedTokenizerBase) -> int:
     """The id of the padding token; refuses tokenizers without character offsets or padding token."""
     if not tokenizer.is_fast:
         raise ValueError(

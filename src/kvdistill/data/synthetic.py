@@ -40,5 +40,5 @@ def _row(example: Example) -> dict[str, str]:
                 "cannot carry. "
                 "Split the step, or keep the data as question, steps and answer."
             )
-    question = f"{example.question} {example.cue}" if example.cue else example.question
+    question = f"{example.question} {example.teacher_cue}" if example.teacher_cue else example.question
     return {"question": question, "answer": "\n".join((*example.steps, f"{MARKER} {example.answer}"))}

@@ -16,8 +16,8 @@ from kvdistill.capture.attention import evaluating
 from kvdistill.console.progress import Progress
 from kvdistill.data.collate import collate
 from kvdistill.evaluation.answers import canonical, extract, same
-from kvdistill.latent.generate import Reasoning, generate_ids
-from kvdistill.latent.modes import PrefixCache
+from kvdistill.latent.decode import Reasoning, generate_ids
+from kvdistill.latent.passes import PrefixCache
 from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.records.schema import EvaluationRecord, Mode
 from kvdistill.text import Batch, Encoded
@@ -162,7 +162,7 @@ def is_right(said: str, sample: Encoded, reasoning: Reasoning) -> bool:
         sample: The question with its reference.
         reasoning: ``latent``, ``cot`` or ``direct``.
     """
-    answer = extract(said, sample.prompt.text) if reasoning == "cot" else said
+    answer = extract(said, sample.teacher_mode.prompt.text) if reasoning == "cot" else said
     return answer is not None and same(answer, sample.example.answer)
 
 

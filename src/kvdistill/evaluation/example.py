@@ -8,8 +8,8 @@ from kvdistill.capture.attention import evaluating
 from kvdistill.evaluation.answers import extract, same
 from kvdistill.evaluation.evaluate import Evaluator, decode, is_right, left_padded
 from kvdistill.evaluation.probes import result_of
-from kvdistill.latent.generate import Reasoning
-from kvdistill.latent.modes import encode_latents
+from kvdistill.latent.decode import Reasoning
+from kvdistill.latent.passes import encode_latents
 from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.records.example import ExampleAnswer, ExampleRecord, SlotReading
 from kvdistill.text import Encoded
@@ -76,14 +76,14 @@ def answer_of(
 ) -> ExampleAnswer:
     """Generate the answer in one reasoning mode; ``method`` is its name in the record."""
     (text,) = evaluator.answers(model, [sample], reasoning)
-    answer = extract(text, sample.prompt.text) or "" if reasoning == "cot" else text
+    answer = extract(text, sample.teacher_mode.prompt.text) or "" if reasoning == "cot" else text
     return ExampleAnswer(method=method, text=text, answer=answer, right=is_right(text, sample, reasoning))
 
 
 @torch.no_grad()
 def _read_slots(model: LatentReasoner, sample: Encoded, words: int) -> list[SlotReading]:
     with evaluating(model):
-        states = encode_latents(model, left_padded(model, [sample])).states[0]  # n D
+        states = encode_latents(model, left_padded(model, [sample]).student_mode).states[0]  # n D
         logits = model.head(states).float()
         shares, ids = logits.softmax(-1).topk(min(words, logits.shape[-1]))
     return [

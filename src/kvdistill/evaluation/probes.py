@@ -13,7 +13,7 @@ from kvdistill.console.wording import counted
 from kvdistill.evaluation.answers import same
 from kvdistill.evaluation.evaluate import Evaluator, decode, left_padded
 from kvdistill.kv import Geometry
-from kvdistill.latent.modes import PrefixCache, encode_latents
+from kvdistill.latent.passes import PrefixCache, encode_latents
 from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.ops import rotate
 from kvdistill.records.schema import ProbesRecord
@@ -156,7 +156,9 @@ def _decoded(
     with evaluating(model):
         for start in range(0, len(samples), batch_size):
             batch = left_padded(model, samples[start : start + batch_size])
-            for slot, states in enumerate(encode_latents(model, batch).states.unbind(1)):  # B D each
+            for slot, states in enumerate(
+                encode_latents(model, batch.student_mode).states.unbind(1)
+            ):  # B D each
                 said[slot] += decode(
                     model, model.head(states).argmax(-1, keepdim=True), skip_special_tokens=False
                 )

@@ -8,7 +8,7 @@ The packed sequence is ``question | student: cue, bot, placeholders | teacher: c
 from typing import NamedTuple
 
 from kvdistill.capture.sequence import Piece, constant
-from kvdistill.text import Batch
+from kvdistill.text import ReaderBatch
 
 
 class Special(NamedTuple):
@@ -32,11 +32,11 @@ def cot_delimiters(delimiters: str, special: Special) -> tuple[int, int] | None:
     return (special.bot, special.eot) if delimiters == "both" else None
 
 
-def question_pieces(batch: Batch, special: Special, placeholders: int) -> tuple[Piece, ...]:
+def question_pieces(reader: ReaderBatch, special: Special, placeholders: int) -> tuple[Piece, ...]:
     """Pieces of the student's input up to its placeholders.
 
     Args:
-        batch: B encoded samples.
+        reader: What student mode reads of B samples.
         special: The student's special tokens.
         placeholders: Number of ``<latent>`` tokens, M - T for M slots and T passes.
 
@@ -44,25 +44,25 @@ def question_pieces(batch: Batch, special: Special, placeholders: int) -> tuple[
         Question, cue, ``<bot>`` and placeholders, each with ids and mask (B, its length).
     """
     return (
-        Piece("question", "shared", batch.question.ids, batch.question.mask),
-        Piece("cue", "student", batch.student_cue.ids, batch.student_cue.mask),
-        constant(batch, "bot", "student", special.bot, 1),
-        constant(batch, "latents", "student", special.latent, placeholders),
+        Piece("question", "shared", reader.question.ids, reader.question.mask),
+        Piece("cue", "student", reader.cue.ids, reader.cue.mask),
+        constant(reader.question, "bot", "student", special.bot, 1),
+        constant(reader.question, "latents", "student", special.latent, placeholders),
     )
 
 
-def tail_pieces(batch: Batch, special: Special) -> tuple[Piece, ...]:
+def tail_pieces(reader: ReaderBatch, special: Special) -> tuple[Piece, ...]:
     """Pieces of the student's input after its latent slots; only the answer is predicted.
 
     Args:
-        batch: B encoded samples.
+        reader: What student mode reads of B samples.
         special: The student's special tokens.
 
     Returns:
         ``<eot>``, answer prompt and answer, each with ids and mask (B, its length).
     """
     return (
-        constant(batch, "eot", "student", special.eot, 1),
-        Piece("prompt", "student", batch.prompt.ids, batch.prompt.mask),
-        Piece("answer", "student", batch.answer.ids, batch.answer.mask, labelled=True),
+        constant(reader.question, "eot", "student", special.eot, 1),
+        Piece("prompt", "student", reader.prompt.ids, reader.prompt.mask),
+        Piece("answer", "student", reader.answer.ids, reader.answer.mask, labelled=True),
     )

@@ -109,7 +109,7 @@ class Samples:
             )
         if role == "train":
             self.require_chains(samples)
-            bare = sum(not sample.cot.ids for sample in samples)
+            bare = sum(not sample.teacher_mode.cot.ids for sample in samples)
             self.say(
                 f"{bare} of {len(samples)} train examples have no chain of thought to distil"
                 if bare and not self.direct
@@ -123,7 +123,7 @@ class Samples:
         Raises:
             DataError: if no sample has a chain of thought.
         """
-        if not self.direct and samples and not any(sample.cot.ids for sample in samples):
+        if not self.direct and samples and not any(sample.teacher_mode.cot.ids for sample in samples):
             raise DataError(
                 f"None of {len(samples)} training examples has a chain of thought, so there is nothing to "
                 "distil: give data with reasoning "
@@ -183,7 +183,8 @@ def fingerprint(samples: Sequence[Encoded]) -> str:
     """
     seen = blake2b(digest_size=16)
     for sample in samples:
-        parts = (sample.question, sample.cue, sample.student_cue, sample.cot, sample.prompt, sample.answer)
+        read = sample.teacher_mode
+        parts = (read.question, read.cue, sample.student_mode.cue, read.cot, read.prompt, read.answer)
         seen.update(repr([part.ids for part in parts]).encode())
     return seen.hexdigest()
 

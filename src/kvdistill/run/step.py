@@ -49,7 +49,9 @@ def teachers_of(config: RunConfig, student: LatentReasoner) -> tuple[Teacher, ..
     if not config.reads_teachers:
         return (SelfDistillation(student.geometry),)
     sections = config.all_teachers or {OWN: OwnTeacher()}
-    return tuple(OPEN[section.kind](name, section, student) for name, section in sections.items())
+    return tuple(
+        OPEN[section.kind](name, section, student, config.data) for name, section in sections.items()
+    )
 
 
 def bridge_of(

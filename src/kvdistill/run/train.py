@@ -14,7 +14,8 @@ from transformers import TrainingArguments, set_seed
 from kvdistill.config import FileData, HubData, RunConfig
 from kvdistill.console.extras import how_to_install, missing_packages
 from kvdistill.data.collate import collate
-from kvdistill.data.encode import num_tokens
+from kvdistill.data.encode import num_tokens, pad_id_of
+from kvdistill.data.readers import Reader
 from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.records.schema import EvaluationRecord, RunRecord
 from kvdistill.run.evaluation import evaluate_run, measure_during_training
@@ -234,11 +235,13 @@ def _closing(run: Run, evaluations: Sequence[EvaluationRecord]) -> dict[str, Any
 def _trainer(run: Run) -> LatentTrainer:
     config, section = run.config, run.config.training
     data, batches = _training_data(run)
+    step = step_model(config, run.model, run.ranks)
+    assert run.model.tokenizer is not None
     trainer = LatentTrainer(
-        model=step_model(config, run.model, run.ranks),
+        model=step,
         args=run.args,
         train_dataset=data,
-        data_collator=partial(_collate, pad_id=pad_id(run.model)),
+        data_collator=partial(_collate, pad_id=pad_id_of(run.model.tokenizer), readers=step.readers),
         callbacks=[WriteLogs(run.folder, run.record.command or "")],
         batches=batches,
         ranks=run.ranks,
@@ -277,18 +280,14 @@ def _training_data(run: Run) -> tuple[Any, Any]:
     return stream, StreamSampler(stream.count)
 
 
-def pad_id(model: LatentReasoner) -> int:
-    """The tokenizer's padding id; which positions are padding is told by masks, never by the id."""
-    assert model.tokenizer is not None
-    assert isinstance(model.tokenizer.pad_token_id, int)
-    return model.tokenizer.pad_token_id
-
-
-def _collate(found: Sequence[Encoded] | Sequence[StreamBatch], pad_id: int) -> dict[str, Any]:
+def _collate(
+    found: Sequence[Encoded] | Sequence[StreamBatch], pad_id: int, readers: dict[str, Reader]
+) -> dict[str, Any]:
+    """Called in the loader's workers."""
     first = found[0]
     if isinstance(first, StreamBatch):
-        return {"batch": collate(first.samples, pad_id), "place": first.place}
-    return {"batch": collate(found, pad_id)}  # pyright: ignore[reportArgumentType]
+        return {"batch": collate(first.samples, pad_id, readers=readers), "place": first.place}
+    return {"batch": collate(found, pad_id, readers=readers)}  # pyright: ignore[reportArgumentType]
 
 
 def to_device(model: LatentReasoner) -> LatentReasoner:

@@ -2,6 +2,7 @@
 
 from typing import Protocol, runtime_checkable
 
+from kvdistill.data.readers import Reader
 from kvdistill.kv import Geometry, TeacherCache, TwoModes
 from kvdistill.text import Batch
 
@@ -13,6 +14,11 @@ class Teacher(Protocol):
     @property
     def name(self) -> str:
         """Short name: its key in the configuration, in logs and in checkpoints."""
+        ...
+
+    @property
+    def reader(self) -> Reader | None:
+        """Its tokenizer and prompt template; None where it reads what the student reads in teacher mode."""
         ...
 
     def fingerprint(self) -> str:

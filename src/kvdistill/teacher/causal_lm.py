@@ -17,6 +17,7 @@ from kvdistill.capture.attention import body_of, capture_attention
 from kvdistill.capture.extract import Columns, extract
 from kvdistill.capture.position_limit import PositionLimit, position_limits, require_positions
 from kvdistill.capture.sequence import attention_call, explicit
+from kvdistill.data.readers import Reader
 from kvdistill.kv import Geometry, ModelKV, TeacherCache, TwoModes
 from kvdistill.models.checkpoint_integrity import fingerprint
 from kvdistill.text import Batch
@@ -44,6 +45,8 @@ class CausalLMTeacher:
     """Token ids before and after the chain of thought, for a teacher that was trained with them."""
     name: str = "teacher"
     """Short name: its key in the configuration, in logs and in checkpoints."""
+    reader: Reader | None = None
+    """Its tokenizer and prompt template; None where it reads what the student reads in teacher mode."""
 
     def __post_init__(self) -> None:
         self.model.requires_grad_(False)
@@ -76,12 +79,12 @@ class CausalLMTeacher:
             Per layer un-rotated keys (B, H, N, K) and values (B, H, N, V), with importance (B, H, N).
         """
         # The teacher computes in its own dtype, not in that of the student's mixed precision.
-        with torch.autocast(batch.question.ids.device.type, enabled=False):
+        with torch.autocast(batch.cot_id.device.type, enabled=False):
             return TeacherCache(self.name, self.read(batch))
 
     @torch.no_grad()
     def read(self, batch: Batch) -> ModelKV:
-        """Run the teacher on a batch and extract the cache over the chain of thought.
+        """Run the teacher on what it reads of a batch and extract the cache over the chain of thought.
 
         It reads question, cue, chain of thought, prompt and answer in one forward pass without its head, in
         evaluation mode. None of these contains the student's latent tokens.
@@ -96,10 +99,11 @@ class CausalLMTeacher:
         Raises:
             ValueError: if a text is longer than the teacher reads (learned positions, chunked attention).
         """
-        if self.model.device != batch.question.ids.device:
-            self.model.to(batch.question.ids.device)  # pyright: ignore[reportArgumentType]
+        reader, device = batch.read_by(self.name), batch.cot_id.device
+        if self.model.device != device:
+            self.model.to(device)  # pyright: ignore[reportArgumentType]
         self.geometry()  # measured before the call, since measuring sets the frequencies of a short text
-        sequence = explicit(batch, self.delimiters)
+        sequence = explicit(reader, self.delimiters)
         width = sequence.ids.shape[1] - 1  # the last token of an answer predicts nothing
         call = attention_call(sequence, width)
         positions = sequence.positions()  # (B, S), from 0
@@ -117,7 +121,7 @@ class CausalLMTeacher:
         call.closed = True
         # Of all S columns only the N of the chain of thought are kept.
         start, stop = sequence.span("cot", "teacher")
-        cot = Columns(start, stop, batch.cot.mask, positions[:, start:stop], batch.step_end)
+        cot = Columns(start, stop, reader.cot.mask, positions[:, start:stop], reader.step_end)
         return extract(call, self.geometry(), cot, sequence.answer_rows("teacher"), self.source)
 
     @cached_property

@@ -20,6 +20,8 @@ class SelfDistillation:
     read_geometry: Callable[[], Geometry]
     """Returns the student's attention layers; called when they are needed."""
     name: str = OWN
+    reader: None = None
+    """It reads what the student reads in teacher mode."""
 
     def fingerprint(self) -> str:
         """A constant: the student is trained, so no weights identify it.

@@ -24,7 +24,7 @@ from kvdistill.data import Chain
 from kvdistill.evaluation.evaluate import Evaluator
 from kvdistill.evaluation.example import answer_of, chosen, example_of
 from kvdistill.evaluation.probes import probe
-from kvdistill.latent.generate import Reasoning
+from kvdistill.latent.decode import Reasoning
 from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.records.example import ExampleRecord
 from kvdistill.records.jsonfile import write_atomic

@@ -1,0 +1,201 @@
+"""Latent passes: Jacobi iteration over the latent slots, on the KV cache of the question.
+
+A step is ``1 + T`` forward passes of the body: the packed one (question, teacher mode, the student's
+placeholders), then T Jacobi passes over the M latent slots, the last of which also reads the student's prompt
+and answer. After pass t slot t no longer changes, and what pass t < T would give for its last T - t slots
+never reaches the answer. So pass t computes slots t ... M - T + t only: ``M - T + 1`` slots in each pass.
+``T = M`` is the sequential recurrence, one slot per pass.
+
+Source: KaVa, https://arxiv.org/abs/2510.02312, section 3; PCCoT, https://arxiv.org/abs/2506.18582. Differs:
+the slots that cannot change any more, or cannot reach the answer, are not computed; the result is the same.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from kvdistill.capture.attention import AttentionCall, Prefix
+from kvdistill.capture.sequence import Piece, Sequence, attention_call
+from kvdistill.latent.layout import question_pieces
+from kvdistill.text import Padded, ReaderBatch
+
+if TYPE_CHECKING:
+    from kvdistill.latent.reasoner import LatentReasoner
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardResult:
+    """One forward pass of the body, with its captured keys and values."""
+
+    sequence: Sequence
+    call: AttentionCall
+    last: Float[Tensor, "B S D"]
+    """Hidden states after the last layer and its norm."""
+    hidden: tuple[Tensor, ...]
+    """Hidden states of every layer, embeddings first."""
+
+
+@dataclass(frozen=True, slots=True)
+class PrefixCache:
+    """KV cache of what the student has read so far: question (P tokens) and n final slots, in pieces."""
+
+    prefix: Prefix
+    mask: Bool[Tensor, "B P"]
+    positions: Int[Tensor, "B P"]
+    states: Float[Tensor, "B n D"]
+    """Hidden state that each slot's input was computed from; with T = 0 the slot's own last state."""
+
+    def then(
+        self, state: "ForwardResult", start: int, stop: int, states: Float[Tensor, "B n D"]
+    ) -> "PrefixCache":
+        """Append the slots in columns [start, stop) of a forward pass, computed from ``states`` (B, n, D)."""
+        new = columns_of(state.call, start, stop)
+        prefix = {i: (self.prefix[i][0] + k, self.prefix[i][1] + v) for i, (k, v) in new.items()}
+        positions = state.sequence.positions()[:, start:stop]
+        mask = torch.ones_like(positions, dtype=torch.bool)
+        return PrefixCache(
+            prefix,
+            torch.cat((self.mask, mask), 1),
+            torch.cat((self.positions, positions), 1),
+            torch.cat((self.states, states), 1),
+        )
+
+
+def forward_pass(
+    model: "LatentReasoner",
+    sequence: Sequence,
+    past: PrefixCache | None,
+    inputs: Float[Tensor, "B W D"] | None,
+) -> ForwardResult:
+    """One forward pass of the body over ``sequence``, on top of a prefix cache.
+
+    Args:
+        sequence: S columns of pieces.
+        past: Cache of the prefix, keys rotated; None at the beginning of the text.
+        inputs: (B, W, D), input embeddings in place of the first W tokens'; None embeds all tokens.
+
+    Returns:
+        States (B, S, D) and captured keys and values per layer.
+    """
+    # The last token of an answer predicts nothing, so it is not an input.
+    width = sequence.ids.shape[1] - (1 if sequence.pieces[-1].name == "answer" else 0)
+    ids = sequence.ids[:, :width]
+    embeds = model.embed(ids if inputs is None else ids[:, inputs.shape[1] :])
+    if inputs is not None:
+        embeds = torch.cat((inputs.to(embeds.dtype), embeds), dim=1)
+    call = attention_call(sequence, width, past)
+    output = model.body(
+        inputs_embeds=embeds,
+        attention_mask=call.visible,
+        position_ids=call.query_positions,
+        use_cache=False,
+        output_hidden_states=True,
+        kv_call=call,
+    )
+    call.closed = True
+    if output.last_hidden_state.requires_grad and not any(
+        seen.values.requires_grad for seen in call.seen.values()
+    ):
+        raise ValueError(
+            "Reentrant gradient checkpointing hides the gradients of keys and values: set "
+            "gradient_checkpointing_kwargs to "
+            "{'use_reentrant': False}."
+        )
+    return ForwardResult(sequence, call, output.last_hidden_state, output.hidden_states)
+
+
+def encode_latents(model: "LatentReasoner", reader: ReaderBatch) -> PrefixCache:
+    """Student mode up to its last latent slot.
+
+    Args:
+        model: The student.
+        reader: What student mode reads of B samples.
+
+    Returns:
+        Cache of question, cue, ``<bot>`` and M slots (keys rotated), and the slots' states (B, M, D).
+    """
+    config = model.config
+    pieces = question_pieces(reader, model.special, config.slots - config.passes)
+    packed = forward_pass(model, Sequence(pieces, offset=no_offset(reader.question)), None, None)
+    past = past_of_question(packed)
+    if config.passes == 0:
+        start, stop = packed.sequence.span("latents", "student")
+        return past.then(packed, start, stop, packed.last[:, start:stop])
+    return run_latent_passes(model, packed, past, ()).all
+
+
+@dataclass(frozen=True, slots=True)
+class LatentPasses:
+    """The last of the T passes, the hidden states that it was computed from, and the cache before it."""
+
+    last: ForwardResult
+    fed: Float[Tensor, "B W D"]
+    before: PrefixCache
+
+    @property
+    def all(self) -> PrefixCache:
+        """Cache of the question and all M latent slots."""
+        return self.before.then(self.last, 0, self.fed.shape[1], self.fed)
+
+
+def run_latent_passes(
+    model: "LatentReasoner", packed: ForwardResult, past: PrefixCache, tail: tuple[Piece, ...]
+) -> LatentPasses:
+    """T Jacobi passes over M - T + 1 slots each, from ``packed``'s states; the last also reads ``tail``."""
+    start, stop = packed.sequence.span("latents", "student")
+    # Pass 1: the state of <bot> becomes the input of slot 1, each placeholder's state that of the next slot.
+    states = packed.last[:, start - 1 : stop]  # B (M - T + 1) D
+    ids = torch.full(states.shape[:2], model.special.latent, dtype=torch.long, device=states.device)
+    latents = Piece("latents", "student", ids, torch.ones_like(ids, dtype=torch.bool))
+    for _ in range(model.config.passes - 1):
+        state = forward_pass(
+            model, Sequence((latents,), offset=past.mask.sum(-1)), past, model.feedback(states)
+        )
+        past = past.then(state, 0, 1, states[:, :1])  # the first slot of the pass is final
+        states = state.last  # the window moves on by one slot
+    last = forward_pass(
+        model, Sequence((latents, *tail), offset=past.mask.sum(-1)), past, model.feedback(states)
+    )
+    return LatentPasses(last, states, past)
+
+
+def past_of_question(packed: ForwardResult) -> PrefixCache:
+    """Prefix cache of question, cue and ``<bot>`` (P tokens), as views of the packed forward pass."""
+    stop = packed.sequence.span("bot", "student")[1]
+    return PrefixCache(
+        columns_of(packed.call, 0, stop),
+        packed.sequence.mask[:, :stop],
+        packed.sequence.positions()[:, :stop],
+        packed.last[:, :0],
+    )
+
+
+def columns_of(call: AttentionCall, start: int, stop: int) -> Prefix:
+    """Captured keys and values of some columns.
+
+    Args:
+        call: A finished forward pass over S columns.
+        start: First column.
+        stop: Column after the last.
+
+    Returns:
+        Layer id -> keys (B, H, n, K) and values (B, H, n, V), as views, rotated.
+    """
+    return {
+        i: ([seen.keys[:, :, start:stop]], [seen.values[:, :, start:stop]]) for i, seen in call.seen.items()
+    }
+
+
+def no_offset(question: Padded) -> Int[Tensor, " B"]:
+    """Offset 0 of each sample: a sequence that begins with the question.
+
+    Args:
+        question: B questions.
+
+    Returns:
+        (B), zeros.
+    """
+    return torch.zeros_like(question.lengths)
