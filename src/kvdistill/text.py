@@ -27,6 +27,8 @@ class Example:
     """End of the question for readers of the chain of thought, such as a request for a full trace."""
     student_cue: str = ""
     """End of the question for student mode, which reasons in latent slots."""
+    depth: int | None = None
+    """Number of dependent steps from question to answer, where it is known; accuracy is reported by it."""
 
 
 @dataclass(frozen=True, slots=True)

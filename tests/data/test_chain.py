@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from kvdistill.data.chain import NAMES, Chain
-from kvdistill.data.split import Split
+from kvdistill.data.chain import NAMES, VARIED, Chain, Filler
+from kvdistill.data.split import Split, Trace
 from kvdistill.text import Example
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -148,7 +148,7 @@ def test_words_cover_every_text() -> None:
     words = {
         word
         for e in chain.make(60, "train", 0)
-        for text in (e.question, e.cue, *e.steps, e.answer)
+        for text in (e.question, e.teacher_cue, *e.steps, e.answer)
         for word in text.split()
     }
     assert words <= set(chain.words())
@@ -161,7 +161,74 @@ def test_wrong_settings_are_refused_in_words() -> None:
     with pytest.raises(ValueError, match=r"Chain.steps is 8 with 8 names. Choose a number from 1 to 7"):
         Chain(steps=8)
     with pytest.raises(
+        ValueError, match=r"Chain.steps is \(3, 2\) with 8 names. .* or two in ascending order"
+    ):
+        Chain(steps=(3, 2))
+    with pytest.raises(
         ValueError,
         match=r"Chain has 4032 different test problems with 8 names, fewer than the 4033 asked for",
     ):
         Chain().make(4033, "test", 0)
+
+
+def test_questions_of_mixed_depth_are_stratified_and_right() -> None:
+    """Each depth equally often in each style, in any prefix of a set; styles stay twins."""
+    chain = Chain(names=6, steps=(1, 4), trace="mixed")
+    examples = chain.make(400, "train", 0)
+    counts = Counter((e.depth, e.teacher_cue) for e in examples)
+    assert counts == {(depth, style): 50 for depth in range(1, 5) for style in ("briefly", "fully")}
+    for e in examples:
+        assert e.depth is not None
+        assert e.question.endswith(f" {e.depth} hands ?")
+        assert walk(e.question, e.depth) == e.answer == e.steps[-1].split()[-1]
+        assert len(e.steps) == e.depth
+    assert [e.question for e in examples] == [
+        e.question for e in replace(chain, trace="terse").make(400, "train", 0)
+    ]
+    assert {e.depth for e in chain.make(chain.capacity("test"), "test", 0)} == {1, 2, 3, 4}
+
+
+@pytest.mark.parametrize(
+    ("filler", "first"),
+    [("giver", "then {giver} hands {taker}"), ("repeated", "then then then {taker}"), ("none", "{taker}")],
+)
+def test_what_stands_between_results(filler: Filler, first: str) -> None:
+    (example,) = Chain(steps=2, trace="verbose", filler=filler).make(1, "train", 3)
+    giver, taker, *_ = problem(example)
+    assert example.steps[0] == first.format(giver=giver, taker=taker)
+
+
+def test_varied_fillers_differ_and_leave_the_question_alone() -> None:
+    chain = Chain(steps=(1, 3), trace="verbose", filler="varied")
+    examples, terse = (replace(chain, trace=trace).make(64, "train", 3) for trace in ("verbose", "terse"))
+    assert [e.question for e in examples] == [e.question for e in terse]
+    assert [e.steps for e in terse] == [tuple(step.split()[-1] for step in e.steps) for e in examples]
+    fillers = {tuple(step.split()[:-1]) for e in examples for step in e.steps}
+    assert len(fillers) > 30
+    assert {len(words) for words in fillers} == {3}
+    assert {word for words in fillers for word in words} == set(VARIED)
+
+
+@pytest.mark.parametrize("trace", ["terse", "verbose"])
+def test_padded_traces_have_all_steps_and_hold_the_answer(trace: Trace) -> None:
+    chain = Chain(steps=(1, 4), trace=trace, pad=True)
+    for e in chain.make(40, "train", 3):
+        assert e.depth is not None
+        results = [step.split()[-1] for step in e.steps]
+        assert len(results) == 4
+        assert results[: e.depth] == list(problem(e)[1 : e.depth + 1])
+        assert set(results[e.depth - 1 :]) == {e.answer}
+    short = Chain(steps=1, trace="verbose", pad=True, stop=True).make(1, "train", 3)[0]
+    assert short.steps[-1].endswith(f"{short.answer} .")
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_no_shortcut_beats_chance_at_any_depth(split: Split) -> None:
+    """Chance over the depths: the answer is each of the other seven names equally often."""
+    examples = Chain(steps=(1, 4)).make(4000, split, 2)
+    common = Counter(e.answer for e in examples).most_common(1)[0][0]
+    for depth in range(1, 5):
+        some = [e for e in examples if e.depth == depth]
+        measured = shortcuts(some, depth, common)
+        # A thousand questions a depth: three standard errors above chance.
+        assert {name: share for name, share in measured.items() if share > 1 / 7 + 0.033} == {}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from kvdistill.data.split import Split, Trace, style_of, window
+from kvdistill.data.split import Split, Style, Trace, style_of, window
 from kvdistill.data.template import ANSWER_PROMPT
 from kvdistill.text import Example
 
@@ -33,6 +33,12 @@ NAMES = (
     "Uma",
 )
 
+Filler = Literal["giver", "repeated", "varied", "none"]
+"""The three words before the result of a verbose step: ``then Eve hands``, ``then then then``, three words
+drawn from ``VARIED``, or none.
+"""
+VARIED: tuple[str, ...] = ("then", "hands", "to", "start")
+
 _GOLDEN = (math.sqrt(5) - 1) / 2
 """Golden ratio, about 0.618."""
 
@@ -41,12 +47,15 @@ _GOLDEN = (math.sqrt(5) - 1) / 2
 class Chain:
     """A parcel is passed around a circle of ``names`` people; who holds it after ``steps`` hand-overs?
 
+    With a range of ``steps`` the number of hand-overs differs from question to question, in equal shares in
+    each split and style (mixed depth).
+
     The question lists all hand-overs in random order, four words each, then the start and the number of
     steps: ``Bob to Eve . Eve to Ann . Ann to Bob . start Eve 2 hands ?``. Its cue, ``briefly`` or ``fully``,
     asks for a style; the student's cue is always ``briefly``. A terse step is one word (``Ann``), a verbose
-    step four (``then Eve hands Ann``); words are what ``str.split`` gives. The hand-overs form one cycle and
-    ``steps`` is smaller than ``names``, so that the answer is never the start; chance is
-    ``1 / (names - 1)``.
+    step four (``then Eve hands Ann``), or what ``filler`` makes of it; words are what ``str.split`` gives.
+    The hand-overs form one cycle and ``steps`` is smaller than ``names``, so that the answer is never the
+    start; chance is ``1 / (names - 1)``.
 
     A problem is a cycle with a start, that is an order of the names. The ``names!`` problems are divided
     8:1:1 among the splits by their place in a fixed scrambled enumeration. The same ``num``, ``split`` and
@@ -60,25 +69,37 @@ class Chain:
 
     kind: Literal["chain"] = "chain"
     names: int = 8
-    steps: int = 4
+    steps: int | tuple[int, int] = 4
+    """Hand-overs of a question, or the least and the most."""
     trace: Trace = "terse"
+    filler: Filler = "giver"
+    """What the words of a verbose step before its result are."""
+    pad: bool = False
+    """Continue each trace to the most steps, repeating the holder, so that step i is the same everywhere."""
+    stop: bool = False
+    """End each step with a full stop."""
 
     def __post_init__(self) -> None:
         if not 3 <= self.names <= len(NAMES):
             raise ValueError(f"Chain.names is {self.names}. Choose a number from 3 to {len(NAMES)}.")
-        if not 1 <= self.steps < self.names:
+        least, most = self.depths
+        if not 1 <= least <= most < self.names:
             raise ValueError(
                 f"Chain.steps is {self.steps} with {self.names} names. Choose a number from 1 to "
-                f"{self.names - 1}."
+                f"{self.names - 1}, or two in ascending order."
             )
+
+    @property
+    def depths(self) -> tuple[int, int]:
+        """The least and the most hand-overs of a question."""
+        return (self.steps, self.steps) if isinstance(self.steps, int) else self.steps
 
     @property
     def sentence(self) -> str:
         """The task in one sentence."""
-        return (
-            f"A parcel goes round a circle of {self.names} people: who holds it after {self.steps} "
-            "hand-overs?"
-        )
+        least, most = self.depths
+        hands = f"{most}" if least == most else f"{least} to {most}"
+        return f"A parcel goes round a circle of {self.names} people: who holds it after {hands} hand-overs?"
 
     def capacity(self, split: Split) -> int:
         """Number of different problems in a split."""
@@ -149,17 +170,34 @@ class Chain:
     def _example(self, order: Sequence[str], rng: random.Random, sample_id: str, index: int) -> Example:
         # All hand-overs of the cycle; those on the path are kept in order before the question is shuffled.
         pairs = list(zip(order, (*order[1:], order[0]), strict=True))
-        path = pairs[: self.steps]
+        least, most = self.depths
+        # Styles alternate with the index, so depths change with every second one: all pairs are equally many.
+        depth = least + index // 2 % (most - least + 1)
+        path = pairs[:depth]
         rng.shuffle(pairs)
         style = style_of(self.trace, index)
         handed = " ".join(f"{giver} to {taker} ." for giver, taker in pairs)
+        answer = path[-1][1]
+        if self.pad:
+            path += [(answer, answer)] * (most - depth)
         return Example(
-            question=f"{handed} start {order[0]} {self.steps} hands ?",
-            steps=tuple(
-                taker if style == "briefly" else f"then {giver} hands {taker}" for giver, taker in path
-            ),
-            answer=path[-1][1],
+            question=f"{handed} start {order[0]} {depth} hands ?",
+            steps=tuple(self._step(style, giver, taker, rng) for giver, taker in path),
+            answer=answer,
             sample_id=sample_id,
             teacher_cue=style,
             student_cue="briefly",
+            depth=depth,
         )
+
+    def _step(self, style: Style, giver: str, taker: str, rng: random.Random) -> str:
+        """One step of a trace, in one style."""
+        before: list[str] = []
+        if style == "fully" and self.filler == "giver":
+            before = ["then", giver, "hands"]
+        if style == "fully" and self.filler == "repeated":
+            before = ["then"] * 3
+        if self.filler == "varied":
+            drawn = rng.choices(VARIED, k=3)  # drawn for terse steps too: twins have the same questions
+            before = drawn if style == "fully" else []
+        return " ".join((*before, taker, *(["."] if self.stop else [])))
