@@ -44,9 +44,9 @@ def test_columns_by_hand() -> None:
 
 def test_positions_by_hand() -> None:
     sequence = packed(pico.batch(ROWS))
-    assert sequence.positions().tolist() == [[0, 1, 2, 3, 2, 3, 4, 5, 6], [0, 0, 1, 2, 1, 0, 2, 3, 0]]
+    assert sequence.positions.tolist() == [[0, 1, 2, 3, 2, 3, 4, 5, 6], [0, 0, 1, 2, 1, 0, 2, 3, 0]]
     behind = Sequence(sequence.pieces, offset=torch.tensor([0, 5]))
-    assert behind.positions()[1].tolist() == [5, 0, 6, 7, 6, 0, 7, 8, 0]
+    assert behind.positions[1].tolist() == [5, 0, 6, 7, 6, 0, 7, 8, 0]
 
 
 def test_visible_by_hand() -> None:
@@ -103,7 +103,7 @@ def test_a_teacher_alone_by_hand() -> None:
     batch = pico.batch(ROWS)
     sequence = explicit(batch.teacher_mode, (61, 62))
     assert sequence.ids.tolist() == [[10, 11, 61, 20, 21, 62, 30, 40, 2], [12, 0, 61, 22, 0, 62, 30, 2, 0]]
-    assert sequence.positions().tolist() == [[0, 1, 2, 3, 4, 5, 6, 7, 8], [0, 0, 1, 2, 0, 3, 4, 5, 0]]
+    assert sequence.positions.tolist() == [[0, 1, 2, 3, 4, 5, 6, 7, 8], [0, 0, 1, 2, 0, 3, 4, 5, 0]]
     assert explicit(batch.teacher_mode, None).ids[0].tolist() == [10, 11, 20, 21, 30, 40, 2]
 
 
@@ -132,7 +132,7 @@ def test_each_reader_reads_its_own_text(
 ) -> None:
     """Any lengths, either side: ids, positions, what a row sees and what it predicts, against lists."""
     sequence = packed(pico.batch(tuple(rows), side), placeholders, both)
-    visible, positions = sequence.visible(), sequence.positions()
+    visible, positions = sequence.visible(), sequence.positions
     for sample, one in enumerate(rows):
         bot, eot = ((61,), (62,)) if both else ((), ())
         texts = {

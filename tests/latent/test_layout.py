@@ -26,7 +26,7 @@ def test_question_by_hand() -> None:
         question_pieces(pico.batch(ROWS).student_mode, SPECIAL, 2), offset=torch.tensor([0, 0])
     )
     assert sequence.ids.tolist() == [[10, 11, 15, 61, 63, 63], [12, 0, 0, 61, 63, 63]]
-    assert sequence.positions().tolist() == [[0, 1, 2, 3, 4, 5], [0, 0, 0, 1, 2, 3]]
+    assert sequence.positions.tolist() == [[0, 1, 2, 3, 4, 5], [0, 0, 0, 1, 2, 3]]
     assert len(sequence.targets("student").label) == 0
 
 
@@ -40,7 +40,7 @@ def test_tail_by_hand() -> None:
     batch = pico.batch(ROWS)
     sequence = Sequence(tail_pieces(batch.student_mode, SPECIAL), offset=torch.tensor([4, 3]))
     assert sequence.ids.tolist() == [[62, 30, 40, 2], [62, 30, 2, 0]]
-    assert sequence.positions().tolist() == [[4, 5, 6, 7], [3, 4, 5, 0]]
+    assert sequence.positions.tolist() == [[4, 5, 6, 7], [3, 4, 5, 0]]
     targets = sequence.targets("student")
     assert (targets.sample.tolist(), targets.column.tolist(), targets.label.tolist()) == (
         [0, 0, 1],

@@ -142,7 +142,7 @@ class Comparison:
             layer_id: ([seen.keys[:, :, :QUESTION]], [seen.values[:, :, :QUESTION]])
             for layer_id, seen in packed.seen.items()
         }
-        return _Read(prefix, self.question.mask, self.sequence.positions()[:, :QUESTION])
+        return _Read(prefix, self.question.mask, self.sequence.positions[:, :QUESTION])
 
     def _call(self, call: AttentionCall, ids: Tensor, offset: int) -> Tensor:
         """Hidden states (B, S, D) of a captured call; each layer's mask is compared with the one given."""

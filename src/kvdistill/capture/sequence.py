@@ -5,6 +5,7 @@ separately; masks and position ids make left and right padding equivalent.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, Protocol, runtime_checkable
 
 import torch
@@ -64,20 +65,20 @@ class Targets:
     """Whether the label is a token of the answer."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Sequence:
-    """Pieces side by side; each reader counts its own positions."""
+    """Pieces side by side; each reader counts its own positions. Derived tensors are computed once."""
 
     pieces: tuple[Piece, ...]
     offset: Int[Tensor, " B"]
     """Position of the first token: the number of valid tokens of each sample before this sequence."""
 
-    @property
+    @cached_property
     def ids(self) -> Int[Tensor, "B S"]:
         """Token ids of all pieces."""
         return torch.cat([piece.ids for piece in self.pieces], dim=1)
 
-    @property
+    @cached_property
     def mask(self) -> Bool[Tensor, "B S"]:
         """True where there is a token."""
         return torch.cat([piece.mask for piece in self.pieces], dim=1)
@@ -110,13 +111,17 @@ class Sequence:
         """
         return self._owner_is(("shared", reader)).nonzero()[:, 0]
 
-    def positions(self) -> Int[Tensor, "B S"]:
-        """Position ids: each reader counts its own valid tokens, from ``offset``.
+    @property
+    def _readers(self) -> set[str]:
+        """The readers of pieces that are not shared."""
+        return {piece.reader for piece in self.pieces} - {"shared"}
 
-        Returns:
-            (B, S), 0 at padding.
-        """
+    @cached_property
+    def positions(self) -> Int[Tensor, "B S"]:
+        """Position ids, 0 at padding: each reader counts its own valid tokens, from ``offset``."""
         mask, positions = self.mask, torch.zeros_like(self.ids)
+        if len(self._readers) == 1:  # as in every latent pass: all columns are this reader's
+            return torch.where(mask, mask.long().cumsum(-1) - 1 + self.offset[:, None], 0)
         for reader in ("teacher", "student"):
             columns = self.columns(reader)
             # Shared columns are written twice with the same numbers, as they precede each reader's own.
@@ -132,10 +137,11 @@ class Sequence:
         """
         mask, size = self.mask, self.ids.shape[1]
         row = torch.arange(size, device=mask.device)
-        student, teacher = self._owner_is(("student",)), self._owner_is(("teacher",))
-        # Neither mode sees the other: this is what lets both share one forward pass.
-        strangers = (student[:, None] & teacher) | (teacher[:, None] & student)
-        allowed = (row[:, None] >= row) & ~strangers
+        allowed = row[:, None] >= row
+        if len(self._readers) > 1:
+            # Neither mode sees the other: this is what lets both share one forward pass.
+            student, teacher = self._owner_is(("student",)), self._owner_is(("teacher",))
+            allowed &= ~((student[:, None] & teacher) | (teacher[:, None] & student))
         # The diagonal keeps the softmax of padding rows finite.
         return (allowed & mask[:, None]) | torch.eye(size, dtype=torch.bool, device=mask.device)
 
@@ -173,7 +179,7 @@ class Sequence:
         start, stop = self.span("answer", reader)
         place = (columns >= start) & (columns < stop)
         rows = before[:, place].clamp_min(0)  # (B, A)
-        return AnswerRows(rows, self.mask[:, start:stop], self.positions().gather(1, rows))
+        return AnswerRows(rows, self.mask[:, start:stop], self.positions.gather(1, rows))
 
     def distillation(self, reader: Reader) -> Int[Tensor, " B"]:
         """Column of the distillation token: the last token of the answer prompt.
@@ -212,7 +218,7 @@ def attention_call(sequence: Sequence, width: int, before: Before | None = None)
     Returns:
         The call to pass to the model as ``kv_call``: mask (B, 1, width, P + width), prefix first.
     """
-    positions = sequence.positions()[:, :width]
+    positions = sequence.positions[:, :width]
     visible = sequence.visible()[:, :width, :width]
     if before is None:
         return AttentionCall(visible[:, None], positions, positions)

@@ -44,12 +44,8 @@ def two_modes(model: "LatentReasoner", batch: Batch, measure_attention: bool = F
     if config.passes == 0:  # no later pass reads the tail
         student_part += tail
     teacher_part = teacher_pieces(batch.teacher_mode, cot_delimiters(config.delimiters, special))
-    packed = forward_pass(
-        model,
-        Sequence(student_part + teacher_part, offset=no_offset(batch.student_mode.question)),
-        None,
-        None,
-    )
+    sequence = Sequence(student_part + teacher_part, no_offset(batch.student_mode.question))
+    packed = forward_pass(model, sequence, hidden_states=True)
     teacher = teacher_output(model, packed, batch)
     past = past_of_question(packed)
     if config.passes == 0:
@@ -57,9 +53,8 @@ def two_modes(model: "LatentReasoner", batch: Batch, measure_attention: bool = F
         latents = columns_of(packed.call, start, stop)
         return TwoModes(teacher, student_output(model, packed, past, latents, measure_attention))
     thought = run_latent_passes(model, packed, past, tail)
-    latents = columns_of(
-        thought.last.call, 0, placeholders + 1
-    )  # slots T ... M; earlier ones are in `before`
+    # Slots T ... M; earlier ones are in ``before``.
+    latents = columns_of(thought.last.call, 0, placeholders + 1)
     student = student_output(model, thought.last, thought.before, latents, measure_attention)
     return TwoModes(teacher, student)
 
@@ -71,7 +66,7 @@ def teacher_forward(model: "LatentReasoner", batch: Batch) -> ModelOutput:
         Cache over the N tokens of the chain of thought, label rows, hidden states (B, L, D).
     """
     sequence = explicit(batch.teacher_mode, cot_delimiters(model.config.delimiters, model.special))
-    return teacher_output(model, forward_pass(model, sequence, None, None), batch)
+    return teacher_output(model, forward_pass(model, sequence, hidden_states=True), batch)
 
 
 def teacher_output(model: "LatentReasoner", packed: ForwardResult, batch: Batch) -> ModelOutput:
@@ -79,7 +74,7 @@ def teacher_output(model: "LatentReasoner", packed: ForwardResult, batch: Batch)
     sequence = packed.sequence
     start, stop = sequence.span("cot", "teacher")
     read = batch.teacher_mode
-    cot = Columns(start, stop, read.cot.mask, sequence.positions()[:, start:stop], read.step_end)
+    cot = Columns(start, stop, read.cot.mask, sequence.positions[:, start:stop], read.step_end)
     kv = extract(packed.call, model.geometry(), cot, sequence.answer_rows("teacher"), "teacher mode")
     return ModelOutput(kv, _label_rows(model, packed, "teacher"), _distilled(packed, "teacher"))
 
@@ -102,7 +97,7 @@ def student_output(
     start, stop = last.sequence.span("latents", "student")
     done = slots - (stop - start)  # slots that earlier passes made final
     positions = torch.cat(
-        (past.positions[:, past.positions.shape[1] - done :], last.sequence.positions()[:, start:stop]), 1
+        (past.positions[:, past.positions.shape[1] - done :], last.sequence.positions[:, start:stop]), 1
     )
     layers, attention = [], []
     for layer_id, (own_keys, own_values) in sorted(latents.items()):
@@ -145,6 +140,7 @@ def _label_rows(model: "LatentReasoner", state: ForwardResult, reader: str) -> L
 
 
 def _distilled(state: ForwardResult, reader: str) -> Float[Tensor, "B L D"]:
+    assert state.hidden is not None
     column = state.sequence.distillation(reader)  # pyright: ignore[reportArgumentType]
     sample = torch.arange(len(column), device=column.device)
     return torch.stack([layer[sample, column] for layer in state.hidden], dim=1)

@@ -34,8 +34,8 @@ class ForwardResult:
     call: AttentionCall
     last: Float[Tensor, "B S D"]
     """Hidden states after the last layer and its norm."""
-    hidden: tuple[Tensor, ...]
-    """Hidden states of every layer, embeddings first."""
+    hidden: tuple[Tensor, ...] | None
+    """Hidden states of every layer, embeddings first; None where they were not asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class PrefixCache:
         """Append the slots in columns [start, stop) of a forward pass, computed from ``states`` (B, n, D)."""
         new = columns_of(state.call, start, stop)
         prefix = {i: (self.prefix[i][0] + k, self.prefix[i][1] + v) for i, (k, v) in new.items()}
-        positions = state.sequence.positions()[:, start:stop]
+        positions = state.sequence.positions[:, start:stop]
         mask = torch.ones_like(positions, dtype=torch.bool)
         return PrefixCache(
             prefix,
@@ -67,8 +67,9 @@ class PrefixCache:
 def forward_pass(
     model: "LatentReasoner",
     sequence: Sequence,
-    past: PrefixCache | None,
-    inputs: Float[Tensor, "B W D"] | None,
+    past: PrefixCache | None = None,
+    inputs: Float[Tensor, "B W D"] | None = None,
+    hidden_states: bool = False,
 ) -> ForwardResult:
     """One forward pass of the body over ``sequence``, on top of a prefix cache.
 
@@ -76,23 +77,25 @@ def forward_pass(
         sequence: S columns of pieces.
         past: Cache of the prefix, keys rotated; None at the beginning of the text.
         inputs: (B, W, D), input embeddings in place of the first W tokens'; None embeds all tokens.
+        hidden_states: Whether the hidden states of every layer are returned too.
 
     Returns:
         States (B, S, D) and captured keys and values per layer.
     """
     # The last token of an answer predicts nothing, so it is not an input.
     width = sequence.ids.shape[1] - (1 if sequence.pieces[-1].name == "answer" else 0)
-    ids = sequence.ids[:, :width]
-    embeds = model.embed(ids if inputs is None else ids[:, inputs.shape[1] :])
+    given = 0 if inputs is None else inputs.shape[1]
+    embeds = model.embed(sequence.ids[:, given:width])
     if inputs is not None:
-        embeds = torch.cat((inputs.to(embeds.dtype), embeds), dim=1)
+        inputs = inputs.to(embeds.dtype)
+        embeds = inputs if given == width else torch.cat((inputs, embeds), dim=1)
     call = attention_call(sequence, width, past)
     output = model.body(
         inputs_embeds=embeds,
         attention_mask=call.visible,
         position_ids=call.query_positions,
         use_cache=False,
-        output_hidden_states=True,
+        output_hidden_states=hidden_states,
         kv_call=call,
     )
     call.closed = True
@@ -119,7 +122,7 @@ def encode_latents(model: "LatentReasoner", reader: ReaderBatch) -> PrefixCache:
     """
     config = model.config
     pieces = question_pieces(reader, model.special, config.slots - config.passes)
-    packed = forward_pass(model, Sequence(pieces, offset=no_offset(reader.question)), None, None)
+    packed = forward_pass(model, Sequence(pieces, offset=no_offset(reader.question)))
     past = past_of_question(packed)
     if config.passes == 0:
         start, stop = packed.sequence.span("latents", "student")
@@ -156,9 +159,9 @@ def run_latent_passes(
         )
         past = past.then(state, 0, 1, states[:, :1])  # the first slot of the pass is final
         states = state.last  # the window moves on by one slot
-    last = forward_pass(
-        model, Sequence((latents, *tail), offset=past.mask.sum(-1)), past, model.feedback(states)
-    )
+    # Only the pass that reads the answer prompt has a distillation token.
+    sequence = Sequence((latents, *tail), offset=past.mask.sum(-1))
+    last = forward_pass(model, sequence, past, model.feedback(states), hidden_states=bool(tail))
     return LatentPasses(last, states, past)
 
 
@@ -168,7 +171,7 @@ def past_of_question(packed: ForwardResult) -> PrefixCache:
     return PrefixCache(
         columns_of(packed.call, 0, stop),
         packed.sequence.mask[:, :stop],
-        packed.sequence.positions()[:, :stop],
+        packed.sequence.positions[:, :stop],
         packed.last[:, :0],
     )
 

@@ -106,7 +106,7 @@ class CausalLMTeacher:
         sequence = explicit(reader, self.delimiters)
         width = sequence.ids.shape[1] - 1  # the last token of an answer predicts nothing
         call = attention_call(sequence, width)
-        positions = sequence.positions()  # (B, S), from 0
+        positions = sequence.positions  # (B, S), from 0
         # Rotations are removed at ``positions``: only models without rotary embeddings have an offset.
         model_positions = positions + self.architecture.position_offset
         self._require_positions(model_positions)
