@@ -246,7 +246,9 @@ def _curve(folder: Path, stage: str, method: str) -> Curve:
         Metrics(path).append_row(
             step, {name: values[step] for name, values in losses.items() if step in values}
         )
-    label = {"e1": "E1 (no KV)"}.get(method, f"KV, {method}")
+    label = f"KV, {method}"
+    if method == "e1":
+        label = "E1 (no KV)"
     curve = Curve(method=label, steps=list(measured), accuracy=list(measured.values()))
     curve.write(folder / f"curve_{method}.json")
     return curve
