@@ -122,13 +122,12 @@ def evaluate_question(asked: Question, show: Callable[[str], None]) -> tuple[Eva
 
 
 def _require_checkpoint(folder: Path) -> None:
-    if not folder.is_dir():
-        what = (
-            "is a file; name the folder that holds it"
-            if folder.exists()
-            else "does not exist: check the path"
-        )
-        raise ValueError(f"--checkpoint: {folder} {what}, such as outputs/run/checkpoint-ep1.")
+    if folder.is_dir():
+        return
+    what = "does not exist: check the path"
+    if folder.exists():
+        what = "is a file; name the folder that holds it"
+    raise ValueError(f"--checkpoint: {folder} {what}, such as outputs/run/checkpoint-ep1.")
 
 
 def _modes(text: str) -> list[str]:
@@ -149,7 +148,7 @@ def _refuse_other_data(asked: Question, modes: list[str]) -> None:
         found.append((path, ProbesRecord.find(path)))
     for path, record in found:
         if record is not None and record.source != place.source:
-            owner = "the run's own test set" if record.source is None else record.source
+            owner = record.source or "the run's own test set"
             raise ValueError(
                 f"{path} holds results on other data ({owner}), which those on {asked.data} would "
                 "overwrite: give another --output."

@@ -9,11 +9,11 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from kvdistill.config import SyntheticData, changed, load, parse
+from kvdistill.config import RunConfig, SyntheticData, changed, load, parse
 from kvdistill.console.wording import short_number
 from kvdistill.data.collate import collate
 from kvdistill.data.encode import pad_id_of
-from kvdistill.kv import Geometry, KVPair, LossOutput, ModelKV, TeacherCache, TwoModes
+from kvdistill.kv import Geometry, KVPair, LayerGeometry, LossOutput, ModelKV, TeacherCache, TwoModes
 from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.pipeline import Distillation, TrainingStep
 from kvdistill.run.samples import Samples, examples
@@ -61,7 +61,7 @@ def trace(path: str | None, overrides: list[str]) -> LossOutput:
     Raises:
         ValueError: as a training run with this configuration would, or if it trains no latents.
     """
-    config = parse(changed(PICO, overrides), "the command line") if path is None else load(path, overrides)
+    config = _config(path, overrides)
     if config.training.task != "latent":
         raise ValueError(
             f"training.task is {config.training.task!r}, so there are no latents to trace. Set "
@@ -93,6 +93,12 @@ def _batch(samples: Samples, found: list[Example], step: TrainingStep) -> Batch:
     tokenizer = step.student.tokenizer
     assert tokenizer is not None
     return collate(samples.usable(found), pad_id_of(tokenizer), readers=step.readers)
+
+
+def _config(path: str | None, overrides: list[str]) -> RunConfig:
+    if path is None:
+        return parse(changed(PICO, overrides), "the command line")
+    return load(path, overrides)
 
 
 def stages(start: float) -> Callable[[str, object], None]:
@@ -142,7 +148,9 @@ def _first(some: list[Example]) -> str:
 
 def _short(text: str, width: int = 60) -> str:
     text = " ".join(text.split())
-    return text if len(text) <= width else text[: width - 3] + "..."
+    if len(text) <= width:
+        return text
+    return f"{text[: width - 3]}..."
 
 
 def _described(model: LatentReasoner) -> str:
@@ -166,17 +174,18 @@ def _widths(read: ReaderBatch) -> str:
 
 
 def _rotations(geometry: Geometry) -> str:
-    kinds = {
-        layer.positional
-        if layer.rope is None
-        else f"rotary, {layer.rope.convention}, {2 * layer.rope.inv_freq.shape[-1]} of {layer.key_width} "
-        "channels"
-        for layer in geometry.layers
-    }
+    kinds = set(map(_rotation, geometry.layers))
     return (
         f"{len(geometry.layers)} layers x {geometry.layers[0].heads} heads; positions: "
         f"{'; '.join(sorted(kinds))}"
     )
+
+
+def _rotation(layer: LayerGeometry) -> str:
+    if layer.rope is None:
+        return layer.positional
+    channels = 2 * layer.rope.inv_freq.shape[-1]
+    return f"rotary, {layer.rope.convention}, {channels} of {layer.key_width} channels"
 
 
 def _shape(kv: ModelKV) -> str:

@@ -75,10 +75,17 @@ def _left(code: int) -> int:
 def _interrupted(program: str, signum: int, error: BaseException, resume: str) -> int:
     """Print the message and return 128 + signal; of several processes only the first one prints."""
     if os.environ.get("RANK", "0") == "0":
-        name = "Ctrl-C" if signum == signal.SIGINT else signal.Signals(signum).name
-        done = f"; {error}" if isinstance(error, Interrupted) and str(error) else ""
-        print(f"{program}: interrupted by {name}{done}. {resume}".rstrip(), file=sys.stderr)
+        cause = _signal_name(signum)
+        if isinstance(error, Interrupted) and str(error):
+            cause += f"; {error}"
+        print(f"{program}: interrupted by {cause}. {resume}".rstrip(), file=sys.stderr)
     return 128 + signum
+
+
+def _signal_name(signum: int) -> str:
+    if signum == signal.SIGINT:
+        return "Ctrl-C"
+    return signal.Signals(signum).name
 
 
 def _signal_of(error: BaseException) -> int | None:
@@ -110,17 +117,22 @@ def _explained(error: BaseException) -> tuple[int, str | None]:
             f"({_first_line(text)})",
         )
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        where = "" if error.filename is None else f" for {error.filename}"
-        return (
-            2,
-            f"there is no room on the disk{where}. Free some, then run the same command (a training run "
-            "goes on with --resume).",
-        )
+        return 2, _disk_full(error)
     if isinstance(error, OSError):
         return 2, explain_os_error(error)
     if isinstance(error, ValueError | FloatingPointError):
         return 2, text
     return 1, None
+
+
+def _disk_full(error: OSError) -> str:
+    where = ""
+    if error.filename is not None:
+        where = f" for {error.filename}"
+    return (
+        f"there is no room on the disk{where}. Free some, then run the same command (a training run "
+        "goes on with --resume)."
+    )
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:

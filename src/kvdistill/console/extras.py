@@ -21,8 +21,10 @@ def missing_packages(extra: str) -> tuple[str, ...]:
 def how_to_install(extra: str) -> str:
     """The sentence that names the missing packages of an extra and the command that installs them."""
     missing = missing_packages(extra)
-    verb = "is" if len(missing) == 1 else "are"
-    return f"{', '.join(missing)} {verb} not installed. Run: pip install 'kvdistill[{extra}]'"
+    remedy = f"Run: pip install 'kvdistill[{extra}]'"
+    if len(missing) == 1:
+        return f"{missing[0]} is not installed. {remedy}"
+    return f"{', '.join(missing)} are not installed. {remedy}"
 
 
 def require_extra(extra: str, feature: str) -> None:

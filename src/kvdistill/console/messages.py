@@ -26,19 +26,25 @@ _CAUSES = {
 
 def printable(text: str) -> str:
     """Escape characters that control a terminal or are not text; line breaks and tabs stay."""
-    return "".join(_escaped(letter) for letter in text) if not text.isprintable() else text
+    if text.isprintable():
+        return text
+    return "".join(map(_escaped, text))
 
 
 def shortened(text: str, longest: int = LONGEST) -> str:
     """The first ``longest`` characters of ``text``, with the number of those left out."""
-    return text if len(text) <= longest else f"{text[:longest]}... ({len(text) - longest} more characters)"
+    if len(text) <= longest:
+        return text
+    return f"{text[:longest]}... ({len(text) - longest} more characters)"
 
 
 def quoted(value: object, longest: int = LONGEST) -> str:
     """The ``repr`` of ``value``, shortened."""
-    if isinstance(value, str) and len(value) > longest:
+    if not isinstance(value, str):
+        return shortened(repr(value))
+    if len(value) > longest:
         return f"{value[:longest]!r}... ({len(value)} characters)"
-    return shortened(repr(value)) if not isinstance(value, str) else repr(value)
+    return repr(value)
 
 
 def did_you_mean(name: str, known: Iterable[str], form: str = "{!r}", most: int = 1) -> str:
@@ -54,7 +60,9 @@ def did_you_mean(name: str, known: Iterable[str], form: str = "{!r}", most: int 
         `` Did you mean 'rkv'?`` with its leading space, or an empty string where no known name is near.
     """
     near = get_close_matches(name, list(known), n=most)
-    return f" Did you mean {' or '.join(form.format(each) for each in near)}?" if near else ""
+    if not near:
+        return ""
+    return f" Did you mean {' or '.join(form.format(each) for each in near)}?"
 
 
 def explain_os_error(error: OSError) -> str:
@@ -65,7 +73,9 @@ def explain_os_error(error: OSError) -> str:
     if error.errno is None:
         return str(error)
     cause = _CAUSES.get(error.errno, (error.strerror or "it cannot be used").lower())
-    where = "A file" if error.filename is None else shortened(str(error.filename))
+    where = "A file"
+    if error.filename is not None:
+        where = shortened(str(error.filename))
     return f"{where}: {cause}. Check the path, or choose another."
 
 
@@ -73,4 +83,6 @@ def _escaped(letter: str) -> str:
     # Categories C*: control, format, surrogate, private use and unassigned characters.
     category = unicodedata.category(letter)
     steers = (category.startswith("C") and letter not in "\n\t") or category in _SEPARATORS
-    return letter.encode("unicode_escape").decode("ascii") if steers else letter
+    if not steers:
+        return letter
+    return letter.encode("unicode_escape").decode("ascii")

@@ -44,11 +44,9 @@ class Progress:
         self.total, self.name, self.unit, self.shown = total, name, unit, shown
         self.done = 0
         self._said = time.monotonic()
-        self._bar = (
-            Bar(total=total, desc=name, unit=unit, leave=False, dynamic_ncols=True)
-            if shown and on_terminal()
-            else None
-        )
+        self._bar: Bar | None = None
+        if shown and on_terminal():
+            self._bar = Bar(total=total, desc=name, unit=unit, leave=False, dynamic_ncols=True)
 
     def __enter__(self) -> "Progress":
         return self
@@ -81,11 +79,10 @@ class StageProgress:
         self.done = dict.fromkeys(steps, 0)
         self._notes = dict.fromkeys(steps, "")
         self._said = time.monotonic()
-        self._bars = (
-            {name: _stage_bar(name, total, row) for row, (name, total) in enumerate(steps.items())}
-            if on_terminal()
-            else {}
-        )
+        self._bars: dict[str, Bar] = {}
+        if on_terminal():
+            for row, (name, total) in enumerate(steps.items()):
+                self._bars[name] = _stage_bar(name, total, row)
 
     def __enter__(self) -> "StageProgress":
         return self
@@ -120,12 +117,13 @@ class StageProgress:
 
     def _say(self) -> None:
         self._said = time.monotonic()
-        parts = [f"{name} {done}/{self.steps[name]}" for name, done in self.done.items()]
-        noted = [
-            f"{part} ({note})" if note else part
-            for part, note in zip(parts, self._notes.values(), strict=True)
-        ]
-        print("steps: " + ", ".join(noted), file=sys.stderr, flush=True)
+        parts = []
+        for name, done in self.done.items():
+            part = f"{name} {done}/{self.steps[name]}"
+            if note := self._notes[name]:
+                part += f" ({note})"
+            parts.append(part)
+        print("steps: " + ", ".join(parts), file=sys.stderr, flush=True)
 
 
 def _stage_bar(name: str, total: int, row: int) -> Bar:

@@ -3,7 +3,14 @@
 
 def counted(number: int, noun: str) -> str:
     """A count with its noun: ``1 thread``, ``0 slots``, ``1,200 steps``."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+    return f"{number:,} {plural(number, noun)}"
+
+
+def plural(number: int, noun: str) -> str:
+    """A noun, with an s unless there is exactly one."""
+    if number == 1:
+        return noun
+    return f"{noun}s"
 
 
 def number(value: float | int | None, absent: str = "–", digits: int = 3) -> str:
@@ -17,7 +24,9 @@ def number(value: float | int | None, absent: str = "–", digits: int = 3) -> s
     if value is None:
         return absent
     short = f"{value:.{digits}g}"
-    return f"{value:.0f}" if isinstance(value, int) or abs(float(short)) >= 10 ** (digits - 1) else short
+    if isinstance(value, int) or abs(float(short)) >= 10 ** (digits - 1):
+        return f"{value:.0f}"
+    return short
 
 
 def short_number(value: float) -> str:
@@ -27,4 +36,6 @@ def short_number(value: float) -> str:
 
 def size_text(num_bytes: int | float) -> str:
     """Bytes as GiB, or as MiB below a tenth of a GiB."""
-    return f"{num_bytes / 2**30:.1f} GiB" if num_bytes >= 2**30 / 10 else f"{num_bytes / 2**20:.1f} MiB"
+    if num_bytes >= 2**30 / 10:
+        return f"{num_bytes / 2**30:.1f} GiB"
+    return f"{num_bytes / 2**20:.1f} MiB"

@@ -118,6 +118,9 @@ class Evaluator:
         _require_questions(samples, data_set)
         said = self.answers(model, samples, reasoning)
         passes, tokens, ms_one = self._one_by_one(model, samples[: max(self.timed, 1)], reasoning)
+        ms_batch1, ms_batch32 = None, None
+        if self.timed:
+            ms_batch1, ms_batch32 = ms_one, self._side_by_side(model, samples, reasoning)
         record = EvaluationRecord(
             data_set=data_set,
             mode=label or reasoning,
@@ -125,8 +128,8 @@ class Evaluator:
             correct=count_right(said, samples, reasoning),
             sequential_passes_mean=passes,
             tokens_mean=tokens,
-            ms_batch1=ms_one if self.timed else None,
-            ms_batch32=self._side_by_side(model, samples, reasoning) if self.timed else None,
+            ms_batch1=ms_batch1,
+            ms_batch32=ms_batch32,
             chance=chance_of(samples),
         )
         return record, said
@@ -162,7 +165,9 @@ def is_right(said: str, sample: Encoded, reasoning: Reasoning) -> bool:
         sample: The question with its reference.
         reasoning: ``latent``, ``cot`` or ``direct``.
     """
-    answer = extract(said, sample.teacher_mode.prompt.text) if reasoning == "cot" else said
+    answer: str | None = said
+    if reasoning == "cot":
+        answer = extract(said, sample.teacher_mode.prompt.text)
     return answer is not None and same(answer, sample.example.answer)
 
 

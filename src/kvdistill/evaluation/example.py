@@ -76,7 +76,9 @@ def answer_of(
 ) -> ExampleAnswer:
     """Generate the answer in one reasoning mode; ``method`` is its name in the record."""
     (text,) = evaluator.answers(model, [sample], reasoning)
-    answer = extract(text, sample.teacher_mode.prompt.text) or "" if reasoning == "cot" else text
+    answer = text
+    if reasoning == "cot":
+        answer = extract(text, sample.teacher_mode.prompt.text) or ""
     return ExampleAnswer(method=method, text=text, answer=answer, right=is_right(text, sample, reasoning))
 
 

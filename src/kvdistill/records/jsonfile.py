@@ -6,8 +6,9 @@ for other programs; on reading it has to agree with the fields it is computed fr
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
+from itertools import chain
 from math import isclose
 from pathlib import Path
 from types import NoneType
@@ -20,6 +21,7 @@ from kvdistill.console.messages import quoted, shortened
 Kind = TypeVar("Kind", bound="JsonFile")
 DEEPEST = 100
 """Most levels of nested objects and lists in a JSON text that is read."""
+TOO_DEEP = f"it is nested more than {DEEPEST} levels deep"
 
 
 class JsonFile:
@@ -36,8 +38,9 @@ class JsonFile:
         Raises:
             ValueError: if a value is not finite, naming its key.
         """
-        document: dict[str, Any] = {} if self.version is None else {"version": self.version}
-        document |= _plain(self)
+        document: dict[str, Any] = _plain(self)
+        if self.version is not None:
+            document = {"version": self.version, **document}
         for key, value in document.items():
             try:
                 json.dumps(value, allow_nan=False, default=_from_numpy)
@@ -75,7 +78,9 @@ class JsonFile:
     @classmethod
     def find(cls: type[Kind], path: Path) -> Kind | None:
         """As ``read``, but None where the file does not exist."""
-        return cls.read(path) if path.is_file() else None
+        if not path.is_file():
+            return None
+        return cls.read(path)
 
 
 def read_json(path: Path) -> Any:
@@ -112,13 +117,10 @@ def parse_json(text: str, pairs_hook: Callable[[list[tuple[str, Any]]], Any] | N
     except ValueError as error:
         raise ValueError("it holds a number of thousands of digits") from error
     except RecursionError:
-        value = None
-        depth = DEEPEST + 1
-    else:
-        # Counting brackets is cheap and bounds the depth: most texts need no closer look.
-        depth = depth_of(value) if text.count("[") + text.count("{") > DEEPEST else 0
-    if depth > DEEPEST:
-        raise ValueError(f"it is nested more than {DEEPEST} levels deep")
+        raise ValueError(TOO_DEEP) from None
+    # Counting brackets is cheap and bounds the depth: most texts need no closer look.
+    if text.count("[") + text.count("{") > DEEPEST and depth_of(value) > DEEPEST:
+        raise ValueError(TOO_DEEP)
     return value
 
 
@@ -128,8 +130,15 @@ def depth_of(value: Any) -> int:
     depth, level = 0, [value]
     while level := [each for each in level if isinstance(each, dict | list)]:
         depth += 1
-        level = [item for each in level for item in (each.values() if isinstance(each, dict) else each)]
+        level = list(chain.from_iterable(map(_items, level)))
     return depth
+
+
+def _items(value: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    """The values of a dictionary or of a list."""
+    if isinstance(value, dict):
+        return value.values()
+    return value
 
 
 def by_dotted_name(tree: Mapping[str, Any], above: str = "") -> dict[str, Any]:
@@ -189,7 +198,9 @@ def _plain(value: Any) -> Any:
         return {f.name: _plain(item) for f, item in held if f.default is MISSING or item != f.default}
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list) else value
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return value
 
 
 def _build(kind: Any, document: Any, where: str) -> Any:
@@ -228,16 +239,26 @@ def _parse(hint: Any, value: Any, where: str) -> Any:
         return _build(hint, value, f"{where}.")
     if origin is list and isinstance(value, list):
         return [_parse(args[0], item, f"{where}[{i}]") for i, item in enumerate(value)]
-    # JSON's keys are strings: those of dict[int, ...] are converted back.
     if origin is dict and isinstance(value, dict):
-        keys = {key: int(key) if args[0] is int and key.isdecimal() else key for key in value}
         return {
-            _parse(args[0], keys[key], f"{where} key"): _parse(args[1], item, f"{where}.{key}")
+            _parse(args[0], _key(args[0], key), f"{where} key"): _parse(args[1], item, f"{where}.{key}")
             for key, item in value.items()
         }
     if hint is float and type(value) is int:
         return float(value)
     if type(value) is hint:
         return value
-    wanted = " or ".join(map(repr, args)) if origin is Literal else getattr(hint, "__name__", str(hint))
-    raise ValueError(f"{where} should be {wanted}, not {quoted(value)}. Write the file again.")
+    raise ValueError(f"{where} should be {_described(hint)}, not {quoted(value)}. Write the file again.")
+
+
+def _described(hint: Any) -> str:
+    if get_origin(hint) is Literal:
+        return " or ".join(map(repr, get_args(hint)))
+    return getattr(hint, "__name__", str(hint))
+
+
+def _key(hint: Any, key: str) -> int | str:
+    """A key of an object: JSON's keys are strings, those of ``dict[int, ...]`` are converted back."""
+    if hint is int and key.isdecimal():
+        return int(key)
+    return key

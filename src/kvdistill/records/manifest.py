@@ -182,11 +182,9 @@ def problem(path: Path, entry: Entry) -> str | None:
         found = digest(path)
     except ValueError as error:
         return f"is damaged ({error})"
-    return (
-        None
-        if found == entry.xxh3_128
-        else "is damaged or was replaced: its hash is not the one that was written with the checkpoint"
-    )
+    if found != entry.xxh3_128:
+        return "is damaged or was replaced: its hash is not the one that was written with the checkpoint"
+    return None
 
 
 def digest(path: Path) -> str:

@@ -50,9 +50,13 @@ def wilson_interval(correct: int, num: int, confidence: float = 0.95) -> Interva
     p = correct / num
     centre = (p + z * z / (2 * num)) / (1 + z * z / num)
     half = z / (1 + z * z / num) * sqrt(p * (1 - p) / num + z * z / (4 * num * num))
+    low, high = centre - half, centre + half
     # At 0 and num the formula gives 0 and 1 only up to rounding.
-    low = 0.0 if correct == 0 else centre - half
-    return Interval(low=low, high=1.0 if correct == num else centre + half)
+    if correct == 0:
+        low = 0.0
+    if correct == num:
+        high = 1.0
+    return Interval(low=low, high=high)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,12 +119,9 @@ class EvaluationRecord(JsonFile):
 
     def __post_init__(self) -> None:
         interval = wilson_interval(self.correct, self.num)
-        for name, value in (
-            ("accuracy", self.correct / self.num),
-            ("low", interval.low),
-            ("high", interval.high),
-        ):
-            object.__setattr__(self, name, value)
+        object.__setattr__(self, "accuracy", self.correct / self.num)
+        object.__setattr__(self, "low", interval.low)
+        object.__setattr__(self, "high", interval.high)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,9 +139,9 @@ class Bar:
     reached: bool = field(init=False)
 
     def __post_init__(self) -> None:
-        reached = self.value is not None and (
-            self.value <= self.bar if self.at_most else self.value >= self.bar
-        )
+        reached = self.value is not None and self.value >= self.bar
+        if self.value is not None and self.at_most:
+            reached = self.value <= self.bar
         object.__setattr__(self, "reached", reached)
 
 
@@ -269,9 +270,7 @@ class Metrics:
     def _row(self, line: bytes, number: int) -> dict[str, float | int]:
         try:
             row = json.loads(line)
-            return {name: float("nan") if value is None else value + 0 for name, value in row.items()} | {
-                "step": int(row["step"])
-            }
+            return {name: _from_json(value) for name, value in row.items()} | {"step": int(row["step"])}
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ValueError(
                 f"{self.path}, line {number}: not a row of numbers with a step. Delete the line or train "
@@ -282,10 +281,19 @@ class Metrics:
 def _line(path: Path, step: int, values: Mapping[str, float | int]) -> str:
     if "step" in values:
         raise ValueError(f"{path}: a metric is called step, which is the row's own key. Rename the metric.")
-    return (
-        json.dumps(
-            {"step": int(step)}
-            | {name: float(value) if isfinite(value) else None for name, value in values.items()}
-        )
-        + "\n"
-    )
+    row = {"step": int(step)} | {name: _to_json(value) for name, value in values.items()}
+    return json.dumps(row) + "\n"
+
+
+def _to_json(value: float | int) -> float | None:
+    """A metric as it is stored: JSON has no value that is not finite."""
+    if not isfinite(value):
+        return None
+    return float(value)
+
+
+def _from_json(value: float | int | None) -> float | int:
+    """A stored metric; anything but a number or null raises a TypeError."""
+    if value is None:
+        return float("nan")
+    return value + 0

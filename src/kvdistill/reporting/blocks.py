@@ -14,6 +14,10 @@ from kvdistill.reporting.palette import themed
 _FITS = 4
 """Number of columns that fit on a phone."""
 _HINT = "More columns to the right: swipe the table."
+_RULES = {True: "---", False: "---:"}
+"""Markdown's line under the header, by whether the column is text."""
+_JUSTIFY = {True: str.ljust, False: str.rjust}
+"""How a cell of plain text is padded, by whether its column is text."""
 
 
 @runtime_checkable
@@ -96,13 +100,17 @@ class Table:
 
     def html(self) -> str:
         """As HTML; on a narrow screen a wide table scrolls, with a hint above it."""
-        head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in self.header)
+        head, hint, kind = "", "", "numbers"
+        if any(self.header):
+            cells = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in self.header)
+            head = f"<thead><tr>{cells}</tr></thead>"
         body = "\n".join(
             "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in self.rows
         )
-        kind = "words" if self.words else "numbers"
-        head = f"<thead><tr>{head}</tr></thead>" if any(self.header) else ""
-        hint = f'<p class="hint">{_HINT}</p>\n' if not self.words and len(self.header) > _FITS else ""
+        if self.words:
+            kind = "words"
+        elif len(self.header) > _FITS:
+            hint = f'<p class="hint">{_HINT}</p>\n'
         return (
             f'{hint}<div class="scroll"><table '
             f'class="{kind}">\n{head}\n<tbody>\n{body}\n</tbody>\n</table></div>'
@@ -110,14 +118,15 @@ class Table:
 
     def markdown(self, folder: Path) -> str:
         """As Markdown."""
-        align = ["---" if self.words or i == 0 else "---:" for i in range(len(self.header))]
+        align = [_RULES[self._is_text(i)] for i in range(len(self.header))]
         rows = [[literal(cell) for cell in row] for row in (self.header, *self.rows)]
         return "\n".join("| " + " | ".join(row) + " |" for row in (rows[0], align, *rows[1:]))
 
     def plain(self, width: int) -> str:
         """As aligned columns; cells of the widest columns are wrapped until the table fits ``width``."""
-        head = [list(self.header), ["-" * len(cell) for cell in self.header]] if any(self.header) else []
-        rows = [*head, *self.rows]
+        rows = list(self.rows)
+        if any(self.header):
+            rows = [self.header, ["-" * len(cell) for cell in self.header], *rows]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         # Two blanks between columns; the widest column shrinks first.
         while sum(widths) + 2 * (len(widths) - 1) > width and max(widths) > 1:
@@ -130,11 +139,15 @@ class Table:
             ]
             for parts in zip_longest(*cells, fillvalue=""):
                 placed = [
-                    part.ljust(room) if self.words or i == 0 else part.rjust(room)
+                    _JUSTIFY[self._is_text(i)](part, room)
                     for i, (part, room) in enumerate(zip(parts, widths, strict=True))
                 ]
                 lines.append("  ".join(placed).rstrip())
         return "\n".join(lines)
+
+    def _is_text(self, column: int) -> bool:
+        """Whether a column is text, aligned left."""
+        return self.words or column == 0
 
 
 @dataclass(frozen=True)
@@ -205,9 +218,16 @@ class Folded:
         return f"{filled(self.title, width)}:\n\n{self.block.plain(width)}"
 
 
-def percent(share: float) -> str:
-    """A share (0 to 1) in percent, with one decimal."""
+def percent(share: float | None) -> str:
+    """A share (0 to 1) in percent, with one decimal; a dash for None."""
+    if share is None:
+        return "–"
     return f"{100 * share:.1f}\N{NO-BREAK SPACE}%"
+
+
+def percent_range(low: float, high: float) -> str:
+    """Two ends of an interval (0 to 1) in percent: ``41.2–55.0 %``."""
+    return f"{100 * low:.1f}–{percent(high)}"
 
 
 def filled(text: str, width: int) -> str:
@@ -218,14 +238,16 @@ def filled(text: str, width: int) -> str:
 def literal(text: str) -> str:
     """Text escaped for Markdown, in one line."""
     line = " ".join(text.split())
-    return "".join(f"\\{letter}" if letter in "\\`*_<>[]#&$~|" else letter for letter in line)
+    return re.sub(r"([\\`*_<>\[\]#&$~|])", r"\\\1", line)
 
 
 def inline_code(text: str) -> str:
     """Inline code for Markdown, in a fence longer than any in the text."""
     fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
-    gap = " " if "`" in text else ""
-    return f"{fence}{gap}{' '.join(text.split())}{gap}{fence}"
+    line = " ".join(text.split())
+    if "`" in text:
+        line = f" {line} "
+    return f"{fence}{line}{fence}"
 
 
 def _inline(path: Path, kind: str, caption: str) -> str:
@@ -240,9 +262,14 @@ def _inline(path: Path, kind: str, caption: str) -> str:
     # Ids that nothing refers to are dropped: both SVGs of a figure share one page, and ids must be unique.
     used = set(re.findall(r'(?:href="|url\()#([\w.-]+)', svg))
 
+    def used_id(found: re.Match[str]) -> str:
+        if found[1] in used:
+            return found[0]
+        return ""
+
     def tag(found: re.Match[str]) -> str:
         """Edit tags only; text of the figure that looks like a tag is escaped and never matches."""
-        return themed(re.sub(r' id="([^"]*)"', lambda name: name[0] if name[1] in used else "", found[0]))
+        return themed(re.sub(r' id="([^"]*)"', used_id, found[0]))
 
     svg = re.sub(r"<[^<>]+>", tag, svg)
     return svg.replace(

@@ -21,6 +21,8 @@ from kvdistill.reporting.palette import INK, MUTED, PAPER, RULE
 SIZE = 10.5
 WIDE, NARROW = 8.4, 3.72
 """Width in inches of a figure on a screen and on a phone; both are shown unscaled, so text keeps its size."""
+CURVES_HIGH = 4.3
+"""Height in inches of a figure of curves or points on a screen."""
 _STYLE = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
@@ -103,8 +105,31 @@ def canvas(height: float, narrow: bool) -> tuple[Figure, Axes]:
         height: inches.
         narrow: whether it is for a phone; sets the width.
     """
-    figure = Figure(figsize=(NARROW if narrow else WIDE, height), layout="constrained")
+    width = NARROW if narrow else WIDE
+    figure = Figure(figsize=(width, height), layout="constrained")
     return figure, style(figure.add_subplot())
+
+
+def curve_canvas(narrow_height: float, narrow: bool) -> tuple[Figure, Axes]:
+    """The canvas of labeled curves or points.
+
+    Args:
+        narrow_height: inches on a phone, where a legend below takes a part.
+        narrow: whether it is for a phone.
+    """
+    if narrow:
+        return canvas(narrow_height, narrow)
+    return canvas(CURVES_HIGH, narrow)
+
+
+def scale_training_axes(axes: Axes, last_step: int, narrow: bool) -> None:
+    """Scale and name the axes of validation curves: steps, and accuracy in percent."""
+    axes.set_xlim(left=0, right=last_step)
+    axes.set_ylim(0, 103)
+    axes.set_xlabel("training steps")
+    axes.set_ylabel("validation accuracy (%)")
+    ticks = 4 if narrow else 7
+    count_on(axes, ticks)
 
 
 def style(axes: Axes) -> Axes:
@@ -131,10 +156,20 @@ def count_on(axes: Axes, ticks: int = 7) -> None:
     )
 
 
+def name_rows(axes: Axes, names: Sequence[str], narrow: bool) -> None:
+    """Name the rows of a chart on its vertical axis; on a phone the axis stays empty."""
+    if narrow:
+        axes.set_yticks([], [])
+    else:
+        axes.set_yticks(range(len(names)), names)
+
+
 def shortened(text: str, length: int = 40) -> str:
     """A name in one line of at most ``length`` characters, cut with an ellipsis."""
     text = " ".join(text.split())
-    return text if len(text) <= length else f"{text[: length - 1]}…"
+    if len(text) <= length:
+        return text
+    return f"{text[: length - 1]}…"
 
 
 def label_ends(axes: Axes, labels: Sequence[Label], narrow: bool) -> None:
@@ -169,10 +204,10 @@ def label_points(axes: Axes, labels: Sequence[Label], narrow: bool) -> None:
     ordered = sorted(labels, key=lambda label: label.y)
     places = _spread([label.y for label in ordered], (high - low) * 1.35 * SIZE / _points_high(axes))
     for place, label in zip(places, ordered, strict=True):
-        left = label.x < middle
-        aside = label.x + (1 if left else -1) * 0.05 * middle
+        side, aside = "right", label.x - 0.05 * middle
+        if label.x < middle:
+            side, aside = "left", label.x + 0.05 * middle
         axes.plot([label.x, aside], [label.y, place], color=label.tint, linewidth=0.8)
-        side = "left" if left else "right"
         axes.text(
             aside,
             place,

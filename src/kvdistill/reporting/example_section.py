@@ -12,6 +12,8 @@ from kvdistill.reporting.palette import method
 
 _HEADER = ("", "chain of thought, as text", "latent slot, decoded")
 _BLANK = "(blank)"
+_VERDICTS = {True: "right", False: "wrong"}
+_MARKS = {True: "✓", False: "✗"}
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Example:
         ]
         parts = [
             '<div class="example">',
-            f"<h3>The task</h3>\n<p>{escape(record.task)}</p>" if record.task else "",
+            _task(record.task),
             f'<h3>The question</h3>\n<p class="asked">{escape(record.question)}</p>',
             "<h3>The reasoning</h3>",
             f'<table class="words steps"><thead><tr>{head}</tr></thead>\n<tbody>',
@@ -54,8 +56,10 @@ class Example:
         """As Markdown."""
         table = self._table().markdown(folder)
         answers = "\n".join(f"* {literal(line)}" for line in self._answers())
-        task = f"{literal(self.record.task)}\n\n" if self.record.task else ""
-        return f"{task}> {literal(self.record.question)}\n\n{table}\n\n{answers}"
+        parts = [f"> {literal(self.record.question)}", table, answers]
+        if self.record.task:
+            parts.insert(0, literal(self.record.task))
+        return "\n\n".join(parts)
 
     def plain(self, width: int) -> str:
         """As lines of at most ``width`` characters."""
@@ -67,15 +71,12 @@ class Example:
 
     def _table(self) -> Table:
         pairs = zip_longest(self.record.steps, self.record.slots)
-        rows = [
-            [str(place), step or "", "" if slot is None else _reading(slot)]
-            for place, (step, slot) in enumerate(pairs, start=1)
-        ]
+        rows = [[str(place), step or "", _reading(slot)] for place, (step, slot) in enumerate(pairs, start=1)]
         return Table(_HEADER, rows, words=True)
 
     def _answers(self) -> list[str]:
         told = [
-            f"{_label(one.method)}: {_shown(one.answer)} ({'right' if one.right else 'wrong'})"
+            f"{_label(one.method)}: {_shown(one.answer)} ({_VERDICTS[one.right]})"
             for one in self.record.answers
         ]
         return [f"right answer: {self.record.answer}", *told]
@@ -106,14 +107,21 @@ def example_section(record: ExampleRecord | None) -> list[Section]:
     return [Section("One question, as text and in latent slots", [Words(told), Example(record)])]
 
 
+def _task(task: str) -> str:
+    if not task:
+        return ""
+    return f"<h3>The task</h3>\n<p>{escape(task)}</p>"
+
+
 def _step(step: tuple[str, str] | None) -> str:
     """HTML of a reasoning step; its result is underlined if the step contains it."""
     if step is None:
         return ""
     words, result = step
-    before, found, after = words.rpartition(result) if result else (words, "", "")
-    marked = f"<mark>{escape(found)}</mark>" if found else ""
-    return f"{escape(before)}{marked}{escape(after)}"
+    if not result or result not in words:
+        return escape(words)
+    before, found, after = words.rpartition(result)
+    return f"{escape(before)}<mark>{escape(found)}</mark>{escape(after)}"
 
 
 def _slot(slot: SlotReading | None, match: bool | None) -> str:
@@ -121,33 +129,39 @@ def _slot(slot: SlotReading | None, match: bool | None) -> str:
     if slot is None:
         return ""
     word = escape(_shown(slot.words[0]))
-    verdict = {True: ' <span class="right">✓</span>', False: ' <span class="wrong">✗</span>', None: ""}[match]
+    verdict, more = "", ""
+    if match is not None:
+        verdict = f' <span class="{_VERDICTS[match]}">{_MARKS[match]}</span>'
     share = slot.probabilities[0]
     rest = ", ".join(
         f"{_shown(text)} {_small(chance)}"
         for text, chance in zip(slot.words[1:], slot.probabilities[1:], strict=True)
     )
-    more = f'<span class="more">next: {escape(rest)}</span>' if rest else ""
+    if rest:
+        more = f'<span class="more">next: {escape(rest)}</span>'
     bar = f'<span class="sure"><span style="width: {100 * share:.1f}%"></span></span>'
     return f"<b>{word}</b> {percent(share)}{verdict}{bar}{more}"
 
 
 def _said(answer: ExampleAnswer) -> str:
     """HTML of an answer with its verdict, and the complete generated text if it differs."""
-    verdict = '<span class="right">✓ right</span>' if answer.right else '<span class="wrong">✗ wrong</span>'
-    more = (
-        f'<br><span class="more">said: {escape(answer.text)}</span>'
-        if _shown(answer.text) != _shown(answer.answer)
-        else ""
-    )
-    return f"<b>{escape(_shown(answer.answer))}</b> {verdict}{more}"
+    word = _VERDICTS[answer.right]
+    verdict = f'<span class="{word}">{_MARKS[answer.right]} {word}</span>'
+    text = f"<b>{escape(_shown(answer.answer))}</b> {verdict}"
+    if _shown(answer.text) != _shown(answer.answer):
+        text += f'<br><span class="more">said: {escape(answer.text)}</span>'
+    return text
 
 
 def _small(share: float) -> str:
-    return percent(share) if share >= 5e-4 else "<\N{NO-BREAK SPACE}0.1\N{NO-BREAK SPACE}%"
+    if share < 5e-4:
+        return "<\N{NO-BREAK SPACE}0.1\N{NO-BREAK SPACE}%"
+    return percent(share)
 
 
-def _reading(slot: SlotReading) -> str:
+def _reading(slot: SlotReading | None) -> str:
+    if slot is None:
+        return ""
     return ", ".join(
         f"{_shown(word)} {_small(share)}" for word, share in zip(slot.words, slot.probabilities, strict=True)
     )

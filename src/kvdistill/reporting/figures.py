@@ -20,14 +20,17 @@ from kvdistill.reporting.drawing import (
     Line,
     canvas,
     count_on,
+    curve_canvas,
     label_ends,
     label_points,
     legend,
     level,
+    name_rows,
+    scale_training_axes,
     shortened,
     style,
 )
-from kvdistill.reporting.palette import INK, METHODS, MUTED, method
+from kvdistill.reporting.palette import INK, METHODS, MUTED, Method, method
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,12 +50,40 @@ class Measured:
     @property
     def tint(self) -> str:
         """Its color on a light page."""
-        return MUTED.light if self.key is None else method(self.key).tint.light
+        return self._method.tint.light
 
     @property
     def marker(self) -> str:
         """Its marker in matplotlib's notation."""
-        return "o" if self.key is None else method(self.key).marker
+        return self._method.marker
+
+    @property
+    def _method(self) -> Method:
+        if self.key is None:
+            return Method(self.label, MUTED, "o")
+        return method(self.key)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BarLayout:
+    """Measures of a bar chart, in rows of the chart unless noted."""
+
+    row: float
+    """Inches a row takes."""
+    bar: float
+    """Thickness of a bar."""
+    top: float
+    """Upper end of the axis."""
+    right: int
+    """Right end of the axis, in percent: numbers are written beside the bars."""
+    joint: str
+    """Separator of the notes below the axis."""
+
+
+_BESIDE = BarLayout(row=0.46, bar=0.62, top=-0.5, right=114, joint=", ")
+"""On a screen, where names are beside the bars."""
+_ABOVE = BarLayout(row=0.62, bar=0.42, top=-0.8, right=124, joint=",\n")
+"""On a phone, where names are above the bars."""
 
 
 def accuracy_curves(curves: Mapping[str, Curve], levels: Mapping[str, float], narrow: bool) -> Figure:
@@ -63,10 +94,9 @@ def accuracy_curves(curves: Mapping[str, Curve], levels: Mapping[str, float], na
         levels: shares that are drawn as horizontal lines, by name.
         narrow: whether it is for a phone.
     """
-    figure, axes = canvas(4.6 + 0.2 * len(curves) if narrow else 4.3, narrow)
+    figure, axes = curve_canvas(4.6 + 0.2 * len(curves), narrow)
     end = max(curve.steps[-1] for curve in curves.values())
-    axes.set_xlim(left=0, right=max(end, 1))
-    axes.set_ylim(0, 103)
+    scale_training_axes(axes, max(end, 1), narrow)
     labels = []
     for key, curve in curves.items():
         percent = [100 * accuracy for accuracy in curve.accuracy]
@@ -89,9 +119,6 @@ def accuracy_curves(curves: Mapping[str, Curve], levels: Mapping[str, float], na
         level(axes, share, name, lines[place % len(lines)])
         for place, (name, share) in enumerate(levels.items())
     ]
-    axes.set_xlabel("training steps")
-    axes.set_ylabel("validation accuracy (%)")
-    count_on(axes, 4 if narrow else 7)
     label_ends(axes, labels, narrow)
     return figure
 
@@ -103,33 +130,31 @@ def loss_curves(terms: Mapping[str, Mapping[str, Mapping[int, float]]], narrow: 
         terms: ``terms[term][run][step]`` is the value.
         narrow: whether it is for a phone: one column of panels, not two.
     """
-    columns = 1 if narrow else min(2, len(terms))
+    columns, width = min(2, len(terms)), min(2, len(terms)) * WIDE / 2
+    if narrow:
+        columns, width = 1, NARROW
     rows = -(-len(terms) // columns)
-    width = NARROW if narrow else WIDE if columns == 2 else WIDE / 2
+    height = 0.4 + 2.1 * rows
     runs = list(dict.fromkeys(run for by_run in terms.values() for run in by_run))
-    named = 0.24 * len(runs) if len(runs) > 1 else 0.0
+    if len(runs) > 1:
+        height += 0.24 * len(runs)  # the legend
     engine = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08)
-    figure = Figure(figsize=(width, 0.4 + 2.1 * rows + named), layout=engine)
+    figure = Figure(figsize=(width, height), layout=engine)
     for place, (term, by_run) in enumerate(terms.items(), start=1):
         axes = style(figure.add_subplot(rows, columns, place))
         for run, values in by_run.items():
-            alone = "o" if len(values) == 1 else ""  # a single value makes no line
-            axes.plot(
-                list(values),
-                list(values.values()),
-                color=_run_tint(run),
-                linewidth=1.5,
-                marker=alone,
-                clip_on=False,
+            (line,) = axes.plot(
+                list(values), list(values.values()), color=_run_tint(run), linewidth=1.5, clip_on=False
             )
+            if len(values) == 1:  # a single value makes no line
+                line.set_marker("o")
         axes.set_title(shortened(term, 44), loc="left", fontsize=SIZE, fontweight="bold")
         axes.set_xlabel("training steps")
         count_on(axes, 4)
         axes.set_xlim(left=0)
     if len(runs) > 1:
-        legend(
-            figure, [Label(0.0, 0.0, method(run).label, _run_tint(run)) for run in runs], 1 if narrow else 2
-        )
+        names = [Label(0.0, 0.0, method(run).label, _run_tint(run)) for run in runs]
+        legend(figure, names, columns=1 if narrow else 2)
     return figure
 
 
@@ -141,10 +166,11 @@ def accuracy_bars(rows: Sequence[Measured], chance: float | None, narrow: bool) 
         chance: share that the most frequent answer would get right, drawn as a line; None draws none.
         narrow: whether it is for a phone: names are above the bars, not beside them.
     """
-    figure, axes = canvas(1.0 + (0.62 if narrow else 0.46) * len(rows), narrow)
+    layout = _ABOVE if narrow else _BESIDE
+    figure, axes = canvas(1.0 + layout.row * len(rows), narrow)
     for place, row in enumerate(rows):
         accuracy = 100 * row.accuracy
-        axes.barh(place, accuracy, height=0.42 if narrow else 0.62, color=row.tint, zorder=2)
+        axes.barh(place, accuracy, height=layout.bar, color=row.tint, zorder=2)
         right = accuracy
         if row.interval is not None:
             low, right = 100 * row.interval.low, 100 * row.interval.high
@@ -161,19 +187,18 @@ def accuracy_bars(rows: Sequence[Measured], chance: float | None, narrow: bool) 
         )
         if narrow:
             axes.text(0.8, place - 0.25, shortened(row.label), va="bottom", fontsize=SIZE, bbox=BEHIND)
-    axes.set_yticks(
-        [] if narrow else range(len(rows)), [] if narrow else [shortened(row.label) for row in rows]
-    )
-    axes.set_ylim(len(rows) - 0.5, -0.8 if narrow else -0.5)
-    axes.set_xlim(0, 124 if narrow else 114)
+    name_rows(axes, [shortened(row.label) for row in rows], narrow)
+    axes.set_ylim(len(rows) - 0.5, layout.top)
+    axes.set_xlim(0, layout.right)
     axes.set_xticks(range(0, 101, 20))
     axes.grid(visible=False, axis="y")
+    told = ["accuracy (%)"]
+    if any(row.interval for row in rows):
+        told.append("line: 95 % interval")
     if chance is not None:
         axes.axvline(100 * chance, color=MUTED.light, linestyle="--", linewidth=1.2)
-    told = ["accuracy (%)"]
-    told += ["line: 95 % interval"] if any(row.interval for row in rows) else []
-    told += [f"dashed: chance, {100 * chance:.1f} %"] if chance is not None else []
-    axes.set_xlabel((",\n" if narrow else ", ").join(told))
+        told.append(f"dashed: chance, {100 * chance:.1f} %")
+    axes.set_xlabel(layout.joint.join(told))
     return figure
 
 
@@ -186,7 +211,7 @@ def passes_scatter(rows: Sequence[Measured], chance: float | None, narrow: bool)
         narrow: whether it is for a phone.
     """
     shown = [row for row in rows if row.passes is not None]
-    figure, axes = canvas(3.4 + 0.22 * len(shown) if narrow else 4.3, narrow)
+    figure, axes = curve_canvas(3.4 + 0.22 * len(shown), narrow)
     axes.set_xlim(0, 1.1 * max(row.passes or 0 for row in shown))
     axes.set_ylim(0, 104)
     labels = []
@@ -219,8 +244,12 @@ def passes_scatter(rows: Sequence[Measured], chance: float | None, narrow: bool)
 
 def curve_name(key: str, curve: Curve) -> str:
     """The label of a known method, else the name in the curve's file."""
-    return method(key).label if key in METHODS else curve.method
+    if key in METHODS:
+        return method(key).label
+    return curve.method
 
 
 def _run_tint(run: str) -> str:
-    return method("latent").tint.light if run == "run" else method(run).tint.light
+    if run == "run":  # logged in metrics.jsonl itself
+        return method("latent").tint.light
+    return method(run).tint.light

@@ -117,7 +117,10 @@ def experiment(name: str) -> Method:
 
 def variables(dark: bool) -> str:
     """All colors as CSS variables, for a dark or a light page."""
-    return " ".join(f"--{name}: {tint.dark if dark else tint.light};" for name, tint in _TINTS.items())
+    colors = {name: tint.light for name, tint in _TINTS.items()}
+    if dark:
+        colors = {name: tint.dark for name, tint in _TINTS.items()}
+    return " ".join(f"--{name}: {color};" for name, color in colors.items())
 
 
 def themed(svg: str) -> str:
@@ -125,7 +128,9 @@ def themed(svg: str) -> str:
     names = {tint.light: name for name, tint in _TINTS.items()}
 
     def variable(found: re.Match[str]) -> str:
-        name = names.get(found[0].lower())
-        return found[0] if name is None else f"var(--{name})"
+        color = found[0].lower()
+        if color not in names:
+            return found[0]
+        return f"var(--{names[color]})"
 
     return re.sub(r"(?<=: )#[0-9a-fA-F]{6}(?=[;\"])", variable, svg)

@@ -1,11 +1,12 @@
 """Reports of a demo, a training run or a study, made from the records in their folders alone."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from kvdistill.records.example import ExampleRecord
 from kvdistill.records.schema import Curve, DemoSummary, EvaluationRecord, ProbesRecord
 from kvdistill.reporting import results, sections, training_sections
-from kvdistill.reporting.blocks import Missing, percent
+from kvdistill.reporting.blocks import Block, Missing, percent
 from kvdistill.reporting.example_section import example_section
 from kvdistill.reporting.page import Page, Section
 from kvdistill.reporting.studies.experiment_report import write_experiment_report
@@ -91,11 +92,9 @@ def write_report(folder: Path) -> Path:
         path.stem.removeprefix("curve_"): Curve.read(path) for path in sorted(folder.glob("curve_*.json"))
     }
     curves = curves or training_sections.run_curve(folder)
-    table = (
-        results.table_of_answers(folder, rows, chance)
-        if rows
-        else [Missing("evaluation.json", "kvdistill evaluate")]
-    )
+    table: list[Block] = [Missing("evaluation.json", "kvdistill evaluate")]
+    if rows:
+        table = results.table_of_answers(folder, rows, chance)
     parts = [*example_section(ExampleRecord.find(folder / "example.json")), Section("Answers", table)]
     if (probes := ProbesRecord.find(folder / "probes.json")) is not None:
         parts.append(sections.probes(folder, probes, None, chance))
@@ -105,21 +104,19 @@ def write_report(folder: Path) -> Path:
         training_sections.losses(folder, "kvdistill train"),
         sections.made(folder, "kvdistill train", None),
     ]
-    best = max((row.measured for row in rows), key=lambda measured: measured.accuracy, default=None)
-    lead = (
-        "Not evaluated yet."
-        if best is None
-        else f"Best accuracy: {percent(best.accuracy)}, {best.label}{_guessing(chance)}."
-    )
-    return Page(title=f"Training run {folder.resolve().name}", lead=lead, sections=parts).write(folder)
+    title = f"Training run {folder.resolve().name}"
+    return Page(title=title, lead=_lead(rows, chance), sections=parts).write(folder)
 
 
-def _guessing(chance: float | None) -> str:
-    return (
-        ""
-        if chance is None
-        else f"; always giving the most frequent answer would be right in {percent(chance)}"
-    )
+def _lead(rows: Sequence[results.Row], chance: float | None) -> str:
+    """The first paragraph of a run's report: its best accuracy, beside chance."""
+    if not rows:
+        return "Not evaluated yet."
+    best = max((row.measured for row in rows), key=lambda measured: measured.accuracy)
+    told = f"Best accuracy: {percent(best.accuracy)}, {best.label}"
+    if chance is not None:
+        told += f"; always giving the most frequent answer would be right in {percent(chance)}"
+    return f"{told}."
 
 
 def _require(folder: Path, command: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kvdistill.console.wording import number
 from kvdistill.records.schema import DemoSummary, EvaluationRecord, Interval
-from kvdistill.reporting.blocks import Block, Missing, Table, Words, percent
+from kvdistill.reporting.blocks import Block, Missing, Table, Words, percent, percent_range
 from kvdistill.reporting.drawing import draw
 from kvdistill.reporting.figures import Measured, accuracy_bars, passes_scatter
 from kvdistill.reporting.page import Section
@@ -46,12 +46,9 @@ class Row:
     @property
     def cells(self) -> list[str]:
         """The line as text, in the order of the header."""
-        shown = self.measured
-        interval = (
-            "–"
-            if shown.interval is None
-            else f"{100 * shown.interval.low:.1f}–{percent(shown.interval.high)}"
-        )
+        shown, interval = self.measured, "–"
+        if shown.interval is not None:
+            interval = percent_range(shown.interval.low, shown.interval.high)
         times = (number(ms, digits=2) for ms in (self.ms_batch1, self.ms_batch32))
         return [
             shown.label,
@@ -76,11 +73,11 @@ def evaluated(records: Mapping[str, EvaluationRecord]) -> list[Row]:
         records: evaluation by file name; the name is added to a label that would occur twice.
     """
     labels = [f"{method(record.mode).label} on {record.data_set}" for record in records.values()]
-    names = [
-        f"{label} ({name})" if labels.count(label) > 1 else label
-        for label, name in zip(labels, records, strict=True)
-    ]
-    return [_row(record, name, record.mode) for name, record in zip(names, records.values(), strict=True)]
+    rows = []
+    for label, (name, record) in zip(labels, records.items(), strict=True):
+        full = f"{label} ({name})" if labels.count(label) > 1 else label
+        rows.append(_row(record, full, record.mode))
+    return rows
 
 
 def demo_section(
@@ -93,15 +90,19 @@ def demo_section(
         summary: the demo's summary, if it has finished.
         records: evaluation by the name in its file, such as ``cot``.
     """
-    rows = _demo_rows(summary, records)
-    blocks = table_of_answers(folder, rows, chance_in(records.values())) if rows else []
-    missing = ([] if summary is not None else ["summary.json"]) + [
-        f"evaluation_{name}.json" for name in _DEMO if name not in records
-    ]
+    blocks: list[Block] = []
+    if rows := _demo_rows(summary, records):
+        blocks = table_of_answers(folder, rows, chance_in(records.values()))
+    missing = []
+    if summary is None:
+        missing.append("summary.json")
+    missing += [f"evaluation_{name}.json" for name in _DEMO if name not in records]
     if missing:
         blocks.append(Missing(", ".join(missing), "kvdistill demo"))
     for name, record in records.items():
-        stated = getattr(summary, name) if summary is not None and name in _DEMO else None
+        if name not in _DEMO:
+            continue
+        stated = _stated(summary, name)
         if stated is not None and abs(stated - record.accuracy) > _AGREEMENT:
             both = (
                 f"summary.json has {percent(stated)} for {name}, evaluation_{name}.json "
@@ -120,24 +121,22 @@ def table_of_answers(folder: Path, rows: Sequence[Row], chance: float | None) ->
         chance: chance accuracy (0 to 1), shown as a row and a line; None where it was not recorded.
     """
     measured = [row.measured for row in rows]
-    guessed = [] if chance is None else [["chance", percent(chance), *["–"] * (len(_HEADER) - 2)]]
+    lines = [row.cells for row in rows]
     told = (
         "The interval (Wilson) is the luck of the questions, not of training: that needs several seeds. "
         "Passes are sequential forward "
         "passes, each waiting for the one before; passes, tokens and milliseconds are means over questions. "
         "– means not measured."
-        + (
-            ""
-            if chance is None
-            else " Chance is what always giving the most frequent answer of the test set would get right."
-        )
     )
+    if chance is not None:
+        lines.append(["chance", percent(chance), *["–"] * (len(_HEADER) - 2)])
+        told += " Chance is what always giving the most frequent answer of the test set would get right."
     bars = draw(
         partial(accuracy_bars, measured, chance),
         folder / "figures" / "accuracy.svg",
         "Accuracy of each way to answer, with its 95 % interval.",
     )
-    blocks: list[Block] = [Table(_HEADER, [*(row.cells for row in rows), *guessed]), Words(told), bars]
+    blocks: list[Block] = [Table(_HEADER, lines), Words(told), bars]
     if any(row.passes is not None for row in measured):
         caption = "Accuracy against sequential forward passes a question: up and to the left is better."
         blocks.append(
@@ -155,32 +154,39 @@ def demo_key(name: str, summary: DemoSummary | None) -> str:
 
 def _demo_rows(summary: DemoSummary | None, records: Mapping[str, EvaluationRecord]) -> list[Row]:
     """Rows of a demo, from its evaluations or else from its summary, in the order of ``_place``."""
-    fields = {name: _DEMO.get(name) for name in sorted({*_DEMO, *records}, key=_place)}
     rows = []
-    for name, kept in fields.items():
+    for name in sorted({*_DEMO, *records}, key=_place):
         key = demo_key(name, summary)
-        label = (
-            method(key).label
-            if key in METHODS or name not in records
-            else f"{name} on {records[name].data_set}"
-        )
-        label += " (chosen)" if name == "latent_kv" else ""
-        accuracy = None if summary is None or kept is None else getattr(summary, name)
+        label = method(key).label
+        if key not in METHODS and name in records:
+            label = f"{name} on {records[name].data_set}"
+        if name == "latent_kv":
+            label += " (chosen)"
         if name in records:
             rows.append(_row(records[name], label, key))
-        elif accuracy is not None and kept is not None:
-            passes, ms = (None if field is None else getattr(summary, field) for field in kept)
-            rows.append(
-                Row(measured=Measured(label=label, accuracy=accuracy, passes=passes, key=key), ms_batch1=ms)
-            )
+            continue
+        accuracy = _stated(summary, name)
+        if accuracy is not None:
+            passes, ms = (_stated(summary, field) for field in _DEMO[name])
+            measured = Measured(label=label, accuracy=accuracy, passes=passes, key=key)
+            rows.append(Row(measured=measured, ms_batch1=ms))
     return rows
+
+
+def _stated(summary: DemoSummary | None, field: str | None) -> float | None:
+    """A number of a demo's summary; None without a summary, or where no field holds it."""
+    if summary is None or field is None:
+        return None
+    return getattr(summary, field)
 
 
 def _place(name: str) -> tuple[int, str]:
     """Sort key: the chosen latents, the other compressors, the baselines, then other evaluations."""
     if name.startswith("latent_") and name not in _DEMO:
         return (1, name)
-    return (2 * list(_DEMO).index(name) if name in _DEMO else 2 * len(_DEMO), name)
+    if name not in _DEMO:
+        return (2 * len(_DEMO), name)
+    return (2 * list(_DEMO).index(name), name)
 
 
 def _row(record: EvaluationRecord, label: str, key: str) -> Row:

@@ -31,8 +31,6 @@ def headline(summary: DemoSummary | None, records: Mapping[str, EvaluationRecord
     title = (
         f"Latent reasoning demo: {percent(summary.latent_kv)} right in {number(summary.passes_latent)} passes"
     )
-    terse = records.get("cot_terse")
-    ms_terse = None if terse is None else terse.ms_batch1
     told = [
         f"Thinking in latent slots that were trained with the KV term ({method(summary.kv_method).label}), "
         "the student answers "
@@ -40,7 +38,7 @@ def headline(summary: DemoSummary | None, records: Mapping[str, EvaluationRecord
         f"{_cost(summary.passes_latent, summary.ms_latent)}.",
         f"Writing its chain of thought out, it answers {percent(summary.cot)} in "
         f"{_cost(summary.passes_cot, summary.ms_cot)} where the "
-        "chain is verbose" + ("." if summary.cot_terse is None else f", {_terse(summary, ms_terse)}"),
+        f"chain is verbose{_terse(summary, records.get('cot_terse'))}",
         f"Slots trained without the KV term (E1) answer {percent(summary.latent_e1)}, and answering "
         "directly gives "
         f"{percent(summary.direct)}{_chance(chance_in(records.values()))}.",
@@ -50,30 +48,40 @@ def headline(summary: DemoSummary | None, records: Mapping[str, EvaluationRecord
 
 
 def _cost(passes: float, ms: float | None) -> str:
-    time = "" if ms is None else f" and {number(ms, digits=2)} ms"
-    return f"{number(passes)} sequential forward passes{time} a question"
+    cost = f"{number(passes)} sequential forward passes"
+    if ms is not None:
+        cost += f" and {number(ms, digits=2)} ms"
+    return f"{cost} a question"
 
 
-def _terse(summary: DemoSummary, ms_terse: float | None) -> str:
-    """The comparison with the terse chain of thought, which is named as better where it is."""
-    assert summary.cot_terse is not None
+def _terse(summary: DemoSummary, evaluation: EvaluationRecord | None) -> str:
+    """The end of a sentence: the terse chain of thought, which is named as better where it is."""
+    if summary.cot_terse is None:
+        return "."
     if summary.passes_cot_terse is None:
-        return f"and {percent(summary.cot_terse)} where it is terse."
-    told = (
-        f"and {percent(summary.cot_terse)} in {_cost(summary.passes_cot_terse, ms_terse)} where it is terse"
-    )
-    ahead = [
-        name for name, is_ahead in (("more often right", summary.cot_terse > summary.latent_kv),) if is_ahead
-    ]
+        return f", and {percent(summary.cot_terse)} where it is terse."
+    ms_terse = None
+    if evaluation is not None:
+        ms_terse = evaluation.ms_batch1
+    ahead = []
+    if summary.cot_terse > summary.latent_kv:
+        ahead.append("more often right")
     if summary.ms_latent is not None and ms_terse is not None and ms_terse < summary.ms_latent:
         ahead.append("faster")
     fewer = "fewer" if summary.passes_latent < summary.passes_cot_terse else "no fewer"
-    behind = f", but the terse chain is {' and '.join(ahead)} here" if ahead else ""
-    return f"{told}: the slots take {fewer} passes than the terse chain{behind}."
+    told = (
+        f", and {percent(summary.cot_terse)} in {_cost(summary.passes_cot_terse, ms_terse)} where it is "
+        f"terse: the slots take {fewer} passes than the terse chain"
+    )
+    if ahead:
+        told += f", but the terse chain is {' and '.join(ahead)} here"
+    return f"{told}."
 
 
 def _chance(chance: float | None) -> str:
-    return "" if chance is None else f"; chance (always the most frequent answer) is {percent(chance)}"
+    if chance is None:
+        return ""
+    return f"; chance (always the most frequent answer) is {percent(chance)}"
 
 
 def bars(summary: DemoSummary | None) -> Section:
@@ -81,15 +89,11 @@ def bars(summary: DemoSummary | None) -> Section:
     title = "What it had to reach"
     if summary is None or summary.bars is None:
         return Section(title, [Missing("bars in summary.json", "kvdistill demo")])
-    rows = [
-        [
-            name,
-            _value(name, bar),
-            f"at {'most' if bar.at_most else 'least'} {number(bar.bar)}",
-            "reached" if bar.reached else "not reached",
-        ]
-        for name, bar in summary.bars.items()
-    ]
+    rows = []
+    for name, bar in summary.bars.items():
+        limit = "at most" if bar.at_most else "at least"
+        verdict = "reached" if bar.reached else "not reached"
+        rows.append([name, _value(name, bar), f"{limit} {number(bar.bar)}", verdict])
     reached = sum(bar.reached for bar in summary.bars.values())
     told = Words(f"{reached} of {len(rows)} bars reached.")
     return Section(title, [told, Table(("what", "value", "bar", "verdict"), rows)])
@@ -98,7 +102,9 @@ def bars(summary: DemoSummary | None) -> Section:
 def _value(name: str, bar: Bar) -> str:
     if bar.text is not None or bar.value is None:
         return bar.text or "never"
-    return f"{bar.value:.1f}" if name == "minutes" else number(bar.value)
+    if name == "minutes":
+        return f"{bar.value:.1f}"
+    return number(bar.value)
 
 
 def methods(summary: DemoSummary | None) -> Section:
@@ -107,10 +113,8 @@ def methods(summary: DemoSummary | None) -> Section:
     if summary is None:
         return Section(title, [Missing("latent_by_method in summary.json", "kvdistill demo")])
     ranked = sorted(summary.latent_by_method.items(), key=lambda item: -item[1])
-    rows = [
-        [method(name).label, percent(accuracy), "chosen" if name == summary.kv_method else ""]
-        for name, accuracy in ranked
-    ]
+    chosen = {summary.kv_method: "chosen"}
+    rows = [[method(name).label, percent(accuracy), chosen.get(name, "")] for name, accuracy in ranked]
     told = (
         f"{method(summary.kv_method).label} was best on the validation set, which chose it; accuracy is "
         "on the test set."
@@ -132,21 +136,16 @@ def probes(
     title = "Are the latent slots used?"
     if probes is None:
         return Section(title, [Missing("probes.json", "kvdistill demo")])
-    whole = (
-        []
-        if summary is None
-        else [Measured(label="as trained", accuracy=summary.latent_kv, key=summary.kv_method)]
-    )
     changed = [("set to zero", probes.zeroed), ("of another question", probes.swapped)]
     changed += [(_kept(slots), share) for slots, share in sorted(probes.fewer.items(), reverse=True)]
-    rows = [*whole, *(Measured(label=label, accuracy=share) for label, share in changed)]
+    rows = []
+    if summary is not None:
+        rows.append(Measured(label="as trained", accuracy=summary.latent_kv, key=summary.kv_method))
+    rows += [Measured(label=label, accuracy=share) for label, share in changed]
     caption = "Accuracy with the slots as they are, and with slots that were changed before the answer."
     figure = draw(partial(accuracy_bars, rows, chance), folder / "figures" / "probes.svg", caption)
     pairs = list(zip_longest(probes.top_words, probes.step_match))
-    decoded = [
-        [f"slot {slot}", "–" if match is None else percent(match)]
-        for slot, (_, match) in enumerate(pairs, start=1)
-    ]
+    decoded = [[f"slot {slot}", percent(match)] for slot, (_, match) in enumerate(pairs, start=1)]
     words = [[f"slot {slot}", ", ".join(words or ["–"])] for slot, (words, _) in enumerate(pairs, start=1)]
     accuracies = Table(("latent slots", "accuracy"), [[row.label, percent(row.accuracy)] for row in rows])
     blocks: list[Block] = [
@@ -168,20 +167,26 @@ def _kept(slots: int) -> str:
 def made(folder: Path, command: str, summary: DemoSummary | None) -> Section:
     """Provenance: command, seed, commit, hardware, versions and configuration."""
     title = "How it was made"
+    blocks: list[Block] = []
     run = RunRecord.find(folder / "run.json")
     if run is None:
-        seed = [] if summary is None or summary.seed is None else [Words(f"Seed {summary.seed}.")]
-        return Section(title, [*seed, Missing("run.json", command)])
+        if summary is not None and summary.seed is not None:
+            blocks.append(Words(f"Seed {summary.seed}."))
+        return Section(title, [*blocks, Missing("run.json", command)])
+    if run.command is not None:
+        blocks.append(Code(run.command))
+    minutes = "not finished"
+    if run.seconds is not None:
+        minutes = f"{run.seconds / 60:.1f}"
     facts = {
         "seed": str(run.seed),
         "commit": run.commit or "not from a repository",
         "hardware": run.hardware,
         "started": run.started,
-        "minutes": "not finished" if run.seconds is None else f"{run.seconds / 60:.1f}",
+        "minutes": minutes,
     } | run.versions
     table = Table(("", ""), [list(fact) for fact in facts.items()], words=True)
-    typed: list[Block] = [] if run.command is None else [Code(run.command)]
     config = Folded(
         "Every option of the configuration", Code(json.dumps(run.config, indent=2, ensure_ascii=False))
     )
-    return Section(title, [*typed, table, config])
+    return Section(title, [*blocks, table, config])

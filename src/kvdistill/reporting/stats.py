@@ -18,6 +18,7 @@ SIGN_FLIP_SEEDS = 6
 _EXACT_SEEDS = 16
 """Most seeds for which all sign patterns are enumerated."""
 _DRAWS = 65536
+Outcome = Literal["supported", "not supported", "inconclusive"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,21 +32,19 @@ class Verdict:
     """Sample standard deviation of the differences."""
     interval: Interval
     p_value: float
-    """Twice the one-sided p-value of the paired t test against the claim being false; after Holm in a family.
-    """
+    """Twice the one-sided p-value of the paired t test if the claim is false; after Holm in a family."""
     p_sign_flip: float | None
     """The same from the sign-flip test; None below six seeds."""
-    outcome: Literal["supported", "not supported", "inconclusive"]
+    outcome: Outcome
     further_seeds: int | None
     """Number of seeds to add where inconclusive, else None."""
 
     def __str__(self) -> str:
-        more = "" if self.further_seeds is None else f", needs {self.further_seeds} more seeds"
+        outcome: str = self.outcome
+        if self.further_seeds is not None:
+            outcome += f", needs {self.further_seeds} more seeds"
         spread = f"difference {self.mean:+.4g} [{self.interval.low:+.4g}, {self.interval.high:+.4g}]"
-        return (
-            f"{self.claim.name}: {self.outcome}{more} ({spread}, {self.num_seeds} seeds, p = "
-            f"{self.p_value:.2g})"
-        )
+        return f"{self.claim.name}: {outcome} ({spread}, {self.num_seeds} seeds, p = {self.p_value:.2g})"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,9 +93,12 @@ class Claim:
                 f"claim {self.name}: a value is not finite. Leave out the seed on both sides, and say so."
             )
         shifted = self._shift(differences)
-        low, high = _limits(shifted, self.alpha)
-        outcome = "supported" if low > 0 else "not supported" if high < self.delta else "inconclusive"
         num, sd = len(differences), float(differences.std(ddof=1))
+        outcome, p_sign_flip, further_seeds = self._outcome(shifted), None, None
+        if num >= SIGN_FLIP_SEEDS:
+            p_sign_flip = sign_flip(shifted.tolist())
+        if outcome == "inconclusive":
+            further_seeds = max(1, seeds_needed(sd, self.delta, self.alpha) - num)
         return Verdict(
             claim=self,
             num_seeds=num,
@@ -104,12 +106,18 @@ class Claim:
             sd=sd,
             interval=paired_t_interval(differences.tolist(), self.alpha),
             p_value=_p_value(shifted),
-            p_sign_flip=sign_flip(shifted.tolist()) if num >= SIGN_FLIP_SEEDS else None,
+            p_sign_flip=p_sign_flip,
             outcome=outcome,
-            further_seeds=max(1, seeds_needed(sd, self.delta, self.alpha) - num)
-            if outcome == "inconclusive"
-            else None,
+            further_seeds=further_seeds,
         )
+
+    def _outcome(self, shifted: np.ndarray) -> Outcome:
+        low, high = _limits(shifted, self.alpha)
+        if low > 0:
+            return "supported"
+        if high < self.delta:
+            return "not supported"
+        return "inconclusive"
 
     def _shift(self, differences: np.ndarray) -> np.ndarray:
         """Shift the differences so that the claim reads "their mean is above 0", whatever its kind."""
@@ -137,9 +145,8 @@ def judge_family(verdicts: Sequence[Verdict], alpha: float = 0.05, num_untested:
     for verdict, p_value in zip(verdicts, p_values, strict=True):
         if verdict.outcome == "supported" and p_value >= alpha:
             needed = seeds_needed(verdict.sd, verdict.claim.delta, alpha / (len(verdicts) + num_untested))
-            verdict = replace(
-                verdict, outcome="inconclusive", further_seeds=max(1, needed - verdict.num_seeds)
-            )
+            further_seeds = max(1, needed - verdict.num_seeds)
+            verdict = replace(verdict, outcome="inconclusive", further_seeds=further_seeds)
         judged.append(replace(verdict, p_value=p_value))
     return judged
 
@@ -229,7 +236,10 @@ def seeds_needed(sd: float, delta: float, alpha: float = 0.05, power: float = 0.
     below = num // 2
     while num - below > 1:
         middle = (below + num) // 2
-        below, num = (below, middle) if _power(middle, effect, alpha) >= power else (middle, num)
+        if _power(middle, effect, alpha) >= power:
+            num = middle
+        else:
+            below = middle
     return num
 
 
@@ -260,7 +270,9 @@ def steps_to(fraction: float, curve: Curve, of: float | None = None) -> int | No
 
     Source: ours.
     """
-    goal = fraction * (curve.accuracy[-1] if of is None else of)
+    if of is None:
+        of = curve.accuracy[-1]
+    goal = fraction * of
     reached = (
         step for step, accuracy in zip(curve.steps, curve.accuracy, strict=True) if accuracy >= goal - 1e-12
     )
@@ -277,7 +289,7 @@ def _p_value(values: np.ndarray) -> float:
     """Twice the one-sided t-test p-value of "the mean is above 0"; without any spread, 0 or 1."""
     error = values.std(ddof=1) / np.sqrt(len(values))
     if error == 0:
-        return 0.0 if values.mean() > 0 else 1.0
+        return float(values.mean() <= 0)
     return min(1.0, 2 * float(stdtr(len(values) - 1, -values.mean() / error)))
 
 

@@ -44,27 +44,30 @@ def training(
         chance: chance accuracy (0 to 1), or None.
     """
     blocks: list[Block] = []
-    threshold = None if summary is None else summary.threshold
+    levels: dict[str, float] = {}
+    threshold = None
     if summary is not None:
+        threshold = summary.threshold
         blocks.append(Words(_first_reached(summary, curves)))
+        levels |= {"explicit CoT": summary.cot, "threshold": threshold}
     if not curves:
         return Section("Training", [*blocks, Missing("curve_*.json", "kvdistill demo")])
-    reference = {} if summary is None else {"explicit CoT": summary.cot}
-    levels = {"threshold": threshold, "chance": chance}
-    shown = reference | {name: level for name, level in levels.items() if level is not None}
+    if chance is not None:
+        levels["chance"] = chance
     caption = "Validation accuracy while training, each curve to its end."
-    blocks.append(draw(partial(accuracy_curves, curves, shown), folder / "figures" / "curves.svg", caption))
+    blocks.append(draw(partial(accuracy_curves, curves, levels), folder / "figures" / "curves.svg", caption))
     rows = []
     for key, curve in curves.items():
-        goal = steps_to(0.9, curve) if threshold is None else steps_to(1.0, curve, of=threshold)
         measures = [
             percent(curve.accuracy[-1]),
-            number(goal, "never"),
+            number(_step_to(threshold, curve), "never"),
             percent(area(curve)),
             _points(roughness(curve)),
         ]
         rows.append([curve_name(key, curve), str(curve.steps[-1]), *measures])
-    goal = "step to 90 % of its last" if threshold is None else f"step to {percent(threshold)}"
+    goal = "step to 90 % of its last"
+    if threshold is not None:
+        goal = f"step to {percent(threshold)}"
     told = (
         "Mean over training is the area under the curve, divided by its length; lost in falls is the sum of "
         "all drops between "
@@ -74,15 +77,22 @@ def training(
     return Section("Training", [*blocks, table, Words(told)])
 
 
+def _step_to(threshold: float | None, curve: Curve) -> int | None:
+    """First step at a threshold, or at 90 % of the curve's own last accuracy where there is none."""
+    if threshold is None:
+        return steps_to(0.9, curve)
+    return steps_to(1.0, curve, of=threshold)
+
+
 def run_curve(folder: Path) -> dict[str, Curve]:
     """The validation curve in a run's metrics.jsonl; empty where none was logged."""
     path = folder / "metrics.jsonl"
-    values = Metrics(path).series().get("validation_accuracy", {}) if path.is_file() else {}
-    return (
-        {"latent": Curve(method="this run", steps=list(values), accuracy=list(values.values()))}
-        if values
-        else {}
-    )
+    if not path.is_file():
+        return {}
+    values = Metrics(path).series().get("validation_accuracy")
+    if not values:
+        return {}
+    return {"latent": Curve(method="this run", steps=list(values), accuracy=list(values.values()))}
 
 
 def losses(folder: Path, command: str) -> Section:
@@ -103,7 +113,8 @@ def losses(folder: Path, command: str) -> Section:
     caption = "Terms of the loss over training steps, each on its own scale; means since the point before."
     blocks: list[Block] = [draw(partial(loss_curves, shown), folder / "figures" / "losses.svg", caption)]
     known = [[name, _TERMS[name]] for name in shown if name in _TERMS]
-    blocks += [Table(("term", "what it is"), known, words=True)] if known else []
+    if known:
+        blocks.append(Table(("term", "what it is"), known, words=True))
     if any(name in logged for name in _RANGES):
         told = (
             "importance_min to distinctness_max in metrics.jsonl are the ranges of the two terms of "
@@ -117,16 +128,20 @@ def _first_reached(summary: DemoSummary, curves: Mapping[str, Curve]) -> str:
     steps = {"e1": summary.steps_to_90_e1, summary.kv_method: summary.steps_to_90_kv}
     told = []
     for key, step in steps.items():
-        last = curves.get(key)
-        never = "never in this run" if last is None else f"not in {last.steps[-1]} steps"
-        told.append(f"{method(key).label}: {never if step is None else f'step {step}'}")
+        reached = "never in this run"
+        if step is not None:
+            reached = f"step {step}"
+        elif key in curves:
+            reached = f"not in {curves[key].steps[-1]} steps"
+        told.append(f"{method(key).label}: {reached}")
     return f"Validation accuracy first reached {percent(summary.threshold)}: {'; '.join(told)}."
 
 
 def _place(term: str) -> tuple[int, str]:
     """Sort key: known terms in their order, then the others by name."""
-    known = list(_TERMS)
-    return (known.index(term) if term in known else len(known), term)
+    if term not in _TERMS:
+        return (len(_TERMS), term)
+    return (list(_TERMS).index(term), term)
 
 
 def _is_term(name: str, logged: Mapping[str, object]) -> bool:

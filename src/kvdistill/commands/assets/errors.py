@@ -21,6 +21,9 @@ from kvdistill.console.messages import did_you_mean
 Kind = Literal["model", "dataset"]
 AGAIN = "run the same command again: files that have arrived are not downloaded twice."
 RESUME = f"To resume, {AGAIN}"
+_NOUNS: dict[Kind, str] = {"model": "model", "dataset": "data set"}
+_PAGES: dict[Kind, str] = {"model": "", "dataset": "datasets/"}
+"""Where the hub's pages are, below its address."""
 
 
 class HubError(ValueError):
@@ -56,7 +59,7 @@ def _sentence(kind: Kind, name: str, error: Exception) -> str:
         )
     if isinstance(error, RepositoryNotFoundError | DatasetNotFoundError):
         return (
-            f"The hub shows no {_noun(kind)} {name}.{_near(kind, name)} Check the spelling (owner/name); if "
+            f"The hub shows no {_NOUNS[kind]} {name}.{_near(kind, name)} Check the spelling (owner/name); if "
             "it is private, "
             "log in with `hf auth login`."
         )
@@ -75,11 +78,9 @@ def _sentence(kind: Kind, name: str, error: Exception) -> str:
 
 def _no_answer(name: str, error: Exception, reason: str) -> str:
     if isinstance(error, HfHubHTTPError):
-        remedy = (
-            "Log in again with `hf auth login`, and"
-            if error.response.status_code in (401, 403)
-            else "Wait a little, and"
-        )
+        remedy = "Wait a little, and"
+        if error.response.status_code in (401, 403):
+            remedy = "Log in again with `hf auth login`, and"
         return f"{name}: the hub refused ({reason}). {remedy} {AGAIN}"
     if not isinstance(error, httpx.HTTPError | ConnectionError | TimeoutError | LocalEntryNotFoundError):
         return f"{name}: {reason}"
@@ -96,22 +97,20 @@ def _no_answer(name: str, error: Exception, reason: str) -> str:
     )
 
 
-def _noun(kind: Kind) -> str:
-    return "model" if kind == "model" else "data set"
-
-
 def _page(kind: Kind, name: str) -> str:
-    return f"{constants.ENDPOINT}/{'' if kind == 'model' else 'datasets/'}{name}"
+    return f"{constants.ENDPOINT}/{_PAGES[kind]}{name}"
 
 
 def _near(kind: Kind, name: str) -> str:
     """Similar names, from the same owner or the hub's own search; empty where the hub does not answer."""
     api = HfApi()
-    listed = api.list_models if kind == "model" else api.list_datasets
+    listed = {"model": api.list_models, "dataset": api.list_datasets}[kind]
     owner, _, base = name.rpartition("/")
     try:
-        own = listed(author=owner, limit=1000) if owner else []
-        known = {found.id for found in (*own, *listed(search=base, limit=20))}
+        known = set()
+        if owner:
+            known = {found.id for found in listed(author=owner, limit=1000)}
+        known |= {found.id for found in listed(search=base, limit=20)}
     except (OSError, httpx.HTTPError):
         return ""
     return did_you_mean(name, known, "{}", most=3)

@@ -30,8 +30,10 @@ class Exported:
     """False where the file existed with the same content."""
 
     def __str__(self) -> str:
-        state = "" if self.written else ", there already"
-        return f"{self.num_rows:,} rows -> {self.path}{state} (sha256 {self.sha256})"
+        place = str(self.path)
+        if not self.written:
+            place += ", there already"
+        return f"{self.num_rows:,} rows -> {place} (sha256 {self.sha256})"
 
 
 def default_config(name: str) -> str | None:

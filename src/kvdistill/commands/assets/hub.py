@@ -39,12 +39,13 @@ class Asset:
         return sum(size for file, size in self.sizes.items() if file not in self.here)
 
     def __str__(self) -> str:
-        total, some = sum(self.sizes.values()), bool(self.here)
-        goes_on = (
-            f"; {size_text(total - self.missing)} are here already, so it goes on from there" if some else ""
-        )
-        state = goes_on if len(self.here) < len(self.sizes) else "; all are here already"
-        return f"{self.name}: {len(self.sizes)} files, {size_text(total)}{state}"
+        total = sum(self.sizes.values())
+        text = f"{self.name}: {len(self.sizes)} files, {size_text(total)}"
+        if len(self.here) >= len(self.sizes):
+            return f"{text}; all are here already"
+        if self.here:
+            return f"{text}; {size_text(total - self.missing)} are here already, so it goes on from there"
+        return text
 
 
 def find_model(name: str, revision: str | None = None) -> Asset:
@@ -86,7 +87,7 @@ def _look_up(kind: Kind, name: str, revision: str | None = None) -> tuple[dict[s
         validate_repo_id(name)
         api = HfApi()
         api.auth_check(name, repo_type=kind)
-        ask = api.model_info if kind == "model" else api.dataset_info
+        ask = {"model": api.model_info, "dataset": api.dataset_info}[kind]
         info = ask(name, revision=revision, files_metadata=True)
     return {file.rfilename: file.size or 0 for file in info.siblings or []}, info.sha
 
@@ -171,7 +172,9 @@ def _fetch_model(asset: Asset) -> str:
         for file in asset.sizes:
             hf_hub_download(asset.name, file, revision=asset.option)
         folder = snapshot_download(asset.name, revision=asset.option, allow_patterns=list(asset.sizes))
-    named = asset.name if asset.option is None else f"'{folder}'"
+    named = asset.name
+    if asset.option is not None:
+        named = f"'{folder}'"
     return (
         f"{asset.name} is in {folder}\n  Use it: --model_name {named} (on nodes without a network, set "
         "HF_HUB_OFFLINE=1)"

@@ -76,7 +76,9 @@ class Stage:
             "initializer_range": 0.06,
             "tie_word_embeddings": False,
         }
-        model: dict[str, Any] = {"config": backbone} if start is None else {"name": str(start)}
+        model: dict[str, Any] = {"config": backbone}
+        if start is not None:
+            model = {"name": str(start)}
         training = {
             "output_dir": str(folder / self.name),
             "overwrite": True,

@@ -141,28 +141,40 @@ def _follow(folder: Path, stages: list[Stage], children: list[subprocess.Popen[b
             running = any(child.poll() is None for child in children)
             for stage in stages:
                 rows = _measured(folder, stage.name)
-                validation = [row["validation_accuracy"] for row in rows if "validation_accuracy" in row]
                 if rows:
-                    note = f"validation {validation[-1]:.2f}" if validation else ""
-                    progress.reach(stage.name, int(rows[-1]["step"]), note)
+                    progress.reach(stage.name, int(rows[-1]["step"]), _validation_note(rows))
 
 
 def _measured(folder: Path, stage: str) -> list[dict[str, float | int]]:
     path = folder / stage / "metrics.jsonl"
-    return Metrics(path).read_rows() if path.is_file() else []
+    if not path.is_file():
+        return []
+    return Metrics(path).read_rows()
+
+
+def _validation_note(rows: list[dict[str, float | int]]) -> str:
+    accuracies = _validated(rows)
+    if not accuracies:
+        return ""
+    return f"validation {accuracies[-1]:.2f}"
+
+
+def _validated(rows: list[dict[str, float | int]]) -> list[float]:
+    """All validation accuracies among logged rows."""
+    return [row["validation_accuracy"] for row in rows if "validation_accuracy" in row]
 
 
 def _outcome(folder: Path, stage: Stage) -> str:
     """One phrase on why a stage ended: its goal reached, or all steps made."""
     rows = _measured(folder, stage.name)
     step = int(rows[-1]["step"])
-    accuracies = [row["validation_accuracy"] for row in rows if "validation_accuracy" in row]
-    reached = stage.stop_at is not None and bool(accuracies) and accuracies[-1] >= stage.stop_at
-    if reached:
-        return f"validation accuracy {accuracies[-1]:.2f} reached at step {step} of at most {stage.steps}"
-    return f"all {counted(step, 'step')} made" + (
-        f", validation accuracy {accuracies[-1]:.2f}" if accuracies else ""
-    )
+    accuracies = _validated(rows)
+    if not accuracies:
+        return f"all {counted(step, 'step')} made"
+    accuracy = f"validation accuracy {accuracies[-1]:.2f}"
+    if stage.stop_at is not None and accuracies[-1] >= stage.stop_at:
+        return f"{accuracy} reached at step {step} of at most {stage.steps}"
+    return f"all {counted(step, 'step')} made, {accuracy}"
 
 
 def _evaluate(folder: Path, start: Path, run: Run) -> DemoSummary:
@@ -234,11 +246,10 @@ def _curve(folder: Path, stage: str, method: str) -> Curve:
         Metrics(path).append_row(
             step, {name: values[step] for name, values in losses.items() if step in values}
         )
-    curve = Curve(
-        method="E1 (no KV)" if method == "e1" else f"KV, {method}",
-        steps=list(measured),
-        accuracy=list(measured.values()),
-    )
+    label = f"KV, {method}"
+    if method == "e1":
+        label = "E1 (no KV)"
+    curve = Curve(method=label, steps=list(measured), accuracy=list(measured.values()))
     curve.write(folder / f"curve_{method}.json")
     return curve
 

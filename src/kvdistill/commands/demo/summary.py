@@ -26,6 +26,9 @@ def summarize(
         name: next((s for s, a in zip(c.steps, c.accuracy, strict=True) if a >= threshold), None)
         for name, c in curves.items()
     }
+    kept = None
+    if cot.correct:
+        kept = kv.accuracy / cot.accuracy
     e1, own = reached["e1"], reached[winner]
     sooner = steps_ratio(own, e1, curves["e1"].steps[-1])
     return DemoSummary(
@@ -49,9 +52,7 @@ def summarize(
         bars={
             "explicit chain of thought": Bar(value=cot.accuracy, bar=0.95),
             "direct answers": Bar(value=rows["direct"].accuracy, bar=0.5, at_most=True),
-            "KV latents over explicit": Bar(
-                value=kv.accuracy / cot.accuracy if cot.correct else None, bar=0.9
-            ),
+            "KV latents over explicit": Bar(value=kept, bar=0.9),
             "steps to 90 %, E1 over KV": sooner,
             "passes, explicit over latent": Bar(
                 value=cot.sequential_passes_mean / kv.sequential_passes_mean, bar=1.5
@@ -93,14 +94,21 @@ def table(summary: DemoSummary, folder: Path) -> str:
         "latent_e1": "latent, E1 (no KV)",
     }
     names |= {f"latent_{name}": f"latent, KV {name}" for name in METHODS}
+    files = {f"latent_{summary.kv_method}": "latent_kv"}  # the chosen compressor's file has a name of its own
     for key, label in names.items():
-        name = "latent_kv" if key == f"latent_{summary.kv_method}" else key
+        name = files.get(key, key)
         r = EvaluationRecord.read(folder / f"evaluation_{name}.json")
         interval = f"{100 * r.low:.1f}-{100 * r.high:.1f}"
         cost = f"{r.sequential_passes_mean:>9.1f}{r.ms_batch1 or 0:>13.1f}"
         lines.append(f"{label:26}{100 * r.accuracy:>9.1f}%{interval:>18}{cost}")
     for name, bar in (summary.bars or {}).items():
-        value = "never" if bar.value is None else bar.text or f"{bar.value:.2f}"
-        sign, verdict = "<=" if bar.at_most else ">=", "reached" if bar.reached else "NOT reached"
-        lines.append(f"{name + ':':34}{value:>8}  bar {sign} {bar.bar:g}  {verdict}")
+        verdict = "reached" if bar.reached else "NOT reached"
+        sign = "<=" if bar.at_most else ">="
+        lines.append(f"{name + ':':34}{_value(bar):>8}  bar {sign} {bar.bar:g}  {verdict}")
     return "\n".join(lines)
+
+
+def _value(bar: Bar) -> str:
+    if bar.value is None:
+        return "never"
+    return bar.text or f"{bar.value:.2f}"

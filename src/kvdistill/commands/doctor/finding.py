@@ -35,6 +35,13 @@ class Check(NamedTuple):
     """What would not work where the finding is not ok, and why."""
 
 
+def ok_if(fine: object, otherwise: State = "note") -> State:
+    """The state of a finding: ``ok`` if ``fine`` is true, else ``otherwise``."""
+    if fine:
+        return "ok"
+    return otherwise
+
+
 def size_text(num_bytes: int | float) -> str:
     """A number of bytes in GiB, with its unit."""
     return f"{num_bytes / GIB:.1f} GiB"

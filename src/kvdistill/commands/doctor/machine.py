@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from kvdistill.commands.doctor.finding import GIB, WEIGHTS_7B, Finding, nearest, size_text
+from kvdistill.commands.doctor.finding import GIB, WEIGHTS_7B, Finding, nearest, ok_if, size_text
 
 CGROUPS, OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 MEMORY_INFO, DRIVER = Path("/proc/meminfo"), Path("/proc/driver/nvidia/version")
@@ -51,38 +51,36 @@ def gpu(what: str) -> Finding:
         "old for this CUDA: KVDISTILL_TORCH names another build, see setup.sh"
     )
     found = f"an NVIDIA driver, but {build} (CUDA {torch.version.cuda}) finds no GPU"
-    return Finding(what, "note" if hidden else "problem", found, advice)
+    if hidden:
+        return Finding(what, "note", found, advice)
+    return Finding(what, "problem", found, advice)
 
 
 def several_gpus(what: str) -> Finding:
     """Whether torch sees more than one GPU."""
     num = torch.cuda.device_count()
-    return Finding(what, "ok" if num > 1 else "note", f"{num} visible", "Ask for more: sbatch --gres=gpu:2")
+    return Finding(what, ok_if(num > 1), f"{num} visible", "Ask for more: sbatch --gres=gpu:2")
 
 
 def bfloat16(what: str) -> Finding:
     """Whether bfloat16 arithmetic is native."""
     if not torch.cuda.is_available():
         return Finding(what, "ok", "computed on CPU, slowly")
-    native = torch.cuda.is_bf16_supported(including_emulation=False)
-    return Finding(
-        what,
-        "ok" if native else "note",
-        "native" if native else "only emulated by this GPU",
-        "Train in float32 or float16.",
-    )
+    if torch.cuda.is_bf16_supported(including_emulation=False):
+        return Finding(what, "ok", "native")
+    return Finding(what, "note", "only emulated by this GPU", "Train in float32 or float16.")
 
 
 def memory(what: str) -> Finding:
     """Main memory, free and within the job's limit, compared with the weights of a 7B model."""
     total, free, limit = _main_memory()
-    text = f"{size_text(total)}, {size_text(free)} free" + (
-        "" if limit is None else f", this job may use {size_text(limit)}"
-    )
+    text = f"{size_text(total)}, {size_text(free)} free"
+    if limit is not None:
+        text += f", this job may use {size_text(limit)}"
     usable = min(free, limit or free)
     return Finding(
         what,
-        "ok" if usable >= WEIGHTS_7B else "note",
+        ok_if(usable >= WEIGHTS_7B),
         text,
         "Ask for more (sbatch --mem=64G), or load in bfloat16.",
     )
@@ -102,22 +100,23 @@ def _main_memory() -> tuple[int, int, int | None]:
 
 def _limit_files() -> Iterator[Path]:
     """The files with the memory limits of this control group and its parents, for cgroups v1 and v2."""
+    places = {"": (CGROUPS, "memory.max"), "memory": (CGROUPS / "memory", "memory.limit_in_bytes")}
     for line in OWN_CGROUPS.read_text().splitlines():
         _, controllers, group = line.split(":", 2)
-        if controllers in ("", "memory"):
-            root, name = (
-                (CGROUPS, "memory.max") if not controllers else (CGROUPS / "memory", "memory.limit_in_bytes")
-            )
+        if controllers in places:
+            root, name = places[controllers]
             own = root / group.lstrip("/")
             yield from (folder / name for folder in (own, *own.parents) if folder.is_relative_to(root))
 
 
 def cores(what: str) -> Finding:
     """CPU cores that this process may use."""
-    usable = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    usable = os.cpu_count() or 1
+    if sys.platform == "linux":
+        usable = len(os.sched_getaffinity(0))
     return Finding(
         what,
-        "ok" if usable > 1 else "note",
+        ok_if(usable > 1),
         f"{usable} of {os.cpu_count()} usable",
         "Ask for more: sbatch --cpus-per-task=8",
     )
@@ -138,10 +137,9 @@ def writable(what: str) -> Finding:
             "Free space, repair its rights, or start where you may write.",
         )
     free = shutil.disk_usage(nearest(folder)).free
-    state = "ok" if free >= 10 * GIB else "note"
     return Finding(
         what,
-        state,
+        ok_if(free >= 10 * GIB),
         f"{folder.absolute()} can be written, {size_text(free)} free",
         "Free some space: checkpoints are large.",
     )
@@ -152,7 +150,7 @@ def shared_memory(what: str) -> Finding:
     size = shutil.disk_usage("/dev/shm").total
     return Finding(
         what,
-        "ok" if size >= GIB else "note",
+        ok_if(size >= GIB),
         size_text(size),
         "Containers: docker run --shm-size=8g (or --ipc=host)",
     )

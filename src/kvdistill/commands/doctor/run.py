@@ -14,7 +14,7 @@ from huggingface_hub import constants
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from kvdistill.commands.doctor.finding import WEIGHTS_7B, Check, Finding, nearest, size_text
+from kvdistill.commands.doctor.finding import WEIGHTS_7B, Check, Finding, nearest, ok_if, size_text
 from kvdistill.commands.doctor.machine import (
     bfloat16,
     cores,
@@ -49,11 +49,16 @@ def doctor() -> int:
         if finding.state != "ok" and finding.advice:
             print(f"{'':<8} {'':<18} -> {finding.advice}")
     lost = [finding.lost for finding in findings if finding.lost]
-    print("\nWhat would not work here, and why:" if lost else "\nNothing was found that would not work here.")
-    print("".join(f"  - {line}\n" for line in lost), end="")
+    if lost:
+        print("\nWhat would not work here, and why:", *(f"  - {line}" for line in lost), sep="\n")
+    else:
+        print("\nNothing was found that would not work here.")
     problems = sum(finding.state == "problem" for finding in findings)
-    print(f"\n{problems} of {len(findings)} checks found a problem." if problems else "\nNo problem found.")
-    return int(problems > 0)
+    if not problems:
+        print("\nNo problem found.")
+        return 0
+    print(f"\n{problems} of {len(findings)} checks found a problem.")
+    return 1
 
 
 def diagnose() -> list[Finding]:
@@ -64,9 +69,11 @@ def diagnose() -> list[Finding]:
 def _made(what: str, check: Check) -> Finding:
     try:
         finding = check.look(what)
-        return finding if finding.state == "ok" else replace(finding, lost=check.lost)
     except Exception as error:  # on an unusual machine a check may raise anything; the others still run
         return Finding(what, "note", f"could not be checked ({_text(error)})")
+    if finding.state == "ok":
+        return finding
+    return replace(finding, lost=check.lost)
 
 
 def _text(error: Exception) -> str:
@@ -78,7 +85,7 @@ def _python(what: str) -> Finding:
     fits = SpecifierSet(wanted).contains(found, prereleases=True)
     return Finding(
         what,
-        "ok" if fits else "problem",
+        ok_if(fits, "problem"),
         f"{found} (wanted: {wanted})",
         "Install such a Python, then run: bash setup.sh",
     )
@@ -96,7 +103,7 @@ def _packages(what: str) -> Finding:
     ]
     return Finding(
         what,
-        "problem" if wrong else "ok",
+        ok_if(not wrong, "problem"),
         "; ".join(wrong) or f"{len(wanted)} in their ranges",
         "Run: bash setup.sh",
     )
@@ -108,7 +115,9 @@ def _misfit(need: Requirement) -> str | None:
         found = version(need.name)
     except PackageNotFoundError:
         return "not installed"
-    return None if need.specifier.contains(found, prereleases=True) else found
+    if need.specifier.contains(found, prereleases=True):
+        return None
+    return found
 
 
 def _imports(what: str) -> Finding:
@@ -122,7 +131,7 @@ def _imports(what: str) -> Finding:
             broken.append(f"{name} ({_text(error)})")
     return Finding(
         what,
-        "problem" if broken else "ok",
+        ok_if(not broken, "problem"),
         "; ".join(broken) or "all can be imported",
         "Run: rm -rf .venv && bash setup.sh",
     )
@@ -131,24 +140,18 @@ def _imports(what: str) -> Finding:
 def _extras(what: str) -> Finding:
     """Extras that are not installed; only a note, since training from files needs none of them."""
     missing = [extra for extra in EXTRAS if missing_packages(extra)]
-    return Finding(
-        what,
-        "note" if missing else "ok",
-        f"without {', '.join(missing)}" if missing else ", ".join(EXTRAS),
-        f"Run: pip install 'kvdistill[{','.join(missing)}]'",
-    )
+    if not missing:
+        return Finding(what, "ok", ", ".join(EXTRAS))
+    advice = f"Run: pip install 'kvdistill[{','.join(missing)}]'"
+    return Finding(what, "note", f"without {', '.join(missing)}", advice)
 
 
 def _login(what: str) -> Finding:
     """Whether a hub token is stored; ``get_token`` is not called, since it may renew one over the network."""
     file = Path(constants.HF_TOKEN_PATH)
-    there = bool(os.environ.get("HF_TOKEN")) or (file.is_file() and file.stat().st_size > 0)
-    return Finding(
-        what,
-        "ok" if there else "note",
-        "a token is there" if there else "not logged in",
-        "Run: hf auth login",
-    )
+    if os.environ.get("HF_TOKEN") or (file.is_file() and file.stat().st_size > 0):
+        return Finding(what, "ok", "a token is there")
+    return Finding(what, "note", "not logged in", "Run: hf auth login")
 
 
 def _offline(what: str) -> Finding:
@@ -166,11 +169,11 @@ def _cache(what: str) -> Finding:
     folder = Path(constants.HF_HUB_CACHE)
     near = nearest(folder)
     free = shutil.disk_usage(near).free
-    text = f"{folder}: {size_text(free)} free" + ("" if os.access(near, os.W_OK) else ", cannot be written")
-    state = "ok" if free >= WEIGHTS_7B / 2 and os.access(near, os.W_OK) else "note"
-    return Finding(
-        what, state, text, "Name a folder on a larger disk: export HF_HOME=/scratch/$USER/huggingface"
-    )
+    text = f"{folder}: {size_text(free)} free"
+    advice = "Name a folder on a larger disk: export HF_HOME=/scratch/$USER/huggingface"
+    if not os.access(near, os.W_OK):
+        return Finding(what, "note", f"{text}, cannot be written", advice)
+    return Finding(what, ok_if(free >= WEIGHTS_7B / 2), text, advice)
 
 
 def _attention(what: str) -> Finding:
@@ -190,13 +193,9 @@ def _slurm(what: str) -> Finding:
     variables = [f"{name}={os.environ[name]}" for name in sorted(os.environ) if name in SLURM_VARIABLES]
     if "SLURM_JOB_ID" in os.environ:
         return Finding(what, "ok", f"inside a job: {', '.join(variables)}")
-    there = shutil.which("sbatch") is not None
-    return Finding(
-        what,
-        "ok" if there else "note",
-        "sbatch is here, no job runs" if there else "no sbatch",
-        "Run the scripts with bash.",
-    )
+    if shutil.which("sbatch") is not None:
+        return Finding(what, "ok", "sbatch is here, no job runs")
+    return Finding(what, "note", "no sbatch", "Run the scripts with bash.")
 
 
 def _distributed(what: str) -> Finding:
@@ -207,14 +206,12 @@ def _distributed(what: str) -> Finding:
     ways = torch.distributed.is_available() and [
         name for name in ("gloo", "nccl") if getattr(torch.distributed, f"is_{name}_available")()
     ]
-    started = (
-        f"process {os.environ['RANK']} of {os.environ['WORLD_SIZE']}"
-        if there
-        else "one process (torchrun starts several)"
-    )
+    started = "one process (torchrun starts several)"
+    if there:
+        started = f"process {os.environ['RANK']} of {os.environ['WORLD_SIZE']}"
     return Finding(
         what,
-        "ok" if ways else "note",
+        ok_if(ways),
         f"{started}; backends: {', '.join(ways or ['none'])}",
         "Run: bash setup.sh",
     )

@@ -36,10 +36,9 @@ def claims(study: StudyRecord, delta: float, figures: Path) -> list[Section]:
         delta: smallest difference of accuracy that matters, as a share.
         figures: prefix of the figures' file names.
     """
-    unlike = ", resting on unlike runs" if study.unlike else ""
     sections = [
         Section(
-            f"Claim {place}. {claim.title}: {claim.outcome.upper()}{unlike}",
+            f"Claim {place}. {claim.title}: {claim.outcome.upper()}{study.caveat}",
             [Table(_HEADER, [_cells(comparison) for comparison in claim.comparisons]), *_needs(claim, study)],
         )
         for place, claim in enumerate(study.claims, start=1)
@@ -109,18 +108,23 @@ def control(study: StudyRecord) -> Section:
 
 
 def _cells(c: Comparison) -> list[str]:
-    scale = 1 if c.measure == "steps_to_90" else 100  # the other measures are shares, shown in points
-    tail = [f"{scale * c.delta:g}", c.outcome]
-    if c.mean is None or c.low is None or c.high is None or c.p_value is None:
-        return [c.name, str(len(c.seeds)), "–", "–", "–", "–", *tail]
-    flips = "–" if c.p_sign_flip is None else f"{c.p_sign_flip:.2g}"
-    interval = f"[{scale * c.low:+.1f}, {scale * c.high:+.1f}]"
-    return [c.name, str(len(c.seeds)), f"{scale * c.mean:+.1f}", interval, f"{c.p_value:.2g}", flips, *tail]
+    scale = 100  # shares are shown in points
+    if c.measure == "steps_to_90":
+        scale = 1
+    mean, interval, p_value, flips = "–", "–", "–", "–"
+    if c.mean is not None and c.low is not None and c.high is not None and c.p_value is not None:
+        mean, p_value = f"{scale * c.mean:+.1f}", f"{c.p_value:.2g}"
+        interval = f"[{scale * c.low:+.1f}, {scale * c.high:+.1f}]"
+    if c.p_sign_flip is not None:
+        flips = f"{c.p_sign_flip:.2g}"
+    return [c.name, str(len(c.seeds)), mean, interval, p_value, flips, f"{scale * c.delta:g}", c.outcome]
 
 
 def _needs(claim: JudgedClaim, study: StudyRecord) -> list[Words]:
     """The p-value of a claim, and what an inconclusive one needs: experiments, curves, seeds."""
-    said = [] if claim.p_value is None else [f"p = {claim.p_value:.2g} after Holm over the three claims."]
+    said = []
+    if claim.p_value is not None:
+        said.append(f"p = {claim.p_value:.2g} after Holm over the three claims.")
     has_runs = {name: bool(study.row(name).measures) for name in claim.waits_for}
     if absent := [name for name, has in has_runs.items() if not has]:
         said.append(f"It waits for {', '.join(absent)}, of which no run counts.")
@@ -135,7 +139,9 @@ def _needs(claim: JudgedClaim, study: StudyRecord) -> list[Words]:
             by_seeds.setdefault(seeds_in_words(seeds), []).append(name)
         runs = "; ".join(f"{', '.join(names)} with seeds {seeds}" for seeds, names in by_seeds.items())
         said.append(f"It needs {claim.further_seeds} more seeds: run {runs}.")
-    return [Words(" ".join(said))] if said else []
+    if not said:
+        return []
+    return [Words(" ".join(said))]
 
 
 def _sided(c: Comparison, above: str, below: str, between: str) -> str:
@@ -148,4 +154,8 @@ def _sided(c: Comparison, above: str, below: str, between: str) -> str:
     numbers = f"{c.first} − {c.second} is {100 * c.mean:+.1f} points {interval} over {len(c.seeds)} seeds"
     if not c.has_interval:
         return f"Nothing can be said about chance yet: {numbers}, without any spread."
-    return f"{above if c.low > 0 else below if c.high < 0 else between}: {numbers}."
+    if c.low > 0:
+        return f"{above}: {numbers}."
+    if c.high < 0:
+        return f"{below}: {numbers}."
+    return f"{between}: {numbers}."

@@ -11,12 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
-from kvdistill.reporting.stats import Claim, Verdict, judge_family
+from kvdistill.reporting.stats import Claim, Outcome, Verdict, judge_family
 
 DEFAULT_SEEDS = 8
 _NO_SPREAD = 1e-9
 """Standard deviations below this count as zero."""
-Outcome = Literal["supported", "not supported", "inconclusive"]
 Kind = Literal["superiority", "non_inferiority", "negligible"]
 Measure = Literal["accuracy", "area", "roughness", "steps_to_90"]
 Values = Mapping[str, Mapping[str, Mapping[int, float]]]
@@ -218,24 +217,27 @@ def _claim(
     comparisons = [
         _comparison(question, verdict, values, deltas[question.measure]) for question, verdict in pairs
     ]
-    outcome: Outcome = "inconclusive" if worst is None else worst.outcome
-    if any(comparison.outcome == "not supported" for comparison in comparisons):
-        outcome = "not supported"
+    outcome: Outcome = "inconclusive"
+    p_value = None
     wanted = [comparison.further_seeds or 0 for comparison in comparisons]
     if worst is not None:
+        outcome, p_value = worst.outcome, worst.p_value
         place = [verdict is not None and verdict.claim == worst.claim for verdict in verdicts].index(True)
         wanted[place] = max(wanted[place], worst.further_seeds or 0)
+    if any(comparison.outcome == "not supported" for comparison in comparisons):
+        outcome = "not supported"
     missing = [name for q in questions for name in (q.first, q.second) if not _seeds(values, name, q.measure)]
-    is_open = outcome == "inconclusive"
-    return JudgedClaim(
+    claim = JudgedClaim(
         title=title,
         outcome=outcome,
         comparisons=comparisons,
-        p_value=None if worst is None else worst.p_value,
-        further_seeds=max(wanted) if is_open else None,
-        to_run=_to_run(questions, wanted, values) if is_open else {},
+        p_value=p_value,
+        further_seeds=None,
         waits_for=sorted(set(missing)),
     )
+    if outcome != "inconclusive":
+        return claim
+    return replace(claim, further_seeds=max(wanted), to_run=_to_run(questions, wanted, values))
 
 
 def _to_run(questions: Sequence[Question], wanted: Sequence[int], values: Values) -> dict[str, list[int]]:

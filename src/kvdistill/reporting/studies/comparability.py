@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 
+from kvdistill.console.wording import plural
 from kvdistill.records.jsonfile import by_dotted_name
 from kvdistill.reporting.studies.experiments import Run, seeds_in_words
 
@@ -36,21 +37,20 @@ def differences(runs: Sequence[Run]) -> list[str]:
     flat = {id(run): by_dotted_name(run.record.config) for run in latent}
     found = []
     for option in sorted({name for options in flat.values() for name in options} - _IMMATERIAL):
-        values = {
-            key: json.dumps(options[option]) if option in options else "absent"
-            for key, options in flat.items()
-        }
+        values = dict.fromkeys(flat, "absent")
+        values |= {key: json.dumps(options[option]) for key, options in flat.items() if option in options}
         by_seed = option == "model.name" or option.endswith(".seed")
+        between_seeds = values
         # Between seeds, model paths are compared without the seed's number, and seeds not at all.
-        loose = {
-            key: re.sub(r"seed[-_]?\d+", "seed*", value) if option == "model.name" else ""
-            for key, value in values.items()
-        }
+        if option == "model.name":
+            between_seeds = {key: re.sub(r"seed[-_]?\d+", "seed*", path) for key, path in values.items()}
+        elif by_seed:
+            between_seeds = dict.fromkeys(values, "")
         companies: dict[str, list[Run]] = {}
         for run in latent:
             companies.setdefault(_company(option, run.experiment), []).append(run)
         for company in companies.values():
-            said = _said(option, company, loose if by_seed else values, latent)
+            said = _said(option, company, between_seeds, latent)
             if by_seed and not said:
                 for seed in sorted({run.record.seed for run in company}):
                     said += _said(option, [run for run in company if run.record.seed == seed], values, latent)
@@ -61,9 +61,11 @@ def differences(runs: Sequence[Run]) -> list[str]:
 def _company(option: str, experiment: str) -> str:
     """The group of runs that have to agree on an option; E5 is E4 with another control."""
     if option.startswith(("loss.kv.", "teacher", "target.anneal_layers")):
-        return "no KV" if experiment == "E1" else "KV"
+        return {"E1": "no KV"}.get(experiment, "KV")
+    if option.startswith("target.control."):
+        return experiment
     if option == "loss.kv_weight" or option.startswith("target."):
-        return "E4" if experiment == "E5" and not option.startswith("target.control.") else experiment
+        return {"E5": "E4"}.get(experiment, experiment)
     return "all"
 
 
@@ -86,10 +88,8 @@ def _who(runs: Sequence[Run], everyone: Sequence[Run]) -> str:
     names = []
     for experiment in dict.fromkeys(run.experiment for run in runs):
         seeds = sorted(run.record.seed for run in runs if run.experiment == experiment)
-        whole = seeds == sorted(run.record.seed for run in everyone if run.experiment == experiment)
-        names.append(
-            experiment
-            if whole
-            else f"{experiment} ({'seeds' if len(seeds) > 1 else 'seed'} {seeds_in_words(seeds)})"
-        )
+        if seeds == sorted(run.record.seed for run in everyone if run.experiment == experiment):
+            names.append(experiment)
+        else:
+            names.append(f"{experiment} ({plural(len(seeds), 'seed')} {seeds_in_words(seeds)})")
     return ", ".join(names)

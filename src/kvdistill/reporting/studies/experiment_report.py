@@ -34,11 +34,13 @@ def experiment_report(base: Path, delta: float = DELTA) -> ExperimentReport:
     """
     found = discover(base)
     if not found.studies:
-        others = f" Other files there belong to no study: {', '.join(found.others)}." if found.others else ""
-        raise FileNotFoundError(
+        message = (
             f"{base} holds no run of a study, which is a folder with a run in <experiment>/seed<number>, "
-            f"such as E4_rkv/seed0.{others}"
+            "such as E4_rkv/seed0."
         )
+        if found.others:
+            message += f" Other files there belong to no study: {', '.join(found.others)}."
+        raise FileNotFoundError(message)
     return ExperimentReport(
         delta=delta, studies=[summarise(study, delta) for study in found.studies], others=found.others
     )
@@ -70,14 +72,13 @@ def _page(record: ExperimentReport, base: Path) -> Page:
     command = shlex.join(
         ["python", "scripts/analyze_results.py", "--output_base", str(base), "--delta", f"{record.delta:g}"]
     )
-    several = len(record.studies) > 1
     sections: list[Section] = []
-    for place, study in enumerate(record.studies, start=1):
-        figures = base / "figures" / (f"study{place}_" if several else "study_")
-        parts = _parts(study, record.delta, figures, command)
-        sections += (
-            [replace(part, title=f"{study.name}: {part.title}") for part in parts] if several else parts
-        )
+    if len(record.studies) == 1:
+        sections += _parts(record.studies[0], record.delta, base / "figures" / "study_", command)
+    else:
+        for place, study in enumerate(record.studies, start=1):
+            parts = _parts(study, record.delta, base / "figures" / f"study{place}_", command)
+            sections += [replace(part, title=f"{study.name}: {part.title}") for part in parts]
     if record.others:
         sections.append(Section("Not part of a study", [Words(", ".join(record.others))]))
     lead = " ".join(f"Study {study.name}: {_verdicts(study)}." for study in record.studies)
@@ -99,4 +100,4 @@ def _parts(study: StudyRecord, delta: float, figures: Path, command: str) -> Seq
 
 def _verdicts(study: StudyRecord) -> str:
     outcomes = [f"claim {place} {claim.outcome}" for place, claim in enumerate(study.claims, start=1)]
-    return ", ".join(outcomes) + (", resting on unlike runs" if study.unlike else "")
+    return ", ".join(outcomes) + study.caveat

@@ -40,11 +40,11 @@ class Run:
     """``older`` where a newer finished run of the same experiment and seed counts."""
     progress: str
     """How far the training got, as text."""
-    accuracy: float | None
+    accuracy: float | None = None
     """Share (0 to 1) of right answers on the test set, in the mode that was trained."""
-    passes: float | None
+    passes: float | None = None
     """Sequential forward passes per question."""
-    chance: float | None
+    chance: float | None = None
     """Share of the most frequent answer of the test set, where it was recorded."""
     curve: Curve | None
     """Validation accuracy over training steps."""
@@ -103,13 +103,9 @@ def discover(base: Path) -> Found:
     for folder in sorted(empty, key=_natural):
         if (study := _study_of(folder, base)) in by_study:
             by_study[study].append(folder)
-    names = {
-        study: base.resolve().name if study == base else study.relative_to(base).as_posix()
-        for study in by_study
-    }
-    return Found(
-        studies=[_study(names[study], study, folders) for study, folders in by_study.items()], others=others
-    )
+    names = {study: study.relative_to(base).as_posix() for study in by_study} | {base: base.resolve().name}
+    studies = [_study(names[study], study, folders) for study, folders in by_study.items()]
+    return Found(studies=studies, others=others)
 
 
 def classify(config: Mapping[str, Any]) -> str:
@@ -122,9 +118,13 @@ def classify(config: Mapping[str, Any]) -> str:
     if task != "latent":
         return {"direct": "direct", "explicit": "explicit CoT"}.get(task, f"task {task}")
     method, control = option(config, "target.method.kind"), option(config, "target.control.kind")
-    name = method if control == "none" else f"{method}, {control}"
+    name = method
+    if control != "none":
+        name = f"{method}, {control}"
     if option(config, "loss.kv_weight") == 0:
-        return "E1" if option(config, "loss.attention_weight") == 0 else f"attention KL alone ({name})"
+        if option(config, "loss.attention_weight") == 0:
+            return "E1"
+        return f"attention KL alone ({name})"
     if control == "shuffled":
         return "E5"
     return _METHODS.get(name, name)
@@ -154,18 +154,25 @@ def seeds_in_words(seeds: Sequence[int]) -> str:
             groups[-1].append(seed)
         else:
             groups.append([seed])
-    return ", ".join(str(group[0]) if len(group) == 1 else f"{group[0]}–{group[-1]}" for group in groups)
+    return ", ".join(map(_range_text, groups))
+
+
+def _range_text(seeds: Sequence[int]) -> str:
+    if len(seeds) == 1:
+        return str(seeds[0])
+    return f"{seeds[0]}–{seeds[-1]}"
 
 
 def _study_of(folder: Path, base: Path) -> Path:
-    return base if folder.parent == base else folder.parent.parent
+    if folder.parent == base:
+        return base
+    return folder.parent.parent
 
 
-def _natural(path: Path) -> list[tuple[int, str]]:
-    """Sort key that puts ``seed2`` before ``seed10``."""
-    return [
-        (int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", path.as_posix())
-    ]
+def _natural(path: Path) -> list[tuple[str, int]]:
+    """Sort key that puts ``seed2`` before ``seed10``: texts, each with the number that follows it."""
+    parts = re.split(r"(\d+)", path.as_posix())
+    return [(text, int(number)) for text, number in zip(parts[::2], [*parts[1::2], -1], strict=True)]
 
 
 def _study(name: str, study: Path, folders: Sequence[Path]) -> Study:
@@ -182,11 +189,11 @@ def _study(name: str, study: Path, folders: Sequence[Path]) -> Study:
     newest = {
         (run.experiment, run.record.seed): run for run in sorted(runs, key=_started) if run.state == "counts"
     }
-    kept = [
-        replace(run, state="older") if run.state == "counts" and run not in newest.values() else run
-        for run in runs
-    ]
-    for run in kept:
+    kept = []
+    for run in runs:
+        if run.state == "counts" and run not in newest.values():
+            run = replace(run, state="older")
+        kept.append(run)
         notes += _said(run, study / run.folder, newest.get((run.experiment, run.record.seed)))
     return Study(name=name, runs=kept, notes=notes)
 
@@ -230,44 +237,52 @@ def _read(folder: Path, where: str) -> Run:
     record = RunRecord.read(folder / "run.json")
     datetime.fromisoformat(record.started)
     experiment = classify(record.config)
-    finished = (folder / "TRAINING_COMPLETED.txt").is_file()
-    series = Metrics(folder / "metrics.jsonl").series() if (folder / "metrics.jsonl").is_file() else {}
+    metrics = folder / "metrics.jsonl"
+    series = {}
+    if metrics.is_file():
+        series = Metrics(metrics).series()
     evaluation = EvaluationRecord.find(
         folder / f"evaluation_test_{_MODES.get(option(record.config, 'training.task'), '')}.json"
     )
-    return Run(
+    run = Run(
         folder=where,
         experiment=experiment,
         record=record,
-        state="unfinished" if not finished else "not evaluated" if evaluation is None else "counts",
+        state="not evaluated",
         progress=_progress(record.config, series),
-        accuracy=None if evaluation is None else evaluation.accuracy,
-        passes=None if evaluation is None else evaluation.sequential_passes_mean,
-        chance=None if evaluation is None else evaluation.chance,
-        curve=_curve(experiment, series, folder / "metrics.jsonl"),
+        curve=_curve(experiment, series, metrics),
         last=_last(record.config, series),
     )
+    if evaluation is not None:
+        run = replace(
+            run,
+            state="counts",
+            accuracy=evaluation.accuracy,
+            passes=evaluation.sequential_passes_mean,
+            chance=evaluation.chance,
+        )
+    if not (folder / "TRAINING_COMPLETED.txt").is_file():
+        run = replace(run, state="unfinished")
+    return run
 
 
 def _curve(experiment: str, series: Mapping[str, Mapping[int, float]], path: Path) -> Curve | None:
     values = series.get("validation_accuracy")
+    if not values:
+        return None
     try:
-        return (
-            None
-            if not values
-            else Curve(method=experiment, steps=list(values), accuracy=list(values.values()))
-        )
+        return Curve(method=experiment, steps=list(values), accuracy=list(values.values()))
     except ValueError as error:
         raise ValueError(f"{path}, validation_accuracy: {error}") from error
 
 
 def _last(config: Mapping[str, Any], series: Mapping[str, Mapping[int, float]]) -> dict[str, float]:
     finite = {name: [value for value in series.get(name, {}).values() if isfinite(value)] for name in LOSSES}
+    last = {name: values[-1] for name, values in finite.items() if values}
     given = option(config, "loss.kv_weight")
-    known = (
-        {"kv_weight": float(given)} if given != "auto" and option(config, "training.task") == "latent" else {}
-    )
-    return {name: values[-1] for name, values in finite.items() if values} | known
+    if given != "auto" and option(config, "training.task") == "latent":
+        last["kv_weight"] = float(given)
+    return last
 
 
 def _progress(config: Mapping[str, Any], series: Mapping[str, Mapping[int, float]]) -> str:
@@ -279,8 +294,6 @@ def _progress(config: Mapping[str, Any], series: Mapping[str, Mapping[int, float
     if num_steps > 0:
         return f"at step {step} of {num_steps}"
     at, epoch = max(series.get("epoch", {}).items(), default=(0, 0.0))
-    return (
-        f"at step {step} of about {round(at * epochs / epoch)}"
-        if epoch > 0
-        else f"at step {step} of {epochs:g} epochs"
-    )
+    if epoch > 0:
+        return f"at step {step} of about {round(at * epochs / epoch)}"
+    return f"at step {step} of {epochs:g} epochs"

@@ -10,7 +10,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from kvdistill.records.schema import Curve
-from kvdistill.reporting.drawing import BEHIND, SIZE, Label, canvas, count_on, label_ends, shortened
+from kvdistill.reporting.drawing import (
+    BEHIND,
+    SIZE,
+    Label,
+    canvas,
+    count_on,
+    curve_canvas,
+    label_ends,
+    name_rows,
+    scale_training_axes,
+    shortened,
+)
 from kvdistill.reporting.palette import BAD, GOOD, INK, MUTED, experiment
 from kvdistill.reporting.studies.claims import Comparison, JudgedClaim
 from kvdistill.reporting.studies.record import Estimate
@@ -61,7 +72,8 @@ def seed_dots(estimates: Mapping[str, Estimate], chance: float | None, narrow: b
     told = "test accuracy (%)"
     if chance is not None:
         axes.axvline(100 * chance, color=MUTED.light, linestyle="--", linewidth=1.2, zorder=1)
-        told += f",{chr(10) if narrow else ' '}dashed: chance, {100 * chance:.1f} %"
+        joint = ",\n" if narrow else ", "
+        told += f"{joint}dashed: chance, {100 * chance:.1f} %"
     axes.set_xlabel(told)
     return figure
 
@@ -73,7 +85,7 @@ def mean_curves(curves: Mapping[str, Sequence[Curve]], narrow: bool) -> Figure:
         curves: the seeds' curves by experiment.
         narrow: whether it is for a phone.
     """
-    figure, axes = canvas(3.2 + 0.22 * len(curves) if narrow else 4.3, narrow)
+    figure, axes = curve_canvas(3.2 + 0.22 * len(curves), narrow)
     labels, last = [], 1
     for name, of_seeds in curves.items():
         # Only steps at which all seeds were evaluated.
@@ -97,11 +109,7 @@ def mean_curves(curves: Mapping[str, Sequence[Curve]], narrow: bool) -> Figure:
         )
         labels.append(Label(float(steps[-1]), float(values.mean(0)[-1]), name, tint, known.marker))
         last = max(last, steps[-1])
-    axes.set_xlim(left=0, right=last)
-    axes.set_ylim(0, 103)
-    axes.set_xlabel("training steps")
-    axes.set_ylabel("validation accuracy (%)")
-    count_on(axes, 4 if narrow else 7)
+    scale_training_axes(axes, last, narrow)
     label_ends(axes, labels, narrow)
     return figure
 
@@ -113,25 +121,20 @@ def forest(claims: Sequence[JudgedClaim], narrow: bool) -> Figure:
     """
     rows = [(claim.title, [c for c in claim.comparisons if c.mean is not None]) for claim in claims]
     lines = [line for title, comparisons in rows if comparisons for line in (title, *comparisons)]
-    figure, axes = canvas(1.0 + (0.5 if narrow else 0.34) * len(lines), narrow)
-    for bound in (-1, 0, 1):
-        axes.axvline(
-            bound,
-            color=INK.light if bound == 0 else MUTED.light,
-            linestyle="-" if bound == 0 else ":",
-            linewidth=1.2,
-            zorder=1,
-        )
+    row_height = 0.5 if narrow else 0.34
+    figure, axes = canvas(1.0 + row_height * len(lines), narrow)
+    for bound, color, style in ((-1, MUTED, ":"), (0, INK, "-"), (1, MUTED, ":")):
+        axes.axvline(bound, color=color.light, linestyle=style, linewidth=1.2, zorder=1)
     for place, line in enumerate(lines):
         if isinstance(line, Comparison):
             _interval(axes, place, line, narrow)
         elif narrow:
             axes.text(-_REACH, place + 0.2, line, fontsize=SIZE, fontweight="bold", bbox=BEHIND)
-    names = [line.name if isinstance(line, Comparison) else line for line in lines]
-    axes.set_yticks([] if narrow else range(len(lines)), [] if narrow else names)
+    name_rows(axes, list(map(_name, lines)), narrow)
     for label, line in zip(axes.get_yticklabels(), lines, strict=False):
-        label.set_fontweight("normal" if isinstance(line, Comparison) else "bold")
         label.set_fontsize(SIZE)
+        if not isinstance(line, Comparison):
+            label.set_fontweight("bold")
     axes.set_ylim(len(lines) - 0.5, -0.5)
     axes.set_xlim(-_REACH, _REACH)
     axes.grid(visible=False, axis="y")
@@ -139,6 +142,13 @@ def forest(claims: Sequence[JudgedClaim], narrow: bool) -> Figure:
     count_on(axes)
     axes.set_xlabel("difference in δ, with its 95 % interval")
     return figure
+
+
+def _name(line: Comparison | str) -> str:
+    """The name of a line of the forest plot: a comparison, or the title of a claim."""
+    if isinstance(line, str):
+        return line
+    return line.name
 
 
 def _interval(axes: Axes, place: int, comparison: Comparison, narrow: bool) -> None:
@@ -151,9 +161,8 @@ def _interval(axes: Axes, place: int, comparison: Comparison, narrow: bool) -> N
     )
     tint = _OUTCOMES[comparison.outcome]
     axes.plot(np.clip([low, high], -_REACH, _REACH), [place, place], color=tint, linewidth=2)
-    axes.plot(
-        np.clip(mean, -_REACH, _REACH), place, "D" if abs(mean) < _REACH else "none", color=tint, markersize=6
-    )
+    marker = "D" if abs(mean) < _REACH else "none"
+    axes.plot(np.clip(mean, -_REACH, _REACH), place, marker, color=tint, markersize=6)
     for end, beyond, arrow in ((-_REACH, low < -_REACH, "<"), (_REACH, high > _REACH, ">")):
         if beyond:
             axes.plot(end, place, arrow, color=tint, markersize=8, clip_on=False)

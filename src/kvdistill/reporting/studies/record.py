@@ -1,7 +1,7 @@
 """``EXPERIMENT_REPORT.json``: all numbers of the experiment report, computed from the runs of each study."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -41,8 +41,10 @@ class Estimate:
         values = list(by_seed.values())
         if not values:
             return None
-        interval = paired_t_interval(values) if len(values) > 1 else None
-        low, high = (None, None) if interval is None else (interval.low, interval.high)
+        low, high = None, None
+        if len(values) > 1:
+            interval = paired_t_interval(values)
+            low, high = interval.low, interval.high
         return cls(by_seed=dict(by_seed), mean=float(np.mean(values)), low=low, high=high)
 
 
@@ -70,7 +72,9 @@ class Row:
     @property
     def seeds(self) -> list[int]:
         """The seeds with a finished and evaluated run."""
-        return list(self.measures["accuracy"].by_seed) if self.measures else []
+        if not self.measures:
+            return []
+        return list(self.measures["accuracy"].by_seed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +113,13 @@ class StudyRecord:
     """Share of the most frequent answer of the test set, averaged over runs; None where no run recorded it.
     """
 
+    @property
+    def caveat(self) -> str:
+        """What is added to a verdict that rests on unlike runs."""
+        if self.unlike:
+            return ", resting on unlike runs"
+        return ""
+
     def row(self, experiment: str) -> Row:
         """The row of one of ``EXPERIMENTS``; it exists even if nothing ran."""
         return next(row for row in self.rows if row.experiment == experiment)
@@ -141,7 +152,6 @@ def summarise(study: Study, delta: float) -> StudyRecord:
     names = [*EXPERIMENTS, *sorted({run.experiment for run in study.runs} - EXPERIMENTS.keys())]
     measured = {name: _measured([run for run in counting if run.experiment == name]) for name in names}
     claimed = [run for run in counting if run.experiment in CLAIMED]
-    chances = [run.chance for run in counting if run.chance is not None]
     return StudyRecord(
         name=study.name,
         rows=[_row(name, study.runs, measured) for name in names],
@@ -151,8 +161,15 @@ def summarise(study: Study, delta: float) -> StudyRecord:
         warnings=_nothing_to_distil(measured, delta) + differences(counting) + _states_of_code(counting),
         notes=study.notes,
         runs=[_line(run) for run in study.runs],
-        chance=float(np.mean(chances)) if chances else None,
+        chance=_mean_chance(counting),
     )
+
+
+def _mean_chance(runs: Sequence[Run]) -> float | None:
+    chances = [run.chance for run in runs if run.chance is not None]
+    if not chances:
+        return None
+    return float(np.mean(chances))
 
 
 def deltas(runs: Sequence[Run], delta: float) -> dict[Measure, float]:
@@ -163,15 +180,9 @@ def deltas(runs: Sequence[Run], delta: float) -> dict[Measure, float]:
 
     Source: ours.
     """
-    gaps = np.concatenate(
-        [np.diff(run.curve.steps) for run in runs if run.curve is not None] or [np.zeros(0)]
-    )
-    return {
-        "accuracy": delta,
-        "area": delta,
-        "roughness": delta,
-        "steps_to_90": float(np.median(gaps)) if len(gaps) else 1.0,
-    }
+    gaps = [gap for run in runs if run.curve is not None for gap in np.diff(run.curve.steps)]
+    steps = float(np.median(gaps or [1.0]))
+    return {"accuracy": delta, "area": delta, "roughness": delta, "steps_to_90": steps}
 
 
 def steps_to_90(curve: Curve) -> int:
@@ -179,8 +190,11 @@ def steps_to_90(curve: Curve) -> int:
 
     Source: ours.
     """
-    step = steps_to(0.9, curve) if curve.accuracy[-1] > 0 else None
-    return curve.steps[-1] if step is None else step
+    if curve.accuracy[-1] <= 0:
+        return curve.steps[-1]
+    step = steps_to(0.9, curve)
+    assert step is not None  # the last evaluation reaches it at the latest
+    return step
 
 
 def _measured(runs: Sequence[Run]) -> dict[str, dict[int, float]]:
@@ -203,25 +217,24 @@ def _measured(runs: Sequence[Run]) -> dict[str, dict[int, float]]:
 def _row(name: str, runs: Sequence[Run], measured: Values) -> Row:
     own = [run for run in runs if run.experiment == name]
     accuracy, base = measured[name].get("accuracy", {}), measured["E1"].get("accuracy", {})
-    gain = (
-        {} if name == "E1" else {seed: value - base[seed] for seed, value in accuracy.items() if seed in base}
-    )
-    estimates = {
-        key: Estimate.of(values) for key, values in {**measured[name], "difference_to_e1": gain}.items()
-    }
-    values = list(accuracy.values())
-    spread = spread_interval(values) if len(values) > 1 else None
+    values = dict(measured[name])
+    if name != "E1":
+        values["difference_to_e1"] = {seed: accuracy[seed] - base[seed] for seed in accuracy if seed in base}
+    estimates = {key: Estimate.of(by_seed) for key, by_seed in values.items()}
     counting = {run.record.seed for run in own if run.state == "counts"}
-    return Row(
+    row = Row(
         experiment=name,
         what=EXPERIMENTS.get(name, "in no claim"),
         unfinished=sorted({run.record.seed for run in own} - counting),
         measures={key: estimate for key, estimate in estimates.items() if estimate is not None},
-        spread=float(np.std(values, ddof=1)) if spread else None,
-        spread_low=spread.low if spread else None,
-        spread_high=spread.high if spread else None,
         curves={run.record.seed: run.curve for run in own if run.state == "counts" and run.curve is not None},
     )
+    if len(accuracy) < 2:
+        return row
+    shares = list(accuracy.values())
+    interval = spread_interval(shares)
+    spread = float(np.std(shares, ddof=1))
+    return replace(row, spread=spread, spread_low=interval.low, spread_high=interval.high)
 
 
 def _nothing_to_distil(measured: Values, delta: float) -> list[str]:
@@ -247,8 +260,10 @@ def _states_of_code(runs: Sequence[Run]) -> list[str]:
     for run in runs:
         versions = ", ".join(f"{name} {version}" for name, version in sorted(run.record.versions.items()))
         by_state.setdefault(f"{run.record.commit or 'no commit'} ({versions})", []).append(run.folder)
+    if len(by_state) < 2:
+        return []
     told = "; ".join(f"{state} made {', '.join(folders)}" for state, folders in by_state.items())
-    return [f"Not all runs were made by the same code: {told}."] if len(by_state) > 1 else []
+    return [f"Not all runs were made by the same code: {told}."]
 
 
 def _less_spread(measured: Values) -> dict[str, float]:

@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from kvdistill.console.wording import number
-from kvdistill.reporting.blocks import Block, Code, Table, Words, percent
+from kvdistill.reporting.blocks import Block, Code, Table, Words, percent, percent_range
 from kvdistill.reporting.drawing import draw
 from kvdistill.reporting.page import Section
 from kvdistill.reporting.studies.comparability import CLAIMED
@@ -102,9 +102,9 @@ def losses(study: StudyRecord) -> Section:
         "last, and means over seeds. The floor is what E2's loss would come to for the best possible student."
     )
     header = ("experiment", "KV weight", "KV floor", "CE student", "CE teacher", "KV", "CODI")
-    return Section(
-        "Weights and last losses", [Table(header, rows), Words(words)] if rows else [Words("None yet.")]
-    )
+    if not rows:
+        return Section("Weights and last losses", [Words("None yet.")])
+    return Section("Weights and last losses", [Table(header, rows), Words(words)])
 
 
 def steadiness(study: StudyRecord, figures: Path) -> Section:
@@ -131,7 +131,9 @@ def steadiness(study: StudyRecord, figures: Path) -> Section:
         or "there are fewer"
     )
     curves = {row.experiment: list(row.curves.values()) for row in shown if row.curves}
-    blocks: list[Block] = [Table(header, rows)] if rows else []
+    blocks: list[Block] = []
+    if rows:
+        blocks.append(Table(header, rows))
     blocks.append(Words(f"{words} ({tested})."))
     if curves:
         caption = (
@@ -145,16 +147,16 @@ def steadiness(study: StudyRecord, figures: Path) -> Section:
 
 def warnings(study: StudyRecord) -> Section:
     """Options and code that differ between runs although they should not."""
-    said = [Words(line) for line in study.warnings]
-    head = Words(
-        "Verdicts rest on unlike runs. These options differ between runs that should differ in target and "
-        "KV loss alone:"
-    )
-    return Section(
-        "Warnings",
-        ([head, *said] if study.unlike else said)
-        or [Words("None: the runs differ in target and KV loss alone.")],
-    )
+    said = []
+    if study.unlike:
+        said.append(
+            "Verdicts rest on unlike runs. These options differ between runs that should differ in target "
+            "and KV loss alone:"
+        )
+    said += study.warnings
+    if not said:
+        said = ["None: the runs differ in target and KV loss alone."]
+    return Section("Warnings", [Words(line) for line in said])
 
 
 def made(study: StudyRecord, command: str) -> Section:
@@ -162,25 +164,21 @@ def made(study: StudyRecord, command: str) -> Section:
     first = {run.experiment: run for run in reversed(study.runs) if run.state == "counts"}
     commands = [f"{name}: {run.command or 'not recorded'}" for name, run in sorted(first.items())]
     counting = [run for run in study.runs if run.state == "counts"]
+    started = "–"
+    if counting:
+        started = f"{min(run.started for run in counting)} to {max(run.started for run in counting)}"
     facts = {
         "commit": _list(run.commit or "not from a repository" for run in counting),
         "versions": _list(f"{name} {version}" for run in counting for name, version in run.versions.items()),
         "hardware": _list(run.hardware for run in counting),
-        "started": f"{min(run.started for run in counting)} to {max(run.started for run in counting)}"
-        if counting
-        else "–",
+        "started": started,
         "hours of training": f"{sum(run.seconds or 0 for run in counting) / 3600:.2g}",
     }
-    table = Table(("", ""), [list(fact) for fact in facts.items()], words=True)
-    typed = (
-        [
-            Words("The first run of each experiment (EXPERIMENT_REPORT.json has them all):"),
-            Code("\n".join(commands)),
-        ]
-        if commands
-        else []
-    )
-    return Section("How it was made", [table, *typed, Words("This report:"), Code(command)])
+    blocks: list[Block] = [Table(("", ""), [list(fact) for fact in facts.items()], words=True)]
+    if commands:
+        blocks.append(Words("The first run of each experiment (EXPERIMENT_REPORT.json has them all):"))
+        blocks.append(Code("\n".join(commands)))
+    return Section("How it was made", [*blocks, Words("This report:"), Code(command)])
 
 
 def _list(values: Iterable[str]) -> str:
@@ -199,7 +197,9 @@ def _each_seed(rows: Sequence[Row]) -> list[Table]:
 
 
 def _cell(estimate: Estimate, seed: int) -> str:
-    return f"{100 * estimate.by_seed[seed]:.1f}" if seed in estimate.by_seed else "–"
+    if seed not in estimate.by_seed:
+        return "–"
+    return f"{100 * estimate.by_seed[seed]:.1f}"
 
 
 def _share(row: Row, name: str) -> list[str]:
@@ -209,7 +209,7 @@ def _share(row: Row, name: str) -> list[str]:
         return ["–", "–"]
     if estimate.low is None or estimate.high is None:
         return [percent(estimate.mean), "–"]
-    return [percent(estimate.mean), f"{100 * max(0.0, estimate.low):.1f}–{percent(min(1.0, estimate.high))}"]
+    return [percent(estimate.mean), percent_range(max(0.0, estimate.low), min(1.0, estimate.high))]
 
 
 def _points(row: Row, name: str, signed: bool = True) -> list[str]:
@@ -218,12 +218,10 @@ def _points(row: Row, name: str, signed: bool = True) -> list[str]:
     if estimate is None:
         return ["–", "–"]
     sign = "+" if signed else ""
-    interval = (
-        "–"
-        if estimate.low is None or estimate.high is None
-        else f"[{100 * estimate.low:{sign}.1f}, {100 * estimate.high:{sign}.1f}]"
-    )
-    return [f"{100 * estimate.mean:{sign}.1f}", interval]
+    mean = f"{100 * estimate.mean:{sign}.1f}"
+    if estimate.low is None or estimate.high is None:
+        return [mean, "–"]
+    return [mean, f"[{100 * estimate.low:{sign}.1f}, {100 * estimate.high:{sign}.1f}]"]
 
 
 def _spread(row: Row) -> list[str]:
@@ -233,7 +231,8 @@ def _spread(row: Row) -> list[str]:
 
 
 def _means(row: Row, *names: str) -> list[str]:
-    return [number(row.measures[name].mean) if name in row.measures else "–" for name in names]
+    means = {name: estimate.mean for name, estimate in row.measures.items()}
+    return [number(means.get(name)) for name in names]
 
 
 def _range(estimate: Estimate | None) -> str:
@@ -241,4 +240,6 @@ def _range(estimate: Estimate | None) -> str:
     if estimate is None:
         return "–"
     low, high = min(estimate.by_seed.values()), max(estimate.by_seed.values())
-    return number(low) if low == high else f"{number(estimate.mean)} ({number(low)}–{number(high)})"
+    if low == high:
+        return number(low)
+    return f"{number(estimate.mean)} ({number(low)}–{number(high)})"
