@@ -39,7 +39,13 @@ def training_arguments(section: TrainingSection, has_unused: bool = False) -> Tr
     }
     checkpointing: Any = {min(named): section.gradient_checkpointing}
     distributed = int(os.environ.get("WORLD_SIZE", "1")) > 1
-    has_tensorboard = section.tensorboard and not missing_packages("reporting")
+    backend, find_unused, reports = None, None, []
+    if distributed:
+        find_unused = has_unused
+    if distributed and not has_gpu:
+        backend = "gloo"
+    if section.tensorboard and not missing_packages("reporting"):
+        reports = ["tensorboard"]
     arguments = TrainingArguments(
         output_dir=str(Path(section.output_dir)),
         num_train_epochs=section.epochs,
@@ -66,9 +72,9 @@ def training_arguments(section: TrainingSection, has_unused: bool = False) -> Tr
         dataloader_pin_memory=torch.cuda.is_available(),
         remove_unused_columns=False,
         use_cpu=not has_gpu,
-        ddp_backend="gloo" if distributed and not has_gpu else None,
-        ddp_find_unused_parameters=has_unused if distributed else None,
-        report_to=["tensorboard"] if has_tensorboard else [],
+        ddp_backend=backend,
+        ddp_find_unused_parameters=find_unused,
+        report_to=reports,
         disable_tqdm=not section.progress,
     )
     # With several visible GPUs Trainer would use DataParallel, which cannot split a Batch; torchrun starts
