@@ -72,9 +72,9 @@ class Ratio:
             share = rest / steps
             if rest and _kind(teacher.layers[lower]) != _kind(teacher.layers[lower + 1]):
                 lower, share = lower + (share > 0.5), 0.0
-            pairs += [LayerPair(layer, lower, 1 - share)] + (
-                [LayerPair(layer, lower + 1, share)] if share else []
-            )
+            pairs.append(LayerPair(layer, lower, 1 - share))
+            if share:
+                pairs.append(LayerPair(layer, lower + 1, share))
         return LayerMap(tuple(pairs))
 
 

@@ -86,7 +86,10 @@ class Projector(nn.Module):
             (P,), in the order of ``move``.
         """
         shares = torch.tensor([pair.weight for pair in self.pairs])
-        return shares if layers is None else shares * layers[[pair.student for pair in self.pairs]]
+        if layers is None:
+            return shares
+        # (L,) -> (P,): a student layer between two teacher layers is in two pairs.
+        return shares * layers[[pair.student for pair in self.pairs]]
 
     def _teacher_ids(self) -> tuple[int, ...]:
         return tuple(pair.teacher for pair in self.pairs)

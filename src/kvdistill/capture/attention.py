@@ -153,7 +153,9 @@ def attend(  # noqa: PLR0913  (transformers dictates the signature)
         # (B, H, P, K): prefix and own keys already carry the rotation of their own positions.
         key, value = torch.cat((*keys, key), dim=2), torch.cat((*values, value), dim=2)
     ready = kv_call.mask(backend, window, query.dtype)
-    return inner(module, query, key, value, attention_mask if ready is None else ready, **kwargs)
+    if ready is not None:
+        attention_mask = ready
+    return inner(module, query, key, value, attention_mask, **kwargs)
 
 
 def _require_one_attention(module: nn.Module, layer_id: int, call: AttentionCall) -> None:

@@ -1,5 +1,6 @@
 """Comparison of a captured call on padded, packed texts with plain calls of each text alone."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -147,9 +148,9 @@ class Comparison:
     def _call(self, call: AttentionCall, ids: Tensor, offset: int) -> Tensor:
         """Hidden states (B, S, D) of a captured call; each layer's mask is compared with the one given."""
         call.compare_masks = True  # a captured call would ignore a layer's own changes of the mask
-        inputs = (
-            {"inputs_embeds": self.model.get_input_embeddings()(ids)} if self.embedded else {"input_ids": ids}
-        )
+        inputs = {"input_ids": ids}
+        if self.embedded:
+            inputs = {"inputs_embeds": self.model.get_input_embeddings()(ids)}
         with capture_attention(self.model):
             output = self.body(
                 **inputs,
@@ -268,27 +269,29 @@ def _special_ids(settings: Any) -> Iterator[int]:
         if isinstance(value, dict):
             yield from _special_ids(value)
         elif str(name).endswith(("_token_id", "_token_index", "_token_ids")):
-            yield from [
-                number
-                for number in (value if isinstance(value, list) else [value])
-                if isinstance(number, int)
-            ]
+            if not isinstance(value, list):
+                value = [value]
+            yield from (number for number in value if isinstance(number, int))
 
 
 def _tolerance(dtype: torch.dtype) -> float:
     if dtype not in (torch.float32, torch.float64):
         return HALF
-    return EXACT if torch.get_float32_matmul_precision() == "highest" else ROUNDED
+    if torch.get_float32_matmul_precision() == "highest":
+        return EXACT
+    return ROUNDED
 
 
 def _difference(found: Tensor, expected: Tensor) -> float:
     """Largest relative difference over the rows of the last dimension; not finite counts as infinite."""
     if found.shape != expected.shape:
-        return float("inf")
+        return math.inf
     # Relative to the largest row: rows near 0 would turn rounding into a large difference.
     scale = expected.float().norm(dim=-1).amax().clamp_min(1e-12)
     worst = float((found.float() - expected.float()).norm(dim=-1).amax() / scale)
-    return worst if worst == worst else float("inf")  # NaN is unequal to itself
+    if math.isnan(worst):
+        return math.inf
+    return worst
 
 
 def first_line(error: BaseException) -> str:

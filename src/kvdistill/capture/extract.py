@@ -50,7 +50,9 @@ def unrotated(
     Returns:
         Keys before the rotation, (B, H, T, K).
     """
-    return keys if layer.rope is None else rotate(keys, positions[:, None], layer.rope, inverse=True)
+    if layer.rope is None:
+        return keys
+    return rotate(keys, positions[:, None], layer.rope, inverse=True)
 
 
 def text_order(mask: Bool[Tensor, "B T"]) -> Int[Tensor, "B T"]:
@@ -90,14 +92,19 @@ def extract(
             seen.values[:, :, text.start : text.stop].detach(),
         )
         wide = keys.shape[:3]  # (B, H, T): heads start alike, compressors may then keep different tokens
+        importance, step_end = None, None
+        if rows is not None:
+            importance = _importance(seen, keys, text, rows)
+        if text.step_end is not None:
+            step_end = text.step_end[:, None].expand(wide)
         layers.append(
             LayerKV(
                 keys=unrotated(keys, text.positions, geometry.layer(layer_id)),
                 values=values,
                 mask=text.mask[:, None].expand(wide),
                 positions=text_order(text.mask)[:, None].expand(wide),
-                importance=None if rows is None else _importance(seen, keys, text, rows),
-                step_end=None if text.step_end is None else text.step_end[:, None].expand(wide),
+                importance=importance,
+                step_end=step_end,
             )
         )
     return ModelKV(tuple(layers), tuple(sorted(call.seen)), source)

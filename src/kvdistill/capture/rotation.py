@@ -72,6 +72,12 @@ class MeasuredLayer:
     rotation: Rotation | None
     """None where keys are not rotated."""
 
+    def geometry(self) -> LayerGeometry:
+        """The layer's geometry, with the frequencies that the model holds now."""
+        if self.rotation is None:
+            return self.shape
+        return replace(self.shape, rope=self.rotation.rope())
+
 
 def measure(model: PreTrainedModel, token_id: int = 3) -> tuple[MeasuredLayer, ...]:
     """Run one random token at three positions and find the rotation that explains each layer's keys.
@@ -121,8 +127,8 @@ def geometry(measured: tuple[MeasuredLayer, ...]) -> Geometry:
     Returns:
         One entry per attention layer, with its layer id.
     """
-    layers = (m.shape if m.rotation is None else replace(m.shape, rope=m.rotation.rope()) for m in measured)
-    return Geometry(tuple(layers), tuple(m.layer_id for m in measured))
+    layers = tuple(layer.geometry() for layer in measured)
+    return Geometry(layers, tuple(layer.layer_id for layer in measured))
 
 
 @torch.no_grad()
@@ -162,7 +168,9 @@ def _explain(
 ) -> MeasuredLayer:
     # (P, H, 1, K): one key per position. Values depend on positions only where these enter the embeddings.
     keys, values = seen.keys.float(), seen.values.float()
-    tolerance = 1e-4 if seen.keys.dtype in (torch.float32, torch.float64) else 3e-2
+    tolerance = 3e-2
+    if seen.keys.dtype in (torch.float32, torch.float64):
+        tolerance = 1e-4
     scale = keys[0].norm().clamp_min(1e-12)
     rotation: Rotation | None = None
     if (values - values[:1]).norm() > tolerance * values[0].norm():
@@ -172,8 +180,10 @@ def _explain(
     else:
         positional = "rotary"
         rotation = _best_rotation(keys, candidates)
-        error = float("inf") if rotation is None else _residual(keys, rotation) / scale
-        if rotation is None or error > tolerance:
+        error: Tensor | float = torch.inf
+        if rotation is not None:
+            error = _residual(keys, rotation) / scale
+        if error > tolerance:
             raise CaptureError(
                 f"Layer {layer_id} ({type(seen.module).__name__}) moves its keys with the position in a way "
                 "that neither the "
@@ -223,4 +233,6 @@ def _key_norm(module: nn.Module, heads: int, width: int) -> Tensor | None:
         return None
     with torch.no_grad():
         gain = norm(torch.ones(weight.shape, device=weight.device, dtype=weight.dtype)).float()
-    return gain.reshape(width) if gain.numel() == width else gain.reshape(heads, width)
+    if gain.numel() == width:
+        return gain.reshape(width)
+    return gain.reshape(heads, width)

@@ -177,11 +177,14 @@ def load_adapter(
             f"holds a {base.config.model_type} of width {base.config.hidden_size}. "
             "Restore the base model or edit `base` in config.json."
         )
-    last = max((tokenizer.get_vocab() if tokenizer is not None else config.special or {}).values(), default=0)
-    if wanted.vocab_size > max(num_rows(base), last + 1):
+    ids = config.special or {}
+    if tokenizer is not None:
+        ids = tokenizer.get_vocab()
+    most = max(num_rows(base), max(ids.values(), default=0) + 1)
+    if wanted.vocab_size > most:
         raise ValueError(
             f"{folder / 'config.json'} is damaged: its vocab_size is {wanted.vocab_size}, but {name} and "
-            f"the tokenizer have {max(num_rows(base), last + 1)} tokens: {AGAIN}."
+            f"the tokenizer have {most} tokens: {AGAIN}."
         )
     # Rows of added tokens: padding rows repeat the last row, trained rows come from the checkpoint below.
     resize_embeddings(base, wanted.vocab_size)  # pyright: ignore

@@ -64,8 +64,10 @@ def _through_adapter(tied: dict[str, str], names: set[str]) -> dict[str, str]:
     inside = ("token_adapter.base_layer.weight", "token_adapter.trainable_tokens_delta.default")
     renamed: dict[str, str] = {}
     for target, source in tied.items():
+        if source in names:
+            renamed[target] = source
+            continue
+        # A wrapped embedding has two tensors, its frozen weight and the rows that are trained: both are tied.
         stems = target.removesuffix("weight"), source.removesuffix("weight")
-        renamed |= (
-            {target: source} if source in names else {stems[0] + part: stems[1] + part for part in inside}
-        )
+        renamed |= {stems[0] + part: stems[1] + part for part in inside}
     return renamed

@@ -60,7 +60,9 @@ class LatentReasoner(PreTrainedModel):
                 "A latent student needs a backbone and its special tokens: build one with "
                 "LatentReasoner.build(...)."
             )
-        self.backbone: PreTrainedModel = _new_backbone(config) if backbone is None else backbone
+        if backbone is None:
+            backbone = _new_backbone(config)
+        self.backbone: PreTrainedModel = backbone
         if config.lora is not None:
             add_lora(self.backbone, config.lora)
         # The backbone's own defaults (sampling, penalties) would silently change answers.
@@ -229,9 +231,9 @@ class LatentReasoner(PreTrainedModel):
             Per mode: un-rotated KV cache (N tokens or M slots), label rows (R, C), states (B, L, D).
         """
         self.geometry()  # measured before the first pass, outside its graph
-        return (
-            teacher_forward(self, batch) if mode == "teacher" else two_modes(self, batch, measure_attention)
-        )
+        if mode == "teacher":
+            return teacher_forward(self, batch)
+        return two_modes(self, batch, measure_attention)
 
     def generate(
         self,
@@ -268,7 +270,9 @@ def _scaled(logits: Tensor, config: Any) -> Tensor:
     if (factor := getattr(config, "logit_scale", None)) is not None:  # Cohere
         logits = logits * factor
     cap = getattr(config, "final_logit_softcapping", None)
-    return logits if cap is None else cap * torch.tanh(logits / cap)
+    if cap is None:
+        return logits
+    return cap * torch.tanh(logits / cap)
 
 
 def _trained_state(model: LatentReasoner, state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -94,7 +94,10 @@ class Objective:
                 f"{method} keeps no more tokens than there are slots. Leave loss.kv.geometry out, or choose "
                 "target.method full."
             )
-        return replace(self, kv=replace(self.kv, geometry="tokens" if keeps_tokens else "slots"))
+        axis = "slots"
+        if keeps_tokens:
+            axis = "tokens"
+        return replace(self, kv=replace(self.kv, geometry=axis))
 
     @property
     def needs(self) -> frozenset[Need]:

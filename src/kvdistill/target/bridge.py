@@ -125,7 +125,9 @@ class Bridge(nn.Module):
         """
         found: dict[str, Tensor] = {}
         for cache in caches:
-            prefix = f"{cache.teacher}_" if len(caches) > 1 else ""
+            prefix = ""
+            if len(caches) > 1:
+                prefix = f"{cache.teacher}_"
             numbers = self.builders[cache.teacher].method.diagnostics(cache.kv)
             found |= {f"{prefix}{name}": value for name, value in numbers.items()}
         return found
