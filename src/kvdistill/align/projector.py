@@ -73,6 +73,7 @@ class Projector(nn.Module):
         Returns:
             One layer of ``target`` per pair, P in all, in the order of ``move``.
         """
+        # A teacher layer in several pairs is repeated.
         layers = tuple(target.layers[target.layer_ids.index(layer_id)] for layer_id in self._teacher_ids())
         return ModelKV(layers, self._teacher_ids(), target.source)
 
@@ -108,6 +109,7 @@ class Projector(nn.Module):
         return LayerKV(
             keys=_through(self.keys[index], layer.keys, layer.mask, heads),  # pyright: ignore
             values=_through(self.values[index], layer.values, layer.mask, heads),  # pyright: ignore
+            # (B, 1, M) -> (B, h, M): as many heads as the teacher has.
             mask=layer.mask[:, :1].expand(-1, heads, -1),
             positions=layer.positions[:, :1].expand(-1, heads, -1),
         )

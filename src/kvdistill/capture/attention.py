@@ -106,6 +106,7 @@ def within_window(
     """
     if window is None or query_positions is None or key_positions is None:
         return visible
+    # In positions, not columns: padding and the other reader's tokens take no place in the window.
     distance = query_positions[:, None, :, None] - key_positions[:, None, None, :]  # (B, 1, S, P)
     return visible & (distance < window)
 
@@ -237,6 +238,7 @@ def register_capture_backend(model: PreTrainedModel) -> str:
     name = PREFIX + backend
     if name not in AttentionInterface._global_mapping:  # once per process and backend
         AttentionInterface.register(name, partial(attend, backend=backend))
+        # transformers looks the mask function up under the same name.
         AttentionMaskInterface.register(name, AttentionMaskInterface()[backend])
     return name
 

@@ -41,6 +41,7 @@ def captured_cache(model: PreTrainedModel, prefix: Prefix) -> DynamicCache:
     """
     cache = DynamicCache(config=model.config)
     for layer_id, (keys, values) in sorted(prefix.items()):
+        # (B, H, P, K): pieces of several calls, in the order of the text.
         cache.update(torch.cat(keys, 2), torch.cat(values, 2), layer_id)
     return cache
 
@@ -62,6 +63,7 @@ def prefill_cache(
     Returns:
         The model's own cache over ``P`` tokens.
     """
+    # The body alone: a cache needs no logits.
     output = body_of(model)(
         inputs_embeds=inputs, attention_mask=mask.long(), position_ids=positions, use_cache=True
     )
@@ -165,6 +167,7 @@ def kv_to_cache(kv: ModelKV, model: PreTrainedModel, start: int | Int[Tensor, " 
     """
     require_unrotated(kv, "kv_to_cache")
     model = causal_lm(model)
+    # (B, 1, 1) or (1, 1, 1), to be added to positions (B, H, T).
     offset = torch.as_tensor(start, device=kv.layers[0].positions.device).reshape(-1, 1, 1)
     length = max(int((layer.positions + offset).max()) for layer in kv.layers) + 1
     geometry = _full_attention(model, length)
@@ -247,6 +250,7 @@ def _importance(
     # Only the queries of the last tokens are missing from a cache: one forward pass over n tokens.
     size = mask.shape[1] - last_ids.shape[1]  # tokens before the last n
     prefix = {i: ([keys[:, :, :size]], [values[:, :, :size]]) for i, (keys, values) in cached.items()}
+    # Keys in the cache carry their rotation already; the mask hides padding among them.
     before = _Earlier(prefix, mask[:, :size], text_order(mask)[:, :size])
     piece = Piece("last", "shared", last_ids, mask[:, size:])  # one reader: it sees the prefix and itself
     call = attention_call(Sequence((piece,), before.mask.sum(-1)), last_ids.shape[1], before)

@@ -60,6 +60,7 @@ class Comparison:
     def _alone(self, ids: Tensor) -> Plain:
         """Plain call of one text, ids (S), with the model's own positions and mask."""
         with capture_attention(self.model) as call:
+            # (S) -> (1, S): without padding, so mask and positions are left to the model.
             hidden = self.body(input_ids=ids[None], use_cache=False, kv_call=call).last_hidden_state[0]
         keys = {layer_id: seen.keys[0] for layer_id, seen in call.seen.items()}
         return Plain(hidden, keys, {layer_id: seen.values[0] for layer_id, seen in call.seen.items()})
@@ -110,6 +111,7 @@ class Comparison:
 
     def free_embeddings(self) -> None:
         """Read embeddings of no token, as latent slots are; models that look up ids by embedding raise."""
+        # Means of two embeddings: vectors that the embedding table does not hold.
         embeds = self.model.get_input_embeddings()(self.question.ids[1:])
         self.body(inputs_embeds=(embeds + embeds.flip(1)) / 2, use_cache=False)
 
@@ -118,6 +120,7 @@ class Comparison:
         key = ("teacher", 1)  # the second text has no padding
         ids = self.sequence.ids[1, self.columns[key]][None]
         output = self.model(input_ids=ids, use_cache=False, output_hidden_states=True)
+        # Of the embeddings and of every layer, each (1, S, D).
         shapes = {tuple(states.shape) for states in output.hidden_states}
         if shapes != {(1, ids.shape[1], self.plain[key].hidden.shape[-1])}:
             raise CaptureError(
@@ -167,6 +170,7 @@ class Comparison:
     ) -> None:
         """Compare ``hidden`` and captured columns ``at`` of one sample with the plain call of its text."""
         self.require(f"its hidden states differ when texts are {what}", [(hidden, plain.hidden)])
+        # (B, H, S, K) -> (H, s, K): the columns of one text, in its own order.
         pairs = [(call.seen[layer_id].keys[sample][:, at], keys) for layer_id, keys in plain.keys.items()]
         pairs += [
             (call.seen[layer_id].values[sample][:, at], values) for layer_id, values in plain.values.items()
@@ -207,6 +211,7 @@ def cache_source(check: Comparison, packed: AttentionCall, head: Head) -> CacheS
     """
     model, question = check.model, check.prefix_of(packed)
     embeds = model.get_input_embeddings()(check.question.ids)
+    # In this order: captured keys are at hand, a prefill is another forward pass.
     sources: tuple[tuple[CacheSource, Callable[[], Any]], ...] = (
         ("captured", lambda: captured_cache(model, question.prefix)),
         ("prefill", lambda: prefill_cache(model, embeds, question.mask, question.positions)),
@@ -231,6 +236,7 @@ def cache_source(check: Comparison, packed: AttentionCall, head: Head) -> CacheS
 def _after_cache(check: Comparison, cache: Any, head: Head) -> float:
     latents, question = check.sequence.pieces[1], check.question
     positions = question.mask.sum(-1, keepdim=True) + torch.arange(LATENTS, device=latents.ids.device)
+    # (B, C): logits of the last latent, which has read the cache and the latents before it.
     logits = check.model(
         input_ids=latents.ids,
         attention_mask=torch.cat((question.mask, latents.mask), 1).long(),
@@ -247,6 +253,7 @@ def packed_texts(model: PreTrainedModel) -> Sequence:
     rows = model.get_input_embeddings().weight.shape[0]  # pyright: ignore
     reserved = set(_special_ids(model.config.to_dict()))  # models treat some of them differently
     usable = torch.tensor([token for token in range(min(rows, 4096)) if token not in reserved])
+    # A generator of its own: the check must not advance the random numbers of a run.
     generator = torch.Generator().manual_seed(0)
 
     def piece(name: str, reader: Reader, width: int) -> Piece:

@@ -64,6 +64,7 @@ def text_order(mask: Bool[Tensor, "B T"]) -> Int[Tensor, "B T"]:
     Returns:
         Indices from 0, (B, T). Padding gets the index of the token before it, or 0.
     """
+    # A running count of valid tokens, so that padding on either side does not shift the index.
     return (mask.long().cumsum(-1) - 1).clamp_min(0)
 
 
@@ -139,5 +140,6 @@ def gather_rows(states: Float[Tensor, "B Q S K"], columns: Int[Tensor, "B A"]) -
     Returns:
         The rows, (B, Q, A, K).
     """
+    # (B, A) -> (B, Q, A, K): the same columns for every head and channel.
     index = columns[:, None, :, None].expand(-1, states.shape[1], -1, states.shape[3])
     return states.gather(2, index)

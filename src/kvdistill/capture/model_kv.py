@@ -69,4 +69,5 @@ def capture_kv(
         columns = torch.arange(input_ids.shape[1], device=input_ids.device)[answer]
         rows = AnswerRows(columns.expand(len(mask), -1), mask[:, answer], positions[:, answer])
     source = f"{type(model).__name__}, tokens {start} to {stop} of {input_ids.shape[1]}"
+    # Frequencies are read after the call, since it may have changed them (dynamic scaling, longrope).
     return extract(call, rotation.geometry(architecture.layers), text, rows, source)

@@ -53,6 +53,7 @@ class Rotation:
         Returns:
             Frequencies (F), in float32, with start, convention and attention factor.
         """
+        # The factor of ``full_attention_inv_freq`` is ``full_attention_attention_scaling``; 1 without one.
         factor = getattr(self.holder, self.buffer.replace("inv_freq", "attention_scaling"), 1.0)
         frequencies: Tensor = getattr(self.holder, self.buffer)
         # A copy, since longrope writes into its buffer.
@@ -95,11 +96,13 @@ def measure(model: PreTrainedModel, token_id: int = 3) -> tuple[MeasuredLayer, .
     device, dtype = model.device, model.dtype
     weight: Tensor = model.get_input_embeddings().weight  # pyright: ignore[reportAssignmentType]
     width = weight.shape[-1]
+    # A generator of its own: measuring must not advance the random numbers of a run.
     token = torch.randn(width, generator=torch.Generator().manual_seed(0)) * SPREAD
     # (3, 1, D): the positions are three samples of one token, so that no token sees another.
     token = token.to(device, dtype).repeat(len(PROBES), 1, 1)
     positions = torch.tensor(PROBES, device=device)[:, None]
     with evaluating(model), torch.no_grad(), capture_attention(model) as call:
+        # (3, 1, 1, 1): each sample has one token, which sees itself.
         mask = torch.ones(len(PROBES), 1, 1, 1, dtype=torch.bool, device=device)
         call.visible = mask
         settings = {"attention_mask": mask, "position_ids": positions, "use_cache": False, "kv_call": call}
@@ -168,9 +171,11 @@ def _explain(
 ) -> MeasuredLayer:
     # (P, H, 1, K): one key per position. Values depend on positions only where these enter the embeddings.
     keys, values = seen.keys.float(), seen.values.float()
+    # Half precision rounds each key to two or three digits.
     tolerance = 3e-2
     if seen.keys.dtype in (torch.float32, torch.float64):
         tolerance = 1e-4
+    # Errors are relative: the size of keys differs by orders of magnitude between models.
     scale = keys[0].norm().clamp_min(1e-12)
     rotation: Rotation | None = None
     if (values - values[:1]).norm() > tolerance * values[0].norm():

@@ -62,6 +62,7 @@ def resize_embeddings(backbone: PreTrainedModel, rows: int, started: Collection[
     # mean_resizing draws new rows around the mean of the old ones: useless where all are overwritten below.
     backbone.resize_token_embeddings(rows, mean_resizing=bool(started))
     for layer in (backbone.get_input_embeddings(), backbone.get_output_embeddings()):
+        # Tied layers share one weight, which is then written twice with the same rows.
         weight: Tensor = layer.weight  # pyright: ignore
         for row in set(range(before, rows)) - set(started):
             weight[row] = weight[before - 1]

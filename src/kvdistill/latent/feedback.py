@@ -20,6 +20,7 @@ class Feedback(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
+        # D -> D throughout: the output takes the place of a token embedding.
         self.up = nn.Linear(width, width)
         self.down = nn.Linear(width, width)
         self.norm = nn.LayerNorm(width)
@@ -30,6 +31,7 @@ class Feedback(nn.Module):
         Args:
             std: Standard deviation of the token embeddings.
         """
+        # A normalized vector has standard deviation 1, so the gain is that of the output.
         nn.init.constant_(self.norm.weight, std)
         nn.init.zeros_(self.norm.bias)
 
@@ -42,4 +44,5 @@ class Feedback(nn.Module):
         Returns:
             (B, S, D), input embeddings of the S slots to their right.
         """
+        # Slots do not mix here: they see each other in the backbone alone.
         return self.norm(self.down(torch.nn.functional.gelu(self.up(hidden))))

@@ -88,6 +88,7 @@ def _require_sizes(folder: Path, config: LatentConfig) -> None:
     numbers = sum(prod(shape) for shape in shapes)
     text = config.backbone.get_text_config()  # pyright: ignore[reportOptionalMemberAccess]
     widths = [getattr(text, name, None) for name in ("hidden_size", "embedding_size", "word_embed_proj_dim")]
+    # The smallest width gives the loosest bound for the number of tokens.
     width = min((width for width in widths if isinstance(width, int)), default=1)
     for name, most in (
         ("hidden_size", numbers),
@@ -105,6 +106,7 @@ def _require_sizes(folder: Path, config: LatentConfig) -> None:
 
 def _shapes(folder: Path) -> Iterator[list[int]]:
     for file in sorted(folder.glob("model*.safetensors")):
+        # Shapes are in the header of the file: no weight is read.
         with safe_open(file, framework="pt") as opened:
             for name in opened.keys():  # noqa: SIM118
                 yield opened.get_slice(name).get_shape()
@@ -169,6 +171,7 @@ def load_adapter(
     """
     name = str(config.base)
     base = _read_base(name, folder, {"dtype": config.dtype, **options})
+    # Before rows are added: the fingerprint is that of the base model on disk.
     wanted, found = config.backbone, fingerprint(base)
     assert wanted is not None
     if base.config.model_type != wanted.model_type or base.config.hidden_size != wanted.hidden_size:
@@ -207,6 +210,7 @@ def load_adapter(
             "where it is now as `base` into "
             f"{folder / 'config.json'}."
         )
+    # Not strict: frozen weights come from the base, and require_fit has compared the trained ones.
     model.load_state_dict(state, strict=False)
     return model
 

@@ -69,6 +69,7 @@ class LatentReasoner(PreTrainedModel):
         self.backbone.generation_config = GenerationConfig()
         self.feedback = _new_feedback(config, self.backbone)
         self.special = Special(**config.special)
+        # For good: without a kv_call the capturing wrapper calls the plain backend.
         self.backbone.config._attn_implementation = require_mask_support(self.backbone)
         register_position_check(self.backbone, lambda: self.architecture().is_learned)
         self._architecture: Architecture | None = None
@@ -98,6 +99,7 @@ class LatentReasoner(PreTrainedModel):
         special = {}
         for name, token in SPECIAL_TOKENS.items():
             special[name] = int(tokenizer.convert_tokens_to_ids(token))  # pyright: ignore[reportArgumentType]
+        # Ids may have gaps: the largest one counts, not the number of tokens.
         resize_embeddings(backbone, max(tokenizer.get_vocab().values()) + 1, started=special.values())
         config.backbone = backbone.config
         config.tie_word_embeddings = bool(getattr(backbone.config, "tie_word_embeddings", False))
@@ -141,6 +143,7 @@ class LatentReasoner(PreTrainedModel):
                 settings: dict[str, Any] = {
                     "config": config,
                     "output_loading_info": True,
+                    # Misshapen weights are listed, so that require_fit can name them.
                     "ignore_mismatched_sizes": True,
                     **SAFE,
                 }

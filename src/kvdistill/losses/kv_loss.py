@@ -115,10 +115,11 @@ class KVLoss:
     def _floor(self, pair: KVPair) -> Float[Tensor, ""]:
         # The fit already has the target's token axis, so the same loss compares slot by slot.
         floor = replace(self, geometry="slots", distance="mse", cosine_weight=0.0)
+        # Outside the graph: the bound depends on the target and on masks alone.
         best = least_squares_reconstruction(pair.target, pair.student)
-        return _shared(floor.per_sample(pair.target.detach(), best, None, pair.layer_weights), pair.share)[
-            0
-        ].mean()
+        losses = floor.per_sample(pair.target.detach(), best, None, pair.layer_weights)
+        # Row 0 is the loss; rows 1 and 2 are the distances of keys and of values.
+        return _shared(losses, pair.share)[0].mean()
 
     def per_sample(
         self,
@@ -226,6 +227,7 @@ def annealed_layer_weights(progress: float, num_layers: int, share: float) -> Fl
 def _shared(losses: Float[Tensor, "3 B"], share: Float[Tensor, " B"] | None) -> Float[Tensor, "3 B"]:
     if share is None:
         return losses
+    # (3, B) * (B,): the share weighs loss and distances alike.
     return losses * share
 
 

@@ -105,6 +105,7 @@ class TargetMean:
         layers: dict[int, dict[str, Tensor]] = {}
         for name, value in tensors.items():
             index, _, field = name.partition(".")
+            # Means without importance have no tensor of that name.
             layers.setdefault(int(index), {"importance": None})[field] = value  # pyright: ignore
         return TargetMean(tuple(SlotMean(**layers[index]) for index in sorted(layers)))
 
