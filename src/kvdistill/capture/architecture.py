@@ -27,7 +27,8 @@ from kvdistill.capture.attention import (
     require_mask_support,
 )
 from kvdistill.capture.cache import CacheSource
-from kvdistill.capture.comparison import Comparison, Head, cache_source, first_line, packed_texts
+from kvdistill.capture.comparison import Comparison, Head, cache_source, first_line
+from kvdistill.capture.random_texts import packed_texts
 
 STUDENT = f"So it is no backbone of a student, which reads latent slots in this way; it may teach. {CHOOSE}"
 

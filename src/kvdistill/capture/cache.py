@@ -10,13 +10,8 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
 from kvdistill.capture import rotation
-from kvdistill.capture.attention import (
-    AttentionCall,
-    Prefix,
-    attention_backend,
-    body_of,
-    require_mask_support,
-)
+from kvdistill.capture.attention import attention_backend, body_of, require_mask_support
+from kvdistill.capture.call import AttentionCall, Prefix
 from kvdistill.capture.extract import text_order, unrotated
 from kvdistill.capture.importance import answer_attention
 from kvdistill.capture.sequence import Piece, Sequence, attention_call

@@ -1,7 +1,7 @@
 """Comparison of a captured call on padded, packed texts with plain calls of each text alone."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,21 +12,19 @@ from transformers import PreTrainedModel
 from kvdistill.capture.attention import (
     CHOOSE,
     MODEL_ERRORS,
-    AttentionCall,
     CaptureError,
-    Prefix,
     attention_backend,
     body_of,
     capture_attention,
 )
 from kvdistill.capture.cache import CacheSource, captured_cache, prefill_cache
+from kvdistill.capture.call import AttentionCall, Prefix
+from kvdistill.capture.random_texts import LATENTS, QUESTION
 from kvdistill.capture.sequence import Piece, Reader, Sequence, attention_call
 
 EXACT, ROUNDED, HALF = 1e-4, 2e-2, 0.25
 """Largest relative difference allowed in float32, in float32 with TF32 products, in half precision. Rounding
 in deep models is well below each; an uncapturable architecture with trained weights is off by about 1."""
-QUESTION, LATENTS, COT, ANSWER = 5, 3, 4, 2
-"""Tokens of the pieces of the longer random text."""
 Head = Callable[[Tensor], Tensor]
 """Hidden states (R, D) -> logits (R, C)."""
 
@@ -246,39 +244,6 @@ def _after_cache(check: Comparison, cache: Any, head: Head) -> float:
     ).logits[:, -1]
     expected = torch.stack([check.plain["student", sample].hidden[-1] for sample in range(len(logits))])
     return _difference(logits, head(expected))
-
-
-def packed_texts(model: PreTrainedModel) -> Sequence:
-    """Two random texts; the first has padding left of its question and right of its chain of thought."""
-    rows = model.get_input_embeddings().weight.shape[0]  # pyright: ignore
-    reserved = set(_special_ids(model.config.to_dict()))  # models treat some of them differently
-    usable = torch.tensor([token for token in range(min(rows, 4096)) if token not in reserved])
-    # A generator of its own: the check must not advance the random numbers of a run.
-    generator = torch.Generator().manual_seed(0)
-
-    def piece(name: str, reader: Reader, width: int) -> Piece:
-        drawn = torch.randint(len(usable), (2, width), generator=generator)
-        ids = usable[drawn].to(model.device)
-        return Piece(name, reader, ids, torch.ones_like(ids, dtype=torch.bool))
-
-    question, cot = piece("question", "shared", QUESTION), piece("cot", "teacher", COT)
-    question.mask[0, :2] = False  # left padding
-    cot.mask[0, -1:] = False  # right padding
-    pieces = (question, piece("latents", "student", LATENTS), cot, piece("answer", "teacher", ANSWER))
-    return Sequence(pieces, offset=torch.zeros(2, dtype=torch.long, device=model.device))
-
-
-def _special_ids(settings: Any) -> Iterator[int]:
-    """Every token id with a special meaning in a configuration: padding, end of sequence, image tokens."""
-    if not isinstance(settings, dict):
-        return
-    for name, value in settings.items():
-        if isinstance(value, dict):
-            yield from _special_ids(value)
-        elif str(name).endswith(("_token_id", "_token_index", "_token_ids")):
-            if not isinstance(value, list):
-                value = [value]
-            yield from (number for number in value if isinstance(number, int))
 
 
 def _tolerance(dtype: torch.dtype) -> float:

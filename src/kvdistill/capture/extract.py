@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from kvdistill.capture.attention import AttentionCall, CapturedAttention, within_window
+from kvdistill.capture.call import AttentionCall, CapturedAttention, within_window
 from kvdistill.capture.importance import answer_attention
 from kvdistill.kv import Geometry, LayerGeometry, LayerKV, ModelKV
 from kvdistill.ops import rotate

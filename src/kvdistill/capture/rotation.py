@@ -15,12 +15,12 @@ from transformers import PreTrainedModel
 from kvdistill.capture.attention import (
     CHOOSE,
     MODEL_ERRORS,
-    CapturedAttention,
     CaptureError,
     body_of,
     capture_attention,
     evaluating,
 )
+from kvdistill.capture.call import CapturedAttention
 from kvdistill.kv import Geometry, LayerGeometry, Rope
 from kvdistill.ops import rotate
 

@@ -6,6 +6,19 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from kvdistill.latent.config import SPECIAL_TOKENS
+
+
+def add_latent_tokens(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Add ``<bot>``, ``<eot>`` and ``<latent>`` where the tokenizer lacks them.
+
+    Args:
+        tokenizer: Changed in place; its other special tokens stay.
+    """
+    tokenizer.add_special_tokens(
+        {"extra_special_tokens": list(SPECIAL_TOKENS.values())}, replace_extra_special_tokens=False
+    )
+
 
 def require_rows(
     backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, added: Collection[str]

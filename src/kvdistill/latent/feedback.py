@@ -5,6 +5,21 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 
+def new_feedback(kind: str, width: int) -> nn.Module:
+    """The module between two passes.
+
+    Args:
+        kind: ``mlp``, or ``none`` for the hidden states as they are.
+        width: Hidden width D of the backbone.
+
+    Returns:
+        A module from (B, S, D) to (B, S, D), not yet on the device of the backbone.
+    """
+    if kind == "mlp":
+        return Feedback(width)
+    return nn.Identity()
+
+
 class Feedback(nn.Module):
     """Linear, GELU, Linear, LayerNorm; its output starts at the standard deviation of the embeddings.
 

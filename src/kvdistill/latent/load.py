@@ -180,10 +180,7 @@ def load_adapter(
             f"holds a {base.config.model_type} of width {base.config.hidden_size}. "
             "Restore the base model or edit `base` in config.json."
         )
-    ids = config.special or {}
-    if tokenizer is not None:
-        ids = tokenizer.get_vocab()
-    most = max(num_rows(base), max(ids.values(), default=0) + 1)
+    most = max(num_rows(base), _num_ids(config, tokenizer))
     if wanted.vocab_size > most:
         raise ValueError(
             f"{folder / 'config.json'} is damaged: its vocab_size is {wanted.vocab_size}, but {name} and "
@@ -213,6 +210,14 @@ def load_adapter(
     # Not strict: frozen weights come from the base, and require_fit has compared the trained ones.
     model.load_state_dict(state, strict=False)
     return model
+
+
+def _num_ids(config: LatentConfig, tokenizer: PreTrainedTokenizerBase | None) -> int:
+    """The largest token id + 1; without a tokenizer, that of the special tokens."""
+    ids = config.special or {}
+    if tokenizer is not None:
+        ids = tokenizer.get_vocab()
+    return max(ids.values(), default=0) + 1
 
 
 def _read_base(name: str, folder: Path, options: dict[str, Any]) -> PreTrainedModel:

@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 from peft import LoraConfig, inject_adapter_in_model
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 TOWERS = r".*(vision|visual|image|audio|speech).*"
@@ -57,6 +58,22 @@ def new_rows(backbone: PreTrainedModel, rows: list[int]) -> dict[str, list[int]]
             "train it without LoRA."
         )
     return {names[layer]: rows for layer in (backbone.get_input_embeddings(), head)}
+
+
+def trained_state(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The trained weights of a state, without those of the frozen base model.
+
+    Args:
+        model: The student, whose parameters know whether they are trained.
+        state: Tensors by name, as ``state_dict`` gives them.
+
+    Returns:
+        The entries of ``state`` that are trained, tied ones under each of their names.
+    """
+    trained = {
+        name for name, parameter in model.named_parameters(remove_duplicate=False) if parameter.requires_grad
+    }
+    return {name: value for name, value in state.items() if name in trained}
 
 
 def _through_adapter(tied: dict[str, str], names: set[str]) -> dict[str, str]:

@@ -38,12 +38,7 @@ def training_arguments(section: TrainingSection, has_unused: bool = False) -> Tr
         "gradient_checkpointing",
     }
     checkpointing: Any = {min(named): section.gradient_checkpointing}
-    distributed = int(os.environ.get("WORLD_SIZE", "1")) > 1
-    backend, find_unused, reports = None, None, []
-    if distributed:
-        find_unused = has_unused
-    if distributed and not has_gpu:
-        backend = "gloo"
+    reports: list[str] = []
     if section.tensorboard and not missing_packages("reporting"):
         reports = ["tensorboard"]
     arguments = TrainingArguments(
@@ -72,8 +67,7 @@ def training_arguments(section: TrainingSection, has_unused: bool = False) -> Tr
         dataloader_pin_memory=torch.cuda.is_available(),
         remove_unused_columns=False,
         use_cpu=not has_gpu,
-        ddp_backend=backend,
-        ddp_find_unused_parameters=find_unused,
+        **_distribution(has_gpu, has_unused),
         report_to=reports,
         disable_tqdm=not section.progress,
     )
@@ -81,3 +75,13 @@ def training_arguments(section: TrainingSection, has_unused: bool = False) -> Tr
     # one process per GPU instead.
     arguments._n_gpu = min(arguments.n_gpu, 1)
     return arguments
+
+
+def _distribution(has_gpu: bool, has_unused: bool) -> dict[str, Any]:
+    """Options of DistributedDataParallel; empty in a single process."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return {}
+    options: dict[str, Any] = {"ddp_find_unused_parameters": has_unused}
+    if not has_gpu:
+        options["ddp_backend"] = "gloo"
+    return options
