@@ -22,6 +22,7 @@ def add_lora(backbone: PreTrainedModel, settings: dict[str, Any]) -> None:
         settings: Fields of peft's LoraConfig. ``target_modules="all-linear"`` leaves out the towers of
             other modalities.
     """
+    # Before the adapters are inserted: their own weights are trained.
     backbone.requires_grad_(False)
     if settings["target_modules"] == "all-linear" and any(
         re.fullmatch(TOWERS, name) for name, _ in backbone.named_modules()

@@ -73,6 +73,7 @@ class LatentReasoner(PreTrainedModel):
         self.special = Special(**config.special)
         # For good: without a kv_call the capturing wrapper calls the plain backend.
         self.backbone.config._attn_implementation = require_mask_support(self.backbone)
+        # A function, since the architecture is measured at the first call, after this.
         register_position_check(self.backbone, lambda: self.architecture().is_learned)
         self._architecture: Architecture | None = None
         self.post_init()
@@ -114,6 +115,7 @@ class LatentReasoner(PreTrainedModel):
         model = cls(config, backbone)
         model.tokenizer = tokenizer
         model.start_feedback()
+        # Measured now: a backbone that cannot be captured is refused before it is trained.
         model.architecture()
         return model
 
