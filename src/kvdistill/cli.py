@@ -53,7 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0, 1 where ``doctor`` finds a problem, 2 for an error that the user can correct
         (printed as one sentence), else as :func:`kvdistill.console.exits.exit_code` has it.
     """
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments is None:
+        arguments = sys.argv[1:]
+    words = list(arguments)
     parser = _parser()
     known, overrides = parser.parse_known_args(words)
     if known.command is None:

@@ -8,13 +8,12 @@ from torch import nn
 import pico
 from kvdistill.capture.attention import (
     PREFIX,
-    AttentionCall,
     capture_attention,
     evaluating,
     register_capture_backend,
     require_mask_support,
-    within_window,
 )
+from kvdistill.capture.call import AttentionCall
 
 IDS = torch.randint(3, 60, (3, 20), generator=torch.Generator().manual_seed(1))
 MASK = torch.arange(20)[None] >= torch.tensor([0, 5, 11])[:, None]
@@ -126,25 +125,6 @@ def test_a_prefix_stands_for_the_tokens_before(name: str, backend: str) -> None:
             rest = model(**inputs, use_cache=False, kv_call=second).logits
     torch.testing.assert_close(rest, whole[:, 14:], rtol=1e-4, atol=1e-5)
     assert all(seen.keys.shape[2] == 6 for seen in second.seen.values())
-
-
-def test_window_by_hand() -> None:
-    """A window of 3 at position 5 reaches back to position 3."""
-    visible = torch.ones(1, 1, 1, 4, dtype=torch.bool)
-    at = torch.tensor([[5]]), torch.tensor([[2, 3, 4, 5]])
-    assert within_window(visible, *at, 3)[0, 0, 0].tolist() == [False, True, True, True]
-    assert within_window(visible, *at, None) is visible
-
-
-def test_mask_by_hand() -> None:
-    visible = torch.tensor([[[[True, False], [True, True]]]])
-    positions = torch.tensor([[0, 1]])
-    call = AttentionCall(visible, positions, positions)
-    low = torch.finfo(torch.float32).min
-    assert call.mask("sdpa", None, torch.float32).tolist() == [[[[0.0, low], [0.0, 0.0]]]]
-    assert call.mask("sdpa", 1, torch.float32).tolist() == [[[[0.0, low], [low, 0.0]]]]
-    assert call.mask("sdpa", None, torch.float32) is call.mask("sdpa", None, torch.float32)
-    assert AttentionCall().mask("sdpa", 1, torch.float32) is None
 
 
 @pytest.mark.parametrize("name", list(OWN_ATTENTION))

@@ -71,10 +71,11 @@ class Ratio:
             lower, rest = divmod(layer * last, steps)
             share = rest / steps
             if rest and _kind(teacher.layers[lower]) != _kind(teacher.layers[lower + 1]):
+                # At a tie, a share of 0.5, the lower layer is taken.
                 lower, share = lower + (share > 0.5), 0.0
-            pairs += [LayerPair(layer, lower, 1 - share)] + (
-                [LayerPair(layer, lower + 1, share)] if share else []
-            )
+            pairs.append(LayerPair(layer, lower, 1 - share))
+            if share:
+                pairs.append(LayerPair(layer, lower + 1, share))
         return LayerMap(tuple(pairs))
 
 

@@ -73,6 +73,7 @@ class Projector(nn.Module):
         Returns:
             One layer of ``target`` per pair, P in all, in the order of ``move``.
         """
+        # A teacher layer in several pairs is repeated.
         layers = tuple(target.layers[target.layer_ids.index(layer_id)] for layer_id in self._teacher_ids())
         return ModelKV(layers, self._teacher_ids(), target.source)
 
@@ -86,7 +87,10 @@ class Projector(nn.Module):
             (P,), in the order of ``move``.
         """
         shares = torch.tensor([pair.weight for pair in self.pairs])
-        return shares if layers is None else shares * layers[[pair.student for pair in self.pairs]]
+        if layers is None:
+            return shares
+        # (L,) -> (P,): a student layer between two teacher layers is in two pairs.
+        return shares * layers[[pair.student for pair in self.pairs]]
 
     def _teacher_ids(self) -> tuple[int, ...]:
         return tuple(pair.teacher for pair in self.pairs)
@@ -105,6 +109,7 @@ class Projector(nn.Module):
         return LayerKV(
             keys=_through(self.keys[index], layer.keys, layer.mask, heads),  # pyright: ignore
             values=_through(self.values[index], layer.values, layer.mask, heads),  # pyright: ignore
+            # (B, 1, M) -> (B, h, M): as many heads as the teacher has.
             mask=layer.mask[:, :1].expand(-1, heads, -1),
             positions=layer.positions[:, :1].expand(-1, heads, -1),
         )

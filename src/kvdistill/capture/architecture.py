@@ -27,7 +27,8 @@ from kvdistill.capture.attention import (
     require_mask_support,
 )
 from kvdistill.capture.cache import CacheSource
-from kvdistill.capture.comparison import Comparison, Head, cache_source, first_line, packed_texts
+from kvdistill.capture.comparison import Comparison, Head, cache_source, first_line
+from kvdistill.capture.random_texts import packed_texts
 
 STUDENT = f"So it is no backbone of a student, which reads latent slots in this way; it may teach. {CHOOSE}"
 
@@ -46,6 +47,7 @@ class Architecture:
     @property
     def is_learned(self) -> bool:
         """Whether the model has learned position embeddings."""
+        # They are added to the embeddings, so one layer with values that depend on positions is enough.
         return any(layer.shape.positional == "learned" for layer in self.layers)
 
 
@@ -75,7 +77,9 @@ def _examined(model: PreTrainedModel, head: Head | None, backend: str) -> Archit
         texts = packed_texts(model)
         # A token id without special meaning, for models that look at ids as well as embeddings.
         layers = rotation.measure(model, int(texts.ids[1, 0]))
+        # A student's calls get embeddings: latent slots have no token id.
         check = Comparison(model, texts, embedded=head is not None)
+        # With the model's own backend, not the wrapper: the reference for all comparisons.
         offset = check.position_offset(backend)
     # A teacher is only called on token ids; a student's backbone also on embeddings, prefixes and caches.
     if head is None:
@@ -118,6 +122,7 @@ def _refusals(model: PreTrainedModel, what: str, remedy: str = CHOOSE) -> Iterat
     """Turn errors of the model's own code into a CaptureError that names the model and the call."""
     try:
         yield
+    # Running out of memory tells nothing about the architecture.
     except (CaptureError, torch.OutOfMemoryError):
         raise
     except MODEL_ERRORS as error:

@@ -10,13 +10,8 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
 from kvdistill.capture import rotation
-from kvdistill.capture.attention import (
-    AttentionCall,
-    Prefix,
-    attention_backend,
-    body_of,
-    require_mask_support,
-)
+from kvdistill.capture.attention import attention_backend, body_of, require_mask_support
+from kvdistill.capture.call import AttentionCall, Prefix
 from kvdistill.capture.extract import text_order, unrotated
 from kvdistill.capture.importance import answer_attention
 from kvdistill.capture.sequence import Piece, Sequence, attention_call
@@ -41,6 +36,7 @@ def captured_cache(model: PreTrainedModel, prefix: Prefix) -> DynamicCache:
     """
     cache = DynamicCache(config=model.config)
     for layer_id, (keys, values) in sorted(prefix.items()):
+        # (B, H, P, K): pieces of several calls, in the order of the text.
         cache.update(torch.cat(keys, 2), torch.cat(values, 2), layer_id)
     return cache
 
@@ -62,6 +58,7 @@ def prefill_cache(
     Returns:
         The model's own cache over ``P`` tokens.
     """
+    # The body alone: a cache needs no logits.
     output = body_of(model)(
         inputs_embeds=inputs, attention_mask=mask.long(), position_ids=positions, use_cache=True
     )
@@ -79,7 +76,9 @@ def causal_lm(model: PreTrainedModel) -> PreTrainedModel:
     """
     # A student's base model is its backbone, with a head; that of other models is a body without one.
     inner: PreTrainedModel = model.base_model  # pyright: ignore[reportAssignmentType]
-    return inner if inner.can_generate() else model
+    if inner.can_generate():
+        return inner
+    return model
 
 
 @torch.no_grad()
@@ -107,20 +106,24 @@ def kv_from_cache(
         ValueError: if the model caches something else than what its attention reads, or drops tokens.
     """
     model = causal_lm(model)
-    layer = cache.layers[0] if cache.layers else None
-    first = layer.keys if isinstance(layer, DynamicLayer) else None  # (B, H, T, K)
+    first = None
+    if cache.layers:
+        first, _ = _held(cache.layers[0])  # (B, H, T, K)
     if first is None:
         raise ValueError(
             "The cache is empty, or its first layer holds no keys: give the past_key_values that a model "
             "with attention in every layer returned with use_cache=True."
         )
-    mask = torch.ones(first.shape[0], first.shape[2], dtype=torch.bool, device=first.device)
-    mask = mask if attention_mask is None else attention_mask.bool()
+    if attention_mask is None:
+        attention_mask = torch.ones(first.shape[0], first.shape[2], dtype=torch.bool, device=first.device)
+    mask = attention_mask.bool()
     positions = text_order(mask)
     # The length matters where frequencies depend on it (dynamic scaling, longrope).
     geometry = _full_attention(model, int(positions.max()) + 1)
     prefix = {i: _cached(cache, i, geometry, model) for i in geometry.layer_ids}
-    importance = {} if last_ids is None else _importance(model, prefix, mask, last_ids)
+    importance: dict[int, Tensor] = {}
+    if last_ids is not None:
+        importance = _importance(model, prefix, mask, last_ids)
     layers = []
     for layer_id, (keys, values) in prefix.items():
         # All heads of a cache hold the same tokens: mask and positions (B, T) are expanded to (B, H, T).
@@ -159,6 +162,7 @@ def kv_to_cache(kv: ModelKV, model: PreTrainedModel, start: int | Int[Tensor, " 
     """
     require_unrotated(kv, "kv_to_cache")
     model = causal_lm(model)
+    # (B, 1, 1) or (1, 1, 1), to be added to positions (B, H, T).
     offset = torch.as_tensor(start, device=kv.layers[0].positions.device).reshape(-1, 1, 1)
     length = max(int((layer.positions + offset).max()) for layer in kv.layers) + 1
     geometry = _full_attention(model, length)
@@ -177,8 +181,9 @@ def kv_to_cache(kv: ModelKV, model: PreTrainedModel, start: int | Int[Tensor, " 
     cache = DynamicCache(config=model.config)
     for layer_id, layer in zip(kv.layer_ids, kv.layers, strict=True):
         # Heads that kept different tokens differ in their positions, (B, H, T).
-        rope = geometry.layer(layer_id).rope
-        keys = layer.keys if rope is None else rotate(layer.keys, layer.positions + offset, rope)
+        keys, rope = layer.keys, geometry.layer(layer_id).rope
+        if rope is not None:
+            keys = rotate(keys, layer.positions + offset, rope)
         cache.update(keys, layer.values, layer_id)
     return cache
 
@@ -201,8 +206,8 @@ def _full_attention(model: PreTrainedModel, length: int) -> Geometry:
 def _cached(
     cache: DynamicCache, layer_id: int, geometry: Geometry, model: PreTrainedModel
 ) -> tuple[Float[Tensor, "B H T K"], Float[Tensor, "B H T V"]]:
-    layer, wanted = cache.layers[layer_id], geometry.layer(layer_id)
-    keys, values = (layer.keys, layer.values) if isinstance(layer, DynamicLayer) else (None, None)
+    wanted = geometry.layer(layer_id)
+    keys, values = _held(cache.layers[layer_id])
     # Shapes tell multi-head latent attention and repeated keys apart from an ordinary cache.
     widths = (wanted.heads, wanted.key_width, wanted.value_width)
     if keys is None or values is None or (keys.shape[1], keys.shape[3], values.shape[3]) != widths:
@@ -212,6 +217,13 @@ def _cached(
             "the model caches something else than keys and values. Capture them with capture_kv instead."
         )
     return keys, values
+
+
+def _held(layer: object) -> tuple[Tensor | None, Tensor | None]:
+    """Keys (B, H, T, K) and values (B, H, T, V) of a cache's layer; None where it is empty or special."""
+    if not isinstance(layer, DynamicLayer):
+        return None, None
+    return layer.keys, layer.values
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +245,7 @@ def _importance(
     # Only the queries of the last tokens are missing from a cache: one forward pass over n tokens.
     size = mask.shape[1] - last_ids.shape[1]  # tokens before the last n
     prefix = {i: ([keys[:, :, :size]], [values[:, :, :size]]) for i, (keys, values) in cached.items()}
+    # Keys in the cache carry their rotation already; the mask hides padding among them.
     before = _Earlier(prefix, mask[:, :size], text_order(mask)[:, :size])
     piece = Piece("last", "shared", last_ids, mask[:, size:])  # one reader: it sees the prefix and itself
     call = attention_call(Sequence((piece,), before.mask.sum(-1)), last_ids.shape[1], before)

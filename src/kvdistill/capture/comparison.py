@@ -1,6 +1,7 @@
 """Comparison of a captured call on padded, packed texts with plain calls of each text alone."""
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,21 +12,19 @@ from transformers import PreTrainedModel
 from kvdistill.capture.attention import (
     CHOOSE,
     MODEL_ERRORS,
-    AttentionCall,
     CaptureError,
-    Prefix,
     attention_backend,
     body_of,
     capture_attention,
 )
 from kvdistill.capture.cache import CacheSource, captured_cache, prefill_cache
+from kvdistill.capture.call import AttentionCall, Prefix
+from kvdistill.capture.random_texts import LATENTS, QUESTION
 from kvdistill.capture.sequence import Piece, Reader, Sequence, attention_call
 
 EXACT, ROUNDED, HALF = 1e-4, 2e-2, 0.25
 """Largest relative difference allowed in float32, in float32 with TF32 products, in half precision. Rounding
 in deep models is well below each; an uncapturable architecture with trained weights is off by about 1."""
-QUESTION, LATENTS, COT, ANSWER = 5, 3, 4, 2
-"""Tokens of the pieces of the longer random text."""
 Head = Callable[[Tensor], Tensor]
 """Hidden states (R, D) -> logits (R, C)."""
 
@@ -59,6 +58,7 @@ class Comparison:
     def _alone(self, ids: Tensor) -> Plain:
         """Plain call of one text, ids (S), with the model's own positions and mask."""
         with capture_attention(self.model) as call:
+            # (S) -> (1, S): without padding, so mask and positions are left to the model.
             hidden = self.body(input_ids=ids[None], use_cache=False, kv_call=call).last_hidden_state[0]
         keys = {layer_id: seen.keys[0] for layer_id, seen in call.seen.items()}
         return Plain(hidden, keys, {layer_id: seen.values[0] for layer_id, seen in call.seen.items()})
@@ -109,6 +109,7 @@ class Comparison:
 
     def free_embeddings(self) -> None:
         """Read embeddings of no token, as latent slots are; models that look up ids by embedding raise."""
+        # Means of two embeddings: vectors that the embedding table does not hold.
         embeds = self.model.get_input_embeddings()(self.question.ids[1:])
         self.body(inputs_embeds=(embeds + embeds.flip(1)) / 2, use_cache=False)
 
@@ -117,6 +118,7 @@ class Comparison:
         key = ("teacher", 1)  # the second text has no padding
         ids = self.sequence.ids[1, self.columns[key]][None]
         output = self.model(input_ids=ids, use_cache=False, output_hidden_states=True)
+        # Of the embeddings and of every layer, each (1, S, D).
         shapes = {tuple(states.shape) for states in output.hidden_states}
         if shapes != {(1, ids.shape[1], self.plain[key].hidden.shape[-1])}:
             raise CaptureError(
@@ -147,9 +149,9 @@ class Comparison:
     def _call(self, call: AttentionCall, ids: Tensor, offset: int) -> Tensor:
         """Hidden states (B, S, D) of a captured call; each layer's mask is compared with the one given."""
         call.compare_masks = True  # a captured call would ignore a layer's own changes of the mask
-        inputs = (
-            {"inputs_embeds": self.model.get_input_embeddings()(ids)} if self.embedded else {"input_ids": ids}
-        )
+        inputs = {"input_ids": ids}
+        if self.embedded:
+            inputs = {"inputs_embeds": self.model.get_input_embeddings()(ids)}
         with capture_attention(self.model):
             output = self.body(
                 **inputs,
@@ -166,6 +168,7 @@ class Comparison:
     ) -> None:
         """Compare ``hidden`` and captured columns ``at`` of one sample with the plain call of its text."""
         self.require(f"its hidden states differ when texts are {what}", [(hidden, plain.hidden)])
+        # (B, H, S, K) -> (H, s, K): the columns of one text, in its own order.
         pairs = [(call.seen[layer_id].keys[sample][:, at], keys) for layer_id, keys in plain.keys.items()]
         pairs += [
             (call.seen[layer_id].values[sample][:, at], values) for layer_id, values in plain.values.items()
@@ -206,6 +209,7 @@ def cache_source(check: Comparison, packed: AttentionCall, head: Head) -> CacheS
     """
     model, question = check.model, check.prefix_of(packed)
     embeds = model.get_input_embeddings()(check.question.ids)
+    # In this order: captured keys are at hand, a prefill is another forward pass.
     sources: tuple[tuple[CacheSource, Callable[[], Any]], ...] = (
         ("captured", lambda: captured_cache(model, question.prefix)),
         ("prefill", lambda: prefill_cache(model, embeds, question.mask, question.positions)),
@@ -230,6 +234,7 @@ def cache_source(check: Comparison, packed: AttentionCall, head: Head) -> CacheS
 def _after_cache(check: Comparison, cache: Any, head: Head) -> float:
     latents, question = check.sequence.pieces[1], check.question
     positions = question.mask.sum(-1, keepdim=True) + torch.arange(LATENTS, device=latents.ids.device)
+    # (B, C): logits of the last latent, which has read the cache and the latents before it.
     logits = check.model(
         input_ids=latents.ids,
         attention_mask=torch.cat((question.mask, latents.mask), 1).long(),
@@ -241,54 +246,24 @@ def _after_cache(check: Comparison, cache: Any, head: Head) -> float:
     return _difference(logits, head(expected))
 
 
-def packed_texts(model: PreTrainedModel) -> Sequence:
-    """Two random texts; the first has padding left of its question and right of its chain of thought."""
-    rows = model.get_input_embeddings().weight.shape[0]  # pyright: ignore
-    reserved = set(_special_ids(model.config.to_dict()))  # models treat some of them differently
-    usable = torch.tensor([token for token in range(min(rows, 4096)) if token not in reserved])
-    generator = torch.Generator().manual_seed(0)
-
-    def piece(name: str, reader: Reader, width: int) -> Piece:
-        drawn = torch.randint(len(usable), (2, width), generator=generator)
-        ids = usable[drawn].to(model.device)
-        return Piece(name, reader, ids, torch.ones_like(ids, dtype=torch.bool))
-
-    question, cot = piece("question", "shared", QUESTION), piece("cot", "teacher", COT)
-    question.mask[0, :2] = False  # left padding
-    cot.mask[0, -1:] = False  # right padding
-    pieces = (question, piece("latents", "student", LATENTS), cot, piece("answer", "teacher", ANSWER))
-    return Sequence(pieces, offset=torch.zeros(2, dtype=torch.long, device=model.device))
-
-
-def _special_ids(settings: Any) -> Iterator[int]:
-    """Every token id with a special meaning in a configuration: padding, end of sequence, image tokens."""
-    if not isinstance(settings, dict):
-        return
-    for name, value in settings.items():
-        if isinstance(value, dict):
-            yield from _special_ids(value)
-        elif str(name).endswith(("_token_id", "_token_index", "_token_ids")):
-            yield from [
-                number
-                for number in (value if isinstance(value, list) else [value])
-                if isinstance(number, int)
-            ]
-
-
 def _tolerance(dtype: torch.dtype) -> float:
     if dtype not in (torch.float32, torch.float64):
         return HALF
-    return EXACT if torch.get_float32_matmul_precision() == "highest" else ROUNDED
+    if torch.get_float32_matmul_precision() == "highest":
+        return EXACT
+    return ROUNDED
 
 
 def _difference(found: Tensor, expected: Tensor) -> float:
     """Largest relative difference over the rows of the last dimension; not finite counts as infinite."""
     if found.shape != expected.shape:
-        return float("inf")
+        return math.inf
     # Relative to the largest row: rows near 0 would turn rounding into a large difference.
     scale = expected.float().norm(dim=-1).amax().clamp_min(1e-12)
     worst = float((found.float() - expected.float()).norm(dim=-1).amax() / scale)
-    return worst if worst == worst else float("inf")  # NaN is unequal to itself
+    if math.isnan(worst):
+        return math.inf
+    return worst
 
 
 def first_line(error: BaseException) -> str:

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from kvdistill.capture.attention import AttentionCall, CapturedAttention, within_window
+from kvdistill.capture.call import AttentionCall, CapturedAttention, within_window
 from kvdistill.capture.importance import answer_attention
 from kvdistill.kv import Geometry, LayerGeometry, LayerKV, ModelKV
 from kvdistill.ops import rotate
@@ -50,7 +50,9 @@ def unrotated(
     Returns:
         Keys before the rotation, (B, H, T, K).
     """
-    return keys if layer.rope is None else rotate(keys, positions[:, None], layer.rope, inverse=True)
+    if layer.rope is None:
+        return keys
+    return rotate(keys, positions[:, None], layer.rope, inverse=True)
 
 
 def text_order(mask: Bool[Tensor, "B T"]) -> Int[Tensor, "B T"]:
@@ -62,6 +64,7 @@ def text_order(mask: Bool[Tensor, "B T"]) -> Int[Tensor, "B T"]:
     Returns:
         Indices from 0, (B, T). Padding gets the index of the token before it, or 0.
     """
+    # A running count of valid tokens, so that padding on either side does not shift the index.
     return (mask.long().cumsum(-1) - 1).clamp_min(0)
 
 
@@ -90,14 +93,19 @@ def extract(
             seen.values[:, :, text.start : text.stop].detach(),
         )
         wide = keys.shape[:3]  # (B, H, T): heads start alike, compressors may then keep different tokens
+        importance, step_end = None, None
+        if rows is not None:
+            importance = _importance(seen, keys, text, rows)
+        if text.step_end is not None:
+            step_end = text.step_end[:, None].expand(wide)
         layers.append(
             LayerKV(
                 keys=unrotated(keys, text.positions, geometry.layer(layer_id)),
                 values=values,
                 mask=text.mask[:, None].expand(wide),
                 positions=text_order(text.mask)[:, None].expand(wide),
-                importance=None if rows is None else _importance(seen, keys, text, rows),
-                step_end=None if text.step_end is None else text.step_end[:, None].expand(wide),
+                importance=importance,
+                step_end=step_end,
             )
         )
     return ModelKV(tuple(layers), tuple(sorted(call.seen)), source)
@@ -132,5 +140,6 @@ def gather_rows(states: Float[Tensor, "B Q S K"], columns: Int[Tensor, "B A"]) -
     Returns:
         The rows, (B, Q, A, K).
     """
+    # (B, A) -> (B, Q, A, K): the same columns for every head and channel.
     index = columns[:, None, :, None].expand(-1, states.shape[1], -1, states.shape[3])
     return states.gather(2, index)

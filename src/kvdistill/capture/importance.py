@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from kvdistill.capture.attention import CapturedAttention
+from kvdistill.capture.call import CapturedAttention
 
 
 def answer_attention(

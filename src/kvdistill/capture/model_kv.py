@@ -45,10 +45,13 @@ def capture_kv(
         CaptureError: if what is captured would not be what the model computes.
     """
     model = causal_lm(model)
-    examined = examine(model) if architecture is None else architecture
-    mask = torch.ones_like(input_ids, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
+    if architecture is None:
+        architecture = examine(model)
+    if attention_mask is None:
+        attention_mask = torch.ones_like(input_ids)
+    mask = attention_mask.bool()
     # Explicit position ids: padding, on either side, does not shift a text's positions.
-    positions = text_order(mask) + examined.position_offset
+    positions = text_order(mask) + architecture.position_offset
     with rotation.evaluating(model), capture_attention(model) as call:
         body_of(model)(
             input_ids=input_ids,
@@ -66,4 +69,5 @@ def capture_kv(
         columns = torch.arange(input_ids.shape[1], device=input_ids.device)[answer]
         rows = AnswerRows(columns.expand(len(mask), -1), mask[:, answer], positions[:, answer])
     source = f"{type(model).__name__}, tokens {start} to {stop} of {input_ids.shape[1]}"
-    return extract(call, rotation.geometry(examined.layers), text, rows, source)
+    # Frequencies are read after the call, since it may have changed them (dynamic scaling, longrope).
+    return extract(call, rotation.geometry(architecture.layers), text, rows, source)

@@ -85,7 +85,9 @@ def require_positions(
     # Reading positions synchronizes with the device, so it is done only where the columns exceed a limit.
     longest = int(positions.max()) + 1
     for limit in limits:
-        needed = columns if limit.counts_columns else longest
+        needed = longest
+        if limit.counts_columns:
+            needed = columns
         if needed > limit.tokens and (not limit.learned or is_learned()):
             raise ValueError(describe(limit, needed))
 

@@ -15,12 +15,12 @@ from transformers import PreTrainedModel
 from kvdistill.capture.attention import (
     CHOOSE,
     MODEL_ERRORS,
-    CapturedAttention,
     CaptureError,
     body_of,
     capture_attention,
     evaluating,
 )
+from kvdistill.capture.call import CapturedAttention
 from kvdistill.kv import Geometry, LayerGeometry, Rope
 from kvdistill.ops import rotate
 
@@ -53,6 +53,7 @@ class Rotation:
         Returns:
             Frequencies (F), in float32, with start, convention and attention factor.
         """
+        # The factor of ``full_attention_inv_freq`` is ``full_attention_attention_scaling``; 1 without one.
         factor = getattr(self.holder, self.buffer.replace("inv_freq", "attention_scaling"), 1.0)
         frequencies: Tensor = getattr(self.holder, self.buffer)
         # A copy, since longrope writes into its buffer.
@@ -72,6 +73,12 @@ class MeasuredLayer:
     rotation: Rotation | None
     """None where keys are not rotated."""
 
+    def geometry(self) -> LayerGeometry:
+        """The layer's geometry, with the frequencies that the model holds now."""
+        if self.rotation is None:
+            return self.shape
+        return replace(self.shape, rope=self.rotation.rope())
+
 
 def measure(model: PreTrainedModel, token_id: int = 3) -> tuple[MeasuredLayer, ...]:
     """Run one random token at three positions and find the rotation that explains each layer's keys.
@@ -89,11 +96,13 @@ def measure(model: PreTrainedModel, token_id: int = 3) -> tuple[MeasuredLayer, .
     device, dtype = model.device, model.dtype
     weight: Tensor = model.get_input_embeddings().weight  # pyright: ignore[reportAssignmentType]
     width = weight.shape[-1]
+    # A generator of its own: measuring must not advance the random numbers of a run.
     token = torch.randn(width, generator=torch.Generator().manual_seed(0)) * SPREAD
     # (3, 1, D): the positions are three samples of one token, so that no token sees another.
     token = token.to(device, dtype).repeat(len(PROBES), 1, 1)
     positions = torch.tensor(PROBES, device=device)[:, None]
     with evaluating(model), torch.no_grad(), capture_attention(model) as call:
+        # (3, 1, 1, 1): each sample has one token, which sees itself.
         mask = torch.ones(len(PROBES), 1, 1, 1, dtype=torch.bool, device=device)
         call.visible = mask
         settings = {"attention_mask": mask, "position_ids": positions, "use_cache": False, "kv_call": call}
@@ -121,8 +130,8 @@ def geometry(measured: tuple[MeasuredLayer, ...]) -> Geometry:
     Returns:
         One entry per attention layer, with its layer id.
     """
-    layers = (m.shape if m.rotation is None else replace(m.shape, rope=m.rotation.rope()) for m in measured)
-    return Geometry(tuple(layers), tuple(m.layer_id for m in measured))
+    layers = tuple(layer.geometry() for layer in measured)
+    return Geometry(layers, tuple(layer.layer_id for layer in measured))
 
 
 @torch.no_grad()
@@ -162,7 +171,11 @@ def _explain(
 ) -> MeasuredLayer:
     # (P, H, 1, K): one key per position. Values depend on positions only where these enter the embeddings.
     keys, values = seen.keys.float(), seen.values.float()
-    tolerance = 1e-4 if seen.keys.dtype in (torch.float32, torch.float64) else 3e-2
+    # Half precision rounds each key to two or three digits.
+    tolerance = 3e-2
+    if seen.keys.dtype in (torch.float32, torch.float64):
+        tolerance = 1e-4
+    # Errors are relative: the size of keys differs by orders of magnitude between models.
     scale = keys[0].norm().clamp_min(1e-12)
     rotation: Rotation | None = None
     if (values - values[:1]).norm() > tolerance * values[0].norm():
@@ -172,8 +185,10 @@ def _explain(
     else:
         positional = "rotary"
         rotation = _best_rotation(keys, candidates)
-        error = float("inf") if rotation is None else _residual(keys, rotation) / scale
-        if rotation is None or error > tolerance:
+        error: Tensor | float = torch.inf
+        if rotation is not None:
+            error = _residual(keys, rotation) / scale
+        if error > tolerance:
             raise CaptureError(
                 f"Layer {layer_id} ({type(seen.module).__name__}) moves its keys with the position in a way "
                 "that neither the "
@@ -223,4 +238,6 @@ def _key_norm(module: nn.Module, heads: int, width: int) -> Tensor | None:
         return None
     with torch.no_grad():
         gain = norm(torch.ones(weight.shape, device=weight.device, dtype=weight.dtype)).float()
-    return gain.reshape(width) if gain.numel() == width else gain.reshape(heads, width)
+    if gain.numel() == width:
+        return gain.reshape(width)
+    return gain.reshape(heads, width)

@@ -105,6 +105,7 @@ class ScoreCompressor(Compressor):
                 # A slot that one head must not keep is kept by none of them.
                 barred = scores.isneginf().any(dim=1, keepdim=True)
                 scores = scores.mean(dim=1, keepdim=True).masked_fill(barred, -torch.inf).expand_as(scores)
+            # (B, H, T), True at M slots or fewer in each head.
             keep = keep_best(scores, slots)
         return gather_kept(layer, keep, slots)
 

@@ -69,6 +69,7 @@ def resample(layer: LayerKV, slots: int) -> LayerKV:
         # A distribution over the slots again.
         total = blend.sum(dim=-1, keepdim=True)
         importance = blend / torch.where(total > 0, total, 1.0)
+    # float32 holds positions exactly up to 2^24.
     positions = between(layer.positions[..., None].to(torch.float32), before, after, share)[..., 0].round()
     return layer.replace(
         keys=between(layer.keys, before, after, share).masked_fill(~mask[..., None], 0.0),

@@ -39,6 +39,7 @@ class Random(ScoreCompressor):
             (B, H, T), in [0, 1), the same at every training step.
         """
         mask = layer.mask
+        # (1, H, 1), so that heads draw different tokens.
         heads = torch.arange(mask.shape[1], device=mask.device)[None, :, None]
         number = mask.sum(dim=-1, keepdim=True)
         # A hash in place of a generator: the score of a token depends on no other sample of the batch.

@@ -49,5 +49,6 @@ class StepEnd(ScoreCompressor):
                 "thought is a list of steps, "
                 "or choose another compressor, such as right_crop."
             )
+        # float32 holds slot indices exactly up to 2^24.
         time = torch.arange(layer.mask.shape[-1], dtype=torch.float32, device=layer.mask.device)
         return torch.where(layer.step_end, time, -torch.inf)

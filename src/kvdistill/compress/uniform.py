@@ -53,5 +53,6 @@ def spread(mask: Bool[Tensor, "B H T"], slots: int) -> Bool[Tensor, "B H T"]:
     """
     # Integer arithmetic: no rounding error moves a token, however long the text.
     number = mask.sum(dim=-1, keepdim=True).clamp_min(1)
+    # Rank of each valid token, counted from 1.
     after = mask.cumsum(dim=-1)
     return mask & (after * slots // number > (after - 1) * slots // number)

@@ -63,7 +63,9 @@ def _sentence(place: str, problems: list[Any], root: Any) -> str:
         # An option typed without its section: name the section that has it.
         owners = [section for section, kind in options_of(root).items() if place in options_of(kind)]
         full = shortened(_as_typed(place, first["input"]))
-        hint = f" Did you mean {owners[0]}.{place}?" if owners else _nearest(str(first["loc"][-1]), beside)
+        hint = _nearest(str(first["loc"][-1]), beside)
+        if owners:
+            hint = f" Did you mean {owners[0]}.{place}?"
         return f"there is no option {full}.{hint}"
     if first["type"] == "union_tag_invalid":
         context = first["ctx"]
@@ -76,8 +78,10 @@ def _sentence(place: str, problems: list[Any], root: Any) -> str:
         return f"{place} does not say which kind it is: add --{place}.kind, or kind = ... in the file."
     if first["type"] == "missing":
         return f"{place} is missing: add it to the file, or give it on the command line as --{place}."
-    given = "" if isinstance(first["input"], dict | BaseModel) else f" (given: {quoted(first['input'])})"
-    return f"{place or 'the options together'}: {_joined(problems)}{given}"
+    sentence = f"{place or 'the options together'}: {_joined(problems)}"
+    if isinstance(first["input"], dict | BaseModel):
+        return sentence
+    return f"{sentence} (given: {quoted(first['input'])})"
 
 
 def _joined(problems: list[Any]) -> str:
@@ -92,11 +96,15 @@ def _expected(problem: Any) -> str:
     words = _EXPECTED.get(problem["type"])
     if words is None:
         return problem["msg"].removeprefix("Value error, ")
-    context = {
-        name: int(bound) if isinstance(bound, float) and bound.is_integer() else bound
-        for name, bound in problem.get("ctx", {}).items()
-    }
+    context = {name: _as_integer(bound) for name, bound in problem.get("ctx", {}).items()}
     return words.format(**context)
+
+
+def _as_integer(bound: Any) -> Any:
+    """A bound as users write it: 1 for 1.0."""
+    if isinstance(bound, float) and bound.is_integer():
+        return int(bound)
+    return bound
 
 
 def _as_typed(place: str, given: Any) -> str:
@@ -108,8 +116,10 @@ def _as_typed(place: str, given: Any) -> str:
 
 
 def _nearest(name: str, known: list[str]) -> str:
-    listed = f" Known here: {', '.join(sorted(known))}." if known else ""
-    return did_you_mean(name, known) or listed
+    hint = did_you_mean(name, known)
+    if hint or not known:
+        return hint
+    return f" Known here: {', '.join(sorted(known))}."
 
 
 def _place(location: tuple[int | str, ...], root: Any) -> tuple[str, list[str]]:
@@ -134,7 +144,9 @@ def options_of(kind: Any) -> dict[Any, Any]:
     """Name and type of each option of a section or method; empty for other types."""
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         return {name: field.annotation for name, field in kind.model_fields.items()}
-    return {field.name: field.type for field in fields(kind)} if is_dataclass(kind) else {}
+    if is_dataclass(kind):
+        return {field.name: field.type for field in fields(kind)}
+    return {}
 
 
 def members(kind: Any) -> list[Any]:
@@ -148,13 +160,15 @@ def members(kind: Any) -> list[Any]:
 
 def bare(kind: Any) -> Any:
     """A type without its ``Annotated`` metadata."""
-    return get_args(kind)[0] if get_origin(kind) is Annotated else kind
+    if get_origin(kind) is Annotated:
+        return get_args(kind)[0]
+    return kind
 
 
 def tag_of(kind: Any) -> str | None:
     """The name of a method that users type: the default of its ``kind``; None where it has none."""
-    if isinstance(kind, type) and issubclass(kind, BaseModel):
-        return kind.model_fields["kind"].default if "kind" in kind.model_fields else None
+    if isinstance(kind, type) and issubclass(kind, BaseModel) and "kind" in kind.model_fields:
+        return kind.model_fields["kind"].default
     if is_dataclass(kind):
         return next(
             (str(f.default) for f in fields(kind) if f.name == "kind" and f.default is not MISSING), None

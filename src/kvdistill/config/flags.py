@@ -9,6 +9,7 @@ from types import NoneType
 from typing import Any, Literal, NoReturn, get_args, get_origin
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from kvdistill.config.explain import bare, members, tag_of
 from kvdistill.config.flag_table import FLAGS, Flag
@@ -54,8 +55,10 @@ def from_flags(words: Sequence[str], program: str, description: str) -> RunConfi
     ):
         if {one, other} <= names:
             raise ValueError(f"--{one} and --{other} both say {about}: give one of them.")
-    tree = read_tree(known.config) if known.config is not None else _recipe(names)
-    where = "the command line" if known.config is None else known.config
+    if known.config is None:
+        tree, where = _recipe(names), "the command line"
+    else:
+        tree, where = read_tree(known.config), known.config
     overrides = _overrides(given, tree)
     try:
         tree = changed(tree, [*overrides, *rest])
@@ -67,35 +70,46 @@ def from_flags(words: Sequence[str], program: str, description: str) -> RunConfi
 
 def _recipe(names: set[str]) -> dict[str, Any]:
     """The default recipe, without its data sets where the flags name data."""
-    return {"model": RECIPE["model"], "data": {}} if names & {"train_file", "dataset_name"} else RECIPE
+    if names & {"train_file", "dataset_name"}:
+        return {"model": RECIPE["model"], "data": {}}
+    return RECIPE
 
 
 def _overrides(given: dict[Flag, str], tree: dict[str, Any]) -> list[str]:
     """The flags as ``--section.option value`` words, in the order in which they are applied."""
     words: list[str] = []
-    for flag, value in sorted(
-        given.items(), key=lambda pair: pair[1] != "false"
-    ):  # switches turned off come first, so that one turned on wins
-        if flag.name in _KINDS:
-            words += [f"--{flag.option.rpartition('.')[0]}.kind", _KINDS[flag.name]]
-        if flag.name == "lora_r":
-            words += ["--model.tuning.kind", "full" if value == "0" else "lora"]
-            if value == "0":
-                continue
-        if flag.switch is not None:
-            if value == "false" and flag.off != "false" and _held(tree, flag.option) != flag.switch:
-                continue  # the option has another value: this switch is not on
-            value = flag.switch if value == "true" else flag.off
-        elif _is_text(flag.option) and value != "null":
-            value = json.dumps(value)  # quoted, so that a name like 123 is not read as a number
-        words += [f"--{flag.option}", value]
+    # Switches turned off come first, so that one turned on wins.
+    for flag, value in sorted(given.items(), key=lambda pair: pair[1] != "false"):
+        words += _override(flag, value, tree)
     return words
+
+
+def _override(flag: Flag, value: str, tree: dict[str, Any]) -> list[str]:
+    """One flag as words: the kind that it implies, then its option; empty where it changes nothing."""
+    words: list[str] = []
+    if flag.name in _KINDS:
+        words += [f"--{flag.option.rpartition('.')[0]}.kind", _KINDS[flag.name]]
+    if flag.name == "lora_r":
+        if value == "0":
+            return ["--model.tuning.kind", "full"]
+        words += ["--model.tuning.kind", "lora"]
+    if flag.switch is not None and value == "true":
+        value = flag.switch
+    elif flag.switch is not None:
+        if flag.off != "false" and _held(tree, flag.option) != flag.switch:
+            return []  # the option has another value: this switch is not on
+        value = flag.off
+    elif _is_text(flag.option) and value != "null":
+        value = json.dumps(value)  # quoted, so that a name like 123 is not read as a number
+    return [*words, f"--{flag.option}", value]
 
 
 def _held(tree: Any, option: str) -> Any:
     """Value of an option in a tree; None where it is not set."""
     for part in option.split("."):
-        tree = tree.get(part) if isinstance(tree, dict) else None
+        if not isinstance(tree, dict):
+            return None
+        tree = tree.get(part)
     return tree
 
 
@@ -116,7 +130,9 @@ def _refuse_misplaced(given: Iterable[Flag], tree: dict[str, Any]) -> None:
     for flag in given:
         above, _, name = flag.option.rpartition(".")
         kind = _held(tree, f"{above}.kind")
-        methods = members(_type_of(above)) if kind else []
+        if not kind:
+            continue
+        methods = members(_type_of(above))
         method = next((method for method in methods if tag_of(method) == kind), None)
         if method is not None and name not in _fields(method):
             raise ValueError(
@@ -182,21 +198,17 @@ def _more(flag: Flag) -> str:
     above, _, name = flag.option.rpartition(".")
     kind, default = _option(flag.option)
     default = _held(RECIPE, flag.option) or default
+    kinds = members(kind) or [kind]
+    choices: list[str] = []
     if name == "kind":
-        choices, default = (
-            list(filter(None, map(tag_of, members(_type_of(above))))),
-            getattr(_option(above)[1], "kind", None),
-        )
-    else:
-        kinds = members(kind) or [kind]
-        choices = (
-            [str(choice) for each in kinds for choice in get_args(each)]
-            if all(get_origin(each) is Literal for each in kinds)
-            else []
-        )
-    said = [", ".join(choices)] if choices else []
-    told = "none" if default is None else default
-    return f" ({'; '.join([*said, f'default: {told}'])})"
+        choices = list(filter(None, map(tag_of, members(_type_of(above)))))
+        default = getattr(_option(above)[1], "kind", None)
+    elif all(get_origin(each) is Literal for each in kinds):
+        choices = [str(choice) for each in kinds for choice in get_args(each)]
+    if default is None:
+        default = "none"
+    parts = [", ".join(choices), f"default: {default}"]
+    return f" ({'; '.join(filter(None, parts))})"
 
 
 def _is_text(option: str) -> bool:
@@ -222,12 +234,14 @@ def _option(option: str) -> tuple[Any, Any]:
 def _fields(kind: Any) -> dict[str, tuple[Any, Any]]:
     """Type and default of each option of a section or method."""
     if isinstance(kind, type) and issubclass(kind, BaseModel):
-        held = {
-            name: (field.annotation, field.get_default(call_default_factory=True))
-            for name, field in kind.model_fields.items()
-        }
-        return {
-            name: (annotation, None if repr(value).startswith("Pydantic") else value)
-            for name, (annotation, value) in held.items()
-        }
-    return {field.name: (field.type, field.default) for field in fields(kind)} if is_dataclass(kind) else {}
+        return {name: (field.annotation, _default(field)) for name, field in kind.model_fields.items()}
+    if is_dataclass(kind):
+        return {field.name: (field.type, field.default) for field in fields(kind)}
+    return {}
+
+
+def _default(field: FieldInfo) -> Any:
+    """The default of a section's option; None where it has none."""
+    if field.is_required():
+        return None
+    return field.get_default(call_default_factory=True)

@@ -33,7 +33,9 @@ def mistyped(value: Any, kind: Any, place: str = "") -> list[str]:
         return []
     names = [_NAMES[each] for each in kinds if each in _NAMES]
     choices = [repr(choice) for each in kinds if get_origin(each) is Literal for choice in get_args(each)]
-    return [f"{place}: should be {' or '.join([*names, *choices])} (given: {quoted(value)})"] if names else []
+    if not names:
+        return []
+    return [f"{place}: should be {' or '.join([*names, *choices])} (given: {quoted(value)})"]
 
 
 def _fits(value: Any, kinds: list[Any]) -> bool:
@@ -56,7 +58,7 @@ def _is_finite(value: int | float) -> bool:
 def _type_of(name: str, kind: Any, given: dict[Any, Any]) -> Any:
     """Type of an option; where several methods have it, that of the method whose ``kind`` is given."""
     owners = [owner for owner in members(kind) or [kind] if name in options_of(owner)]
-    chosen = next(
-        (owner for owner in owners if tag_of(owner) == given.get("kind")), owners[0] if owners else None
-    )
-    return None if chosen is None else options_of(chosen)[name]
+    if not owners:
+        return None
+    chosen = next((owner for owner in owners if tag_of(owner) == given.get("kind")), owners[0])
+    return options_of(chosen)[name]

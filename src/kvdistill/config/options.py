@@ -132,7 +132,9 @@ def _union_lines(methods: tuple[Any, ...], default: Any, section: str) -> Iterat
 def _union(methods: tuple[Any, ...], default: Any, full: str, meaning: str) -> Iterator[Option]:
     """Options of a union: its ``kind``, then those of its members, equal ones merged."""
     tags = [str(tag_of(method)) for method in methods]
-    chosen = default if _is_missing(default) or default is None else default.kind
+    chosen = default
+    if not (_is_missing(default) or default is None):
+        chosen = default.kind
     meaning = meaning or _flag_meaning(f"{full}.kind") or "which kind it is"
     yield Option(f"{full}.kind", _default_text(chosen), meaning, tuple(tags))
     owners: dict[Option, list[str]] = {}
@@ -141,8 +143,10 @@ def _union(methods: tuple[Any, ...], default: Any, full: str, meaning: str) -> I
             owners.setdefault(option, []).append(tag)
     name = full.rpartition(".")[2]
     for option, kinds in owners.items():
-        needs = () if kinds == tags else (f"{name}.kind {', '.join(kinds)}",)
-        yield replace(option, needs=needs + option.needs)
+        needs = option.needs
+        if kinds != tags:
+            needs = (f"{name}.kind {', '.join(kinds)}", *needs)
+        yield replace(option, needs=needs)
 
 
 def attribute_docstrings(kind: Any) -> dict[str, str]:
@@ -161,27 +165,23 @@ def attribute_docstrings(kind: Any) -> dict[str, str]:
         body = ast.parse(textwrap.dedent(inspect.getsource(owner))).body[0]
         assert isinstance(body, ast.ClassDef)
         for node, below in zip(body.body, body.body[1:], strict=False):
-            text = (
-                below.value.value
-                if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
-                else None
-            )
-            if (
-                isinstance(node, ast.AnnAssign)
-                and isinstance(node.target, ast.Name)
-                and isinstance(text, str)
-            ):
-                found[node.target.id] = " ".join(text.split())
+            match node, below:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                    found[name] = " ".join(text.split())
     return found
 
 
 def _shown(option: Option) -> list[str]:
     """The lines of one option: name and default on the left, meaning on the right."""
     left = f"  --{option.name} {option.default}".rstrip()
-    notes = [f"one of {', '.join(option.choices)}"] if option.choices else []
+    notes: list[str] = []
+    if option.choices:
+        notes.append(f"one of {', '.join(option.choices)}")
     if option.needs:
         notes.append(f"with {', '.join(option.needs)}")
-    meaning = _plain(option.meaning).rstrip(".") + (f" ({'; '.join(notes)})" if notes else "")
+    meaning = _plain(option.meaning).rstrip(".")
+    if notes:
+        meaning += f" ({'; '.join(notes)})"
     right = textwrap.wrap(meaning, WIDTH - COLUMN, break_long_words=False, break_on_hyphens=False)
     if len(left) >= COLUMN:
         return [left, *(" " * COLUMN + line for line in right)]
@@ -216,7 +216,9 @@ def _section_type(hint: Any) -> Any:
     if get_origin(hint) is Annotated:
         return _section_type(get_args(hint)[0])
     held = [member for member in members(hint) if _fields(member)]
-    return held[0] if len(held) == 1 else hint
+    if len(held) == 1:
+        return held[0]
+    return hint
 
 
 def _first_line(kind: Any) -> str:

@@ -4,6 +4,7 @@ import json
 import os
 import stat
 import tomllib
+from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ from kvdistill.config.sections import RunConfig
 from kvdistill.console.messages import explain_os_error, shortened
 from kvdistill.console.paths import expanded
 from kvdistill.records.jsonfile import DEEPEST, depth_of, parse_json
+
+_PARSERS: dict[str, tuple[str, Callable[[str], Any]]] = {".json": ("JSON", parse_json)}
+"""Name and parser of a file's format by its suffix; every other file is TOML."""
 
 
 def load(path: Path | str | None, overrides: list[str] | None = None) -> RunConfig:
@@ -34,8 +38,9 @@ def load(path: Path | str | None, overrides: list[str] | None = None) -> RunConf
     Raises:
         ValueError: naming file, option, and the nearest name where one is misspelled.
     """
-    tree = {} if path is None else read_tree(path)
-    return parse(changed(tree, overrides or []), "the command line" if path is None else str(path))
+    if path is None:
+        return parse(changed({}, overrides or []), "the command line")
+    return parse(changed(read_tree(path), overrides or []), str(path))
 
 
 def changed(tree: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
@@ -101,10 +106,10 @@ def read_tree(path: Path | str) -> dict[str, Any]:
         ValueError: if the file does not exist, cannot be parsed, or holds no options.
     """
     path = Path(expanded(str(path)))
-    kind = "JSON" if path.suffix == ".json" else "TOML"
+    kind, parsed = _PARSERS.get(path.suffix, ("TOML", tomllib.loads))
     text = _text_of(path)
     try:
-        tree = parse_json(text) if kind == "JSON" else tomllib.loads(text)
+        tree = parsed(text)
     except ValueError as error:
         raise ValueError(f"{path} is not {kind}: {error}.") from error
     except RecursionError:
@@ -165,8 +170,10 @@ def _pairs(words: list[str]) -> list[tuple[str, str]]:
 
 def _kinds_first(pair: tuple[str, str]) -> tuple[bool, int]:
     """Sort key: kinds before other options, outer kinds first, since a changed kind drops options."""
-    is_kind = pair[0].endswith(".kind")
-    return not is_kind, pair[0].count(".") if is_kind else 0
+    name, _ = pair
+    if not name.endswith(".kind"):
+        return True, 0
+    return False, name.count(".")
 
 
 def _set(tree: dict[str, Any], name: str, text: str) -> None:

@@ -31,5 +31,6 @@ class Section(BaseModel):
                 and not field.is_required()
             ):
                 default = field.get_default(call_default_factory=True, validated_data={})
-                full[name] = ({} if default is None else {"kind": default.kind}) | value
+                if default is not None:
+                    full[name] = {"kind": default.kind} | value
         return full

@@ -164,15 +164,18 @@ class RunConfig(Section):
     @property
     def all_teachers(self) -> dict[str, OwnTeacher | TeacherSection]:
         """Every teacher by its short name; empty for self-distillation."""
-        alone = {} if self.teacher is None else {"teacher": self.teacher}
-        return {**alone, **self.teachers}
+        if self.teacher is None:
+            return dict(self.teachers)
+        return {"teacher": self.teacher, **self.teachers}
 
     @property
     def bridge_method(self) -> Same | Lift:
         """The configured bridge; by default ``Lift`` for separate teachers, else ``Same``."""
         if self.bridge is not None:
             return self.bridge
-        return Lift() if self._live_teachers() else Same()
+        if self._live_teachers():
+            return Lift()
+        return Same()
 
     def _live_teachers(self) -> list[str]:
         """Names of the teachers that are separate models."""

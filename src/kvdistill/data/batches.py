@@ -40,4 +40,6 @@ def length_batches(lengths: Sequence[int], batch_size: int, seed: int | str, epo
         members = sorted(order[first : min(first + pool, whole)], key=lambda index: lengths[index])
         batches += [members[i : i + batch_size] for i in range(0, len(members), batch_size)]
     rng.shuffle(batches)
-    return [*batches, rest] if rest else batches
+    if rest:
+        batches.append(rest)
+    return batches

@@ -150,7 +150,10 @@ def _opened(path: Path) -> Iterator[io.BufferedIOBase]:
     """Open a file for reading; a pipe, which cannot be rewound, is copied to memory."""
     try:
         with path.open("rb") as file:
-            yield io.BytesIO(file.read()) if path.is_fifo() else file
+            if path.is_fifo():
+                yield io.BytesIO(file.read())
+            else:
+                yield file
     except OSError as error:
         error.filename = error.filename or str(path)  # reading does not name the file, opening does
         raise DataError(explain_os_error(error)) from error
@@ -174,7 +177,9 @@ def _form_in(file: io.BufferedIOBase, path: Path, as_text: bool | None) -> Form:
         )
     if as_text or (as_text is None and head[:1] not in b"{[" and all(mark in head for mark in MARKS)):
         return "text"
-    return "list" if head.startswith(b"[") else "json"
+    if head.startswith(b"["):
+        return "list"
+    return "json"
 
 
 def _lines(
@@ -193,14 +198,14 @@ def _row(line: bytes, origin: Origin, number: int, form: Form) -> Row | BadRow:
     shown = line.decode("utf-8", "backslashreplace").rstrip("\r\n")
     try:
         text = _decoded(line).rstrip("\r\n")
-        value = {"text": text} if form == "text" else parse_json(text)
+        value: object = {"text": text}
+        if form != "text":
+            value = parse_json(text)
     except RowError as error:
-        torn = (
-            ""
-            if line.endswith(b"\n")
-            else " The file ends here without a line break: if it was cut off, copy it again."
-        )
-        return origin.bad(number, f"{error}{torn}", shown)
+        reason = str(error)
+        if not line.endswith(b"\n"):
+            reason += " The file ends here without a line break: if it was cut off, copy it again."
+        return origin.bad(number, reason, shown)
     return origin.row(number, value, text)
 
 

@@ -108,7 +108,9 @@ def _in_words(error: Exception, hub: Hub) -> str:
     """Cause and remedy of an error of ``datasets``, recognized by phrases of its message."""
     said = str(error)
     listed = re.search(r"(?<=\[)'.*?'(?=\])", said)
-    choose = f"Choose {listed[0]} as" if listed else "Set"
+    choose = "Set"
+    if listed:
+        choose = f"Choose {listed[0]} as"
     causes = {
         "Config name is missing": f"the data set has several configurations. {choose} its config "
         "(--dataset_config).",

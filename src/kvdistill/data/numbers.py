@@ -51,9 +51,13 @@ def leading_number(text: str) -> str | None:
         return None
     whole = found["whole"].replace(",", "").lstrip("0") or "0"
     part = (found["part"] or "").rstrip("0")
-    digits = f"{whole}.{part}" if part else whole
+    digits = whole
+    if part:
+        digits = f"{whole}.{part}"
     negative = bool(found["minus"]) != bool(found["minus2"])
-    return f"-{digits}" if negative and digits != "0" else digits
+    if negative and digits != "0":
+        return f"-{digits}"
+    return digits
 
 
 def number_text(value: int | float) -> str | None:

@@ -37,7 +37,9 @@ def quarantine(bad: Sequence[BadRow], total: int, path: Path, max_share: float) 
         return ""
     write_atomic(path, json_lines(bad).decode())
     first, *others = dict.fromkeys(row.where.rpartition(", ")[0] for row in bad)
-    counted = f"{len(bad)} of {total} rows of {first}{f' and {len(others)} more' if others else ''}"
+    counted = f"{len(bad)} of {total} rows of {first}"
+    if others:
+        counted += f" and {len(others)} more"
     if len(bad) > max_share * total:
         raise DataError(
             f"{counted} cannot be used: {len(bad) / total:.2%}, more than data.max_bad_rows = {max_share:g} "

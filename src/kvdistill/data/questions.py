@@ -34,10 +34,16 @@ class Questions:
             RowError: if a field is missing or of another type.
         """
         *before, last = (row.text(key) for key in self.question)
-        closed = [part if part[-1] in ".?!," else f"{part}." for part in before]
         return Example(
-            question=" ".join((*closed, last)),
+            question=" ".join((*map(_closed, before), last)),
             steps=(),
             answer=row.answer(self.answer),
             sample_id=row.sample_id,
         )
+
+
+def _closed(part: str) -> str:
+    """A part of a question with a full stop at its end where it has no mark of its own."""
+    if part[-1] in ".?!,":
+        return part
+    return f"{part}."

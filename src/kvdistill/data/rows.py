@@ -80,17 +80,19 @@ class Row:
         """
         value = self.fields.get(key)
         if not isinstance(value, str) or not value.strip():
-            found = "it is empty" if isinstance(value, str) else f"it is {kind_of(value)}"
-            why = (
-                found
-                if key in self.fields
-                else f"the row has {shortened(', '.join(self.fields)) or 'nothing'}"
-            )
             raise RowError(
-                f"the row has no text under {key!r} ({why}). Add it, remove the row, or choose another "
-                "format."
+                f"the row has no text under {key!r} ({self._lacking(key)}). Add it, remove the row, or "
+                "choose another format."
             )
         return readable(value, key)
+
+    def _lacking(self, key: str) -> str:
+        """Why there is no text under ``key``."""
+        if key not in self.fields:
+            return f"the row has {shortened(', '.join(self.fields)) or 'nothing'}"
+        if isinstance(self.fields[key], str):
+            return "it is empty"
+        return f"it is {kind_of(self.fields[key])}"
 
     def answer(self, key: str) -> str:
         """The answer under ``key`` as text; a JSON number is normalized.
@@ -108,7 +110,9 @@ class Row:
 
     def bad(self, reason: str) -> BadRow:
         """This row as one that cannot be used for the given reason."""
-        text = json.dumps(self.fields, ensure_ascii=False, default=str) if self.line is None else self.line
+        text = self.line
+        if text is None:
+            text = json.dumps(self.fields, ensure_ascii=False, default=str)
         return BadRow(self.where, self.number, reason, text)
 
 
@@ -141,9 +145,9 @@ class Origin:
                 f"the row is {kind_of(value)}, not an object. Write it as {{'question': ..., 'answer': "
                 f"...}}, or remove it."
             )
-        return self.bad(
-            number, reason, json.dumps(value, ensure_ascii=False, default=vars) if line is None else line
-        )
+        if line is None:
+            line = json.dumps(value, ensure_ascii=False, default=vars)
+        return self.bad(number, reason, line)
 
     def bad(self, number: int, reason: str, text: str) -> BadRow:
         """A row that could not even be taken apart."""
@@ -170,7 +174,9 @@ def parse_json(text: str) -> object:
     try:
         return jsonfile.parse_json(text, _object)
     except json.JSONDecodeError as error:
-        place = f"line {error.lineno}, column {error.colno}" if "\n" in text else f"column {error.colno}"
+        place = f"column {error.colno}"
+        if "\n" in text:
+            place = f"line {error.lineno}, {place}"
         raise RowError(
             f"the text is not JSON ({error.msg.removesuffix(' at')} at {place}). Repair or remove it."
         ) from error
@@ -200,10 +206,8 @@ def kind_of(value: object) -> str:
 
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object] | RepeatedKey:
     """``object_pairs_hook`` of ``json``, which by itself keeps the last of repeated keys."""
-    keys = [key for key, _ in pairs]
     found = dict(pairs)
-    return (
-        found
-        if len(found) == len(keys)
-        else RepeatedKey(next(key for key in keys if keys.count(key) > 1), pairs)
-    )
+    if len(found) == len(pairs):
+        return found
+    keys = [key for key, _ in pairs]
+    return RepeatedKey(next(key for key in keys if keys.count(key) > 1), pairs)

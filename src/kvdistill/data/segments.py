@@ -46,19 +46,24 @@ def continuations_of(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -
     if not any(spaced) or not _doubles_leading_space(tokenizer):
         return segments_of(texts, tokenizer)
     (anchor,) = segments_of([_ANCHOR], tokenizer)
-    anchored = segments_of(
-        [f"{_ANCHOR}{text}" if space else text for text, space in zip(texts, spaced, strict=True)], tokenizer
-    )
-    return [
-        _behind(segment, anchor) if space else segment
-        for segment, space in zip(anchored, spaced, strict=True)
-    ]
+    segments = segments_of([_anchored(text) for text in texts], tokenizer)
+    for index, space in enumerate(spaced):
+        if space:
+            segments[index] = _behind(segments[index], anchor)
+    return segments
 
 
 def _doubles_leading_space(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Whether the tokenizer prepends a space also to a text that begins with one."""
     anchor, alone, spaced, behind = segments_of([_ANCHOR, "0", " 0", f"{_ANCHOR} 0"], tokenizer)
     return spaced.ids != alone.ids and _behind(behind, anchor).ids == alone.ids
+
+
+def _anchored(text: str) -> str:
+    """A text behind the anchor where it begins with a space, else as it is."""
+    if text.startswith(" "):
+        return _ANCHOR + text
+    return text
 
 
 def _behind(segment: Segment, anchor: Segment) -> Segment:

@@ -67,8 +67,12 @@ class Parser:
             return row
         try:
             example = self.reader.example(row)
-            answer = split_answer(example.answer)[1] if MARKER in example.answer else example.answer
-            return replace(example, answer=_number(answer) if self.numbers else answer)
+            answer = example.answer
+            if MARKER in answer:
+                _, answer = split_answer(answer)
+            if self.numbers:
+                answer = _number(answer)
+            return replace(example, answer=answer)
         except RowError as error:
             return row.bad(str(error))
 
@@ -107,7 +111,9 @@ def is_text(format: str | Source, name: str) -> bool | None:
         DataError: if the format is unknown.
     """
     reader = _named(format, name)
-    return None if reader is None else isinstance(reader, TextLines)
+    if reader is None:
+        return None
+    return isinstance(reader, TextLines)
 
 
 def examples_of(rows: Sequence[Row | BadRow], format: str | Source, name: str) -> Loaded:
@@ -192,18 +198,21 @@ def _recognised(rows: Sequence[Row | BadRow], name: str) -> Source:
 
 
 def _unusable(rows: Sequence[object], name: str) -> DataError:
-    first = (
-        f"The first: {rows[0]} If all look alike, choose another format (such as --data.train.format text)."
-        if rows
-        else "There are none: check the name."
-    )
-    return DataError(f"{name}: none of its {len(rows)} rows can be used. {first}")
+    advice = "There are none: check the name."
+    if rows:
+        advice = (
+            f"The first: {rows[0]} If all look alike, choose another format (such as --data.train.format "
+            "text)."
+        )
+    return DataError(f"{name}: none of its {len(rows)} rows can be used. {advice}")
 
 
 def _number(answer: str) -> str:
     number = leading_number(answer)
     if number is None:
-        what = "is not a single number" if any(letter.isdigit() for letter in answer) else "has no number"
+        what = "has no number"
+        if any(letter.isdigit() for letter in answer):
+            what = "is not a single number"
         raise RowError(
             f"the answer {quoted(answer)} {what}. Write the number, remove the row, or choose a format with "
             "text answers."

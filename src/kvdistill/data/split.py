@@ -9,6 +9,12 @@ Trace = Literal["terse", "verbose", "mixed"]
 Style = Literal["briefly", "fully"]
 """Cue of a question: asks for a terse or a verbose trace."""
 
+_STYLES: dict[Trace, tuple[Style, Style]] = {
+    "terse": ("briefly", "briefly"),
+    "verbose": ("fully", "fully"),
+    "mixed": ("briefly", "fully"),
+}
+"""Styles of the examples at even and at odd indices."""
 _TENTHS: dict[str, tuple[int, int]] = {"train": (0, 8), "validation": (8, 9), "test": (9, 10)}
 
 
@@ -27,5 +33,4 @@ def belongs(problem: str, split: Split) -> bool:
 
 def style_of(trace: Trace, index: int) -> Style:
     """The style of example ``index`` of a set, counted from 0."""
-    verbose = index % 2 == 1 if trace == "mixed" else trace == "verbose"
-    return "fully" if verbose else "briefly"
+    return _STYLES[trace][index % 2]

@@ -1,6 +1,6 @@
 """Streaming: examples one by one from files or the hub, for data larger than memory, resumable."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, zip_longest
 from pathlib import Path
@@ -64,11 +64,13 @@ class LineFiles:
             DataError: if names or sizes of the files differ from those in the state.
         """
         files = [[path.name, size] for path, size in zip(self.paths, self.sizes, strict=True)]
-        first, start, before = (0, 0, 0) if state is None else self._place(state)
+        first, start, before = 0, 0, 0
+        if state is not None:
+            first, start, before = self._place(state)
         for index in range(first, len(self.paths)):
-            path, place = self.paths[index], (start, before) if index == first else (0, 0)
-            for row, offset, number in read_lines(path, self.forms[index], *place):
+            for row, offset, number in read_lines(self.paths[index], self.forms[index], start, before):
                 yield row, {"files": files, "file": index, "offset": offset, "line": number}
+            start, before = 0, 0  # only the first file is entered in its middle
 
     def _place(self, state: Cursor) -> tuple[int, int, int]:
         """File index, byte offset and line number of a state; refuses one of other files."""
@@ -76,15 +78,19 @@ class LineFiles:
         found = [(path.name, path.stat().st_size, path) for path in self.paths]
         for before, now in zip_longest(state["files"], found):
             if before is None or now is None or (*before,) != now[:2]:
-                was, now_is = (
-                    f"{each[0]} of {each[1]} bytes" if each else "no file" for each in (before, now)
-                )
                 raise DataError(
                     f"{state['files'][index][0]}, line {number}: the reading to be continued stopped there, "
-                    f"but {now_is} is where it "
-                    f"had {was}. Put the same files back, or start again."
+                    f"but {_described(now)} is where it had {_described(before)}. Put the same files back, "
+                    "or start again."
                 )
         return index, offset, number
+
+
+def _described(file: Sequence[Any] | None) -> str:
+    """A file by its name and size, the first two entries, for a message."""
+    if file is None:
+        return "no file"
+    return f"{file[0]} of {file[1]} bytes"
 
 
 class RowStream:
@@ -127,7 +133,9 @@ class RowStream:
         Raises:
             DataError: if the cursor belongs to other data.
         """
-        num, start = (0, None) if cursor is None else (cursor["examples"], cursor["after"])
+        num, start = 0, None
+        if cursor is not None:
+            num, start = cursor["examples"], cursor["after"]
         if num == self.limit:
             return
         for row, state in self.origin.rows(start):

@@ -46,8 +46,10 @@ class Plain:
             ValueError: if the tokenizer has no end-of-sequence token.
         """
         bos = _id(tokenizer.bos_token_id)
-        adds_bos = bos is not None and tokenizer("a")["input_ids"][:1] == [bos]
-        return Frame("", "\n", (bos,) if bos is not None and adds_bos else (), _end_of_sequence(tokenizer))
+        begin: tuple[int, ...] = ()
+        if bos is not None and tokenizer("a")["input_ids"][:1] == [bos]:
+            begin = (bos,)
+        return Frame("", "\n", begin, _end_of_sequence(tokenizer))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,14 +91,14 @@ class Chat:
         # What follows the assistant's text is the end of turn; only a special token can stop generation.
         turns = [user, {"role": "assistant", "content": _PROBE}]
         closing = str(tokenizer.apply_chat_template(turns, tokenize=False)).rpartition(_PROBE)[2].strip()
-        end = tokenizer(closing, add_special_tokens=False)["input_ids"][:1]
+        ids = tokenizer(closing, add_special_tokens=False)["input_ids"]
         bos, bos_id = str(tokenizer.bos_token), _id(tokenizer.bos_token_id)
-        return Frame(
-            before=before.removeprefix(bos) if bos_id is not None else before,
-            after=after,
-            begin=(bos_id,) if bos_id is not None and before.startswith(bos) else (),
-            end=end[0] if end and end[0] in tokenizer.added_tokens_decoder else _end_of_sequence(tokenizer),
-        )
+        begin: tuple[int, ...] = ()
+        if bos_id is not None and before.startswith(bos):
+            before, begin = before.removeprefix(bos), (bos_id,)
+        if ids and ids[0] in tokenizer.added_tokens_decoder:
+            return Frame(before, after, begin, end=ids[0])
+        return Frame(before, after, begin, _end_of_sequence(tokenizer))
 
 
 Template = Plain | Chat
@@ -104,7 +106,9 @@ Template = Plain | Chat
 
 def default_template(tokenizer: "PreTrainedTokenizerBase") -> Template:
     """``Chat`` where the tokenizer has a chat template, else ``Plain``."""
-    return Chat() if tokenizer.chat_template else Plain()
+    if tokenizer.chat_template:
+        return Chat()
+    return Plain()
 
 
 def template_from(settings: Mapping[str, str]) -> Template:
@@ -130,7 +134,9 @@ def name_of(tokenizer: "PreTrainedTokenizerBase") -> str:
 
 
 def _id(value: object) -> int | None:
-    return value if isinstance(value, int) else None
+    if isinstance(value, int):
+        return value
+    return None
 
 
 def _end_of_sequence(tokenizer: "PreTrainedTokenizerBase") -> int:

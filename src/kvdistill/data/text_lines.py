@@ -46,7 +46,7 @@ class TextLines:
         if not question:
             raise RowError(f"there is no question before {MARK!r}. Write it, or remove the row.")
         trace, answer = split_answer(parts[1])
-        equations = tuple(_EQUATION.findall(trace))
-        whole = not _EQUATION.sub("", trace).strip()
-        steps = equations if whole else tuple(_SENTENCE_END.split(trace))
+        steps = tuple(_EQUATION.findall(trace))
+        if _EQUATION.sub("", trace).strip():  # not equations alone
+            steps = tuple(_SENTENCE_END.split(trace))
         return Example(question=question, steps=steps, answer=answer, sample_id=row.sample_id)

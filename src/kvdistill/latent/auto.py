@@ -56,6 +56,7 @@ class AfterImport(MetaPathFinder):
         load = spec.loader.exec_module
 
         def load_and_register(module: ModuleType) -> None:
+            # The table first: registering writes into it.
             load(module)
             import_module("kvdistill.latent.config")
 

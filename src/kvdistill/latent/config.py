@@ -59,6 +59,7 @@ class LatentConfig(PreTrainedConfig):
         **kwargs: Any,
     ) -> None:
         register_model()  # a configuration is built before AutoModel looks its model class up
+        # A dictionary where a config.json is read, an object where a student is built.
         if isinstance(backbone, dict):
             if not isinstance(backbone.get("model_type"), str):
                 raise ValueError(
@@ -80,6 +81,7 @@ class LatentConfig(PreTrainedConfig):
             if value not in known:
                 raise ValueError(f"latent.{name} is {value!r}; choose one of {', '.join(known)}.")
         super().__init__(**kwargs)
+        # transformers ties weights by the setting of this configuration, whose value is the backbone's.
         if backbone is not None:
             self.tie_word_embeddings = bool(getattr(backbone, "tie_word_embeddings", False))
 
@@ -87,6 +89,7 @@ class LatentConfig(PreTrainedConfig):
         """Refuse values of the wrong type, since a ``config.json`` may have been edited by hand."""
         for name, kind in TYPES.items():
             value = getattr(self, name)
+            # Not isinstance: True is an int.
             if type(value) is not kind and not (value is None and name in OPTIONAL):
                 raise ValueError(f"latent.{name} is {value!r}; it has to be of type {kind.__name__}.")
         special = self.special

@@ -6,6 +6,19 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from kvdistill.latent.config import SPECIAL_TOKENS
+
+
+def add_latent_tokens(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Add ``<bot>``, ``<eot>`` and ``<latent>`` where the tokenizer lacks them.
+
+    Args:
+        tokenizer: Changed in place; its other special tokens stay.
+    """
+    tokenizer.add_special_tokens(
+        {"extra_special_tokens": list(SPECIAL_TOKENS.values())}, replace_extra_special_tokens=False
+    )
+
 
 def require_rows(
     backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, added: Collection[str]
@@ -62,6 +75,7 @@ def resize_embeddings(backbone: PreTrainedModel, rows: int, started: Collection[
     # mean_resizing draws new rows around the mean of the old ones: useless where all are overwritten below.
     backbone.resize_token_embeddings(rows, mean_resizing=bool(started))
     for layer in (backbone.get_input_embeddings(), backbone.get_output_embeddings()):
+        # Tied layers share one weight, which is then written twice with the same rows.
         weight: Tensor = layer.weight  # pyright: ignore
         for row in set(range(before, rows)) - set(started):
             weight[row] = weight[before - 1]

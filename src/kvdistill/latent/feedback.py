@@ -5,6 +5,21 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 
+def new_feedback(kind: str, width: int) -> nn.Module:
+    """The module between two passes.
+
+    Args:
+        kind: ``mlp``, or ``none`` for the hidden states as they are.
+        width: Hidden width D of the backbone.
+
+    Returns:
+        A module from (B, S, D) to (B, S, D), not yet on the device of the backbone.
+    """
+    if kind == "mlp":
+        return Feedback(width)
+    return nn.Identity()
+
+
 class Feedback(nn.Module):
     """Linear, GELU, Linear, LayerNorm; its output starts at the standard deviation of the embeddings.
 
@@ -20,6 +35,7 @@ class Feedback(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
+        # D -> D throughout: the output takes the place of a token embedding.
         self.up = nn.Linear(width, width)
         self.down = nn.Linear(width, width)
         self.norm = nn.LayerNorm(width)
@@ -30,6 +46,7 @@ class Feedback(nn.Module):
         Args:
             std: Standard deviation of the token embeddings.
         """
+        # A normalized vector has standard deviation 1, so the gain is that of the output.
         nn.init.constant_(self.norm.weight, std)
         nn.init.zeros_(self.norm.bias)
 
@@ -42,4 +59,5 @@ class Feedback(nn.Module):
         Returns:
             (B, S, D), input embeddings of the S slots to their right.
         """
+        # Slots do not mix here: they see each other in the backbone alone.
         return self.norm(self.down(torch.nn.functional.gelu(self.up(hidden))))

@@ -88,6 +88,7 @@ def _require_sizes(folder: Path, config: LatentConfig) -> None:
     numbers = sum(prod(shape) for shape in shapes)
     text = config.backbone.get_text_config()  # pyright: ignore[reportOptionalMemberAccess]
     widths = [getattr(text, name, None) for name in ("hidden_size", "embedding_size", "word_embed_proj_dim")]
+    # The smallest width gives the loosest bound for the number of tokens.
     width = min((width for width in widths if isinstance(width, int)), default=1)
     for name, most in (
         ("hidden_size", numbers),
@@ -105,6 +106,7 @@ def _require_sizes(folder: Path, config: LatentConfig) -> None:
 
 def _shapes(folder: Path) -> Iterator[list[int]]:
     for file in sorted(folder.glob("model*.safetensors")):
+        # Shapes are in the header of the file: no weight is read.
         with safe_open(file, framework="pt") as opened:
             for name in opened.keys():  # noqa: SIM118
                 yield opened.get_slice(name).get_shape()
@@ -169,6 +171,7 @@ def load_adapter(
     """
     name = str(config.base)
     base = _read_base(name, folder, {"dtype": config.dtype, **options})
+    # Before rows are added: the fingerprint is that of the base model on disk.
     wanted, found = config.backbone, fingerprint(base)
     assert wanted is not None
     if base.config.model_type != wanted.model_type or base.config.hidden_size != wanted.hidden_size:
@@ -177,11 +180,11 @@ def load_adapter(
             f"holds a {base.config.model_type} of width {base.config.hidden_size}. "
             "Restore the base model or edit `base` in config.json."
         )
-    last = max((tokenizer.get_vocab() if tokenizer is not None else config.special or {}).values(), default=0)
-    if wanted.vocab_size > max(num_rows(base), last + 1):
+    most = max(num_rows(base), _num_ids(config, tokenizer))
+    if wanted.vocab_size > most:
         raise ValueError(
             f"{folder / 'config.json'} is damaged: its vocab_size is {wanted.vocab_size}, but {name} and "
-            f"the tokenizer have {max(num_rows(base), last + 1)} tokens: {AGAIN}."
+            f"the tokenizer have {most} tokens: {AGAIN}."
         )
     # Rows of added tokens: padding rows repeat the last row, trained rows come from the checkpoint below.
     resize_embeddings(base, wanted.vocab_size)  # pyright: ignore
@@ -204,8 +207,17 @@ def load_adapter(
             "where it is now as `base` into "
             f"{folder / 'config.json'}."
         )
+    # Not strict: frozen weights come from the base, and require_fit has compared the trained ones.
     model.load_state_dict(state, strict=False)
     return model
+
+
+def _num_ids(config: LatentConfig, tokenizer: PreTrainedTokenizerBase | None) -> int:
+    """The largest token id + 1; without a tokenizer, that of the special tokens."""
+    ids = config.special or {}
+    if tokenizer is not None:
+        ids = tokenizer.get_vocab()
+    return max(ids.values(), default=0) + 1
 
 
 def _read_base(name: str, folder: Path, options: dict[str, Any]) -> PreTrainedModel:

@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 from peft import LoraConfig, inject_adapter_in_model
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 TOWERS = r".*(vision|visual|image|audio|speech).*"
@@ -21,6 +22,7 @@ def add_lora(backbone: PreTrainedModel, settings: dict[str, Any]) -> None:
         settings: Fields of peft's LoraConfig. ``target_modules="all-linear"`` leaves out the towers of
             other modalities.
     """
+    # Before the adapters are inserted: their own weights are trained.
     backbone.requires_grad_(False)
     if settings["target_modules"] == "all-linear" and any(
         re.fullmatch(TOWERS, name) for name, _ in backbone.named_modules()
@@ -59,13 +61,31 @@ def new_rows(backbone: PreTrainedModel, rows: list[int]) -> dict[str, list[int]]
     return {names[layer]: rows for layer in (backbone.get_input_embeddings(), head)}
 
 
+def trained_state(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The trained weights of a state, without those of the frozen base model.
+
+    Args:
+        model: The student, whose parameters know whether they are trained.
+        state: Tensors by name, as ``state_dict`` gives them.
+
+    Returns:
+        The entries of ``state`` that are trained, tied ones under each of their names.
+    """
+    trained = {
+        name for name, parameter in model.named_parameters(remove_duplicate=False) if parameter.requires_grad
+    }
+    return {name: value for name, value in state.items() if name in trained}
+
+
 def _through_adapter(tied: dict[str, str], names: set[str]) -> dict[str, str]:
     """Names of tied weights (target -> source) after peft has wrapped the embedding."""
     inside = ("token_adapter.base_layer.weight", "token_adapter.trainable_tokens_delta.default")
     renamed: dict[str, str] = {}
     for target, source in tied.items():
+        if source in names:
+            renamed[target] = source
+            continue
+        # A wrapped embedding has two tensors, its frozen weight and the rows that are trained: both are tied.
         stems = target.removesuffix("weight"), source.removesuffix("weight")
-        renamed |= (
-            {target: source} if source in names else {stems[0] + part: stems[1] + part for part in inside}
-        )
+        renamed |= {stems[0] + part: stems[1] + part for part in inside}
     return renamed

@@ -20,11 +20,11 @@ from kvdistill.capture.attention import body_of, require_mask_support
 from kvdistill.capture.position_limit import register_position_check
 from kvdistill.kv import Geometry, ModelOutput, TwoModes
 from kvdistill.latent.config import SPECIAL_TOKENS, LatentConfig
-from kvdistill.latent.embeddings import require_rows, resize_embeddings
-from kvdistill.latent.feedback import Feedback
+from kvdistill.latent.embeddings import add_latent_tokens, num_rows, require_rows, resize_embeddings
+from kvdistill.latent.feedback import Feedback, new_feedback
 from kvdistill.latent.layout import Special
 from kvdistill.latent.load import check_files, load_adapter, read_config, read_tokenizer
-from kvdistill.latent.lora import add_lora, new_rows
+from kvdistill.latent.lora import add_lora, new_rows, trained_state
 from kvdistill.latent.modes import teacher_forward, two_modes
 from kvdistill.models.checkpoint_integrity import (
     SAFE,
@@ -60,14 +60,20 @@ class LatentReasoner(PreTrainedModel):
                 "A latent student needs a backbone and its special tokens: build one with "
                 "LatentReasoner.build(...)."
             )
-        self.backbone: PreTrainedModel = _new_backbone(config) if backbone is None else backbone
+        if backbone is None:
+            backbone = _new_backbone(config)
+        self.backbone: PreTrainedModel = backbone
         if config.lora is not None:
             add_lora(self.backbone, config.lora)
         # The backbone's own defaults (sampling, penalties) would silently change answers.
         self.backbone.generation_config = GenerationConfig()
-        self.feedback = _new_feedback(config, self.backbone)
+        embedding: Tensor = self.backbone.get_input_embeddings().weight  # pyright: ignore
+        feedback = new_feedback(config.feedback, embedding.shape[-1])
+        self.feedback = feedback.to(self.backbone.device, self.backbone.dtype)
         self.special = Special(**config.special)
+        # For good: without a kv_call the capturing wrapper calls the plain backend.
         self.backbone.config._attn_implementation = require_mask_support(self.backbone)
+        # A function, since the architecture is measured at the first call, after this.
         register_position_check(self.backbone, lambda: self.architecture().is_learned)
         self._architecture: Architecture | None = None
         self.post_init()
@@ -96,6 +102,7 @@ class LatentReasoner(PreTrainedModel):
         special = {}
         for name, token in SPECIAL_TOKENS.items():
             special[name] = int(tokenizer.convert_tokens_to_ids(token))  # pyright: ignore[reportArgumentType]
+        # Ids may have gaps: the largest one counts, not the number of tokens.
         resize_embeddings(backbone, max(tokenizer.get_vocab().values()) + 1, started=special.values())
         config.backbone = backbone.config
         config.tie_word_embeddings = bool(getattr(backbone.config, "tie_word_embeddings", False))
@@ -108,6 +115,7 @@ class LatentReasoner(PreTrainedModel):
         model = cls(config, backbone)
         model.tokenizer = tokenizer
         model.start_feedback()
+        # Measured now: a backbone that cannot be captured is refused before it is trained.
         model.architecture()
         return model
 
@@ -139,6 +147,7 @@ class LatentReasoner(PreTrainedModel):
                 settings: dict[str, Any] = {
                     "config": config,
                     "output_loading_info": True,
+                    # Misshapen weights are listed, so that require_fit can name them.
                     "ignore_mismatched_sizes": True,
                     **SAFE,
                 }
@@ -163,7 +172,7 @@ class LatentReasoner(PreTrainedModel):
         repository = {name: kwargs.pop(name) for name in UPLOAD_OPTIONS if name in kwargs}
         kwargs["state_dict"] = kwargs.get("state_dict") or self.state_dict()
         if self.config.base is not None:
-            kwargs["state_dict"] = _trained_state(self, kwargs["state_dict"])
+            kwargs["state_dict"] = trained_state(self, kwargs["state_dict"])
             kwargs["save_original_format"] = False  # keep names: only this class reads the file
         super().save_pretrained(save_directory, *args, **kwargs)
         share(Path(save_directory))
@@ -176,9 +185,8 @@ class LatentReasoner(PreTrainedModel):
     def start_feedback(self) -> None:
         """Set the standard deviation of the feedback's output to that of the token embeddings."""
         if isinstance(self.feedback, Feedback):
-            count = _weight(self.backbone.get_input_embeddings()).shape[0]
             # A few thousand rows estimate the standard deviation of a large vocabulary well enough.
-            some = torch.arange(min(count, 4096), device=self.device)
+            some = torch.arange(min(num_rows(self.backbone), 4096), device=self.device)
             self.feedback.start_at(float(self.embed(some[None]).float().std()))
 
     @property
@@ -229,9 +237,9 @@ class LatentReasoner(PreTrainedModel):
             Per mode: un-rotated KV cache (N tokens or M slots), label rows (R, C), states (B, L, D).
         """
         self.geometry()  # measured before the first pass, outside its graph
-        return (
-            teacher_forward(self, batch) if mode == "teacher" else two_modes(self, batch, measure_attention)
-        )
+        if mode == "teacher":
+            return teacher_forward(self, batch)
+        return two_modes(self, batch, measure_attention)
 
     def generate(
         self,
@@ -255,12 +263,6 @@ class LatentReasoner(PreTrainedModel):
         """Nothing: backbone and feedback have initialized their weights already."""
 
 
-def _new_feedback(config: LatentConfig, backbone: PreTrainedModel) -> nn.Module:
-    width = _weight(backbone.get_input_embeddings()).shape[-1]
-    feedback = Feedback(width) if config.feedback == "mlp" else nn.Identity()
-    return feedback.to(backbone.device, backbone.dtype)
-
-
 def _scaled(logits: Tensor, config: Any) -> Tensor:
     """Apply the logit scale and the soft-cap in the backbone's configuration."""
     if (divisor := getattr(config, "logits_scaling", None)) is not None:  # Granite, MiniCPM3
@@ -268,30 +270,13 @@ def _scaled(logits: Tensor, config: Any) -> Tensor:
     if (factor := getattr(config, "logit_scale", None)) is not None:  # Cohere
         logits = logits * factor
     cap = getattr(config, "final_logit_softcapping", None)
-    return logits if cap is None else cap * torch.tanh(logits / cap)
-
-
-def _trained_state(model: LatentReasoner, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The trained weights in ``state``, without those of the frozen base model."""
-    trained = {
-        name for name, parameter in model.named_parameters(remove_duplicate=False) if parameter.requires_grad
-    }
-    return {name: value for name, value in state.items() if name in trained}
+    if cap is None:
+        return logits
+    return cap * torch.tanh(logits / cap)
 
 
 def _new_backbone(config: LatentConfig) -> PreTrainedModel:
     return AutoModelForCausalLM.from_config(config.backbone, trust_remote_code=False)
-
-
-def add_latent_tokens(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Add ``<bot>``, ``<eot>`` and ``<latent>`` where the tokenizer lacks them."""
-    tokenizer.add_special_tokens(
-        {"extra_special_tokens": list(SPECIAL_TOKENS.values())}, replace_extra_special_tokens=False
-    )
-
-
-def _weight(layer: nn.Module) -> Tensor:
-    return layer.weight  # pyright: ignore[reportReturnType]
 
 
 for _auto_class in (AutoModel, AutoModelForCausalLM):

@@ -70,10 +70,11 @@ class AttentionKL:
                 f"attention for {len(student.attention)}. Map the target's layers to the student's first "
                 "(kvdistill.align)."
             )
+
         triples = zip(target.layers, student.attention, student.kv.layers, strict=True)
-        return torch.stack([_layer(t, attention, s.mask, target.source) for t, attention, s in triples]).mean(
-            0
-        )
+        layers = [_layer(t, attention, s.mask, target.source) for t, attention, s in triples]
+        # (L, B) -> (B,)
+        return torch.stack(layers).mean(0)
 
 
 def _layer(
@@ -102,5 +103,6 @@ def _layer(
 
 
 def _renormalised(weights: Float[Tensor, "B H T"], mask: Bool[Tensor, "B H T"]) -> Float[Tensor, "B H T"]:
+    # A head without a common slot sums to 0: the floor keeps 0 / 0 out of the graph.
     inside = torch.where(mask, to_float32(weights), 0.0)
     return inside / inside.sum(-1, keepdim=True).clamp_min(TINY)

@@ -27,11 +27,9 @@ def gradient_norm(loss: Float[Tensor, ""], student: ModelKV) -> float:
     """
     # Layers that do not enter the loss have no gradient (allow_unused) and add nothing to the norm.
     leaves = [x for layer in student.layers for x in (layer.keys, layer.values) if x.requires_grad]
-    grads = (
-        torch.autograd.grad(loss, leaves, retain_graph=True, allow_unused=True)
-        if leaves and loss.requires_grad
-        else ()
-    )
+    grads: tuple[Tensor | None, ...] = ()
+    if leaves and loss.requires_grad:
+        grads = torch.autograd.grad(loss, leaves, retain_graph=True, allow_unused=True)
     # Summed in float32: squares of half-precision gradients can underflow.
     squares = [to_float32(grad).square().sum() for grad in grads if grad is not None]
     if not squares:

@@ -34,7 +34,9 @@ class CrossEntropy:
         Returns:
             A scalar in nats per token, logged as ``ce_student`` or ``ce_teacher``.
         """
-        output = inputs.outputs.student if self.mode == "student" else inputs.outputs.teacher
+        output = inputs.outputs.teacher
+        if self.mode == "student":
+            output = inputs.outputs.student
         loss = cross_entropy(output.rows, len(output.hidden))
         return LossOutput(loss, {f"ce_{self.mode}": loss.detach()})
 

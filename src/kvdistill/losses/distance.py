@@ -32,6 +32,7 @@ def elementwise(
         return (target - student).square()
     if distance == "l1":
         return (target - student).abs()
+    # PyTorch's order is (input, target); the distance is symmetric.
     return functional.smooth_l1_loss(student, target, reduction="none", beta=beta)
 
 

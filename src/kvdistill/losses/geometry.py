@@ -182,8 +182,11 @@ def require_same_shape(target: ModelKV, student: ModelKV, geometry: Literal["slo
         )
     for layer_id, ours, theirs in zip(student.layer_ids, student.layers, target.layers, strict=True):
         expected, found = ((tuple(layer.keys.shape), layer.values.shape[-1]) for layer in (ours, theirs))
-        # For ``tokens`` the student's number of slots takes the place of the target's.
-        aligned = found if geometry == "slots" else ((*found[0][:2], expected[0][2], found[0][3]), found[1])
+        aligned = found
+        if geometry == "tokens":
+            # The student's number of slots takes the place of the target's.
+            (batch, heads, _, width), value_width = found
+            aligned = ((batch, heads, expected[0][2], width), value_width)
         if expected != aligned:
             raise ValueError(
                 f"losses: keys (batch, heads, slots, width) and value width of student layer {layer_id} are "

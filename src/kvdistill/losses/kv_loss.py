@@ -115,10 +115,11 @@ class KVLoss:
     def _floor(self, pair: KVPair) -> Float[Tensor, ""]:
         # The fit already has the target's token axis, so the same loss compares slot by slot.
         floor = replace(self, geometry="slots", distance="mse", cosine_weight=0.0)
+        # Outside the graph: the bound depends on the target and on masks alone.
         best = least_squares_reconstruction(pair.target, pair.student)
-        return _shared(floor.per_sample(pair.target.detach(), best, None, pair.layer_weights), pair.share)[
-            0
-        ].mean()
+        losses = floor.per_sample(pair.target.detach(), best, None, pair.layer_weights)
+        # Row 0 is the loss; rows 1 and 2 are the distances of keys and of values.
+        return _shared(losses, pair.share)[0].mean()
 
     def per_sample(
         self,
@@ -146,13 +147,15 @@ class KVLoss:
         require_same_shape(target, student, self.geometry)
         if self.geometry == "tokens":
             target, student = read_at_tokens(target, student)
-        frame = _require_frame(frame, len(student.layers)) if self.frame == "as_cached" else None
+        cached = None
+        if self.frame == "as_cached":
+            cached = _require_frame(frame, len(student.layers))
         layers = []
         for index, (ours, theirs) in enumerate(zip(student.layers, target.layers, strict=True)):
             # Taken before the rotation, so that both frames divide by the same number.
             scales = self._scales(theirs)
-            if frame is not None:
-                theirs, ours = frame.turn(index, theirs, ours)
+            if cached is not None:
+                theirs, ours = cached.turn(index, theirs, ours)
             layers.append(self._layer(theirs, ours, scales))
         # (L, 3, B) -> (3, B)
         return _weighted_mean(torch.stack(layers), layer_weights)
@@ -215,12 +218,17 @@ def annealed_layer_weights(progress: float, num_layers: int, share: float) -> Fl
 
     Source: ours.
     """
-    counted = math.ceil(num_layers / 3) if progress < share else num_layers
+    counted = num_layers
+    if progress < share:
+        counted = math.ceil(num_layers / 3)
     return (torch.arange(num_layers) < counted).to(torch.float32)
 
 
 def _shared(losses: Float[Tensor, "3 B"], share: Float[Tensor, " B"] | None) -> Float[Tensor, "3 B"]:
-    return losses if share is None else losses * share
+    if share is None:
+        return losses
+    # (3, B) * (B,): the share weighs loss and distances alike.
+    return losses * share
 
 
 def _cosine(

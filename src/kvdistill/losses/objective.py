@@ -26,6 +26,7 @@ class WeightedLoss:
     loss: LossTerm
 
     def __post_init__(self) -> None:
+        # Not ``weight < 0``: NaN fails every comparison and is refused here too.
         if not 0 <= self.weight < math.inf:
             raise ValueError(f"Objective: the weight of {self.loss.kind} is {self.weight}. Give 0 or more.")
 
@@ -63,6 +64,7 @@ class Objective:
             "attention_weight",
         ):
             weight = getattr(self, name)
+            # As above, this refuses NaN too.
             if weight != "auto" and not 0 <= weight < math.inf:
                 raise ValueError(
                     f"Objective: {name} is {weight}. A weight is a finite number of 0 or more; 0 leaves the "
@@ -94,11 +96,15 @@ class Objective:
                 f"{method} keeps no more tokens than there are slots. Leave loss.kv.geometry out, or choose "
                 "target.method full."
             )
-        return replace(self, kv=replace(self.kv, geometry="tokens" if keeps_tokens else "slots"))
+        axis = "slots"
+        if keeps_tokens:
+            axis = "tokens"
+        return replace(self, kv=replace(self.kv, geometry=axis))
 
     @property
     def needs(self) -> frozenset[Need]:
         """What the terms of nonzero weight need in addition to both modes."""
+        # The weight ``auto`` counts as nonzero.
         return frozenset().union(*(term.needs for weight, term in self.terms() if weight))
 
     def terms(self) -> tuple[tuple[float | Literal["auto"], Loss], ...]:

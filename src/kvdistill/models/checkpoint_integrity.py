@@ -118,10 +118,13 @@ def require_regular_files(folder: Path) -> None:
     Raises:
         ValueError: if there is one; names it.
     """
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        kind = "a folder" if path.is_dir() and path.suffix in FILES else "a pipe or a device"
-        if path.exists() and not path.is_file() and (path.suffix in FILES or not path.is_dir()):
-            raise ValueError(f"{path} is {kind}, not a file: {AGAIN}.")
+    if not folder.is_dir():
+        return
+    for path in sorted(folder.iterdir()):
+        if path.is_dir() and path.suffix in FILES:
+            raise ValueError(f"{path} is a folder, not a file: {AGAIN}.")
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise ValueError(f"{path} is a pipe or a device, not a file: {AGAIN}.")
 
 
 def share(folder: Path) -> None:
@@ -187,9 +190,10 @@ def damaged_file(folder: Path) -> Path | None:
     Returns:
         The file that cannot be parsed; None where all can.
     """
-    for file in (
-        [folder] if folder.is_file() else sorted((*folder.glob("*.json"), *folder.glob("*.safetensors")))
-    ):
+    files = [folder]
+    if not folder.is_file():
+        files = sorted((*folder.glob("*.json"), *folder.glob("*.safetensors")))
+    for file in files:
         try:
             if file.suffix == ".json" or not file.is_file():
                 read_json(file)
@@ -218,11 +222,9 @@ def explain_load_failure(name: str, error: Exception) -> str:
         return f"{file} is damaged ({first_line(error.__cause__ or error)}): fetch it again"
     if Path(name).is_absolute() and not Path(name).exists():
         return "there is no such folder"
-    return (
-        f"it is neither here nor can it be had from the hub ({reason})"
-        if isinstance(error, OSError)
-        else reason
-    )
+    if isinstance(error, OSError):
+        return f"it is neither here nor can it be had from the hub ({reason})"
+    return reason
 
 
 @torch.no_grad()

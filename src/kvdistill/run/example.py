@@ -42,6 +42,10 @@ def write_example(
 def _task(config: RunConfig) -> str:
     """One sentence on what the test set asks."""
     data = config.data.test
-    if data is None or data.kind == "synthetic":
-        return "" if data is None else data.task.sentence
-    return f"A question of {data.path if data.kind == 'file' else data.name}."
+    if data is None:
+        return ""
+    if data.kind == "synthetic":
+        return data.task.sentence
+    if data.kind == "file":
+        return f"A question of {data.path}."
+    return f"A question of {data.name}."

@@ -72,23 +72,15 @@ def inspect_run_dir(config: RunConfig, processes: int = 1) -> RunState:
     # Files of a run without its run.json: whose they are is unknown, so nothing is overwritten.
     if not begun:
         if checkpoint is not None or finished:
-            left = COMPLETED if checkpoint is None else checkpoint.name
+            left = checkpoint or folder / COMPLETED
             raise ValueError(
-                f"{folder} holds {left}, but no run.json: choose another --training.output_dir, or move it "
-                "away."
+                f"{folder} holds {left.name}, but no run.json: choose another --training.output_dir, or move "
+                "it away."
             )
         return RunState(folder)
     lost = finished and checkpoint is None
     if lost or not section.resume:
-        state = (
-            "an unfinished run (--resume goes on with it)"
-            if not finished
-            else f"a finished run{' without its checkpoints' * lost}"
-        )
-        raise ValueError(
-            f"{folder} already holds {state}: choose another --training.output_dir, or say "
-            "--training.overwrite true."
-        )
+        raise _occupied(folder, finished, lost)
     before = RunRecord.read(folder / "run.json")
     _refuse_another(folder, before.config, resolved(config))
     if not finished:
@@ -112,18 +104,18 @@ def clear_run_dir(start: RunState) -> None:
             checkpoints are removed.
     """
     start.folder.mkdir(parents=True, exist_ok=True)
-    patterns = (
-        WRITTEN
-        if start.checkpoint is None
-        else (COMPLETED, ".checkpoint-ep*", "evaluation_*.json", "evaluation_*.answers.txt")
-    )
+    patterns = WRITTEN
+    if start.checkpoint is not None:
+        patterns = (COMPLETED, ".checkpoint-ep*", "evaluation_*.json", "evaluation_*.answers.txt")
     if (start.folder / "run.json").is_file():
         for old in [path for pattern in patterns for path in sorted(start.folder.glob(pattern))]:
-            if old.is_dir():
-                # Renamed before it is deleted: an interrupted deletion must not leave half a checkpoint.
-                shutil.rmtree(old if old.name.startswith(".") else move_aside(old))
-            else:
+            if not old.is_dir():
                 old.unlink()
+            elif old.name.startswith("."):
+                shutil.rmtree(old)
+            else:
+                # Renamed before it is deleted: an interrupted deletion must not leave half a checkpoint.
+                shutil.rmtree(move_aside(old))
 
 
 @contextmanager
@@ -192,6 +184,19 @@ def _refuse_place(config: RunConfig, folder: Path) -> None:
                 f"{name} lies in {folder}, which the run would write over: choose another "
                 "--training.output_dir."
             )
+
+
+def _occupied(folder: Path, finished: bool, lost: bool) -> ValueError:
+    """The error for a folder with a run that is not to be resumed, or has lost its checkpoints."""
+    state = "a finished run"
+    if lost:
+        state = "a finished run without its checkpoints"
+    elif not finished:
+        state = "an unfinished run (--resume goes on with it)"
+    return ValueError(
+        f"{folder} already holds {state}: choose another --training.output_dir, or say "
+        "--training.overwrite true."
+    )
 
 
 def _refuse_damaged(folder: Path, newest: Path | None) -> None:

@@ -47,15 +47,13 @@ def load_backbone(section: ModelSection, tokenizer: PreTrainedTokenizerBase) -> 
     require_one_device(section, model)
     # Checkpoints of the student are read without remote code, so its backbone may not depend on it.
     if type(model).__module__.startswith("transformers_modules"):
-        known = (
-            "leave --trust_remote_code out"
-            if model.config.model_type in CONFIG_MAPPING
-            else "choose another model"
-        )
+        remedy = "choose another model"
+        if model.config.model_type in CONFIG_MAPPING:
+            remedy = "leave --trust_remote_code out"
         raise ValueError(
             f"model.name: {section.name} runs as {type(model).__name__} of its own code, which a checkpoint "
             "of the student would be read "
-            f"back without: {known}. A separate teacher (--teacher_name) may bring its code."
+            f"back without: {remedy}. A separate teacher (--teacher_name) may bring its code."
         )
     return model
 
@@ -67,8 +65,11 @@ def placed(section: ModelSection) -> Iterator[dict[str, Any]]:
     Raises:
         ValueError: if the model cannot be placed on that device.
     """
+    options: dict[str, Any] = {}
+    if section.device_map is not None:
+        options["device_map"] = section.device_map
     try:
-        yield {} if section.device_map is None else {"device_map": section.device_map}
+        yield options
     except (OSError, ValueError, RuntimeError, AssertionError) as error:
         if section.device_map is None or (
             isinstance(error, OSError | ValueError) and "device_map" not in str(error)
@@ -106,9 +107,10 @@ def is_student(name: str | None) -> bool:
 
 def options_of(section: ModelSection | TeacherSection) -> dict[str, Any]:
     """Keyword arguments of ``from_pretrained`` and ``from_config``: dtype and attention implementation."""
-    return {"dtype": DTYPES[section.dtype]} | (
-        {} if section.attention is None else {"attn_implementation": section.attention}
-    )
+    options: dict[str, Any] = {"dtype": DTYPES[section.dtype]}
+    if section.attention is not None:
+        options["attn_implementation"] = section.attention
+    return options
 
 
 def pretrained(option: str, section: ModelSection | TeacherSection, options: dict[str, Any]) -> Any:
@@ -148,11 +150,14 @@ def load_tokenizer(config: RunConfig) -> PreTrainedTokenizerBase:
                 "model.tokenizer is missing: a new backbone on a data file needs a tokenizer (folder, hub "
                 "name or tokenizer.json)."
             )
-        prompt = config.data.template.prompt.split() if config.data.template is not None else []
-        return word_tokenizer([*train.task.words(), *prompt])
-    tokenizer = open_tokenizer(
-        "model.name" if section.tokenizer is None else "model.tokenizer", name, section.trust_remote_code
-    )
+        words = list(train.task.words())
+        if config.data.template is not None:
+            words += config.data.template.prompt.split()
+        return word_tokenizer(words)
+    option = "model.tokenizer"
+    if section.tokenizer is None:
+        option = "model.name"
+    tokenizer = open_tokenizer(option, name, section.trust_remote_code)
     if type(tokenizer).__module__.startswith("transformers_modules"):
         raise ValueError(
             f"{name} brings a tokenizer of its own code ({type(tokenizer).__name__}), which a checkpoint of "
@@ -161,7 +166,9 @@ def load_tokenizer(config: RunConfig) -> PreTrainedTokenizerBase:
         )
     _name_tokens(tokenizer, section.special_tokens)
     if tokenizer.eos_token_id is None or tokenizer.pad_token_id is None:
-        lacking = "end-of-sequence" if tokenizer.eos_token_id is None else "padding"
+        lacking = "padding"
+        if tokenizer.eos_token_id is None:
+            lacking = "end-of-sequence"
         raise ValueError(
             f"The tokenizer {name} has no {lacking} token. Name one in the configuration: "
             '--model.special_tokens \'{"eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>"}\'.'
@@ -184,14 +191,11 @@ def open_tokenizer(option: str, name: str, trust_remote_code: bool) -> PreTraine
     if (Path(name) / "config.json").is_file() and not any(
         any(Path(name).glob(file)) for file in ("tokenizer*", "vocab*", "*.model")
     ):
-        own = (
-            ""
-            if option == "teacher.name"
-            else "name one with --model.tokenizer (folder, hub name or tokenizer.json), or "
-        )
+        remedy = "copy its files there"
+        if option != "teacher.name":
+            remedy = f"name one with --model.tokenizer (folder, hub name or tokenizer.json), or {remedy}"
         raise ValueError(
-            f"{option}: {name} holds no tokenizer (no tokenizer.json or tokenizer_config.json): {own}copy "
-            "its files there."
+            f"{option}: {name} holds no tokenizer (no tokenizer.json or tokenizer_config.json): {remedy}."
         )
     require_regular_files(Path(name))
     if is_student(name):

@@ -46,4 +46,6 @@ def _commit() -> str | None:
     done = subprocess.run(
         ["git", "rev-parse", "HEAD"], cwd=where, capture_output=True, text=True, check=False
     )
-    return done.stdout.strip() or None if done.returncode == 0 else None
+    if done.returncode != 0:
+        return None
+    return done.stdout.strip() or None

@@ -54,28 +54,44 @@ class SampleStream:
         first = cursor is None
         if first:
             self._met, self._bad, self._from_start = 0, 0, True
-        going, self._reading = self._reading, None
-        rows = self._rows.read(cursor) if going is None or going[0] != cursor else going[1]
+        rows = self._rows_from(cursor)
         have: list[Encoded] = []
         while len(have) < wanted:
             # Never more rows than samples are missing, so the cursor after the last row ends the window.
             chunk = list(islice(rows, wanted - len(have)))
             if not chunk:
-                self._require_few_bad(1 if self._from_start else FEW)
-                self.owner.require_chains(have if first else ())
-                return have, None
+                cursor = None
+                break
             cursor = chunk[-1][1]
-            found = [item for item, _ in chunk if isinstance(item, Example)]
-            samples, dropped = self.owner.encode(found) if found else ((), ())
-            have += samples
-            bad = [item for item, _ in chunk if isinstance(item, BadRow)]
-            self._met, self._bad = self._met + len(chunk), self._bad + len(bad)
-            self._keep([*bad, *(BadRow(sample_id, None, reason, "") for sample_id, reason in dropped)])
+            have += self._encoded([item for item, _ in chunk])
             self._require_few_bad(FEW)
-        assert cursor is not None
-        self.owner.require_chains(have if first else ())
-        self._reading = cursor, rows
+        if cursor is not None:
+            self._reading = cursor, rows
+        elif self._from_start:
+            self._require_few_bad(1)
+        else:
+            self._require_few_bad(FEW)
+        if first:
+            self.owner.require_chains(have)
         return have, cursor
+
+    def _rows_from(self, cursor: Cursor | None) -> Iterator[tuple[Example | BadRow, Cursor]]:
+        """The rows from a position on, in the open iterator where that is its place."""
+        reading, self._reading = self._reading, None
+        if reading is not None and reading[0] == cursor:
+            return reading[1]
+        return self._rows.read(cursor)
+
+    def _encoded(self, rows: Sequence[Example | BadRow]) -> Sequence[Encoded]:
+        """The samples of some rows; the other rows are counted and go to the quarantine file."""
+        bad = [row for row in rows if isinstance(row, BadRow)]
+        examples = [row for row in rows if isinstance(row, Example)]
+        samples, dropped = (), ()
+        if examples:
+            samples, dropped = self.owner.encode(examples)
+        self._met, self._bad = self._met + len(rows), self._bad + len(bad)
+        self._keep([*bad, *(BadRow(sample_id, None, reason, "") for sample_id, reason in dropped)])
+        return samples
 
     def fingerprint(self) -> str | None:
         """A hash of the files' names and sizes; None for a hub data set."""
@@ -87,12 +103,12 @@ class SampleStream:
 
     def report(self) -> str:
         """One sentence on the rows that were left out; empty if there are none."""
-        count = self._file.read_bytes().count(b"\n") if self._file.is_file() else 0
-        return (
-            f"{count} rows of the stream were left out; they are in {self._file} with their reasons"
-            if count
-            else ""
-        )
+        if not self._file.is_file():
+            return ""
+        count = self._file.read_bytes().count(b"\n")
+        if not count:
+            return ""
+        return f"{count} rows of the stream were left out; they are in {self._file} with their reasons"
 
     @property
     def _file(self) -> Path:
@@ -101,12 +117,10 @@ class SampleStream:
     @cached_property
     def _rows(self) -> RowStream:
         data = self.data
-        source = (
-            Hub(name=data.name, config=data.config, split=data.split)
-            if isinstance(data, HubData)
-            else data.path
-        )
-        return RowStream(source, data.format, data.limit)
+        if isinstance(data, FileData):
+            return RowStream(data.path, data.format, data.limit)
+        hub = Hub(name=data.name, config=data.config, split=data.split)
+        return RowStream(hub, data.format, data.limit)
 
     @cached_property
     def _known(self) -> set[tuple[str, str]]:
@@ -116,10 +130,13 @@ class SampleStream:
         whole, end, torn = self._file.read_bytes().rpartition(b"\n")
         if torn:  # a last line cut off when the process was killed
             os.truncate(self._file, len(whole + end))
-        return {(row["where"], row["reason"]) for row in map(json.loads, whole.split(b"\n") if whole else [])}
+        rows = map(json.loads, filter(None, whole.split(b"\n")))
+        return {(row["where"], row["reason"]) for row in rows}
 
     def _keep(self, rows: Sequence[BadRow]) -> None:
-        new = [row for row in rows if (row.where, row.reason) not in self._known] if self.owner.first else []
+        if not self.owner.first:
+            return
+        new = [row for row in rows if (row.where, row.reason) not in self._known]
         if new:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             with self._file.open("ab") as file:

@@ -31,7 +31,9 @@ def build_student(config: RunConfig) -> LatentReasoner:
     Raises:
         ValueError: if the model is missing, cannot be captured, or was saved with other settings.
     """
-    return _saved_student(config) if is_student(config.model.name) else _new_student(config)
+    if is_student(config.model.name):
+        return _saved_student(config)
+    return _new_student(config)
 
 
 def resumed_student(config: RunConfig, checkpoint: Path) -> LatentReasoner:
@@ -56,6 +58,9 @@ def template_of(model: LatentReasoner) -> Template:
 def _new_student(config: RunConfig) -> LatentReasoner:
     tokenizer = load_tokenizer(config)
     add_latent_tokens(tokenizer)
+    base = None  # a fully trained student saves all its weights, adapters only their own
+    if isinstance(config.model.tuning, Lora):
+        base = _anywhere(config.model.name)
     latent = LatentConfig(
         slots=config.latent.slots,
         passes=config.latent.passes,
@@ -63,7 +68,7 @@ def _new_student(config: RunConfig) -> LatentReasoner:
         delimiters=config.latent.delimiters,
         template=asdict(config.data.template or default_template(tokenizer)),
         lora=_lora(config.model),
-        base=_anywhere(config.model.name) if isinstance(config.model.tuning, Lora) else None,
+        base=base,
     )
     return LatentReasoner.build(load_backbone(config.model, tokenizer), tokenizer, latent)
 
@@ -78,10 +83,14 @@ def _saved_student(config: RunConfig) -> LatentReasoner:
     require_one_device(section, model)
     require_one_device(section, model.backbone)
     saved, lora = model.config, _lora(section)
-    template = saved.template if config.data.template is None else asdict(config.data.template)
+    template, tuning = saved.template, "full"
+    if config.data.template is not None:
+        template = asdict(config.data.template)
+    if saved.lora is not None:
+        tuning = "lora"
     for option, wanted, found in (
         ("latent.feedback", config.latent.feedback, saved.feedback),
-        ("model.tuning.kind", section.tuning.kind, "full" if saved.lora is None else "lora"),
+        ("model.tuning.kind", section.tuning.kind, tuning),
         (
             "model.tuning",
             lora,
@@ -109,7 +118,9 @@ def _anywhere(name: str | None) -> str | None:
     """The absolute path of a folder, since a checkpoint that names it may be loaded from elsewhere; a hub
     name is unchanged.
     """
-    return str(Path(name).resolve()) if name is not None and Path(name).is_dir() else name
+    if name is not None and Path(name).is_dir():
+        return str(Path(name).resolve())
+    return name
 
 
 def _lora(section: ModelSection) -> dict[str, Any] | None:

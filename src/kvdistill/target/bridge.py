@@ -77,6 +77,7 @@ class Bridge(nn.Module):
         """
         pairs = []
         for cache in caches:
+            # Each teacher has a builder of its own, with the running mean of its targets.
             target = self.builders[cache.teacher](cache.kv, cot_id, draw)
             pairs.append(self.match(cache.teacher, target, student, layer_weights))
         return tuple(pairs)
@@ -125,8 +126,12 @@ class Bridge(nn.Module):
         """
         found: dict[str, Tensor] = {}
         for cache in caches:
-            prefix = f"{cache.teacher}_" if len(caches) > 1 else ""
+            # Without a prefix, one teacher has the same columns in the log as self-distillation.
+            prefix = ""
+            if len(caches) > 1:
+                prefix = f"{cache.teacher}_"
             numbers = self.builders[cache.teacher].method.diagnostics(cache.kv)
+
             found |= {f"{prefix}{name}": value for name, value in numbers.items()}
         return found
 
@@ -194,6 +199,7 @@ class LiftBridge(Bridge):
             The trained module itself.
         """
         found = self.projectors[teacher]
+        # A ModuleDict is typed as holding plain modules.
         assert isinstance(found, Projector)
         return found
 
@@ -217,6 +223,7 @@ class LiftBridge(Bridge):
         """
         super().load_state(state)
         for name, projector in self.projectors.items():
+            # Strict: a missing or superfluous weight raises.
             projector.load_state_dict(part(state, f"{name}/projector/"))
 
 

@@ -68,7 +68,9 @@ class TargetBuilder:
         Returns:
             The running mean's tensors by name; empty without one.
         """
-        return {} if self.mean is None else self.mean.tensors()
+        if self.mean is None:
+            return {}
+        return self.mean.tensors()
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Resume from a checkpoint.
@@ -76,7 +78,9 @@ class TargetBuilder:
         Args:
             state: The result of ``state``.
         """
-        self.mean = TargetMean.of(state) if state else None
+        self.mean = None
+        if state:
+            self.mean = TargetMean.of(state)
 
 
 def check_settings(method: CompressorMethod, control: Control, slots: int, batch_size: int) -> None:

@@ -105,6 +105,7 @@ class TargetMean:
         layers: dict[int, dict[str, Tensor]] = {}
         for name, value in tensors.items():
             index, _, field = name.partition(".")
+            # Means without importance have no tensor of that name.
             layers.setdefault(int(index), {"importance": None})[field] = value  # pyright: ignore
         return TargetMean(tuple(SlotMean(**layers[index]) for index in sorted(layers)))
 
@@ -128,12 +129,15 @@ class TargetMean:
 
 
 def _empty(layer: LayerKV) -> SlotMean:
-    # Shapes of one sample: (H, T, K) and (H, T, V).
-    keys, values = (torch.zeros_like(to_float32(x[0].detach())) for x in (layer.keys, layer.values))
-    importance = (
-        None if layer.importance is None else torch.zeros_like(to_float32(layer.importance[0].detach()))
-    )
-    return SlotMean(keys, values, importance, count=torch.zeros_like(layer.mask[0], dtype=torch.float32))
+    def zeros(values: Float[Tensor, "B H T *w"]) -> Float[Tensor, "H T *w"]:
+        # One sample's shape: the mean has no batch axis.
+        return torch.zeros_like(to_float32(values[0].detach()))
+
+    importance = None
+    if layer.importance is not None:
+        importance = zeros(layer.importance)
+    count = torch.zeros_like(layer.mask[0], dtype=torch.float32)
+    return SlotMean(zeros(layer.keys), zeros(layer.values), importance, count)
 
 
 def _join(layer: LayerKV, before: SlotMean, total: Callable[[Tensor], Tensor]) -> SlotMean:
@@ -155,10 +159,14 @@ def _join(layer: LayerKV, before: SlotMean, total: Callable[[Tensor], Tensor]) -
 
 
 def _spread(layer: LayerKV, mean: SlotMean) -> LayerKV:
+    importance = None
+    if mean.importance is not None:
+        importance = mean.importance.expand_as(layer.mask)
+    # (H, T, W) -> (B, H, T, W): every sample gets the same mean, as a view.
     return layer.replace(
         keys=mean.keys.to(layer.keys).expand_as(layer.keys),
         values=mean.values.to(layer.values).expand_as(layer.values),
         # A slot without any sample has no mean, only the initial zeros.
         mask=layer.mask & (mean.count > 0),
-        importance=None if mean.importance is None else mean.importance.expand_as(layer.mask),
+        importance=importance,
     )

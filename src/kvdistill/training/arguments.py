@@ -38,8 +38,9 @@ def training_arguments(section: TrainingSection, has_unused: bool = False) -> Tr
         "gradient_checkpointing",
     }
     checkpointing: Any = {min(named): section.gradient_checkpointing}
-    distributed = int(os.environ.get("WORLD_SIZE", "1")) > 1
-    has_tensorboard = section.tensorboard and not missing_packages("reporting")
+    reports: list[str] = []
+    if section.tensorboard and not missing_packages("reporting"):
+        reports = ["tensorboard"]
     arguments = TrainingArguments(
         output_dir=str(Path(section.output_dir)),
         num_train_epochs=section.epochs,
@@ -66,12 +67,21 @@ def training_arguments(section: TrainingSection, has_unused: bool = False) -> Tr
         dataloader_pin_memory=torch.cuda.is_available(),
         remove_unused_columns=False,
         use_cpu=not has_gpu,
-        ddp_backend="gloo" if distributed and not has_gpu else None,
-        ddp_find_unused_parameters=has_unused if distributed else None,
-        report_to=["tensorboard"] if has_tensorboard else [],
+        **_distribution(has_gpu, has_unused),
+        report_to=reports,
         disable_tqdm=not section.progress,
     )
     # With several visible GPUs Trainer would use DataParallel, which cannot split a Batch; torchrun starts
     # one process per GPU instead.
     arguments._n_gpu = min(arguments.n_gpu, 1)
     return arguments
+
+
+def _distribution(has_gpu: bool, has_unused: bool) -> dict[str, Any]:
+    """Options of DistributedDataParallel; empty in a single process."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return {}
+    options: dict[str, Any] = {"ddp_find_unused_parameters": has_unused}
+    if not has_gpu:
+        options["ddp_backend"] = "gloo"
+    return options

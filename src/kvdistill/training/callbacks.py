@@ -243,11 +243,9 @@ def line(step: int, max_steps: int, row: Mapping[str, float]) -> str:
     if "epoch_loss" in row:
         means = "  ".join(f"{name} {row[f'epoch_{name}']:.4f}" for name in TERMS if f"epoch_{name}" in row)
         epoch = row["epoch"]
-        ended = (
-            f"epoch {epoch:.4g} ended"
-            if epoch % 1 == 0
-            else f"training ended inside epoch {int(epoch) + 1} (at {epoch:.4g})"
-        )
+        ended = f"epoch {epoch:.4g} ended"
+        if epoch % 1:
+            ended = f"training ended inside epoch {int(epoch) + 1} (at {epoch:.4g})"
         return f"{at}  {ended}, means over it: {means}"
     if "loss" in row:
         means = "  ".join(f"{name} {row[name]:.4f}" for name in TERMS if name in row)

@@ -47,7 +47,9 @@ def atomic_checkpoint(partial: Path, final: Path, mine: bool) -> Iterator[None]:
         if is_peer_gone(error):  # it failed to wait for the others; the disk is not the cause
             raise
         newest = newest_checkpoint(final.parent)
-        left = "there is no earlier one" if newest is None else f"{newest} is complete"
+        left = "there is no earlier one"
+        if newest is not None:
+            left = f"{newest} is complete"
         raise OSError(
             f"{final} could not be written ({error}); {left}. Free space on its disk "
             "(training.save_total_limit keeps fewer "
@@ -114,9 +116,9 @@ def readable(folder: Path, *names: str) -> Iterator[None]:
         raise
     except Exception as error:
         files = " or ".join(str(folder / name) for name in _unreadable(folder, names) or names)
-        reason = (
-            "" if isinstance(error, UnpicklingError) else f" ({type(error).__name__}: {first_line(error)})"
-        )
+        reason = ""
+        if not isinstance(error, UnpicklingError):
+            reason = f" ({type(error).__name__}: {first_line(error)})"
         raise ValueError(
             f"{files} is damaged, or holds more than plain tensors and numbers, and nothing else is ever "
             f"loaded{reason}. {_remedy(folder)}"
@@ -125,8 +127,10 @@ def readable(folder: Path, *names: str) -> Iterator[None]:
 
 def _unreadable(folder: Path, names: tuple[str, ...]) -> list[str]:
     """First of several files written by ``torch.save`` that cannot be read, as a list of at most one."""
+    if len(names) == 1:
+        return []
     found: list[str] = []
-    for name in names if len(names) > 1 else ():
+    for name in names:
         try:
             torch.load(folder / name, map_location="meta", weights_only=True)
         except Exception:
@@ -252,7 +256,9 @@ def newest_checkpoint(folder: Path | str) -> Path | None:
 
 def keep_newest(folder: Path, limit: int | None) -> None:
     """Delete all but the ``limit`` checkpoints with the most steps; None keeps all."""
-    for old in [] if limit is None else checkpoints(folder)[:-limit]:
+    if limit is None:
+        return
+    for old in checkpoints(folder)[:-limit]:
         shutil.rmtree(move_aside(old))
 
 

@@ -41,7 +41,9 @@ def main(words: Sequence[str]) -> int:
         codes = [failure.exitcode for failure in error.failures.values()]
         # A negative code is a signal: 137, say, where the kernel killed a process for lack of memory.
         killed = [128 - code for code in codes if code < 0]
-        return killed[0] if killed else max(codes)
+        if killed:
+            return killed[0]
+        return max(codes)
     finally:
         logging.disable(logging.NOTSET)
     return 0

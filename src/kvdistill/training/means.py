@@ -28,7 +28,9 @@ class Means:
         """
         for name, value in values.items():
             part = weight * value.detach().float()
-            self.sums[name] = self.sums[name] + part if name in self.sums else part
+            if name in self.sums:
+                part = self.sums[name] + part
+            self.sums[name] = part
             self.weights[name] = self.weights.get(name, 0.0) + weight
 
     def take(self, ranks: Ranks) -> dict[str, float]:
@@ -51,7 +53,9 @@ class Means:
             ranks: The first process takes the sums, the others start at zero, so that totals are right.
             device: Where the sums are kept.
         """
-        held = state if ranks.rank == 0 else {}
+        held = state
+        if ranks.rank > 0:
+            held = {}
         self.sums = {name: pair[0].float().to(device) for name, pair in held.items()}
         self.weights = {name: float(pair[1]) for name, pair in held.items()}
 

@@ -19,11 +19,9 @@ class Ranks:
     @staticmethod
     def here() -> "Ranks":
         """Rank in the initialized process group, or a single process where there is none."""
-        return (
-            Ranks(dist.get_rank(), dist.get_world_size())
-            if dist.is_available() and dist.is_initialized()
-            else Ranks()
-        )
+        if dist.is_available() and dist.is_initialized():
+            return Ranks(dist.get_rank(), dist.get_world_size())
+        return Ranks()
 
     def wait(self) -> None:
         """Barrier: wait until every process has called it."""

@@ -49,7 +49,10 @@ class StreamSampler(Sampler[list[BatchIndex]]):
         return self.count
 
     def __iter__(self) -> Iterator[list[BatchIndex]]:
-        for number in range(self.count) if self.count is not None else itertools.count():
+        numbers = itertools.count()
+        if self.count is not None:
+            numbers = range(self.count)
+        for number in numbers:
             yield [BatchIndex(self.epoch, number)]
 
 
@@ -58,7 +61,7 @@ def unwrap_worker_error(error: Exception) -> str:
     said, kind = str(error), type(error)
     if not said.startswith(f"Caught {kind.__name__} in DataLoader worker"):
         return said
-    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    name = f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
     return said.rpartition(f"\n{name}: ")[2].strip()
 
 

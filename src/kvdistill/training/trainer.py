@@ -74,7 +74,9 @@ class LatentTrainer(Trainer):
         self._place = inputs.get("place", self._place)
         # Undo later divisions: Trainer's by the batches of a step, DistributedDataParallel's by processes.
         loss = output.loss * share * self.current_gradient_accumulation_steps * self.ranks.size
-        return (loss, output) if return_outputs else loss
+        if return_outputs:
+            return loss, output
+        return loss
 
     def get_batch_samples(
         self, epoch_iterator: Any, num_batches: int, device: torch.device
@@ -118,12 +120,13 @@ class LatentTrainer(Trainer):
         Overridden since accelerate would distribute complete batches over processes and repeat samples.
         """
         workers = self.args.dataloader_num_workers
+        if isinstance(self.train_dataset, Stream):
+            workers = min(workers, 1)  # a stream is read in order
         return EpochLoader(
             self.train_dataset,  # pyright: ignore[reportArgumentType]
             batch_sampler=self.batches,
             collate_fn=self.data_collator,
-            # One worker at most for a stream, which is read in order.
-            num_workers=min(workers, 1) if isinstance(self.train_dataset, Stream) else workers,
+            num_workers=workers,
             pin_memory=self.args.dataloader_pin_memory,
             # The loader draws a seed per epoch, which must not advance the global generator.
             generator=torch.Generator().manual_seed(self.args.seed),
@@ -162,7 +165,9 @@ class LatentTrainer(Trainer):
             super()._load_scaler(checkpoint)
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
-        name = "rng_state.pth" if self.args.world_size == 1 else f"rng_state_{self.args.process_index}.pth"
+        name = "rng_state.pth"
+        if self.args.world_size > 1:
+            name = f"rng_state_{self.args.process_index}.pth"
         with readable(Path(checkpoint or ""), name):
             super()._load_rng_state(checkpoint)
 
@@ -185,7 +190,7 @@ class LatentTrainer(Trainer):
             self.accelerator.wait_for_everyone()  # until the folder exists
             if first:
                 self._step_model().student.save_pretrained(partial)
-                save_extra_state(partial, tensors, None if self._place is None else self._place.plain())
+                save_extra_state(partial, tensors, self._place and self._place.plain())
             self._save_optimizer_and_scheduler(str(partial))
             self._save_scaler(str(partial))
             self._save_rng_state(str(partial))

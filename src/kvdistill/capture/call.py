@@ -1,0 +1,87 @@
+"""One captured forward pass: the mask and prefix that its attention layers get, and what they record."""
+
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, slots=True)
+class CapturedAttention:
+    """Inputs of one attention layer, after key norm and rotation."""
+
+    module: nn.Module
+    query: Float[Tensor, "B Q S K"]
+    keys: Float[Tensor, "B H S K"]
+    """Keys of this call's own S tokens, without the prefix."""
+    values: Float[Tensor, "B H S V"]
+    scaling: float
+    softcap: float | None
+    window: int | None
+
+
+Prefix = dict[int, tuple[list[Tensor], list[Tensor]]]
+"""Layer id -> keys (B, H, P, K) and values (B, H, P, V) of earlier calls, in pieces along P."""
+
+
+@dataclass(slots=True)
+class AttentionCall:
+    """Mask and prefix of one forward pass for every attention layer, and what the layers captured."""
+
+    visible: Bool[Tensor, "B 1 S P"] | None = None
+    """Keys (prefix first) that each query sees, before any sliding window; None: the model's own mask."""
+    query_positions: Int[Tensor, "B S"] | None = None
+    key_positions: Int[Tensor, "B P"] | None = None
+    prefix: Prefix = field(default_factory=dict)
+    seen: dict[int, CapturedAttention] = field(default_factory=dict)
+    closed: bool = False
+    """True after the forward pass: layers replayed by gradient checkpointing then record nothing."""
+    compare_masks: bool = False
+    """Whether each layer's mask is compared with ``visible``; this synchronizes with the device."""
+    _masks: dict[tuple[str, int | None], Tensor] = field(default_factory=dict)
+
+    def mask(self, backend: str, window: int | None, dtype: torch.dtype) -> Tensor | None:
+        """The additive mask, built once for all layers with the same window.
+
+        Args:
+            backend: ``sdpa`` or ``eager``.
+            window: Sliding window of the layer in tokens, or None.
+            dtype: Dtype of the queries.
+
+        Returns:
+            (B, 1, S, P): 0 where a key is visible, else the dtype's minimum; None without ``visible``.
+        """
+        if self.visible is None:
+            return None
+        key = (backend, window)
+        if key not in self._masks:
+            # The minimum, as in transformers, not -inf: the softmax of a fully masked row would be NaN.
+            visible = within_window(self.visible, self.query_positions, self.key_positions, window)
+            self._masks[key] = torch.zeros(visible.shape, dtype=dtype, device=visible.device).masked_fill(
+                ~visible, torch.finfo(dtype).min
+            )
+        return self._masks[key]
+
+
+def within_window(
+    visible: Bool[Tensor, "B 1 S P"],
+    query_positions: Int[Tensor, "B S"] | None,
+    key_positions: Int[Tensor, "B P"] | None,
+    window: int | None,
+) -> Bool[Tensor, "B 1 S P"]:
+    """Hide keys that are ``window`` or more positions before the query.
+
+    Args:
+        visible: Mask before the window, (B, 1, S, P).
+        query_positions: (B, S), and ``key_positions`` (B, P), in tokens of each reader's own text.
+        window: Window in tokens, or None.
+
+    Returns:
+        The mask (B, 1, S, P); unchanged without a window or positions.
+    """
+    if window is None or query_positions is None or key_positions is None:
+        return visible
+    # In positions, not columns: padding and the other reader's tokens take no place in the window.
+    distance = query_positions[:, None, :, None] - key_positions[:, None, None, :]  # (B, 1, S, P)
+    return visible & (distance < window)
