@@ -69,7 +69,7 @@ describe() {
     E4) FOLDER=E4_rkv CONFIG=e4_rkv OWN=(--kv_method rkv --kv_weight auto) ;;
     E5) FOLDER=E5_shuffled CONFIG=e5_shuffled OWN=(--kv_method rkv --kv_weight auto --shuffle_kv) ;;
     direct) FOLDER=direct CONFIG=e1_baseline OWN=(--training.task direct) ;;
-    cot) FOLDER=explicit_cot CONFIG=e0_warm OWN=(--training.task explicit) ;;
+    cot) FOLDER=explicit_cot CONFIG=e0_warm OWN=(--training.task cot) ;;
     *) die "EXPERIMENTS: there is no experiment '$1'. Choose from E1 E2 E3 E4 E5 direct cot." ;;
   esac
   case $1 in

@@ -24,7 +24,7 @@ _TERMS = {
     "kv": "distance of the slots' keys and values from the compressed cache",
     "kv_k": "the keys' part of kv",
     "kv_v": "the values' part of kv",
-    "kv_floor": "the kv that the best possible student would be left with",
+    "kv_lower_bound": "the kv that the best possible student would be left with",
     "kv_weight": "the weight of kv in the loss",
     "attention_kl": "divergence of the answer's attention over the slots from that over the compressed cache",
 }

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from kvdistill.reporting.studies.comparability import differences
 from kvdistill.reporting.studies.experiments import Found, classify, discover, option, seeds_in_words
 
 
@@ -48,9 +49,26 @@ def test_a_run_is_read_whole(tmp_path: Path, write_run: Any) -> None:
         "codi": 0.125,
         "kv": 0.2,
         "kv_weight": 2.01,
-        "kv_floor": 0.125,
+        "kv_lower_bound": 0.125,
     }
     assert e1.last["kv_weight"] == 0.0 and "kv" not in e1.last
+
+
+def test_runs_of_earlier_versions_are_read_under_present_names(tmp_path: Path, write_run: Any) -> None:
+    """Run records with ``explicit`` and ``loss.kv.geometry``, and metrics with ``kv_floor``."""
+    write_run(tmp_path / "cot" / "seed1", "explicit CoT", 0.9)
+    write_run(tmp_path / "E2" / "seed1", "E2", 0.6)
+    before = only(discover(tmp_path))
+    old = {'"axis"': '"geometry"', '"task": "cot"': '"task": "explicit"', "kv_lower_bound": "kv_floor"}
+    for path in [*tmp_path.rglob("run.json"), *tmp_path.rglob("metrics.jsonl")]:
+        text = path.read_text()
+        for new, name in old.items():
+            text = text.replace(new, name)
+        path.write_text(text)
+    assert "explicit" in (tmp_path / "cot" / "seed1" / "run.json").read_text()
+    assert "kv_floor" in (tmp_path / "E2" / "seed1" / "metrics.jsonl").read_text()
+    assert only(discover(tmp_path)) == before
+    assert differences(before.counting) == []
 
 
 def test_a_name_that_contradicts_the_configuration_is_said(tmp_path: Path, write_run: Any) -> None:

@@ -59,7 +59,7 @@ def test_rows_hold_what_was_measured(tmp_path: Path, write_study: Any, write_run
     assert full.measures["roughness"].by_seed[0] == pytest.approx(0.15)
     assert (
         full.measures["kv_weight"].by_seed == {0: 2.0, 1: 2.01, 2: 2.02}
-        and full.measures["kv_floor"].mean == 0.125
+        and full.measures["kv_lower_bound"].mean == 0.125
     )
     assert full.spread == pytest.approx(0.0529150) and full.curves[1].steps == [100, 200, 300, 400]
     assert study.row("rkv, mean_target").what == "in no claim"

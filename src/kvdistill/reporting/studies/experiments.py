@@ -20,9 +20,8 @@ EXPERIMENTS = {
     "explicit CoT": "reference: explicit chain of thought",
 }
 """The known experiments with a description. Other runs get a row of their own and take part in no claim."""
-LOSSES = ("ce_student", "ce_teacher", "codi", "kv", "kv_weight", "kv_floor")
+LOSSES = ("ce_student", "ce_teacher", "codi", "kv", "kv_weight", "kv_lower_bound")
 _METHODS = {"full": "E2", "right_crop": "E3", "rkv": "E4"}
-_MODES = {"latent": "latent", "explicit": "cot", "direct": "direct"}
 _SEED_FOLDER = re.compile(r"seed\d+")
 _NAMED = re.compile(r"e[1-5](?!\d)|direct|explicit|cot", re.IGNORECASE)
 """The experiment that a folder's name promises, if any."""
@@ -120,7 +119,7 @@ def classify(config: Mapping[str, Any]) -> str:
     """
     task = option(config, "training.task")
     if task != "latent":
-        return {"direct": "direct", "explicit": "explicit CoT"}.get(task, f"task {task}")
+        return {"direct": "direct", "cot": "explicit CoT"}.get(task, f"task {task}")
     method, control = option(config, "target.method.kind"), option(config, "target.control.kind")
     name = method if control == "none" else f"{method}, {control}"
     if option(config, "loss.kv_weight") == 0:
@@ -218,7 +217,7 @@ def _said(run: Run, folder: Path, newest: Run | None) -> list[str]:
             "not count."
         )
     if run.state == "not evaluated":
-        file = f"evaluation_test_{_MODES[run.record.config['training']['task']]}.json"
+        file = f"evaluation_test_{run.record.config['training']['task']}.json"
         said.append(
             f"{run.folder} ({run.experiment}) is finished without {file}: it does not count. Name a test "
             "set and train again."
@@ -233,7 +232,7 @@ def _read(folder: Path, where: str) -> Run:
     finished = (folder / "TRAINING_COMPLETED.txt").is_file()
     series = Metrics(folder / "metrics.jsonl").series() if (folder / "metrics.jsonl").is_file() else {}
     evaluation = EvaluationRecord.find(
-        folder / f"evaluation_test_{_MODES.get(option(record.config, 'training.task'), '')}.json"
+        folder / f"evaluation_test_{option(record.config, 'training.task')}.json"
     )
     return Run(
         folder=where,

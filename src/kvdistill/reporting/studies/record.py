@@ -58,7 +58,7 @@ class Row:
     measures: dict[str, Estimate]
     """Where measured: ``accuracy`` on the test set, ``difference_to_e1`` over common seeds, ``passes``,
     ``area``, ``roughness``, ``steps_to_90``, and the last ``ce_student``, ``ce_teacher``, ``codi``, ``kv``,
-    ``kv_weight`` and ``kv_floor``.
+    ``kv_weight`` and ``kv_lower_bound``.
     """
     spread: float | None = None
     """Standard deviation of the accuracy over seeds, with the ends of its 95 % interval."""
