@@ -16,7 +16,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "E4": {},
     "E5": {"target.control": {"kind": "shuffled", "seed": 0}},
     "direct": {"training.task": "direct"},
-    "explicit CoT": {"training.task": "cot"},
+    "CoT": {"training.task": "cot"},
 }
 """What the configuration of each experiment says beside ``CONFIG``, which is E4's."""
 CONFIG: dict[str, Any] = {

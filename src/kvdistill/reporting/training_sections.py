@@ -49,7 +49,7 @@ def training(
         blocks.append(Words(_first_reached(summary, curves)))
     if not curves:
         return Section("Training", [*blocks, Missing("curve_*.json", "kvdistill demo")])
-    reference = {} if summary is None else {"explicit CoT": summary.cot}
+    reference = {} if summary is None else {"CoT": summary.cot}
     levels = {"threshold": threshold, "chance": chance}
     shown = reference | {name: level for name, level in levels.items() if level is not None}
     caption = "Validation accuracy while training, each curve to its end."

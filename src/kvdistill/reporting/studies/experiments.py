@@ -17,7 +17,7 @@ EXPERIMENTS = {
     "E4": "R-KV",
     "E5": "shuffled KV (negative control)",
     "direct": "reference: answers without a chain of thought",
-    "explicit CoT": "reference: explicit chain of thought",
+    "CoT": "reference: chain of thought",
 }
 """The known experiments with a description. Other runs get a row of their own and take part in no claim."""
 LOSSES = ("ce_student", "ce_teacher", "codi", "kv", "kv_weight", "kv_lower_bound")
@@ -119,7 +119,7 @@ def classify(config: Mapping[str, Any]) -> str:
     """
     task = option(config, "training.task")
     if task != "latent":
-        return {"direct": "direct", "cot": "explicit CoT"}.get(task, f"task {task}")
+        return {"direct": "direct", "cot": "CoT"}.get(task, f"task {task}")
     method, control = option(config, "target.method.kind"), option(config, "target.control.kind")
     name = method if control == "none" else f"{method}, {control}"
     if option(config, "loss.kv_weight") == 0:
@@ -198,7 +198,7 @@ def _said(run: Run, folder: Path, newest: Run | None) -> list[str]:
     """Notes on a run: misnamed folders, and why it does not count."""
     said = []
     named = _NAMED.match(folder.parent.name)
-    expected = {"explicit": "explicit CoT", "cot": "explicit CoT", "direct": "direct"}
+    expected = {"explicit": "CoT", "cot": "CoT", "direct": "direct"}
     if named and (name := expected.get(named[0].lower(), named[0].upper())) != run.experiment:
         said.append(
             f"{run.folder} is {run.experiment} by its configuration, not {name}: it counts as "
