@@ -10,6 +10,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from kvdistill.records.renamed import METRICS, present_names
+
 WEIGHTS, OPTIMIZER, RANDOM, STATE = "model.safetensors", "optimizer.pt", "rng_state.pth", "trainer_state.json"
 TIMES = ("train_runtime", "train_samples_per_second", "train_steps_per_second", "ms_batch1", "ms_batch32")
 PATHS = ("source", "answers")
@@ -78,7 +80,7 @@ def read_metrics(run: Path) -> dict[tuple[int, str], float | None]:
     values: dict[tuple[int, str], float | None] = {}
     path = run / "metrics.jsonl"
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-        row = json.loads(line)
+        row = present_names(json.loads(line), METRICS)
         values |= {(row["step"], name): value for name, value in row.items() if name not in ("step", *TIMES)}
     return values
 

@@ -79,7 +79,7 @@ def _of_config() -> dict[str, Change]:
         "template a list": lambda c: c | {"template": [1]},
         "template other": lambda c: c | {"template": {"kind": "plain", "prompt": "other"}},
         "dtype": lambda c: c | {"dtype": "float61"},
-        "taught": lambda c: c | {"taught": "no"},
+        "latents_trained": lambda c: c | {"latents_trained": "no"},
         "base elsewhere": lambda c: c | {"base": "/nowhere/at/all"},
         "a list": lambda c: [c],
         "null": lambda c: None,

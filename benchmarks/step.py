@@ -3,7 +3,7 @@ process.
 
     python benchmarks/step.py [rounds]
 
-``plain``: the explicit-CoT step of transformers as it comes (head on every token). ``fair``: the same with
+``plain``: the CoT step of transformers as it comes (head on every token). ``fair``: the same with
 the head on label rows only. ``kava``: both modes, 24 latent slots, 3 passes, R-KV targets, all four losses.
 Batch 8, question 64, chain of thought 48, prompt 4, answer 4 and its end, no padding; 4 layers of width 256,
 AdamW, one thread. Every ratio is the median over rounds that run all cases once. The floor counts

@@ -1,4 +1,4 @@
-"""Train a latent student from one teacher: its own explicit mode, or a separate model (--teacher_name).
+"""Train a latent student from one teacher: its own teacher mode, or a separate model (--teacher_name).
 
     python experiments/train_with_kv.py --model_name Qwen/Qwen2.5-0.5B-Instruct --train_file
     data/sample_train.jsonl torchrun --nproc_per_node 8 experiments/train_with_kv.py --config

@@ -60,6 +60,9 @@ done
 [ -f "$ROOT/scripts/_common.sh" ] || { echo "$NAME: submit it from the project's folder: cd PROJECT && sbatch scripts/$NAME" >&2 && exit 2; }
 source "$ROOT/scripts/_common.sh"
 
+# cot_folder: that of the chains of thought; a study that an earlier version began has another name for it.
+cot_folder() { [ -d "$OUTPUT_BASE/explicit_cot" ] && echo explicit_cot || echo cot; }
+
 # describe EXPERIMENT: its folder, its configuration on the embedded task, and the options that make it what it is.
 describe() {
   case $1 in
@@ -69,7 +72,7 @@ describe() {
     E4) FOLDER=E4_rkv CONFIG=e4_rkv OWN=(--kv_method rkv --kv_weight auto) ;;
     E5) FOLDER=E5_shuffled CONFIG=e5_shuffled OWN=(--kv_method rkv --kv_weight auto --shuffle_kv) ;;
     direct) FOLDER=direct CONFIG=e1_baseline OWN=(--training.task direct) ;;
-    cot) FOLDER=explicit_cot CONFIG=e0_warm OWN=(--training.task explicit) ;;
+    cot) FOLDER=$(cot_folder) CONFIG=e0_warm OWN=(--training.task cot) ;;
     *) die "EXPERIMENTS: there is no experiment '$1'. Choose from E1 E2 E3 E4 E5 direct cot." ;;
   esac
   case $1 in
@@ -117,7 +120,8 @@ common_options() {
 
 # start_options EXPERIMENT SEED: where a run on the embedded task starts, into START; fails where the seed has no warm start.
 start_options() {
-  local warm=$OUTPUT_BASE/explicit_cot/seed$2 newest
+  local warm newest
+  warm=$OUTPUT_BASE/$(cot_folder)/seed$2
   START=(--config "experiments/configs/$CONFIG.toml")
   if [ "$1" != cot ]; then
     newest=$(sed -n 's/^checkpoint: *//p' "$warm/TRAINING_COMPLETED.txt" 2>/dev/null) || return 1
@@ -137,7 +141,7 @@ train() {
   describe "$1"
   run=$FOLDER/seed$2 folder=$OUTPUT_BASE/$FOLDER/seed$2
   if [ -n "$EMBEDDED" ] && ! start_options "$1" "$2"; then
-    echo "$run is left out: it starts from explicit_cot/seed$2, which is not complete."
+    echo "$run is left out: it starts from $(cot_folder)/seed$2, which is not complete."
     return
   fi
   command=("${LAUNCH[@]}" experiments/train_with_kv.py "${OWN[@]}" "${OPTIONS[@]}" --seed "$2" --output_dir "$folder")

@@ -25,7 +25,7 @@
 
 CONFIG=${CONFIG:-}             # a TOML file; what is set below changes it
 MODEL_NAME=${MODEL_NAME:-}     # hub name or folder; empty: Qwen/Qwen2.5-0.5B-Instruct
-TEACHER_NAME=${TEACHER_NAME:-} # a separate teacher; empty: the student's own explicit mode
+TEACHER_NAME=${TEACHER_NAME:-} # a separate teacher; empty: the student's own teacher mode
 DATASET_NAME=${DATASET_NAME:-} # hub name or folder; empty: openai/gsm8k
 # Its parts: DATASET_CONFIG, DATASET_SPLIT, VALIDATION_SPLIT, TEST_SPLIT.
 TRAIN_FILE=${TRAIN_FILE:-} # data files in place of a data set

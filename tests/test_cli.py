@@ -82,7 +82,7 @@ def test_train_says_what_came_out_and_shows_its_progress(
     assert "Writing model shards" not in err, "the bars of saving are left out"
 
 
-@pytest.mark.parametrize("task", ["latent", "explicit", "direct"])
+@pytest.mark.parametrize("task", ["latent", "cot", "direct"])
 def test_lora_trains_on_a_named_model(tiny: str, tmp_path: Path, task: str) -> None:
     from kvdistill.config import load
 
@@ -182,8 +182,8 @@ def test_walk_with_and_without_a_configuration(tiny: str, capsys: pytest.Capture
             "model.config: bloom has no setting",
         ),
         (
-            ["trace", "--training.task", "explicit"],
-            "kvdistill trace: training.task is 'explicit', so there are no latents",
+            ["trace", "--training.task", "cot"],
+            "kvdistill trace: training.task is 'cot', so there are no latents",
         ),
         (["trace", "--config", "{tiny}", "--latent.slots"], "--latent.slots has no value"),
         (

@@ -141,7 +141,7 @@ def test_the_five_experiments_differ_in_the_target_alone(name: str) -> None:
 
 def test_the_five_start_from_the_warm_start_that_e0_leaves() -> None:
     warm, first = shipped("e0_warm"), shipped("e1_baseline")
-    assert warm.training.task == "explicit"
+    assert warm.training.task == "cot"
     assert first.model.name == f"{warm.training.output_dir}/checkpoint-ep{warm.training.epochs:.0f}"
     assert first.latent == warm.latent
     assert first.model.tuning == warm.model.tuning

@@ -40,7 +40,7 @@ SIZES = {
     **{"LORA_R": "2", "TARGET_LEN": "2", "NUM_ITERATIONS": "1"},
     "EXTRA_ARGS": "--evaluation.max_new_tokens 4 --evaluation.num 2 --training.tensorboard false",
 }
-STUDY = ("E1_baseline", "E2_full_kv", "E3_right_crop", "E4_rkv", "E5_shuffled", "direct", "explicit_cot")
+STUDY = ("E1_baseline", "E2_full_kv", "E3_right_crop", "E4_rkv", "E5_shuffled", "direct", "cot")
 
 
 def commands() -> str:

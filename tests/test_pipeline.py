@@ -96,7 +96,7 @@ def test_every_compressor_under_every_control_in_every_frame(shared_student, met
     assert torch.isfinite(output.loss)
     assert float(output.metrics["kv"]) > 0
     assert all(pull > 0 for pull in kv_gradients(output.loss, seen.two.student.kv))
-    assert ("kv_floor" in output.metrics) == isinstance(method, Full)
+    assert ("kv_lower_bound" in output.metrics) == isinstance(method, Full)
     assert ("distinctness_max" in output.metrics) == isinstance(method, RKV)
     assert (step.bridge.means()["own"] is not None) == isinstance(control, MeanTarget)
 
@@ -130,14 +130,14 @@ def test_the_cached_frame_is_where_the_keys_stand_in_the_caches(name: str, delim
         assert torch.allclose(ours.keys, torch.cat(thought[index][0], 2)[:, :, -SLOTS:], atol=1e-5)
 
 
-def test_full_reads_the_student_at_the_tokens_and_logs_the_floor() -> None:
+def test_full_reads_the_student_at_the_tokens_and_logs_the_lower_bound() -> None:
     model, batch = student(), pico.batch(rows())
     step = distillation(model, Full())
-    assert step.objective.kv.geometry == "tokens"
+    assert step.objective.kv.axis == "tokens"
     output = step(batch, 0, 0.0)
-    assert 0 < float(output.metrics["kv_floor"]) < float(output.metrics["kv"])
+    assert 0 < float(output.metrics["kv_lower_bound"]) < float(output.metrics["kv"])
     with pytest.raises(ValueError, match=r"target\.method rkv keeps no more tokens than there are slots"):
-        distillation(model, RKV(), kv=KVLoss(geometry="tokens"))
+        distillation(model, RKV(), kv=KVLoss(axis="tokens"))
 
 
 def test_auto_is_found_once_and_makes_methods_pull_equally() -> None:
@@ -228,7 +228,7 @@ def test_rkv_gets_over_a_batch_without_chains_of_thought() -> None:
     )
 
 
-def test_the_explicit_step_is_teacher_modes_cross_entropy() -> None:
+def test_the_cot_step_is_teacher_modes_cross_entropy() -> None:
     model, batch = student(), pico.batch(rows())
     output, labels = FineTuning(model)(batch, 0, 0.0), model(batch).teacher.rows
     nll = torch.nn.functional.cross_entropy(labels.logits, labels.labels, reduction="none")

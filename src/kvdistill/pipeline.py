@@ -104,7 +104,7 @@ class FineTuning(TrainingStep):
         Returns:
             A scalar in nats per token, logged as ``ce_teacher``.
         """
-        rows = self.student(batch=batch, mode="teacher").rows
+        rows = self.student(batch=batch, mode="cot").rows
         with torch.autocast(batch.cot_id.device.type, enabled=False):
             loss = cross_entropy(rows, len(batch))
         return LossOutput(loss, {"ce_teacher": loss.detach()})

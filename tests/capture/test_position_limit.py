@@ -37,7 +37,7 @@ def test_a_batch_reaches_to_the_last_position_and_no_further(name: str) -> None:
         match=r"has learned positions for 17 tokens, and a text .* needs 18: leave longer texts out "
         r"\(--max_len",
     ):
-        student(name, 17)(batch, "teacher")
+        student(name, 17)(batch, "cot")
     with pytest.raises(
         ValueError,
         match=r"learned positions for 28 tokens, and .* needs 29: .* take fewer slots \(latent\.slots\)",

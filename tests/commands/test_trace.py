@@ -114,7 +114,7 @@ def test_every_compressor_can_be_walked(capsys: pytest.CaptureFixture[str], kind
     assert re.search(r"gradients in (\d+) of \1 trained tensors", found["backward"])
 
 
-@pytest.mark.parametrize("task", ["explicit", "direct"])
+@pytest.mark.parametrize("task", ["cot", "direct"])
 def test_there_is_no_walk_without_latents(toml: str, task: str) -> None:
     with pytest.raises(
         ValueError,

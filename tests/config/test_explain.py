@@ -118,8 +118,8 @@ WRONG = {
         r"attention to slots has no counterpart",
     ),
     "tokens without full": (
-        ["--loss.kv.geometry", "tokens"],
-        r"loss\.kv\.geometry 'tokens' reads .* Leave loss\.kv\.geometry out",
+        ["--loss.kv.axis", "tokens"],
+        r"loss\.kv\.axis 'tokens' reads .* Leave loss\.kv\.axis out",
     ),
 }
 

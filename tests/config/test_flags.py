@@ -287,3 +287,12 @@ def test_help_lists_every_flag_with_choices_and_defaults(capsys: pytest.CaptureF
         and "--bf16 [{true,false}] mixed precision in bfloat16 (default: false)" in text
     )
     assert "Every option of the configuration can also be given as --section.option value" in text
+
+
+def test_names_of_earlier_versions_are_taken_beside_flags(tmp_path: Path) -> None:
+    file = tmp_path / "old.toml"
+    file.write_text(f'{TOML}task = "explicit"\n[loss.kv]\ngeometry = "slots"\n')
+    words = ["--config", str(file), "--kv_method", "full", "--loss.kv.geometry", "tokens"]
+    found = from_flags(words, "x", "y")
+    assert (found.training.task, found.loss.kv.axis) == ("cot", "tokens")
+    assert from_flags(["--training.task", "explicit"], "x", "y").training.task == "cot"

@@ -277,3 +277,50 @@ def test_a_byte_order_mark_and_a_pipe_are_read(tmp_path: Path) -> None:
 def test_what_is_no_configuration_file_is_named(path: str, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         load(path)
+
+
+OLD = (
+    TOML.replace("lr = 1e-4", 'lr = 1e-4\ntask = "explicit"')
+    + """
+[loss.kv]
+geometry = "tokens"
+[[loss.extra]]
+weight = 0.5
+loss = {kind = "kv", geometry = "tokens"}
+"""
+)
+"""A file with names of an earlier version."""
+
+
+def test_names_of_earlier_versions_are_read_and_not_written(tmp_path: Path) -> None:
+    (tmp_path / "old.toml").write_text(OLD)
+    config = load(tmp_path / "old.toml")
+    assert config.training.task == "cot" and config.loss.kv.axis == "tokens"
+    assert [getattr(term.loss, "axis", None) for term in config.loss.extra] == ["tokens"]
+    written = json.dumps(resolved(config))
+    assert "geometry" not in written and "explicit" not in written
+    old = written.replace('"axis"', '"geometry"').replace('"task": "cot"', '"task": "explicit"')
+    (tmp_path / "run.json").write_text(f'{{"config": {old}}}')
+    assert load(tmp_path / "run.json") == config
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--training.task", "explicit", "--loss.kv.geometry", "slots"],
+        ["--training.task=explicit", "--loss.kv.geometry=slots"],
+        ["--training.task", "cot", "--loss.kv.axis", "slots"],
+        ["--training", '{"task": "explicit"}', "--loss", '{"kv": {"geometry": "slots"}}'],
+    ],
+)
+def test_names_of_earlier_versions_are_taken_on_the_command_line(tmp_path: Path, words: list[str]) -> None:
+    (tmp_path / "old.toml").write_text(OLD)
+    config = load(tmp_path / "old.toml", words)
+    assert (config.training.task, config.loss.kv.axis) == ("cot", "slots")
+
+
+def test_an_option_under_both_names_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "both.toml").write_text(f'{TOML}[loss.kv]\ngeometry = "slots"\naxis = "tokens"\n')
+    sentence = r"both\.toml: loss\.kv\.geometry is the earlier name of loss\.kv\.axis: give one of them\."
+    with pytest.raises(ValueError, match=sentence):
+        load(tmp_path / "both.toml")

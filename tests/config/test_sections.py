@@ -91,7 +91,7 @@ def test_every_compressor_can_be_named(kind: Any) -> None:
     config = RunConfig.model_validate(TREE | {"target": {"method": {"kind": tag_of(kind)}}})
     assert config.target.method == kind()
     keeps = config.target.method.keeps_tokens
-    axis = config.loss.on_axis_of("x", keeps).kv.geometry
+    axis = config.loss.on_axis_of("x", keeps).kv.axis
     assert axis == ("tokens" if kind is Full else "slots")
 
 
@@ -111,12 +111,12 @@ def test_teachers_by_short_names() -> None:
             RunConfig.model_validate(TREE | wrong)
 
 
-def test_explicit_training_asks_nothing_of_the_target() -> None:
+def test_cot_training_asks_nothing_of_the_target() -> None:
     """A window as wide as the slots is refused for latents, and nobody's business without them."""
     tree = TREE | {"target": {"method": {"kind": "rkv_decode"}}, "latent": {"slots": 4}}
     with pytest.raises(ValidationError, match="window of 8 fills slots=4"):
         RunConfig.model_validate(tree)
-    assert RunConfig.model_validate(tree | {"training": {"task": "explicit"}}).latent.slots == 4
+    assert RunConfig.model_validate(tree | {"training": {"task": "cot"}}).latent.slots == 4
 
 
 def test_a_model_has_one_source() -> None:

@@ -17,5 +17,5 @@ def test_a_student_is_trained(
     assert (tmp_path / "mine" / "report.html").is_file()
     assert "Checkpoints and report: mine" in capsys.readouterr().out
     student = LatentReasoner.from_pretrained(tmp_path / "mine" / "checkpoint-ep1")
-    assert (student.config.slots, student.config.passes, student.config.taught) == (6, 2, True)
+    assert (student.config.slots, student.config.passes, student.config.latents_trained) == (6, 2, True)
     assert found["run"].model is not None

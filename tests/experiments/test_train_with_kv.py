@@ -154,7 +154,7 @@ TWICE = {
     "separate teacher": (),
     "map-style": (),
     "streamed": STREAM,
-    "explicit": ("--training.task", "explicit"),
+    "cot": ("--training.task", "cot"),
 }
 
 

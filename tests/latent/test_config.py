@@ -1,5 +1,6 @@
 """Settings that make no sense are refused in words; the others come back from JSON as they were."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -51,7 +52,7 @@ def test_settings_survive_a_folder(tmp_path: Path) -> None:
         "template": {"prompt": "So"},
         "lora": {"r": 4},
         "base": "some/model",
-        "taught": True,
+        "latents_trained": True,
     }
     LatentConfig(backbone=pico.CONFIGS["gemma3"](), **settings).save_pretrained(tmp_path)
     loaded = LatentConfig.from_pretrained(tmp_path)
@@ -62,3 +63,19 @@ def test_settings_survive_a_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["llama", "llama_tied", "gpt2"])
 def test_ties_are_those_of_the_backbone(name: str) -> None:
     assert LatentConfig(backbone=pico.CONFIGS[name]()).tie_word_embeddings == (name != "llama")
+
+
+@pytest.mark.parametrize("trained", [True, False])
+def test_a_student_of_an_earlier_version_still_tells_whether_its_latents_are_trained(
+    tmp_path: Path, trained: bool
+) -> None:
+    LatentConfig(latents_trained=not trained).save_pretrained(tmp_path)
+    file = tmp_path / "config.json"
+    saved = json.loads(file.read_text())
+    del saved["latents_trained"]
+    file.write_text(json.dumps(saved | {"taught": trained}))
+    loaded = LatentConfig.from_pretrained(tmp_path)
+    assert loaded.latents_trained is trained
+    loaded.save_pretrained(tmp_path)
+    again = json.loads(file.read_text())
+    assert again["latents_trained"] is trained and "taught" not in again

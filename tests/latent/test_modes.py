@@ -129,7 +129,7 @@ def test_teacher_mode_alone_is_teacher_mode() -> None:
         model.body.register_forward_pre_hook(
             lambda _, args, kwargs: columns.append(kwargs["inputs_embeds"].shape[1]), with_kwargs=True
         )
-        alone = model(batch, "teacher")
+        alone = model(batch, "cot")
     assert len(columns) == 1
     torch.testing.assert_close(alone.rows.logits, two.teacher.rows.logits, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(alone.kv.layers[2].keys, two.teacher.kv.layers[2].keys, rtol=1e-4, atol=1e-5)
@@ -262,7 +262,7 @@ def test_half_precision_is_near(name: str) -> None:
 def test_chains_of_thought_may_be_empty() -> None:
     """Direct answers: nothing to distil, nothing that is not a number."""
     rows = tuple({**row, "cot": ()} for row in pico.cued())
-    output = pico.reasoner()(pico.batch(rows), "teacher")
+    output = pico.reasoner()(pico.batch(rows), "cot")
     assert output.kv.layers[0].keys.shape[2] == 0
     assert output.rows.logits.isfinite().all()
     assert output.rows.is_answer.sum() == sum(len(row["answer"]) for row in rows)

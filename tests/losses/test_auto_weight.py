@@ -47,7 +47,7 @@ def test_auto_weights_make_methods_pull_equally_hard() -> None:
     student = cache(grad=True)
     methods = {
         "slots": (KVLoss(), cache()),
-        "tokens": (KVLoss(geometry="tokens", distance="smooth_l1"), cache(slots=11)),
+        "tokens": (KVLoss(axis="tokens", distance="smooth_l1"), cache(slots=11)),
         "paper_sum": (KVLoss(reduction="paper_sum", layer_std=False), cache()),
     }
     reference, two = reference_norm(student), TwoModes(mode(), replace(mode(), kv=student))

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from kvdistill.kv import LayerKV, ModelKV, Rope
-from kvdistill.losses.geometry import CachedFrame
+from kvdistill.losses.axis import CachedFrame
 from kvdistill.losses.kv_loss import KVLoss, annealed_layer_weights
 from pico_losses import compare
 
@@ -124,7 +124,7 @@ def test_equals_the_slow_reference(distance: str, changes: dict) -> None:
 
 
 @pytest.mark.parametrize(
-    "loss", [*(KVLoss(distance=d) for d in DISTANCES), KVLoss(geometry="tokens")], ids=[*DISTANCES, "tokens"]
+    "loss", [*(KVLoss(distance=d) for d in DISTANCES), KVLoss(axis="tokens")], ids=[*DISTANCES, "tokens"]
 )
 def test_a_sample_alone_equals_the_sample_in_a_padded_batch(loss: KVLoss) -> None:
     target, student = random(), random(holes=False)
@@ -133,7 +133,7 @@ def test_a_sample_alone_equals_the_sample_in_a_padded_batch(loss: KVLoss) -> Non
     for b in range(3):
         alone = loss.per_sample(padded(target, b, 0), padded(student, b, 0))
         assert torch.allclose(alone[:, 0], together[:, b], atol=1e-6)
-        if loss.geometry == "slots":
+        if loss.axis == "slots":
             wide = loss.per_sample(padded(target, b, 2), padded(student, b, 2))
         else:
             wide = loss.per_sample(padded(target, b, 4), padded(student, b, 1))
@@ -212,33 +212,33 @@ def test_as_cached_by_hand() -> None:
 
 
 def test_full_length_target_by_hand() -> None:
-    """Tokens 0, 3, 0 through two slots at 0: mse 3; the floor is (1 + 4 + 1) / 3 = 2, by slots of 1."""
-    loss = KVLoss(geometry="tokens", layer_std=False)
+    """Tokens 0, 3, 0 through two slots at 0: mse 3; the lower bound is (1 + 4 + 1) / 3 = 2, by slots of 1."""
+    loss = KVLoss(axis="tokens", layer_std=False)
     target = model(layer(torch.tensor([[[[0.0], [3.0], [0.0]]]])))
     parts = compare(loss, target, model(layer(torch.zeros(1, 1, 2, 1)))).metrics
-    assert parts["kv"].item() == pytest.approx(3.0) and parts["kv_floor"].item() == pytest.approx(2.0)
+    assert parts["kv"].item() == pytest.approx(3.0) and parts["kv_lower_bound"].item() == pytest.approx(2.0)
     best = compare(loss, target, model(layer(torch.ones(1, 1, 2, 1)))).metrics
     assert best["kv"].item() == pytest.approx(2.0)
-    scaled = compare(KVLoss(geometry="tokens"), target, model(layer(torch.ones(1, 1, 2, 1)))).metrics
-    assert scaled["kv_floor"].item() == pytest.approx(2.0 / 2**0.5)  # deviation of 0, 3, 0
+    scaled = compare(KVLoss(axis="tokens"), target, model(layer(torch.ones(1, 1, 2, 1)))).metrics
+    assert scaled["kv_lower_bound"].item() == pytest.approx(2.0 / 2**0.5)  # deviation of 0, 3, 0
 
 
-def test_the_floor_counts_the_layers_that_the_loss_counts() -> None:
+def test_the_lower_bound_counts_the_layers_that_the_loss_counts() -> None:
     target, student = random(slots=9), random(slots=3)
-    loss, second = KVLoss(geometry="tokens"), torch.tensor([0.0, 1.0])
+    loss, second = KVLoss(axis="tokens"), torch.tensor([0.0, 1.0])
     alone = compare(loss, model(target.layers[1]), model(student.layers[1])).metrics
     weighted = compare(loss, target, student, layer_weights=second).metrics
     assert (
-        weighted["kv_floor"].item() == pytest.approx(alone["kv_floor"].item())
-        and alone["kv_floor"].item() > 0
+        weighted["kv_lower_bound"].item() == pytest.approx(alone["kv_lower_bound"].item())
+        and alone["kv_lower_bound"].item() > 0
     )
 
 
-def test_gradient_descent_reaches_the_floor_and_not_less() -> None:
+def test_gradient_descent_reaches_the_lower_bound_and_not_less() -> None:
     target = random(slots=9)
     start = random(slots=3, holes=False)
     leaves = [x.clone().requires_grad_() for one in start.layers for x in (one.keys, one.values)]
-    loss = KVLoss(geometry="tokens")
+    loss = KVLoss(axis="tokens")
 
     def step() -> Tensor:
         optimizer.zero_grad()
@@ -249,17 +249,15 @@ def test_gradient_descent_reaches_the_floor_and_not_less() -> None:
     optimizer = torch.optim.LBFGS(leaves, max_iter=200, line_search_fn="strong_wolfe")
     optimizer.step(step)
     parts = compare(loss, target, model(*(layer(leaves[i], leaves[i + 1]) for i in (0, 2)))).metrics
-    assert parts["kv"].item() == pytest.approx(parts["kv_floor"].item(), rel=1e-3)
-    assert parts["kv"].item() >= parts["kv_floor"].item() - 1e-6
+    assert parts["kv"].item() == pytest.approx(parts["kv_lower_bound"].item(), rel=1e-3)
+    assert parts["kv"].item() >= parts["kv_lower_bound"].item() - 1e-6
 
 
-def test_few_tokens_have_no_floor_and_leave_slots_free() -> None:
+def test_few_tokens_have_a_lower_bound_of_0_and_leave_slots_free() -> None:
     keys = torch.zeros(1, 1, 4, 1, requires_grad=True)
-    parts = compare(
-        KVLoss(geometry="tokens"), model(layer(torch.tensor([[[[1.0], [5.0]]]]))), model(layer(keys))
-    )
+    parts = compare(KVLoss(axis="tokens"), model(layer(torch.tensor([[[[1.0], [5.0]]]]))), model(layer(keys)))
     parts.loss.backward()
-    assert parts.metrics["kv_floor"].item() == 0
+    assert parts.metrics["kv_lower_bound"].item() == 0
     assert keys.grad is not None and [bool(g) for g in keys.grad.flatten()] == [True, False, False, True]
 
 
@@ -312,7 +310,7 @@ def test_wrong_settings_are_refused_in_words() -> None:
         ({"lambda_k": -1.0}, "must not be negative"),
         ({"beta": 0.0}, "above 0"),
         ({"distance": "cosine", "reduction": "paper_sum"}, "Set reduction to 'mean'"),
-        ({"geometry": "tokens", "frame": "as_cached"}, "Set frame to 'pre_rope'"),
+        ({"axis": "tokens", "frame": "as_cached"}, "Set frame to 'pre_rope'"),
     ):
         with pytest.raises(ValueError, match=words):
             KVLoss(**settings)

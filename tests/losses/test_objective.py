@@ -48,7 +48,7 @@ def test_terms_of_weight_zero_are_not_computed() -> None:
     result = compare(only_ce, TwoModes(teacher=broken, student=two.student), None)
     assert result.loss.isfinite() and set(result.metrics) == {"ce_student"}
     assert set(compare(Objective(kv_weight=0.0), two, None).metrics) == {"ce_student", "ce_teacher", "codi"}
-    assert "kv_floor" in compare(Objective(kv=KVLoss(geometry="tokens")), two, cache(slots=9)).metrics
+    assert "kv_lower_bound" in compare(Objective(kv=KVLoss(axis="tokens")), two, cache(slots=9)).metrics
 
 
 def test_a_batch_is_the_mean_of_its_samples() -> None:
@@ -108,8 +108,8 @@ def test_what_is_missing_or_meaningless_is_said() -> None:
         Objective(codi_weight=-1.0)
     with pytest.raises(ValueError, match="kv_weight is nan"):
         Objective(kv_weight=math.nan)
-    with pytest.raises(ValueError, match=r"kv\.geometry 'tokens'"):
-        Objective(attention_weight=1.0, kv=KVLoss(geometry="tokens"))
+    with pytest.raises(ValueError, match=r"kv\.axis 'tokens'"):
+        Objective(attention_weight=1.0, kv=KVLoss(axis="tokens"))
     with pytest.raises(ValueError, match="does not depend on the student's cache"):
         gradient_norm(torch.ones((), requires_grad=True) * 2, cache(grad=True))
     with pytest.raises(ValueError, match="does not depend on the student's cache"):

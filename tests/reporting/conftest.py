@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kvdistill.records.schema import EvaluationRecord, Metrics, Mode, RunRecord
+from kvdistill.records.schema import EvaluationRecord, Metrics, RunRecord
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "E1": {"loss.kv_weight": 0.0},
@@ -16,7 +16,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "E4": {},
     "E5": {"target.control": {"kind": "shuffled", "seed": 0}},
     "direct": {"training.task": "direct"},
-    "explicit CoT": {"training.task": "explicit"},
+    "CoT": {"training.task": "cot"},
 }
 """What the configuration of each experiment says beside ``CONFIG``, which is E4's."""
 CONFIG: dict[str, Any] = {
@@ -35,7 +35,7 @@ CONFIG: dict[str, Any] = {
         "codi_weight": 1.0,
         "kv_weight": "auto",
         "attention_weight": 0.0,
-        "kv": {"distance": "mse", "geometry": "slots"},
+        "kv": {"distance": "mse", "axis": "slots"},
     },
     "training": {
         "task": "latent",
@@ -47,7 +47,6 @@ CONFIG: dict[str, Any] = {
         "output_dir": "outputs/run",
     },
 }
-MODES: dict[str, Mode] = {"latent": "latent", "explicit": "cot", "direct": "direct"}
 RISE = (0.25, 0.5, 0.75, 1.0)
 """Validation accuracy on the way, as shares of the test accuracy, every 100 steps."""
 
@@ -90,7 +89,7 @@ def fill_run(
         terms = {"ce_student": 2 / place, "ce_teacher": 1 / place, "codi": 0.5 / place}
         if config["training"]["task"] == "latent" and config["loss"]["kv_weight"] != 0:
             terms |= {"kv": 0.8 / place, "kv_weight": 2.0 + seed / 100} | (
-                {"kv_floor": 0.125} if experiment == "E2" else {}
+                {"kv_lower_bound": 0.125} if experiment == "E2" else {}
             )
         values = terms | {
             "validation_accuracy": share * (0.5 if accuracy is None else accuracy),
@@ -98,7 +97,7 @@ def fill_run(
         }
         Metrics(folder / "metrics.jsonl").append_row(100 * place, values)
     if accuracy is not None:
-        mode = MODES[config["training"]["task"]]
+        mode = config["training"]["task"]
         EvaluationRecord(
             data_set="test",
             mode=mode,

@@ -37,7 +37,7 @@ def test_the_page_shows_step_beside_slot_and_every_answer() -> None:
         '<td>2</td><td><mark>x</mark></td><td><b>(blank)</b> 50.0 % <span class="wrong">✗</span>',
         "<td>4</td><td></td>",
         '<td>latent, R-KV</td><td><b>Bob</b> <span class="right">✓ right</span></td>',
-        '<td>explicit CoT, verbose</td><td><b>(blank)</b> <span class="wrong">✗ wrong</span>',
+        '<td>CoT, verbose</td><td><b>(blank)</b> <span class="wrong">✗ wrong</span>',
         '<br><span class="more">said: x &lt;</span></td>',
     ):
         assert part in html, part
@@ -50,7 +50,7 @@ def test_markdown_and_text_hold_the_same() -> None:
             "a < b ?",
             "then Ann hands Bob .",
             "latent, R-KV: Bob (right)",
-            "explicit CoT, verbose: (blank) (wrong)",
+            "CoT, verbose: (blank) (wrong)",
             "right answer: Bob",
         ):
             assert part in text, part

@@ -26,7 +26,7 @@ KV = Curve(method="KV", steps=[0, 100], accuracy=[0.1, 0.9])
 CURVES = {"e1": E1, "rkv": KV}
 ROWS = [
     Measured(label="latent", accuracy=0.9, interval=Interval(low=0.85, high=0.93), passes=7.0, key="rkv"),
-    Measured(label="explicit CoT", accuracy=0.95, passes=40.0, key="cot"),
+    Measured(label="CoT", accuracy=0.95, passes=40.0, key="cot"),
     Measured(label="direct", accuracy=0.3),
 ]
 
@@ -40,7 +40,7 @@ def named(figure: Figure) -> list[str]:
 
 
 def test_accuracy_curves_go_to_their_end_in_percent_with_their_names() -> None:
-    figure = accuracy_curves(CURVES, {"explicit CoT": 0.98, "chance": 0.125}, narrow=False)
+    figure = accuracy_curves(CURVES, {"CoT": 0.98, "chance": 0.125}, narrow=False)
     (axes,) = figure.axes
     e1, kv, cot, chance = axes.lines
     assert list(e1.get_xdata()) == [0, 100, 200] and list(e1.get_ydata()) == pytest.approx([10, 50, 80])
@@ -51,7 +51,7 @@ def test_accuracy_curves_go_to_their_end_in_percent_with_their_names() -> None:
     assert set(words(figure)) == {
         "latent, no KV term (E1)",
         "latent, R-KV",
-        "explicit CoT 98.0 %",
+        "CoT 98.0 %",
         "chance 12.5 %",
     }
 
@@ -61,9 +61,9 @@ def test_a_phone_has_the_names_below() -> None:
     assert (
         named(figure) == ["latent, no KV term (E1)", "latent, R-KV", "chance 12.5 %"] and words(figure) == []
     )
-    assert named(passes_scatter(ROWS, None, narrow=True)) == ["latent", "explicit CoT"]
+    assert named(passes_scatter(ROWS, None, narrow=True)) == ["latent", "CoT"]
     bars = accuracy_bars(ROWS, None, narrow=True)
-    assert [text for text in words(bars) if "%" not in text] == ["latent", "explicit CoT", "direct"]
+    assert [text for text in words(bars) if "%" not in text] == ["latent", "CoT", "direct"]
     assert not bars.axes[0].get_yticklabels()
 
 
@@ -82,7 +82,7 @@ def test_bars_show_accuracy_interval_and_chance() -> None:
     (axes,) = figure.axes
     assert [bar.get_width() for bar in axes.patches] == pytest.approx([90, 95, 30])
     assert words(figure) == ["90.0 %", "95.0 %", "30.0 %"]
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["latent", "explicit CoT", "direct"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["latent", "CoT", "direct"]
     ends = sorted(x for line in axes.lines for x in line.get_xdata())
     assert ends[:2] == [12.5, 12.5] and (ends[2], ends[-1]) == pytest.approx((85, 93))
     assert "dashed: chance, 12.5 %" in axes.get_xlabel()
@@ -99,7 +99,7 @@ def test_the_scatter_leaves_out_what_was_not_counted_and_its_ticks_are_whole() -
         (line.get_xdata()[0], line.get_ydata()[0]) for line in axes.lines if line.get_marker() != "None"
     ]
     assert points == [(7.0, 90.0), (40.0, 95.0)]
-    assert words(figure) == ["chance 12.5 %", "latent", "explicit CoT"]
+    assert words(figure) == ["chance 12.5 %", "latent", "CoT"]
     few = passes_scatter(
         [Measured(label="a", accuracy=0.5, passes=passes) for passes in (2.0, 7.0, 7.7, 8.0)],
         None,

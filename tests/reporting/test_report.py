@@ -247,9 +247,9 @@ def test_a_demo_without_evaluations_shows_its_summary(tmp_path: Path) -> None:
     page = Reader(write_demo_report(tmp_path))
     text = " ".join(page.words)
     assert page.pictures == 2 and "Seed 11." in text
-    row = page.words.index("explicit CoT, verbose")
+    row = page.words.index("CoT, verbose")
     cells = [word for word in page.words[row:] if word][:8]
-    assert cells == ["explicit CoT, verbose", "97.8 %", "–", "–", "41.2", "–", "213", "–"]
+    assert cells == ["CoT, verbose", "97.8 %", "–", "–", "41.2", "–", "213", "–"]
 
 
 def test_an_empty_demo_says_what_is_missing_and_what_writes_it(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def test_rows_that_look_alike_carry_their_files_name() -> None:
     assert [row.measured.label for row in rows] == [
         "latent slots on toy (a)",
         "latent slots on toy (b)",
-        "explicit CoT, verbose on toy",
+        "CoT, verbose on toy",
     ]
     assert [row.measured.key for row in rows] == ["latent", "latent", "cot"]
 
@@ -67,7 +67,7 @@ def test_demo_rows_keep_their_order_and_take_the_evaluation_before_the_summary(t
     assert [row[0] for row in rows] == [
         "latent, R-KV (chosen)",
         "latent, no KV term (E1)",
-        "explicit CoT, verbose",
+        "CoT, verbose",
         "direct answer",
         "other on toy",
     ]

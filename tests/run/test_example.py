@@ -16,7 +16,7 @@ def test_the_example_of_a_run_and_none_without_questions(tmp_path: Path) -> None
         update={"evaluation": config.evaluation.model_copy(update={"modes": ("latent", "cot")})}
     )
     model = pico_trained.trained()
-    model.config.taught = True
+    model.config.latents_trained = True
     record = write_example(config, model, pico_trained.samples(model), tmp_path)
     assert record == ExampleRecord.read(tmp_path / "example.json")
     assert record is not None and [answer.method for answer in record.answers] == ["latent", "cot"]

@@ -115,6 +115,20 @@ def test_a_run_goes_on_from_its_newest_checkpoint(unfinished: Path) -> None:
     )
 
 
+def test_a_run_goes_on_whose_options_had_other_names(unfinished: Path) -> None:
+    loss = {"kv": {"axis": "tokens"}, "extra": [{"weight": 1.0, "loss": {"kind": "kv", "axis": "tokens"}}]}
+    now = config(unfinished, {"resume": True, "task": "cot"}, loss=loss)
+    file = unfinished / "run" / "run.json"
+    record(now).write(file)
+    text = file.read_text()
+    old = text.replace('"axis"', '"geometry"').replace('"task": "cot"', '"task": "explicit"')
+    assert old.count('"geometry"') == 2 and old.count('"explicit"') == 1
+    file.write_text(old)
+    assert inspect_run_dir(now).checkpoint is not None
+    with pytest.raises(ValueError, match=r'its loss\.kv\.axis is "tokens", now it is "slots"'):
+        inspect_run_dir(config(unfinished, {"resume": True, "task": "cot"}, loss=loss | {"kv": {}}))
+
+
 def test_what_does_not_change_what_is_learnt_may_change(unfinished: Path) -> None:
     free = {"resume": True, "progress": False, "tensorboard": False, "num_workers": 3, "save_total_limit": 2}
     assert inspect_run_dir(config(unfinished, free)).checkpoint is not None

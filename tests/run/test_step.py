@@ -30,11 +30,11 @@ def test_the_axis_of_the_loss_is_the_compressors() -> None:
     run = config(target={"method": {"kind": "full"}})
     step = step_model(run, build_student(run))
     assert isinstance(step, Distillation)
-    assert step.objective.kv.geometry == "tokens"
+    assert step.objective.kv.axis == "tokens"
     assert Full.keeps_tokens
 
 
-@pytest.mark.parametrize("task", ["explicit", "direct"])
+@pytest.mark.parametrize("task", ["cot", "direct"])
 def test_other_tasks_fine_tune(task: str) -> None:
     run = config(training={"task": task})
     assert isinstance(step_model(run, build_student(run)), FineTuning)

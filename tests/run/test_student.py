@@ -27,7 +27,7 @@ def test_a_new_student_is_what_the_configuration_says() -> None:
     assert template_of(model) == Plain()
     assert all(parameter.requires_grad for parameter in model.parameters())
     assert model.config.base is None
-    assert not model.config.taught
+    assert not model.config.latents_trained
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

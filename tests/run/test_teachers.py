@@ -63,7 +63,7 @@ def test_a_saved_student_may_be_the_teacher(delimiters: str, tmp_path: Path) -> 
     model = build_student(config())
     (teacher,) = teachers_of(config(teacher={"name": str(tmp_path / "big"), "attention": "eager"}), model)
     assert teacher.model.config._attn_implementation.endswith("eager")
-    own = big.eval()(batch_for(model), "teacher").kv
+    own = big.eval()(batch_for(model), "cot").kv
     for ours, theirs in zip(own.layers, teacher.read(batch_for(model)).layers, strict=True):
         torch.testing.assert_close(theirs.values, ours.values)
 

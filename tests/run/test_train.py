@@ -34,7 +34,7 @@ def tiny_run(toml: Path, *words: str) -> RunConfig:
 # What a run leaves.
 
 
-@pytest.mark.parametrize("task", ["latent", "explicit", "direct"])
+@pytest.mark.parametrize("task", ["latent", "cot", "direct"])
 def test_a_run_leaves_its_record_metrics_checkpoints_and_evaluations(tiny: Path, task: str) -> None:
     config = tiny_run(tiny, "--training.task", task)
     done = train(config, "kvdistill train --config tiny.toml")
@@ -58,7 +58,9 @@ def test_a_run_leaves_its_record_metrics_checkpoints_and_evaluations(tiny: Path,
         assert EvaluationRecord.read(done.folder / f"evaluation_test_{evaluation.mode}.json") == evaluation
         assert (evaluation.num, evaluation.data_set) == (5, "test")
         assert len((done.folder / str(evaluation.answers)).read_text().splitlines()) == 5
-    assert LatentReasoner.from_pretrained(done.folder / "checkpoint-ep2").config.taught == (task == "latent")
+    assert LatentReasoner.from_pretrained(done.folder / "checkpoint-ep2").config.latents_trained == (
+        task == "latent"
+    )
 
 
 def test_the_last_checkpoint_is_the_model_in_memory(tiny: Path) -> None:
@@ -105,8 +107,8 @@ def test_direct_training_reads_no_chain_of_thought(tiny: Path) -> None:
 def test_the_step_is_the_one_that_the_task_asks_for(tiny: Path) -> None:
     config = tiny_run(tiny)
     assert isinstance(step_model(config, build_student(config)), Distillation)
-    explicit = tiny_run(tiny, "--training.task", "explicit")
-    assert isinstance(step_model(explicit, build_student(explicit)), FineTuning)
+    cot = tiny_run(tiny, "--training.task", "cot")
+    assert isinstance(step_model(cot, build_student(cot)), FineTuning)
 
 
 # What a run refuses, and what it leaves alone.

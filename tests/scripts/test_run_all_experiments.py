@@ -26,7 +26,7 @@ FOLDERS = {
     "E4": "E4_rkv",
     "E5": "E5_shuffled",
     "direct": "direct",
-    "explicit CoT": "explicit_cot",
+    "CoT": "cot",
 }
 TINY = {
     "EMBEDDED": "gpt2",
@@ -117,7 +117,7 @@ def require_report(project: Project, output: str) -> None:
     assert not [line for line in report.studies[0].warnings if "nothing to distil" not in line], (
         "a few steps teach nobody to reason"
     )
-    assert len(re.findall(r"^(E\d|direct|explicit CoT) .* 0–1 +–$", text, flags=re.MULTILINE)) == 7
+    assert len(re.findall(r"^(E\d|direct|CoT) .* 0–1 +–$", text, flags=re.MULTILINE)) == 7
 
 
 # With a Python that only writes down.
@@ -221,18 +221,24 @@ def test_a_run_that_cannot_begin_stops_everything(clerk: Project) -> None:
 
 
 def test_without_a_warm_start_the_rest_of_its_seed_is_left_out(clerk: Project) -> None:
-    warm = clerk.root / "outputs" / "explicit_cot"
+    warm = clerk.root / "outputs" / "cot"
     assert clerk.run(SCRIPT, EMBEDDED="llama", SEEDS="0", EXPERIMENTS="E1").returncode == 0
     first, second = clerk.calls()
     assert ["experiments/configs/e0_warm.toml" in words for words in (first, second)] == [True, False]
-    assert second[second.index("--model_name") + 1] == "outputs/explicit_cot/seed0/checkpoint-ep2"
+    assert second[second.index("--model_name") + 1] == "outputs/cot/seed0/checkpoint-ep2"
     (warm / "seed1" / "TRAINING_COMPLETED.txt").mkdir(parents=True)
     done = clerk.run(SCRIPT, EMBEDDED="llama", SEEDS="1", EXPERIMENTS="E1")
     assert done.returncode == 1
-    assert (
-        "E1_baseline/seed1 is left out: it starts from explicit_cot/seed1, which is not complete.\n"
-        in done.stdout
-    )
+    assert "E1_baseline/seed1 is left out: it starts from cot/seed1, which is not complete.\n" in done.stdout
+
+
+def test_a_study_of_an_earlier_version_keeps_the_folder_of_its_warm_start(clerk: Project) -> None:
+    (clerk.root / "outputs" / "explicit_cot").mkdir(parents=True)
+    done = clerk.run(SCRIPT, EMBEDDED="llama", SEEDS="0", EXPERIMENTS="E1")
+    assert said(done.stdout, "is complete") == {"explicit_cot/seed0", "E1_baseline/seed0"}
+    _, second = clerk.calls()
+    assert second[second.index("--model_name") + 1] == "outputs/explicit_cot/seed0/checkpoint-ep2"
+    assert not (clerk.root / "outputs" / "cot").exists()
 
 
 @pytest.mark.parametrize(

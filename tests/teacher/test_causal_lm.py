@@ -89,7 +89,7 @@ def test_a_saved_student_reads_as_its_own_teacher_mode_does(delimiters: str) -> 
     )
     round_chain = (student.special.bot, student.special.eot) if delimiters == "both" else None
     with torch.no_grad():
-        own = student(batch, "teacher").kv
+        own = student(batch, "cot").kv
     found = CausalLMTeacher(student.backbone, "itself", round_chain).read(batch)
     for ours, theirs in zip(own.layers, found.layers, strict=True):
         for field in ("keys", "values", "importance", "mask", "positions", "step_end"):

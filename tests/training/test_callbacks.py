@@ -222,3 +222,17 @@ def test_a_bar_on_a_terminal_alone(
         progress.on_step_end(args, state, TrainerControl())
     progress.on_train_end(args, state, TrainerControl())
     assert ("3/3" in capsys.readouterr().err) == watched
+
+
+def test_a_run_that_goes_on_logs_each_metric_under_one_name(args: TrainingArguments, tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "kv_floor": 0.5}\n')
+    history: list[dict[str, float]] = [{"step": 1, "kv": 1.0, "kv_floor": 0.5, "epoch": 0.5}]
+    state = TrainerState(is_world_process_zero=True, global_step=1, max_steps=8, log_history=history)
+    write = WriteLogs(tmp_path)
+    write.on_train_begin(args, state, TrainerControl())
+    state.global_step = 2
+    write.on_log(args, state, TrainerControl(), logs={"kv": 0.75, "kv_lower_bound": 0.25, "epoch": 1.0})
+    assert "kv_floor" not in (tmp_path / "metrics.jsonl").read_text()
+    assert "kv_floor" not in (tmp_path / "training_log.txt").read_text()
+    assert Metrics(tmp_path / "metrics.jsonl").series()["kv_lower_bound"] == {1: 0.5, 2: 0.25}
+    assert state.log_history[0].keys() == {"step", "kv", "kv_lower_bound", "epoch"}

@@ -287,6 +287,28 @@ def test_what_a_step_carries_goes_on_too(tmp_path: Path) -> None:
     assert len(set(logged(tmp_path / "parts")["kv_weight"].values())) == 1
 
 
+def test_means_of_a_metric_go_on_under_its_present_name(tmp_path: Path) -> None:
+    """A checkpoint of an earlier version, written between two lines of the log."""
+
+    def logs(name: str) -> StepFunction:
+        return lambda *given: LossOutput(by_hand(*given).loss, {name: by_hand(*given).metrics["number"]})
+
+    options = {"num": 12, "max_steps": 6, "logging_steps": 3, "save_steps": 2}
+    trained(tmp_path / "whole", step=logs("kv_lower_bound"), **options)
+    trained(tmp_path / "parts", step=logs("kv_floor"), **options)
+    folder = tmp_path / "parts" / "checkpoint-ep2-step4"
+    resumed = LatentReasoner.from_pretrained(folder)
+    trainer = make(tmp_path / "parts", model=resumed, step=logs("kv_lower_bound"), **options)
+    trainer.train(resume_from_checkpoint=str(folder))
+    lines = [logged(tmp_path / name)["kv_lower_bound"] for name in ("whole", "parts")]
+    assert lines[0] == lines[1] and lines[0].keys() == {1, 3, 6}
+    assert "kv_floor" not in (tmp_path / "parts" / "metrics.jsonl").read_text()
+    last = newest_checkpoint(tmp_path / "parts")
+    assert last is not None and last != folder
+    assert "kv_floor" not in (last / "trainer_state.json").read_text()
+    assert b"kv_floor" not in (last / EXTRA_STATE_FILE).read_bytes()
+
+
 def refuse(*_: object, **__: object) -> None:
     raise OSError("no space left on device")
 

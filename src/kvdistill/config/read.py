@@ -17,6 +17,7 @@ from kvdistill.config.sections import RunConfig
 from kvdistill.console.messages import explain_os_error, shortened
 from kvdistill.console.paths import expanded
 from kvdistill.records.jsonfile import DEEPEST, depth_of, parse_json
+from kvdistill.records.renamed import present_option, present_options
 
 _PARSERS: dict[str, tuple[str, Callable[[str], Any]]] = {".json": ("JSON", parse_json)}
 """Name and parser of a file's format by its suffix; every other file is TOML."""
@@ -57,7 +58,8 @@ def changed(tree: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
         ValueError: if an override has no value, or addresses an option below one that holds a value.
     """
     tree = deepcopy(tree)
-    for name, value in sorted(_pairs(overrides), key=_kinds_first):
+    pairs = [(present_option(name), value) for name, value in _pairs(overrides)]
+    for name, value in sorted(pairs, key=_kinds_first):
         if name.count(".") >= DEEPEST // 2:
             raise ValueError(f"there is no option --{shortened(name)}: it is nested too deep.")
         _set(tree, name, value)
@@ -77,6 +79,7 @@ def parse(tree: dict[str, Any], where: str) -> RunConfig:
     Raises:
         ValueError: one line for each problem, as in ``load``.
     """
+    tree = _present(tree, where)
     # Before pydantic, which would convert such values.
     if found := mistyped(tree, RunConfig):
         raise ValueError("\n".join(f"{where}: {sentence}" for sentence in found))
@@ -100,7 +103,7 @@ def read_tree(path: Path | str) -> dict[str, Any]:
         path: a TOML file; with the suffix ``.json`` a file of resolved options, or the ``run.json`` of a run.
 
     Returns:
-        Nested options.
+        Nested options, under their present names.
 
     Raises:
         ValueError: if the file does not exist, cannot be parsed, or holds no options.
@@ -122,7 +125,14 @@ def read_tree(path: Path | str) -> dict[str, Any]:
         raise ValueError(
             f"{path} holds no configuration: name a TOML file, or the run.json that a training run wrote."
         )
-    return tree
+    return _present(tree, str(path))
+
+
+def _present(tree: dict[str, Any], where: str) -> dict[str, Any]:
+    try:
+        return present_options(tree)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
 
 
 def _text_of(path: Path) -> str:

@@ -16,8 +16,8 @@ class TrainingSection(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     output_dir: str = Field(default="outputs/run", min_length=1)
-    task: Literal["latent", "explicit", "direct"] = "latent"
-    """``latent`` distills into latent slots; ``explicit`` (fine-tuning on chains of thought) and ``direct``
+    task: Literal["latent", "cot", "direct"] = "latent"
+    """``latent`` distills into latent slots; ``cot`` (fine-tuning on chains of thought) and ``direct``
     (on answers alone) are the baselines.
     """
     epochs: float = Field(default=10.0, gt=0, le=10**6)

@@ -6,6 +6,7 @@ from transformers import AutoConfig, PreTrainedConfig
 
 from kvdistill.latent.auto import register_model
 from kvdistill.latent.slots import check_slots
+from kvdistill.records.renamed import STUDENT, present_names
 
 SPECIAL_TOKENS = {"bot": "<bot>", "eot": "<eot>", "latent": "<latent>"}
 """Role -> text of the tokens that enclose and fill the latent slots."""
@@ -18,7 +19,7 @@ TYPES: dict[str, type] = {
     "passes": int,
     "feedback": str,
     "delimiters": str,
-    "taught": bool,
+    "latents_trained": bool,
 } | OPTIONAL
 
 
@@ -37,7 +38,7 @@ class LatentConfig(PreTrainedConfig):
         template: How questions become text, as a dictionary; kept so that a saved student reads prompts in
             the format that it was trained on.
         lora: Settings of peft's LoRA; None where all weights are trained.
-        taught: Whether the latent slots have been trained, and not only explicit reasoning.
+        latents_trained: Whether the latent slots have been trained, and not only chains of thought.
         base: Model folder or hub name that the frozen weights come from; None where the checkpoint holds
             every weight.
         base_fingerprint: Fingerprint of those frozen weights, so that a changed base model is noticed; None
@@ -69,10 +70,11 @@ class LatentConfig(PreTrainedConfig):
             backbone = AutoConfig.for_model(**backbone)
         self.backbone = backbone
         self.slots, self.passes, self.feedback, self.delimiters = slots, passes, feedback, delimiters
+        kwargs = present_names(kwargs, STUDENT)
         self.special: dict[str, int] | None = kwargs.pop("special", None)
         self.template: dict[str, Any] | None = kwargs.pop("template", None)
         self.lora: dict[str, Any] | None = kwargs.pop("lora", None)
-        self.taught: bool = kwargs.pop("taught", False)
+        self.latents_trained: bool = kwargs.pop("latents_trained", False)
         self.base: str | None = kwargs.pop("base", None)
         self.base_fingerprint: str | None = kwargs.pop("base_fingerprint", None)
         self._check_types()

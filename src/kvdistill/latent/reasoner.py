@@ -222,22 +222,22 @@ class LatentReasoner(PreTrainedModel):
         self, batch: Batch, mode: Literal["both"] = "both", measure_attention: bool = False
     ) -> TwoModes: ...
     @overload
-    def forward(self, batch: Batch, mode: Literal["teacher"]) -> ModelOutput: ...
+    def forward(self, batch: Batch, mode: Literal["cot"]) -> ModelOutput: ...
     def forward(
-        self, batch: Batch, mode: Literal["both", "teacher"] = "both", measure_attention: bool = False
+        self, batch: Batch, mode: Literal["both", "cot"] = "both", measure_attention: bool = False
     ) -> TwoModes | ModelOutput:
-        """Forward pass in both modes, or in teacher mode alone.
+        """Forward pass in teacher and student mode, or in teacher mode alone.
 
         Args:
             batch: B samples with chains of thought of N tokens.
-            mode: ``both``, or ``teacher`` for explicit reasoning alone.
+            mode: ``both``, or ``cot``: teacher mode alone, which reads chains of thought.
             measure_attention: Student mode also returns the answer's attention to the slots, in the graph.
 
         Returns:
             Per mode: un-rotated KV cache (N tokens or M slots), label rows (R, C), states (B, L, D).
         """
         self.geometry()  # measured before the first pass, outside its graph
-        if mode == "teacher":
+        if mode == "cot":
             return teacher_forward(self, batch)
         return two_modes(self, batch, measure_attention)
 

@@ -2,9 +2,9 @@
 
 from kvdistill.losses.attention_kl import AttentionKL
 from kvdistill.losses.auto_weight import auto_weight, gradient_norm, reference_norm
+from kvdistill.losses.axis import CachedFrame
 from kvdistill.losses.codi import CODILoss, codi_supported
 from kvdistill.losses.cross_entropy import CrossEntropy, cross_entropy
-from kvdistill.losses.geometry import CachedFrame
 from kvdistill.losses.inputs import Loss, LossInputs
 from kvdistill.losses.kv_loss import KVLoss, annealed_layer_weights
 from kvdistill.losses.objective import LossTerm, Objective, WeightedLoss

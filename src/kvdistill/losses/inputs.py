@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 from kvdistill.kv import KVPair, LossOutput, TwoModes
-from kvdistill.losses.geometry import CachedFrame
+from kvdistill.losses.axis import CachedFrame
 
 Need = Literal["target", "attention"]
 """``target``: pairs of target and student caches. ``attention``: the answer's attention to the slots."""

@@ -10,14 +10,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from kvdistill.kv import KVPair, LayerKV, LossOutput, ModelKV, require_unrotated
-from kvdistill.losses.distance import Distance, elementwise, require_positive_beta
-from kvdistill.losses.geometry import (
+from kvdistill.losses.axis import (
     CachedFrame,
     least_squares_reconstruction,
     mask_invalid,
     read_at_tokens,
     require_same_shape,
 )
+from kvdistill.losses.distance import Distance, elementwise, require_positive_beta
 from kvdistill.losses.inputs import LossInputs, Need
 from kvdistill.ops import masked_mean, masked_std
 
@@ -32,7 +32,7 @@ class KVLoss:
     are trained through this loss.
 
     Source: https://arxiv.org/abs/2510.02312, equation 7 (loss, division by the teacher's standard deviation);
-    ``geometry="tokens"`` and the cosine term: ours.
+    ``axis="tokens"`` and the cosine term: ours.
     Differs: means where equation 7 sums over heads and width (``reduction="paper_sum"`` sums them); K and V
     have a standard deviation each, that of the sample's un-rotated tensor, no gradient through it, and
     cosines, having no unit, are not divided.
@@ -57,7 +57,7 @@ class KVLoss:
     """``pre_rope``: un-rotated keys. ``as_cached``: keys rotated to their absolute positions; this needs a
     ``CachedFrame`` in the inputs.
     """
-    geometry: Literal["slots", "tokens"] = "slots"
+    axis: Literal["slots", "tokens"] = "slots"
     """``slots``: slot against slot. ``tokens``: the target keeps its N tokens and the student's cache is
     interpolated to them.
     """
@@ -77,9 +77,9 @@ class KVLoss:
                 "KVLoss: a cosine has no width to sum over. Set reduction to 'mean', or distance to mse, l1 "
                 "or smooth_l1."
             )
-        if self.geometry == "tokens" and self.frame == "as_cached":
+        if self.axis == "tokens" and self.frame == "as_cached":
             raise ValueError(
-                "KVLoss: rotated keys cannot be interpolated. Set frame to 'pre_rope' for geometry 'tokens'."
+                "KVLoss: rotated keys cannot be interpolated. Set frame to 'pre_rope' for axis 'tokens'."
             )
 
     def __call__(self, inputs: LossInputs) -> LossOutput:
@@ -91,8 +91,8 @@ class KVLoss:
 
         Returns:
             A scalar and the metrics ``kv`` (the same), ``kv_k`` and ``kv_v`` (distances of keys and of values
-            before λ and ½) and, for ``tokens``, ``kv_floor``: the loss of the best possible student under a
-            squared distance without the cosine term.
+            before λ and ½) and, for ``tokens``, ``kv_lower_bound``: the loss of the best possible student
+            under a squared distance without the cosine term.
 
         Raises:
             ValueError: if keys are rotated, shapes differ, the frame is missing, or no layer has a weight.
@@ -108,16 +108,16 @@ class KVLoss:
         # (pairs, 3, B) -> (3, B) -> loss, distance of keys, distance of values
         loss, keys, values = torch.stack(parts).sum(0).mean(-1)
         metrics = {"kv": loss.detach(), "kv_k": keys.detach(), "kv_v": values.detach()}
-        if self.geometry == "tokens":
-            metrics["kv_floor"] = torch.stack([self._floor(pair) for pair in inputs.pairs]).sum()
+        if self.axis == "tokens":
+            metrics["kv_lower_bound"] = torch.stack([self._lower_bound(pair) for pair in inputs.pairs]).sum()
         return LossOutput(loss, metrics)
 
-    def _floor(self, pair: KVPair) -> Float[Tensor, ""]:
+    def _lower_bound(self, pair: KVPair) -> Float[Tensor, ""]:
         # The fit already has the target's token axis, so the same loss compares slot by slot.
-        floor = replace(self, geometry="slots", distance="mse", cosine_weight=0.0)
+        bound = replace(self, axis="slots", distance="mse", cosine_weight=0.0)
         # Outside the graph: the bound depends on the target and on masks alone.
         best = least_squares_reconstruction(pair.target, pair.student)
-        losses = floor.per_sample(pair.target.detach(), best, None, pair.layer_weights)
+        losses = bound.per_sample(pair.target.detach(), best, None, pair.layer_weights)
         # Row 0 is the loss; rows 1 and 2 are the distances of keys and of values.
         return _shared(losses, pair.share)[0].mean()
 
@@ -144,8 +144,8 @@ class KVLoss:
         """
         require_unrotated(target, "losses/kv_loss (target)")
         require_unrotated(student, "losses/kv_loss (student)")
-        require_same_shape(target, student, self.geometry)
-        if self.geometry == "tokens":
+        require_same_shape(target, student, self.axis)
+        if self.axis == "tokens":
             target, student = read_at_tokens(target, student)
         cached = None
         if self.frame == "as_cached":

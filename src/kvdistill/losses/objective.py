@@ -70,11 +70,11 @@ class Objective:
                     f"Objective: {name} is {weight}. A weight is a finite number of 0 or more; 0 leaves the "
                     "term out."
                 )
-        if self.attention_weight > 0 and self.kv.geometry == "tokens":
+        if self.attention_weight > 0 and self.kv.axis == "tokens":
             raise ValueError(
-                "Objective: with kv.geometry 'tokens' the target keeps its tokens, so the answer's "
+                "Objective: with kv.axis 'tokens' the target keeps its tokens, so the answer's "
                 "attention to slots has no counterpart. "
-                "Set attention_weight to 0, or kv.geometry to 'slots'."
+                "Set attention_weight to 0, or kv.axis to 'slots'."
             )
 
     def on_axis_of(self, method: str, keeps_tokens: bool) -> "Objective":
@@ -85,21 +85,21 @@ class Objective:
             keeps_tokens: Whether the compressor keeps all N tokens of the target.
 
         Returns:
-            A copy with ``kv.geometry`` set to ``tokens`` or ``slots``.
+            A copy with ``kv.axis`` set to ``tokens`` or ``slots``.
 
         Raises:
-            ValueError: if ``kv.geometry`` is ``tokens`` and the compressor does not keep its tokens.
+            ValueError: if ``kv.axis`` is ``tokens`` and the compressor does not keep its tokens.
         """
-        if self.kv.geometry == "tokens" and not keeps_tokens:
+        if self.kv.axis == "tokens" and not keeps_tokens:
             raise ValueError(
-                "loss.kv.geometry 'tokens' reads the student at every token of the target, but target.method "
-                f"{method} keeps no more tokens than there are slots. Leave loss.kv.geometry out, or choose "
+                "loss.kv.axis 'tokens' reads the student at every token of the target, but target.method "
+                f"{method} keeps no more tokens than there are slots. Leave loss.kv.axis out, or choose "
                 "target.method full."
             )
         axis = "slots"
         if keeps_tokens:
             axis = "tokens"
-        return replace(self, kv=replace(self.kv, geometry=axis))
+        return replace(self, kv=replace(self.kv, axis=axis))
 
     @property
     def needs(self) -> frozenset[Need]:

@@ -13,6 +13,7 @@ from statistics import NormalDist
 from typing import Any, ClassVar, Literal
 
 from kvdistill.records.jsonfile import JsonFile, write_atomic
+from kvdistill.records.renamed import METRICS, present_names, present_options
 
 Mode = Literal["latent", "cot", "cot_terse", "direct"]
 
@@ -64,7 +65,7 @@ class RunRecord(JsonFile):
     """``run.json``: how a run was made."""
 
     config: dict[str, Any]
-    """The resolved config, every default filled in."""
+    """The resolved config, every default filled in; options have their present names."""
     versions: dict[str, str]
     """Versions of Python and of the main packages."""
     commit: str | None
@@ -86,6 +87,9 @@ class RunRecord(JsonFile):
     """Fingerprint of the training data: of the token ids, for a stream of files of their names and sizes;
     None for a streamed hub data set.
     """
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "config", present_options(self.config))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -269,7 +273,7 @@ class Metrics:
 
     def _row(self, line: bytes, number: int) -> dict[str, float | int]:
         try:
-            row = json.loads(line)
+            row = present_names(json.loads(line), METRICS)
             return {name: _from_json(value) for name, value in row.items()} | {"step": int(row["step"])}
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ValueError(

@@ -48,8 +48,8 @@ _SLATE = Tint("#607080", "#9fb2c4")
 
 METHODS = {
     "latent": Method("latent slots", _BLUE, "o"),
-    "cot": Method("explicit CoT, verbose", _GREEN, "^"),
-    "cot_terse": Method("explicit CoT, terse", _FOREST, "v"),
+    "cot": Method("CoT, verbose", _GREEN, "^"),
+    "cot_terse": Method("CoT, terse", _FOREST, "v"),
     "direct": Method("direct answer", _OCHER, "X"),
     "kv": Method("latent, KV term", _VERMILION, "s"),
     "e1": Method("latent, no KV term (E1)", _BLUE, "o"),
@@ -67,7 +67,7 @@ EXPERIMENTS = {
     "E4": "rkv",
     "E5": "shuffled",
     "direct": "direct",
-    "explicit CoT": "cot",
+    "CoT": "cot",
 }
 """Experiment -> the method that it trains, whose color and marker it has."""
 _SPARE = (_BLUE, _VERMILION, _GREEN, _PURPLE, _OCHER, _INDIGO, _WINE, _SLATE)

@@ -24,7 +24,7 @@ _TERMS = {
     "kv": "distance of the slots' keys and values from the compressed cache",
     "kv_k": "the keys' part of kv",
     "kv_v": "the values' part of kv",
-    "kv_floor": "the kv that the best possible student would be left with",
+    "kv_lower_bound": "the kv that the best possible student would be left with",
     "kv_weight": "the weight of kv in the loss",
     "attention_kl": "divergence of the answer's attention over the slots from that over the compressed cache",
 }
@@ -49,7 +49,7 @@ def training(
     if summary is not None:
         threshold = summary.threshold
         blocks.append(Words(_first_reached(summary, curves)))
-        levels |= {"explicit CoT": summary.cot, "threshold": threshold}
+        levels |= {"CoT": summary.cot, "threshold": threshold}
     if not curves:
         return Section("Training", [*blocks, Missing("curve_*.json", "kvdistill demo")])
     if chance is not None:

@@ -44,7 +44,7 @@ def evaluate_run(
     Returns:
         One record per mode, in the order of the configuration.
     """
-    modes = [mode for mode in config.evaluation.modes if mode != "latent" or model.config.taught]
+    modes = [mode for mode in config.evaluation.modes if mode != "latent" or model.config.latents_trained]
     return tuple(
         write_evaluation(evaluator_of(config), model, questions, mode, Place(folder, "test"))
         for mode in modes
@@ -63,7 +63,7 @@ def measure_during_training(
     Returns:
         A function of student and step that returns ``{"validation_accuracy": share}``.
     """
-    reasoning: Any = {"latent": "latent", "explicit": "cot", "direct": "direct"}[config.training.task]
+    reasoning: Any = config.training.task
     evaluator = replace(evaluator_of(config, timed=0), progress=False)
 
     def measure(student: Any, step: int) -> dict[str, float]:

@@ -29,7 +29,7 @@ def write_example(
         The record; None, and no file, where there is no test set or no trained latent mode to show.
     """
     (folder / NAME).unlink(missing_ok=True)
-    if not questions or "latent" not in config.evaluation.modes or not model.config.taught:
+    if not questions or "latent" not in config.evaluation.modes or not model.config.latents_trained:
         return None
     sample = questions[chosen(questions)]
     evaluator = Evaluator(batch_size=1, max_new_tokens=config.evaluation.max_new_tokens, timed=0)

@@ -152,9 +152,9 @@ def _prepare(
     now = datetime.now(UTC).astimezone().isoformat(timespec="seconds")
     if start.checkpoint is None:
         model = build_student(config)
-        if config.training.task == "latent" and not model.config.taught:
+        if config.training.task == "latent" and not model.config.latents_trained:
             model.start_feedback()
-            model.config.taught = True
+            model.config.latents_trained = True
     else:
         model = resumed_student(config, start.checkpoint)
     record = replace(record_of(config, now, command), processes=ranks.size)

@@ -18,6 +18,7 @@ from transformers import (
 
 from kvdistill.console.progress import Bar, on_terminal
 from kvdistill.console.signals import Interrupted, Kept, signals_kept
+from kvdistill.records.renamed import METRICS, present_names
 from kvdistill.records.schema import Metrics
 from kvdistill.training.means import TERMS
 from kvdistill.training.ranks import Ranks
@@ -198,7 +199,12 @@ class WriteLogs(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Rewrite the files from the log history: empty for a new run, the checkpoint's after a resume."""
+        """Rewrite the files from the log history: empty for a new run, the checkpoint's after a resume.
+
+        Metrics that an earlier version logged get their present names, so that each has one name in the files
+        and in later checkpoints.
+        """
+        state.log_history = [present_names(row, METRICS) for row in state.log_history]
         if not state.is_world_process_zero:
             return
         rows = [(int(row["step"]), numbers(row)) for row in state.log_history]

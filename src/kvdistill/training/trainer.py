@@ -12,6 +12,7 @@ from transformers import PrinterCallback, ProgressCallback, Trainer
 from transformers.trainer import OPTIMIZER_NAME, SCALER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
 
 from kvdistill.kv import LossOutput
+from kvdistill.records.renamed import METRICS
 from kvdistill.training.callbacks import Progress
 from kvdistill.training.checkpoint import (
     EXTRA_STATE_FILE,
@@ -148,7 +149,7 @@ class LatentTrainer(Trainer):
         parts: dict[str, dict[str, Any]] = {"step": {}, "terms": {}, "epoch": {}}
         for name, value in tensors.items():
             owner, _, own = name.partition("/")
-            parts[owner][own] = value
+            parts[owner][METRICS.get(own, own)] = value
         self._step_model().load_state(parts["step"])
         self.terms.load_state(parts["terms"], self.ranks, self.args.device)
         self.epoch_terms.load_state(parts["epoch"], self.ranks, self.args.device)

@@ -40,7 +40,7 @@ def test_a_short_demo_leaves_every_file_and_an_honest_verdict(
     assert re.search(
         r"^warm_terse ended: (all \d+ steps made, )?validation accuracy \d\.\d\d", printed, flags=re.MULTILINE
     )
-    assert "[1/4] warm_terse: explicit reasoning, until validation accuracy 0.98, at most 9 steps" in printed
+    assert "[1/4] warm_terse: chains of thought, until validation accuracy 0.98, at most 9 steps" in printed
     names = {path.name for path in folder.iterdir()}
     assert {
         "report.html",

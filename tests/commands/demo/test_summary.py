@@ -64,6 +64,6 @@ def test_table_lists_evaluations_and_bars(tmp_path: Path) -> None:
     curves = {name: Curve(method=name, steps=[25], accuracy=[0.5]) for name in (*METHODS, "e1")}
     lines = table(summarize(rows, curves, METHODS[0], 5.0, 0), tmp_path).splitlines()
     assert len(lines) == 1 + 4 + len(METHODS) + 6
-    assert lines[1].split() == ["explicit,", "verbose", "50.0%", "40.4-59.6", "4.0", "1.0"]
+    assert lines[1].split() == ["CoT,", "verbose", "50.0%", "40.4-59.6", "4.0", "1.0"]
     assert lines[-1].split() == ["minutes:", "5", "bar", "<=", "6", "reached"]
     assert lines[-2].endswith("bar >= 1.5  NOT reached")

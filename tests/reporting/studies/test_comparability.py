@@ -35,7 +35,7 @@ def test_the_five_experiments_are_alike(said: Any) -> None:
 
 
 def test_what_does_not_matter_is_not_said(said: Any) -> None:
-    own = both("E2", training__output_dir="elsewhere", training__progress=True, loss__kv__geometry="tokens")
+    own = both("E2", training__output_dir="elsewhere", training__progress=True, loss__kv__axis="tokens")
     own |= both("E1", loss__kv__distance="l1", teacher={"name": "big"}, target__anneal_layers=0.0)
     own |= both("direct", training__lr=1.0)
     assert said(own) == []

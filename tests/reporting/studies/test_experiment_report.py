@@ -9,7 +9,7 @@ from kvdistill.reporting.studies.experiment_report import experiment_report, wri
 from kvdistill.reporting.studies.record import ExperimentReport
 
 NOISE = (0.0, 0.01, -0.01, 0.005, -0.005, 0.0, 0.01, -0.01)
-MEANS = {"E1": 0.4, "E2": 0.6, "E3": 0.5, "E4": 0.61, "E5": 0.4, "direct": 0.2, "explicit CoT": 0.9}
+MEANS = {"E1": 0.4, "E2": 0.6, "E3": 0.5, "E4": 0.61, "E5": 0.4, "direct": 0.2, "CoT": 0.9}
 RISES = {"E4": (0.8, 0.95, 0.96, 1.0), "E2": (0.5, 0.3, 0.8, 1.0), "E3": (0.5, 0.3, 0.8, 1.0)}
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from kvdistill.reporting.studies.comparability import differences
 from kvdistill.reporting.studies.experiments import Found, classify, discover, option, seeds_in_words
 
 
@@ -16,7 +17,7 @@ def only(found: Found) -> Any:
 @pytest.mark.parametrize(
     ("experiment", "options", "expected"),
     [
-        *((name, {}, name) for name in ("E1", "E2", "E3", "E4", "E5", "direct", "explicit CoT")),
+        *((name, {}, name) for name in ("E1", "E2", "E3", "E4", "E5", "direct", "CoT")),
         ("E5", {"loss__kv_weight": 0}, "E1"),
         ("E4", {"loss__kv_weight": 0, "loss__attention_weight": 0.1}, "attention KL alone (rkv)"),
         ("E4", {"target__method": {"kind": "step_end"}}, "step_end"),
@@ -48,15 +49,32 @@ def test_a_run_is_read_whole(tmp_path: Path, write_run: Any) -> None:
         "codi": 0.125,
         "kv": 0.2,
         "kv_weight": 2.01,
-        "kv_floor": 0.125,
+        "kv_lower_bound": 0.125,
     }
     assert e1.last["kv_weight"] == 0.0 and "kv" not in e1.last
+
+
+def test_runs_of_earlier_versions_are_read_under_present_names(tmp_path: Path, write_run: Any) -> None:
+    """Run records with ``explicit`` and ``loss.kv.geometry``, and metrics with ``kv_floor``."""
+    write_run(tmp_path / "cot" / "seed1", "CoT", 0.9)
+    write_run(tmp_path / "E2" / "seed1", "E2", 0.6)
+    before = only(discover(tmp_path))
+    old = {'"axis"': '"geometry"', '"task": "cot"': '"task": "explicit"', "kv_lower_bound": "kv_floor"}
+    for path in [*tmp_path.rglob("run.json"), *tmp_path.rglob("metrics.jsonl")]:
+        text = path.read_text()
+        for new, name in old.items():
+            text = text.replace(new, name)
+        path.write_text(text)
+    assert "explicit" in (tmp_path / "cot" / "seed1" / "run.json").read_text()
+    assert "kv_floor" in (tmp_path / "E2" / "seed1" / "metrics.jsonl").read_text()
+    assert only(discover(tmp_path)) == before
+    assert differences(before.counting) == []
 
 
 def test_a_name_that_contradicts_the_configuration_is_said(tmp_path: Path, write_run: Any) -> None:
     write_run(tmp_path / "E4_rkv" / "seed2", "E3", 0.5, seed=5)
     write_run(tmp_path / "e3_right_crop" / "seed0", "E3", 0.5)
-    write_run(tmp_path / "cot_reference" / "seed0", "explicit CoT", 0.5)
+    write_run(tmp_path / "cot_reference" / "seed0", "CoT", 0.5)
     write_run(tmp_path / "E40" / "seed0", "E1", 0.5)
     assert only(discover(tmp_path)).notes == [
         "E4_rkv/seed2 is E3 by its configuration, not E4: it counts as E3.",
@@ -81,11 +99,11 @@ def test_unfinished_runs_say_how_far_they_are(tmp_path: Path, write_run: Any) ->
 
 
 def test_a_finished_run_without_its_evaluation_does_not_count(tmp_path: Path, write_run: Any) -> None:
-    (write_run(tmp_path / "cot" / "seed0", "explicit CoT", 0.9) / "evaluation_test_cot.json").unlink()
+    (write_run(tmp_path / "cot" / "seed0", "CoT", 0.9) / "evaluation_test_cot.json").unlink()
     study = only(discover(tmp_path))
     assert study.counting == []
     assert study.notes == [
-        "cot/seed0 (explicit CoT) is finished without evaluation_test_cot.json: it does not count. Name a "
+        "cot/seed0 (CoT) is finished without evaluation_test_cot.json: it does not count. Name a "
         "test set and train again."
     ]
 

@@ -46,7 +46,7 @@ def test_rows_hold_what_was_measured(tmp_path: Path, write_study: Any, write_run
         "E4",
         "E5",
         "direct",
-        "explicit CoT",
+        "CoT",
         "rkv, mean_target",
     ]
     full, none = study.row("E2"), study.row("E4")
@@ -59,7 +59,7 @@ def test_rows_hold_what_was_measured(tmp_path: Path, write_study: Any, write_run
     assert full.measures["roughness"].by_seed[0] == pytest.approx(0.15)
     assert (
         full.measures["kv_weight"].by_seed == {0: 2.0, 1: 2.01, 2: 2.02}
-        and full.measures["kv_floor"].mean == 0.125
+        and full.measures["kv_lower_bound"].mean == 0.125
     )
     assert full.spread == pytest.approx(0.0529150) and full.curves[1].steps == [100, 200, 300, 400]
     assert study.row("rkv, mean_target").what == "in no claim"
@@ -72,11 +72,11 @@ def test_a_run_that_ends_at_nothing_never_got_anywhere() -> None:
 
 
 def test_where_the_teacher_cannot_reason_it_is_said(tmp_path: Path, write_study: Any) -> None:
-    write_study(tmp_path / "a", {"E1": [0.2], "direct": [0.14, 0.15], "explicit CoT": [0.15, 0.16]})
-    write_study(tmp_path / "b", {"E1": [0.2], "direct": [0.14, 0.15], "explicit CoT": [0.9, 0.16]})
-    write_study(tmp_path / "c", {"E1": [0.2], "direct": [0.14, 0.15], "explicit CoT": [0.9, 0.18]})
+    write_study(tmp_path / "a", {"E1": [0.2], "direct": [0.14, 0.15], "CoT": [0.15, 0.16]})
+    write_study(tmp_path / "b", {"E1": [0.2], "direct": [0.14, 0.15], "CoT": [0.9, 0.16]})
+    write_study(tmp_path / "c", {"E1": [0.2], "direct": [0.14, 0.15], "CoT": [0.9, 0.18]})
     said = (
-        "In seed {} the explicit chain of thought answers {} % right and a direct answer {} %: there is "
+        "In seed {} the chain of thought answers {} % right and a direct answer {} %: there is "
         "nothing to distil"
     )
     assert record(tmp_path / "a").warnings[0].startswith(said.format("0–1", 15.5, 14.5))

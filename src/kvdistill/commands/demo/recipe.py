@@ -119,9 +119,9 @@ def warm_stages(share: float = 1.0) -> list[Stage]:
     Args:
         share: share (0 to 1) of each stage's steps.
     """
-    explicit = {"task": "explicit", "lr": 2e-3}
-    terse = Stage("warm_terse", TERSE, 900, explicit | {"eval_steps": 25, "stop_at_accuracy": 0.98})
-    stages = [terse, Stage("warm_mixed", MIXED, 400, explicit | {"scheduler": "cosine"})]
+    cot = {"task": "cot", "lr": 2e-3}
+    terse = Stage("warm_terse", TERSE, 900, cot | {"eval_steps": 25, "stop_at_accuracy": 0.98})
+    stages = [terse, Stage("warm_mixed", MIXED, 400, cot | {"scheduler": "cosine"})]
     return [stage.shortened(share) for stage in stages]
 
 

@@ -85,7 +85,7 @@ def demo(output: str | Path, seed: int, command: str, share: float = 1.0) -> Dem
     torch.set_num_threads(1)
     start = None
     for number, stage in enumerate(warm_stages(share), start=1):
-        print(f"[{number}/4] {stage.name}: explicit reasoning, {stage.goal}", flush=True)
+        print(f"[{number}/4] {stage.name}: chains of thought, {stage.goal}", flush=True)
         start = newest_checkpoint(train(stage.config(folder, start, seed)).folder)
         print(f"{stage.name} ended: {_outcome(folder, stage)}", flush=True)
     assert start is not None

@@ -20,7 +20,7 @@ def summarize(
         seed: the demo's seed.
     """
     kv, cot = rows[f"latent_{winner}"], rows["cot"]
-    # The common goal of all curves: 90 % of the explicit chain of thought's test accuracy.
+    # The common goal of all curves: 90 % of the chain of thought's test accuracy.
     threshold = 0.9 * cot.accuracy
     reached = {
         name: next((s for s, a in zip(c.steps, c.accuracy, strict=True) if a >= threshold), None)
@@ -88,8 +88,8 @@ def table(summary: DemoSummary, folder: Path) -> str:
     """
     lines = [f"{'':26}{'accuracy':>10}{'95 % interval':>18}{'passes':>9}{'ms/question':>13}"]
     names = {
-        "cot": "explicit, verbose",
-        "cot_terse": "explicit, terse",
+        "cot": "CoT, verbose",
+        "cot_terse": "CoT, terse",
         "direct": "direct",
         "latent_e1": "latent, E1 (no KV)",
     }

@@ -17,7 +17,7 @@ _IMMATERIAL = {
     ),
     *(f"training.{name}" for name in ("num_workers", "tensorboard", "progress", "gradient_checkpointing")),
     *("evaluation.modes", "evaluation.batch_size"),
-    "loss.kv.geometry",  # follows from target.method
+    "loss.kv.axis",  # follows from target.method
 }
 
 

@@ -17,12 +17,11 @@ EXPERIMENTS = {
     "E4": "R-KV",
     "E5": "shuffled KV (negative control)",
     "direct": "reference: answers without a chain of thought",
-    "explicit CoT": "reference: explicit chain of thought",
+    "CoT": "reference: chain of thought",
 }
 """The known experiments with a description. Other runs get a row of their own and take part in no claim."""
-LOSSES = ("ce_student", "ce_teacher", "codi", "kv", "kv_weight", "kv_floor")
+LOSSES = ("ce_student", "ce_teacher", "codi", "kv", "kv_weight", "kv_lower_bound")
 _METHODS = {"full": "E2", "right_crop": "E3", "rkv": "E4"}
-_MODES = {"latent": "latent", "explicit": "cot", "direct": "direct"}
 _SEED_FOLDER = re.compile(r"seed\d+")
 _NAMED = re.compile(r"e[1-5](?!\d)|direct|explicit|cot", re.IGNORECASE)
 """The experiment that a folder's name promises, if any."""
@@ -116,7 +115,7 @@ def classify(config: Mapping[str, Any]) -> str:
     """
     task = option(config, "training.task")
     if task != "latent":
-        return {"direct": "direct", "explicit": "explicit CoT"}.get(task, f"task {task}")
+        return {"direct": "direct", "cot": "CoT"}.get(task, f"task {task}")
     method, control = option(config, "target.method.kind"), option(config, "target.control.kind")
     name = method
     if control != "none":
@@ -206,7 +205,7 @@ def _said(run: Run, folder: Path, newest: Run | None) -> list[str]:
     """Notes on a run: misnamed folders, and why it does not count."""
     said = []
     named = _NAMED.match(folder.parent.name)
-    expected = {"explicit": "explicit CoT", "cot": "explicit CoT", "direct": "direct"}
+    expected = {"explicit": "CoT", "cot": "CoT", "direct": "direct"}
     if named and (name := expected.get(named[0].lower(), named[0].upper())) != run.experiment:
         said.append(
             f"{run.folder} is {run.experiment} by its configuration, not {name}: it counts as "
@@ -225,7 +224,7 @@ def _said(run: Run, folder: Path, newest: Run | None) -> list[str]:
             "not count."
         )
     if run.state == "not evaluated":
-        file = f"evaluation_test_{_MODES[run.record.config['training']['task']]}.json"
+        file = f"evaluation_test_{run.record.config['training']['task']}.json"
         said.append(
             f"{run.folder} ({run.experiment}) is finished without {file}: it does not count. Name a test "
             "set and train again."
@@ -242,7 +241,7 @@ def _read(folder: Path, where: str) -> Run:
     if metrics.is_file():
         series = Metrics(metrics).series()
     evaluation = EvaluationRecord.find(
-        folder / f"evaluation_test_{_MODES.get(option(record.config, 'training.task'), '')}.json"
+        folder / f"evaluation_test_{option(record.config, 'training.task')}.json"
     )
     run = Run(
         folder=where,

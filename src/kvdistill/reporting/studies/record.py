@@ -60,7 +60,7 @@ class Row:
     measures: dict[str, Estimate]
     """Where measured: ``accuracy`` on the test set, ``difference_to_e1`` over common seeds, ``passes``,
     ``area``, ``roughness``, ``steps_to_90``, and the last ``ce_student``, ``ce_teacher``, ``codi``, ``kv``,
-    ``kv_weight`` and ``kv_floor``.
+    ``kv_weight`` and ``kv_lower_bound``.
     """
     spread: float | None = None
     """Standard deviation of the accuracy over seeds, with the ends of its 95 % interval."""
@@ -105,7 +105,7 @@ class StudyRecord:
     unlike: bool
     """Whether runs that claims depend on differ in options that should be equal."""
     warnings: list[str]
-    """One sentence each: explicit reasoning no better than direct answers, or options or code that differ."""
+    """One sentence each: chains of thought no better than direct answers, or options or code that differ."""
     notes: list[str]
     """What does not count and why, one sentence each."""
     runs: list[RunLine]
@@ -238,18 +238,16 @@ def _row(name: str, runs: Sequence[Run], measured: Values) -> Row:
 
 
 def _nothing_to_distil(measured: Values, delta: float) -> list[str]:
-    """A warning where the explicit chain of thought, which is distilled, is no better than direct answers."""
-    explicit, direct = (measured[name].get("accuracy", {}) for name in ("explicit CoT", "direct"))
-    seeds = [
-        seed for seed in sorted(explicit.keys() & direct.keys()) if explicit[seed] - direct[seed] < delta
-    ]
+    """A warning where the chain of thought, which is distilled, is no better than direct answers."""
+    cot, direct = (measured[name].get("accuracy", {}) for name in ("CoT", "direct"))
+    seeds = [seed for seed in sorted(cot.keys() & direct.keys()) if cot[seed] - direct[seed] < delta]
     if not seeds:
         return []
-    said, guessed = (100 * float(np.mean([values[seed] for seed in seeds])) for values in (explicit, direct))
+    said, guessed = (100 * float(np.mean([values[seed] for seed in seeds])) for values in (cot, direct))
     return [
-        f"In seed {seeds_in_words(seeds)} the explicit chain of thought answers {said:.1f} % right and a "
+        f"In seed {seeds_in_words(seeds)} the chain of thought answers {said:.1f} % right and a "
         f"direct answer {guessed:.1f} %: "
-        "there is nothing to distil, and the comparisons say nothing about the methods. Train the explicit "
+        "there is nothing to distil, and the comparisons say nothing about the methods. Train the CoT "
         "reference longer (WARM_STEPS, "
         "EPOCHS) or choose another model."
     ]

@@ -90,7 +90,7 @@ def accuracy(study: StudyRecord, figures: Path) -> Section:
 
 def losses(study: StudyRecord) -> Section:
     """KV weights, and the last values of the loss terms."""
-    names = ("kv_floor", "ce_student", "ce_teacher", "kv", "codi")
+    names = ("kv_lower_bound", "ce_student", "ce_teacher", "kv", "codi")
     rows = [
         [row.experiment, _range(row.measures.get("kv_weight")), *_means(row, *names)]
         for row in study.rows
@@ -98,10 +98,10 @@ def losses(study: StudyRecord) -> Section:
     ]
     words = (
         "The KV weight as it multiplied the loss (lowest to highest seed where auto found it for each). "
-        "Losses are unweighted, as logged "
-        "last, and means over seeds. The floor is what E2's loss would come to for the best possible student."
+        "Losses are unweighted, as logged last, and means over seeds. The lower bound is what E2's loss "
+        "would come to for the best possible student."
     )
-    header = ("experiment", "KV weight", "KV floor", "CE student", "CE teacher", "KV", "CODI")
+    header = ("experiment", "KV weight", "KV lower bound", "CE student", "CE teacher", "KV", "CODI")
     if not rows:
         return Section("Weights and last losses", [Words("None yet.")])
     return Section("Weights and last losses", [Table(header, rows), Words(words)])

@@ -1,4 +1,4 @@
-"""Geometry of the comparison: slots or tokens, un-rotated keys or keys rotated as in the cache."""
+"""Axis of the comparison, slots or tokens, and its frame: un-rotated keys or keys rotated as in the cache."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -163,13 +163,13 @@ def mask_invalid(values: Float[Tensor, "B H T W"], mask: Bool[Tensor, "B H T"]) 
     return torch.where(mask[..., None], to_float32(values), 0.0)
 
 
-def require_same_shape(target: ModelKV, student: ModelKV, geometry: Literal["slots", "tokens"]) -> None:
+def require_same_shape(target: ModelKV, student: ModelKV, axis: Literal["slots", "tokens"]) -> None:
     """Check that two caches can be compared.
 
     Args:
         target: The target cache, M slots or N tokens.
         student: The student's cache in the target's heads and widths, M slots.
-        geometry: With ``tokens`` the numbers of slots may differ.
+        axis: With ``tokens`` the numbers of slots may differ.
 
     Raises:
         ValueError: if the numbers of layers, or the shapes of a layer, differ.
@@ -183,7 +183,7 @@ def require_same_shape(target: ModelKV, student: ModelKV, geometry: Literal["slo
     for layer_id, ours, theirs in zip(student.layer_ids, student.layers, target.layers, strict=True):
         expected, found = ((tuple(layer.keys.shape), layer.values.shape[-1]) for layer in (ours, theirs))
         aligned = found
-        if geometry == "tokens":
+        if axis == "tokens":
             # The student's number of slots takes the place of the target's.
             (batch, heads, _, width), value_width = found
             aligned = ((batch, heads, expected[0][2], width), value_width)

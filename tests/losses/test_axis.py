@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from kvdistill.kv import LayerKV, ModelKV, Rope
-from kvdistill.losses.geometry import (
+from kvdistill.losses.axis import (
     CachedFrame,
     least_squares_reconstruction,
     mask_invalid,
