@@ -11,7 +11,8 @@ from typing import Literal
 import numpy as np
 from scipy.special import chdtri, nctdtr, stdtr, stdtrit
 
-from kvdistill.records.schema import Curve, Interval
+from kvdistill.records.intervals import Interval
+from kvdistill.records.schema import Curve
 
 SIGN_FLIP_SEEDS = 6
 """Fewest seeds for the sign-flip test: below, its smallest p-value is above 0.05."""
