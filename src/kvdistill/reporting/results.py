@@ -7,15 +7,25 @@ from pathlib import Path
 
 from kvdistill.console.wording import number
 from kvdistill.records.intervals import Interval
-from kvdistill.records.schema import DemoSummary, EvaluationRecord
+from kvdistill.records.schema import DemoSummary, DepthCount, EvaluationRecord
 from kvdistill.reporting.blocks import Block, Missing, Table, Words, percent, percent_range
 from kvdistill.reporting.drawing import draw
 from kvdistill.reporting.figures import Measured, accuracy_bars, passes_scatter
+from kvdistill.reporting.nats import EXPLAINED, nats, nats_range
 from kvdistill.reporting.page import Section
 from kvdistill.reporting.palette import METHODS, method
 
 _HEADER = (
-    *("how it answers", "accuracy", "95 % interval", "questions", "passes", "tokens"),
+    *(
+        "how it answers",
+        "accuracy",
+        "95 % interval",
+        "nats",
+        "95 % interval",
+        "questions",
+        "passes",
+        "tokens",
+    ),
     *("ms, batch\N{NO-BREAK SPACE}1", "ms, batch\N{NO-BREAK SPACE}32"),
 )
 _DEMO = {
@@ -43,6 +53,12 @@ class Row:
     """Milliseconds per question, asked one by one."""
     ms_batch32: float | None = None
     """Milliseconds per question, in batches of 32."""
+    nats: float | None = None
+    """Log-probability of the right answer, mean over questions."""
+    nats_interval: Interval | None = None
+    """Its 95 % interval."""
+    by_depth: dict[int, DepthCount] | None = None
+    """Questions and right answers by depth."""
 
     @property
     def cells(self) -> list[str]:
@@ -50,11 +66,16 @@ class Row:
         shown, interval = self.measured, "–"
         if shown.interval is not None:
             interval = percent_range(shown.interval.low, shown.interval.high)
+        nats_span = "–"
+        if self.nats_interval is not None:
+            nats_span = nats_range(self.nats_interval.low, self.nats_interval.high)
         times = (number(ms, digits=2) for ms in (self.ms_batch1, self.ms_batch32))
         return [
             shown.label,
             percent(shown.accuracy),
             interval,
+            nats(self.nats),
+            nats_span,
             number(self.num),
             number(shown.passes),
             number(self.tokens),
@@ -92,7 +113,7 @@ def demo_section(
         records: evaluation by the name in its file, such as ``cot``.
     """
     blocks: list[Block] = []
-    if rows := _demo_rows(summary, records):
+    if rows := demo_rows(summary, records):
         blocks = table_of_answers(folder, rows, chance_in(records.values()))
     missing = []
     if summary is None:
@@ -137,13 +158,24 @@ def table_of_answers(folder: Path, rows: Sequence[Row], chance: float | None) ->
         folder / "figures" / "accuracy.svg",
         "Accuracy of each way to answer, with its 95 % interval.",
     )
-    blocks: list[Block] = [Table(_HEADER, lines), Words(told), bars]
+    table = Table(_HEADER, lines)
+    if all(row.nats is None for row in rows):
+        table = Table(_without_nats(_HEADER), [_without_nats(line) for line in lines])
+    else:
+        told += f" {EXPLAINED}"
+    blocks: list[Block] = [table, Words(told), bars]
     if any(row.passes is not None for row in measured):
         caption = "Accuracy against sequential forward passes a question: up and to the left is better."
         blocks.append(
             draw(partial(passes_scatter, measured, chance), folder / "figures" / "passes.svg", caption)
         )
     return blocks
+
+
+def _without_nats(cells: Sequence[str]) -> list[str]:
+    """A line of the table without the two columns of log-probabilities, for records of older versions."""
+    place = _HEADER.index("nats")
+    return [*cells[:place], *cells[place + 2 :]]
 
 
 def demo_key(name: str, summary: DemoSummary | None) -> str:
@@ -153,8 +185,13 @@ def demo_key(name: str, summary: DemoSummary | None) -> str:
     return name.removeprefix("latent_")
 
 
-def _demo_rows(summary: DemoSummary | None, records: Mapping[str, EvaluationRecord]) -> list[Row]:
-    """Rows of a demo, from its evaluations or else from its summary, in the order of ``_place``."""
+def demo_rows(summary: DemoSummary | None, records: Mapping[str, EvaluationRecord]) -> list[Row]:
+    """Rows of a demo, from its evaluations or else from its summary: the chosen latents first.
+
+    Args:
+        summary: the demo's summary, if it has finished.
+        records: evaluation by the name in its file, such as ``cot``.
+    """
     rows = []
     for name in sorted({*_DEMO, *records}, key=_place):
         key = demo_key(name, summary)
@@ -191,7 +228,9 @@ def _place(name: str) -> tuple[int, str]:
 
 
 def _row(record: EvaluationRecord, label: str, key: str) -> Row:
-    interval = Interval(low=record.low, high=record.high)
+    interval, nats_interval = Interval(low=record.low, high=record.high), None
+    if record.nats_low is not None and record.nats_high is not None:
+        nats_interval = Interval(low=record.nats_low, high=record.nats_high)
     measured = Measured(
         label=label,
         accuracy=record.accuracy,
@@ -205,4 +244,7 @@ def _row(record: EvaluationRecord, label: str, key: str) -> Row:
         tokens=record.tokens_mean,
         ms_batch1=record.ms_batch1,
         ms_batch32=record.ms_batch32,
+        nats=record.nats,
+        nats_interval=nats_interval,
+        by_depth=record.by_depth,
     )
