@@ -11,8 +11,8 @@ from kvdistill.reporting.palette import method
 
 EXPLAINED = (
     "Nats: log-probability of the right answer, its end token included, mean over questions; 0 is certainty. "
-    "It is read in the same mode, but where a chain of thought is written out, behind the gold chain: the "
-    "last step alone."
+    "The answer is read in the same mode; CoT reads it behind the gold chain of thought, not its own, so its "
+    "value is that of the last step alone."
 )
 """What the numbers are, for the text beside a table."""
 

@@ -16,16 +16,7 @@ from kvdistill.reporting.page import Section
 from kvdistill.reporting.palette import METHODS, method
 
 _HEADER = (
-    *(
-        "how it answers",
-        "accuracy",
-        "95 % interval",
-        "nats",
-        "95 % interval",
-        "questions",
-        "passes",
-        "tokens",
-    ),
+    *("how it answers", "accuracy", "95 % interval", "questions", "passes", "tokens"),
     *("ms, batch\N{NO-BREAK SPACE}1", "ms, batch\N{NO-BREAK SPACE}32"),
 )
 _DEMO = {
@@ -66,16 +57,11 @@ class Row:
         shown, interval = self.measured, "–"
         if shown.interval is not None:
             interval = percent_range(shown.interval.low, shown.interval.high)
-        nats_span = "–"
-        if self.nats_interval is not None:
-            nats_span = nats_range(self.nats_interval.low, self.nats_interval.high)
         times = (number(ms, digits=2) for ms in (self.ms_batch1, self.ms_batch32))
         return [
             shown.label,
             percent(shown.accuracy),
             interval,
-            nats(self.nats),
-            nats_span,
             number(self.num),
             number(shown.passes),
             number(self.tokens),
@@ -158,24 +144,28 @@ def table_of_answers(folder: Path, rows: Sequence[Row], chance: float | None) ->
         folder / "figures" / "accuracy.svg",
         "Accuracy of each way to answer, with its 95 % interval.",
     )
-    table = Table(_HEADER, lines)
-    if all(row.nats is None for row in rows):
-        table = Table(_without_nats(_HEADER), [_without_nats(line) for line in lines])
-    else:
-        told += f" {EXPLAINED}"
-    blocks: list[Block] = [table, Words(told), bars]
+    blocks: list[Block] = [Table(_HEADER, lines), Words(told), bars]
     if any(row.passes is not None for row in measured):
         caption = "Accuracy against sequential forward passes a question: up and to the left is better."
         blocks.append(
             draw(partial(passes_scatter, measured, chance), folder / "figures" / "passes.svg", caption)
         )
-    return blocks
+    return [*blocks, *_log_probabilities(rows)]
 
 
-def _without_nats(cells: Sequence[str]) -> list[str]:
-    """A line of the table without the two columns of log-probabilities, for records of older versions."""
-    place = _HEADER.index("nats")
-    return [*cells[:place], *cells[place + 2 :]]
+def _log_probabilities(rows: Sequence[Row]) -> list[Block]:
+    """Log-probability of the right answer by way to answer; nothing where no record has it."""
+    lines = []
+    for row in rows:
+        if row.nats is None:
+            continue
+        interval = "–"
+        if row.nats_interval is not None:
+            interval = nats_range(row.nats_interval.low, row.nats_interval.high)
+        lines.append([row.measured.label, nats(row.nats), interval])
+    if not lines:
+        return []
+    return [Table(("how it answers", "nats", "95 % interval"), lines), Words(EXPLAINED)]
 
 
 def demo_key(name: str, summary: DemoSummary | None) -> str:

@@ -1,5 +1,6 @@
 """Every number of a study, by hand; and the file reads back as it was written."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,22 @@ def test_log_probabilities_are_paired_with_e1(tmp_path: Path, write_run: Any) ->
     assert study.row("E4").measures["nats"].by_seed == {0: -0.5}
     assert study.row("E4").measures["nats_difference_to_e1"].by_seed == {0: 1.5}
     assert "nats_difference_to_e1" not in study.row("E1").measures
+
+
+def test_a_report_of_an_earlier_version_is_read(tmp_path: Path, write_study: Any) -> None:
+    study = record(write_study(tmp_path / "runs", {"E1": [0.4, 0.5], "E4": [0.6, 0.7]}))
+    path = tmp_path / "EXPERIMENT_REPORT.json"
+    ExperimentReport(delta=0.02, studies=[study], others=[]).write(path)
+    document = json.loads(path.read_text())
+    for name in ("goal", "learning"):
+        del document["studies"][0][name]
+    for claim in document["studies"][0]["claims"]:
+        for comparison in claim["comparisons"]:
+            comparison.pop("detectable", None)
+    path.write_text(json.dumps(document))
+    (old,) = ExperimentReport.read(path).studies
+    assert (old.goal, old.learning, old.by_depth) == (None, None, None)
+    assert old.rows == study.rows
 
 
 def test_a_run_that_ends_at_nothing_never_got_anywhere() -> None:
