@@ -34,7 +34,7 @@ WRONG = {
     ),
     "nothing near": (
         ["--latent.qqq", "3"],
-        r"there is no option latent\.qqq\. Known here: delimiters, feedback, passes, slots\.",
+        r"there is no option latent\.qqq\. Known here: delimiters, feedback, layout, passes, slots\.",
     ),
     "misspelt method": (
         ["--target.method.kind", "rvk"],

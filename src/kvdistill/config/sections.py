@@ -113,12 +113,14 @@ class LatentSection(Section):
 
     slots: int = Field(default=24, le=4096)
     passes: int = 3
-    feedback: Literal["mlp", "none"] = "mlp"
+    feedback: Literal["mlp", "none", "add"] = "mlp"
     delimiters: Literal["student", "both"] = "student"
+    layout: Literal["shift", "blocks"] = "shift"
+    """Whose input a slot's state is in the next pass: the next slot's (``shift``) or its own (``blocks``)."""
 
     @model_validator(mode="after")
     def _sensible(self) -> "LatentSection":
-        check_slots(self.slots, self.passes)
+        check_slots(self.slots, self.passes, self.layout)
         return self
 
 
