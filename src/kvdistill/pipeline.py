@@ -175,7 +175,7 @@ class Distillation(TrainingStep):
         # Step 1: both modes of the student, in one packed call.
         outputs = self._outputs(batch)
         if "target" not in self.objective.needs:
-            return self._loss(LossInputs(outputs), {})
+            return self._loss(LossInputs(outputs, read=batch.teacher_mode), {})
         # Step 2: one cache of N tokens per teacher; in self-distillation, teacher mode's.
         caches = [teacher.cache(batch, outputs) for teacher in self.teachers]
         self._stage("teachers", caches)
@@ -183,10 +183,14 @@ class Distillation(TrainingStep):
         # Step 3: compressed targets, each with the student's M slots in the same geometry.
         pairs = self.bridge(caches, outputs.student.kv, batch.cot_id, step, weights)
         self._stage("targets", pairs)
-        return self._loss(LossInputs(outputs, pairs, self.frame(batch)), self.bridge.diagnostics(caches))
+        inputs = LossInputs(outputs, pairs, self.frame(batch), batch.teacher_mode)
+        return self._loss(inputs, self.bridge.diagnostics(caches))
 
     def _outputs(self, batch: Batch) -> TwoModes:
-        outputs = self.student(batch=batch, measure_attention="attention" in self.objective.needs)
+        needs = self.objective.needs
+        outputs = self.student(
+            batch=batch, measure_attention="attention" in needs, read_slots="slots" in needs
+        )
         self._stage("student", outputs)
         return outputs
 

@@ -7,7 +7,9 @@ from kvdistill.losses.codi import CODILoss, codi_supported
 from kvdistill.losses.cross_entropy import CrossEntropy, cross_entropy
 from kvdistill.losses.inputs import Loss, LossInputs
 from kvdistill.losses.kv_loss import KVLoss, annealed_layer_weights
+from kvdistill.losses.mux import Mux
 from kvdistill.losses.objective import LossTerm, Objective, WeightedLoss
+from kvdistill.losses.step_ce import StepCE
 
 __all__ = [
     "AttentionKL",
@@ -18,7 +20,9 @@ __all__ = [
     "Loss",
     "LossInputs",
     "LossTerm",
+    "Mux",
     "Objective",
+    "StepCE",
     "WeightedLoss",
     "annealed_layer_weights",
     "auto_weight",

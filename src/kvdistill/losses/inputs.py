@@ -5,9 +5,12 @@ from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 from kvdistill.kv import KVPair, LossOutput, TwoModes
 from kvdistill.losses.axis import CachedFrame
+from kvdistill.text import ReaderBatch
 
-Need = Literal["target", "attention"]
-"""``target``: pairs of target and student caches. ``attention``: the answer's attention to the slots."""
+Need = Literal["target", "attention", "slots"]
+"""``target``: pairs of target and student caches. ``attention``: the answer's attention to the slots.
+``slots``: the slots' last states with what the language model head reads in them.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +23,8 @@ class LossInputs:
     """Target caches, each with the student's cache in the same geometry; empty where no loss needs one."""
     frame: CachedFrame | None = None
     """Start positions of both caches, for keys that are compared as cached."""
+    read: ReaderBatch | None = None
+    """What teacher mode read: the tokens of the chain of thought and their steps."""
 
 
 @runtime_checkable

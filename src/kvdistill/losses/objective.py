@@ -12,8 +12,10 @@ from kvdistill.losses.codi import CODILoss
 from kvdistill.losses.cross_entropy import CrossEntropy
 from kvdistill.losses.inputs import Loss, LossInputs, Need
 from kvdistill.losses.kv_loss import KVLoss
+from kvdistill.losses.mux import Mux
+from kvdistill.losses.step_ce import StepCE
 
-LossTerm = CrossEntropy | CODILoss | KVLoss | AttentionKL
+LossTerm = CrossEntropy | CODILoss | KVLoss | AttentionKL | StepCE | Mux
 """Every loss, told apart by ``kind``."""
 
 
