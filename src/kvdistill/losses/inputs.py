@@ -1,7 +1,11 @@
 """Inputs of the losses and the protocol that a loss implements."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal, Protocol, runtime_checkable
+
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from kvdistill.kv import KVPair, LossOutput, TwoModes
 from kvdistill.losses.axis import CachedFrame
@@ -25,6 +29,29 @@ class LossInputs:
     """Start positions of both caches, for keys that are compared as cached."""
     read: ReaderBatch | None = None
     """What teacher mode read: the tokens of the chain of thought and their steps."""
+    modules: Mapping[str, nn.Module] = field(default_factory=dict)
+    """By kind, the modules of the losses that learn."""
+
+
+@runtime_checkable
+class LearnedLoss(Protocol):
+    """A loss with a module that is trained beside the student and dropped after training."""
+
+    @property
+    def kind(self) -> str:
+        """Name of the loss."""
+        ...
+
+    def module(self, embedding: Float[Tensor, "C D"]) -> nn.Module:
+        """A new module.
+
+        Args:
+            embedding: The student's token embeddings, for vocabulary, width, type and start.
+
+        Returns:
+            What the loss finds in ``LossInputs.modules`` under its kind.
+        """
+        ...
 
 
 @runtime_checkable

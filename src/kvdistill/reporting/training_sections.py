@@ -29,6 +29,8 @@ _TERMS = {
     "step_ce": "cross-entropy of the slots to the written tokens of their reasoning step",
     "step_ce_accuracy": "share of those tokens that their slot ranks first",
     "step_ce_share": "share of the chain's tokens that have a slot",
+    "step_decoder": "cross-entropy of the auxiliary decoder that writes a reasoning step from its slot",
+    "step_decoder_share": "share of the chain's tokens that it writes",
     "mux": "divergence of the slots' words from a weighted mix of the written tokens of their span",
     "attention_kl": "divergence of the answer's attention over the slots from that over the compressed cache",
 }
