@@ -109,6 +109,8 @@ class ReaderBatch:
     """True at the last token of each reasoning step of ``cot``."""
     spans: Int[Tensor, "B N 2"]
     """Characters [start, end) of the chain of thought that each token covers; 0 at padding."""
+    step: Int[Tensor, "B N"]
+    """Reasoning step of each token of ``cot``, from 0, with the line break after it; -1 at padding."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,12 @@ _TERMS = {
     "kv_v": "the values' part of kv",
     "kv_lower_bound": "the kv that the best possible student would be left with",
     "kv_weight": "the weight of kv in the loss",
+    "step_ce": "cross-entropy of the slots to the written tokens of their reasoning step",
+    "step_ce_accuracy": "share of those tokens that their slot ranks first",
+    "step_ce_share": "share of the chain's tokens that have a slot",
+    "step_decoder": "cross-entropy of the auxiliary decoder that writes a reasoning step from its slot",
+    "step_decoder_share": "share of the chain's tokens that it writes",
+    "mux": "divergence of the slots' words from a weighted mix of the written tokens of their span",
     "attention_kl": "divergence of the answer's attention over the slots from that over the compressed cache",
 }
 """Logged terms with their explanation, in the order of the panels."""
