@@ -9,7 +9,8 @@ import pytest
 import pico_runs
 from kvdistill.cli import main
 from kvdistill.commands.evaluate import Question, evaluate, evaluate_question
-from kvdistill.records.schema import EvaluationRecord, ProbesRecord
+from kvdistill.records.probes import ProbesRecord
+from kvdistill.records.schema import EvaluationRecord
 
 
 @pytest.fixture(scope="module")

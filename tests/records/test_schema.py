@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
+from kvdistill.records.probes import ProbesRecord
 from kvdistill.records.schema import (
     Bar,
     Curve,
     DemoSummary,
     EvaluationRecord,
     Metrics,
-    ProbesRecord,
     RunRecord,
     wilson_interval,
 )

@@ -4,7 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pico_reports
-from kvdistill.records.schema import Bar, EvaluationRecord, ProbesRecord
+from kvdistill.records.probes import ProbesRecord
+from kvdistill.records.schema import Bar, EvaluationRecord
 from kvdistill.reporting import sections
 from kvdistill.reporting.blocks import Folded, Missing, Words
 from kvdistill.reporting.page import Section

@@ -12,7 +12,8 @@ from kvdistill.evaluation.evaluate import Evaluator
 from kvdistill.evaluation.probes import num_rounds, probe
 from kvdistill.latent.decode import Reasoning
 from kvdistill.latent.reasoner import LatentReasoner
-from kvdistill.records.schema import EvaluationRecord, ProbesRecord
+from kvdistill.records.probes import ProbesRecord
+from kvdistill.records.schema import EvaluationRecord
 from kvdistill.run.evaluation import Place, summary_line, write_evaluation
 from kvdistill.run.samples import read_data
 from kvdistill.run.train import to_device

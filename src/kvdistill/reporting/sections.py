@@ -10,7 +10,8 @@ from itertools import zip_longest
 from pathlib import Path
 
 from kvdistill.console.wording import number
-from kvdistill.records.schema import Bar, DemoSummary, EvaluationRecord, ProbesRecord, RunRecord
+from kvdistill.records.probes import ProbesRecord
+from kvdistill.records.schema import Bar, DemoSummary, EvaluationRecord, RunRecord
 from kvdistill.reporting.blocks import Block, Code, Folded, Missing, Table, Words, percent
 from kvdistill.reporting.drawing import draw
 from kvdistill.reporting.figures import Measured, accuracy_bars
