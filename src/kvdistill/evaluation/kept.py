@@ -56,6 +56,8 @@ def measure_kept(
     """
     if model.tokenizer is None:
         raise ValueError("This student has no tokenizer: load it from a folder that holds one.")
+    if not methods:
+        return []
     samples = [sample for sample in samples if sample.teacher_mode.cot.ids]
     roles: list[TokenRoles] = []
     kept: dict[str, list[tuple[KeptSlots, ...]]] = {name: [] for name in methods}
