@@ -1,9 +1,10 @@
 """What each compressor keeps of a warm-started student's chains of thought, before latents are trained.
 
-``python benchmarks/kept.py [--checkpoint FOLDER] [--questions 256]``. The task is ``chain`` with
-eight names; its verbose steps end with their result after three words: ``then A hands B`` (giver), ``then
-then then B`` (repeated) or three drawn words and B (varied), with four hand-overs always, or one to four with
-traces padded to four steps or not. Four slots.
+    python benchmarks/kept.py [--checkpoint FOLDER] [--questions 256] [--fillers repeated]
+
+The task is ``chain`` with eight names; its verbose steps end with their result after three words: ``then A
+hands B`` (giver), ``then then then B`` (repeated) or three drawn words and B (varied), with four hand-overs
+always, or one to four with traces padded to four steps or not. Four slots.
 
 Without a checkpoint the script trains one small Llama per filler on explicit chains of thought (a minute or
 two each): a common terse start with seven hand-overs, then both styles, one to four hand-overs, padded.
@@ -127,12 +128,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--checkpoint", type=Path, help="folder of a student that knows the words of chain")
     parser.add_argument("--questions", type=int, default=256)
+    parser.add_argument("--fillers", nargs="+", choices=FILLERS, default=FILLERS)
     given = parser.parse_args()
     torch.set_num_threads(1)
     figures: dict[str, dict[str, object]] = {}
     accuracies: dict[str, object] = {}
     with tempfile.TemporaryDirectory() as folder:
-        for filler in FILLERS:
+        for filler in given.fillers:
             path = given.checkpoint or warm_start(Path(folder), filler)
             model = LatentReasoner.from_pretrained(path)
             for name, options in CASES.items():
