@@ -1,6 +1,7 @@
 """What ``kvdistill evaluate`` prints and saves, what it refuses, and what it leaves alone."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import pytest
 import pico_runs
 from kvdistill.cli import main
 from kvdistill.commands.evaluate import Question, evaluate, evaluate_question
-from kvdistill.records.schema import EvaluationRecord, ProbesRecord
+from kvdistill.records.probes import ProbesRecord
+from kvdistill.records.schema import EvaluationRecord
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +123,38 @@ def test_evaluate_prints_and_saves_every_mode_with_probes(
             f"{record.sequential_passes_mean:.1f} passes, {record.tokens_mean:.0f} tokens a question, "
             in line
         )
-    assert set(ProbesRecord.read(tmp_path / "out" / "probes.json").fewer) == {0, 1}
+    probes = ProbesRecord.read(tmp_path / "out" / "probes.json")
+    assert set(probes.fewer) == {0, 1}
+    assert probes.kept is not None
+    # The run's own compressor, on the chains of thought of its test set: one result in four tokens.
+    assert [(kept.method, kept.num, kept.base_share) for kept in probes.kept] == [("rkv", 3, 0.25)]
+    assert [layer.layer for layer in probes.kept[0].layers] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("changed", "note"),
+    [
+        ({"loss": {"kv_weight": 0.0}}, ""),
+        ({"model": 3}, "probes: which tokens the compressor keeps is left out: "),
+        (None, ""),
+    ],
+    ids=["no KV loss", "unreadable", "no run"],
+)
+def test_what_is_kept_is_left_out_without_a_compressor(
+    run: Path, tmp_path: Path, changed: dict[str, object] | None, note: str
+) -> None:
+    moved = tmp_path / "moved"
+    shutil.copytree(run / "checkpoint-ep1", moved / "checkpoint-ep1")
+    if changed is not None:
+        record = json.loads((run / "run.json").read_text())
+        record["config"] |= changed
+        (moved / "run.json").write_text(json.dumps(record))
+    said: list[str] = []
+    data = rows(tmp_path / "rows.jsonl", 2)
+    evaluate_question(asked(moved, data, probes=True), said.append)
+    assert ProbesRecord.read(moved / "probes.json").kept is None
+    assert said[0].startswith(note)
+    assert ("left out" in said[0]) == bool(note)
 
 
 def test_evaluate_reads_data_files_and_the_checkpoints_own_run(run: Path, tmp_path: Path) -> None:

@@ -13,7 +13,19 @@ from kvdistill.config.explain import tag_of
 from kvdistill.data import Chain, word_tokenizer
 from pico_students import save_base
 
-STATIONS = ["text", "model", "capture", "step", "data", "student", "teachers", "targets", "loss", "backward"]
+STATIONS = [
+    "text",
+    "model",
+    "capture",
+    "step",
+    "data",
+    "student",
+    "teachers",
+    "targets",
+    "kept",
+    "loss",
+    "backward",
+]
 TOML = """
 [model]
 tuning.kind = "full"
@@ -64,6 +76,9 @@ def test_the_walk_prints_a_line_a_station_in_order(capsys: pytest.CaptureFixture
     assert "target: rkv, control none" in found["step"]
     assert "own: 2 layers of keys [8, 2, 16, 16]" in found["teachers"]
     assert "2 layers of keys [8, 2, 4, 16]" in found["targets"]
+    assert re.search(
+        r"step's result: layer 0: [\d.]+ of 4 \(\d+ %\), role entropy [\d.]+ bits; layer 1: ", found["kept"]
+    )
     assert f"{float(loss.loss.detach()):.4f} = ce_student" in found["loss"]
 
 
@@ -111,6 +126,8 @@ def test_every_compressor_can_be_walked(capsys: pytest.CaptureFixture[str], kind
     assert found["targets"].split()[1:7] == ["2", "layers", "of", "keys", "[8,", "2,"]
     assert f"[8, 2, {slots}, 16]" in found["targets"]
     assert float(loss.metrics["kv"]) > 0
+    kept = {"step_end": "layer 0: 4.0 of 4 (100 %), role entropy 0.0 bits", "full_resampled": "blends tokens"}
+    assert kept.get(str(tag_of(kind)), " of ") in found["kept"]
     assert re.search(r"gradients in (\d+) of \1 trained tensors", found["backward"])
 
 
@@ -141,7 +158,7 @@ def test_a_separate_teacher_has_its_stations(capsys: pytest.CaptureFixture[str],
     assert re.search(r"gradients in (\d+) of \1 trained tensors", found["backward"])
     assert not (tmp_path / "run").exists(), "a walk writes nothing"
     trace(None, ["--teacher.name", "nowhere", "--loss.kv_weight", "0"])
-    without = [name for name in STATIONS if name not in ("teachers", "targets")]
+    without = [name for name in STATIONS if name not in ("teachers", "targets", "kept")]
     assert list(stations(capsys.readouterr().out)) == without, "without a KV loss no teacher is asked for"
 
 

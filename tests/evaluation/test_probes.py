@@ -15,7 +15,7 @@ from kvdistill.evaluation.evaluate import Evaluator, left_padded
 from kvdistill.evaluation.probes import cut, probe, result_of, swapped, zeroed
 from kvdistill.latent.passes import PrefixCache, encode_latents
 from kvdistill.latent.reasoner import LatentReasoner
-from kvdistill.records.schema import ProbesRecord
+from kvdistill.records.probes import ProbesRecord
 from kvdistill.text import Encoded
 
 ASK = Evaluator(batch_size=36, max_new_tokens=4, timed=0)

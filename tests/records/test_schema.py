@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from kvdistill.records.probes import ProbesRecord
 from kvdistill.records.schema import (
     Bar,
     Curve,
@@ -15,7 +16,6 @@ from kvdistill.records.schema import (
     DepthCount,
     EvaluationRecord,
     Metrics,
-    ProbesRecord,
     RunRecord,
 )
 

@@ -11,16 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from kvdistill.records.schema import (
-    Bar,
-    Curve,
-    DemoSummary,
-    EvaluationRecord,
-    Metrics,
-    Mode,
-    ProbesRecord,
-    RunRecord,
-)
+from kvdistill.records.probes import ProbesRecord
+from kvdistill.records.schema import Bar, Curve, DemoSummary, EvaluationRecord, Metrics, Mode, RunRecord
 from kvdistill.reporting.report import report, write_demo_report, write_report
 
 COUNTS: dict[str, tuple[Mode, int, float, float, float]] = {

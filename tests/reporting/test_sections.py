@@ -4,7 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pico_reports
-from kvdistill.records.schema import Bar, EvaluationRecord, ProbesRecord
+from kvdistill.records.probes import KeptLayer, KeptTokens, ProbesRecord
+from kvdistill.records.schema import Bar, EvaluationRecord
 from kvdistill.reporting import sections
 from kvdistill.reporting.blocks import Folded, Missing, Words
 from kvdistill.reporting.page import Section
@@ -96,6 +97,25 @@ def test_probes_of_uneven_length_show_a_dash(tmp_path: Path) -> None:
         ["slot 1", "7, 8"],
         ["slot 2", "–"],
     ]
+
+
+def test_what_the_compressors_keep_is_a_row_a_layer(tmp_path: Path) -> None:
+    layer = KeptLayer(layer=0, tokens=4.0, result_share=0.75, steps_covered=0.5, role_entropy=0.126)
+    blank = KeptLayer(layer=1, tokens=None, result_share=None, steps_covered=None, role_entropy=None)
+    kept = [
+        KeptTokens(method="rkv", num=256, base_share=0.25, layers=[layer, blank]),
+        KeptTokens(method="right_crop", num=256, base_share=0.25, layers=[layer]),
+    ]
+    probes = ProbesRecord(zeroed=0.1, swapped=0.2, fewer={}, top_words=[], step_match=[], kept=kept)
+    section = sections.probes(tmp_path, probes, None, None)
+    assert rows(section)[-1] == [
+        ["latent, R-KV, layer 0", "75.0 %", "50.0 %", "0.13"],
+        ["latent, R-KV, layer 1", "–", "–", "–"],
+        ["latent, right-crop, layer 0", "75.0 %", "50.0 %", "0.13"],
+    ]
+    (told,) = [block.text for block in section.blocks if isinstance(block, Words)]
+    assert "over 256 questions" in told
+    assert "(25.0\N{NO-BREAK SPACE}% of all tokens do)" in told
 
 
 def test_what_is_not_there_is_said(tmp_path: Path) -> None:

@@ -9,15 +9,8 @@ from matplotlib.image import imread
 
 import pico_browser
 from kvdistill.records.example import ExampleAnswer, ExampleRecord, SlotReading
-from kvdistill.records.schema import (
-    Bar,
-    Curve,
-    DemoSummary,
-    EvaluationRecord,
-    Metrics,
-    ProbesRecord,
-    RunRecord,
-)
+from kvdistill.records.probes import ProbesRecord
+from kvdistill.records.schema import Bar, Curve, DemoSummary, EvaluationRecord, Metrics, RunRecord
 from kvdistill.reporting.report import write_demo_report
 from kvdistill.reporting.studies.experiment_report import write_experiment_report
 from kvdistill.reporting.style import head

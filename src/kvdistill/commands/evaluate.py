@@ -5,17 +5,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypedDict, Unpack, get_args
 
+from kvdistill.compress import CompressorMethod
 from kvdistill.config import DataSection, FileData, load
 from kvdistill.console.messages import printable
 from kvdistill.console.paths import require_folder
 from kvdistill.evaluation.evaluate import Evaluator
+from kvdistill.evaluation.kept import measure_kept
 from kvdistill.evaluation.probes import num_rounds, probe
 from kvdistill.latent.decode import Reasoning
 from kvdistill.latent.reasoner import LatentReasoner
-from kvdistill.records.schema import EvaluationRecord, ProbesRecord
+from kvdistill.records.probes import ProbesRecord
+from kvdistill.records.schema import EvaluationRecord
 from kvdistill.run.evaluation import Place, summary_line, write_evaluation
 from kvdistill.run.samples import read_data
 from kvdistill.run.train import to_device
+from kvdistill.target.bridge import Same
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +105,7 @@ def evaluate_question(asked: Question, show: Callable[[str], None]) -> tuple[Eva
     _require_checkpoint(Path(asked.checkpoint))
     _refuse_other_data(asked, modes)
     section, data = _data(asked)
+    methods = _own_compressor(asked, show)
     model = to_device(LatentReasoner.from_pretrained(asked.checkpoint))
     samples = read_data(section, data, model, place.folder)[: asked.num]
     evaluator = Evaluator(
@@ -116,7 +121,9 @@ def evaluate_question(asked: Question, show: Callable[[str], None]) -> tuple[Eva
             f"probes: {len(samples)} questions, {rounds} times over (latents zeroed, swapped, and cut to "
             "fewer slots)"
         )
-        replace(probe(model, samples, evaluator), source=place.source).write(place.folder / "probes.json")
+        kept = measure_kept(model, samples, methods, asked.batch_size) or None
+        record = replace(probe(model, samples, evaluator), source=place.source, kept=kept)
+        record.write(place.folder / "probes.json")
         show(f"probes: {place.folder / 'probes.json'}")
     return tuple(records)
 
@@ -128,6 +135,24 @@ def _require_checkpoint(folder: Path) -> None:
     if folder.exists():
         what = "is a file; name the folder that holds it"
     raise ValueError(f"--checkpoint: {folder} {what}, such as outputs/run/checkpoint-ep1.")
+
+
+def _own_compressor(asked: Question, show: Callable[[str], None]) -> dict[str, CompressorMethod]:
+    """The compressor that made the student's targets from its own cache, by name.
+
+    Empty without probes, where the checkpoint lies in no run's folder, or the run had other targets or none.
+    """
+    path = Path(asked.checkpoint).resolve().parent / "run.json"
+    if not (asked.probes and path.is_file()):
+        return {}
+    try:
+        config = load(path)
+    except ValueError as error:
+        show(printable(f"probes: which tokens the compressor keeps is left out: {error}"))
+        return {}
+    if not config.reads_teachers or not isinstance(config.bridge_method, Same):
+        return {}
+    return {config.target.method.kind: config.target.method}
 
 
 def _modes(text: str) -> list[str]:

@@ -3,16 +3,20 @@
 import textwrap
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
+from kvdistill.commands.kept_line import kept_line
 from kvdistill.config import RunConfig, SyntheticData, changed, load, parse
 from kvdistill.console.wording import short_number
 from kvdistill.data.collate import collate
 from kvdistill.data.encode import pad_id_of
+from kvdistill.evaluation.kept import kept_tokens
+from kvdistill.evaluation.roles import batch_roles
 from kvdistill.kv import Geometry, KVPair, LayerGeometry, LossOutput, ModelKV, TeacherCache, TwoModes
 from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.pipeline import Distillation, TrainingStep
@@ -20,7 +24,7 @@ from kvdistill.run.samples import Samples, examples
 from kvdistill.run.step import step_model
 from kvdistill.run.student import build_student
 from kvdistill.run.train import to_device
-from kvdistill.text import Batch, Example, ReaderBatch
+from kvdistill.text import Batch, Encoded, Example, ReaderBatch
 
 T = TypeVar("T")
 
@@ -79,8 +83,9 @@ def trace(path: str | None, overrides: list[str]) -> LossOutput:
     run_stage("capture", model.geometry, _rotations)
     step = run_stage("step", lambda: step_model(config, model), _parts)
     assert isinstance(step, Distillation)
-    batch = run_stage("data", lambda: _batch(samples, found, step).to(model.device), _lengths)
-    step.on_stage = stages(time.perf_counter())
+    usable = samples.usable(found)
+    batch = run_stage("data", lambda: _batch(usable, step).to(model.device), _lengths)
+    step.on_stage = stages(time.perf_counter(), partial(_kept, step, usable, batch))
     loss = step(batch, 0, 0.0)
     step.on_stage("loss", loss)
     run_stage(
@@ -89,10 +94,10 @@ def trace(path: str | None, overrides: list[str]) -> LossOutput:
     return loss
 
 
-def _batch(samples: Samples, found: list[Example], step: TrainingStep) -> Batch:
+def _batch(samples: Sequence[Encoded], step: TrainingStep) -> Batch:
     tokenizer = step.student.tokenizer
     assert tokenizer is not None
-    return collate(samples.usable(found), pad_id_of(tokenizer), readers=step.readers)
+    return collate(samples, pad_id_of(tokenizer), readers=step.readers)
 
 
 def _config(path: str | None, overrides: list[str]) -> RunConfig:
@@ -101,17 +106,26 @@ def _config(path: str | None, overrides: list[str]) -> RunConfig:
     return load(path, overrides)
 
 
-def stages(start: float) -> Callable[[str, object], None]:
+def stages(
+    start: float, describe_kept: Callable[[Sequence[TeacherCache]], str] | None = None
+) -> Callable[[str, object], None]:
     """A callback that prints each stage of a training step as it ends, with the time since the last one.
 
     Args:
         start: when the step began, by ``time.perf_counter``.
+        describe_kept: describes what the compressors keep of the teachers' caches, in a line after the
+            targets; None leaves it out.
     """
     last = [start]  # a list, so that the closure can update it
+    caches: list[TeacherCache] = []
 
-    def show(name: str, result: object) -> None:
+    def show(name: str, result: Any) -> None:
         now = time.perf_counter()
         _print(name, _STAGES[name](result), now - last[0])
+        if name == "teachers":
+            caches[:] = result
+        if name == "targets" and describe_kept is not None:
+            run_stage("kept", partial(describe_kept, caches), str)
         last[0] = time.perf_counter()
 
     return show
@@ -223,6 +237,25 @@ def _caches(caches: Sequence[TeacherCache]) -> str:
 
 def _pairs(pairs: Sequence[KVPair]) -> str:
     return "; ".join(f"{_shape(pair.target)}, beside the student's {_shape(pair.student)}" for pair in pairs)
+
+
+def _kept(
+    step: Distillation, samples: Sequence[Encoded], batch: Batch, caches: Sequence[TeacherCache]
+) -> str:
+    """What the compressor keeps of each teacher's cache; a control's exchange of targets plays no part."""
+    steps = [sample.example.steps for sample in samples]
+    told = []
+    for cache in caches:
+        method, roles = (
+            step.bridge.builders[cache.teacher].method,
+            batch_roles(batch.read_by(cache.teacher), steps),
+        )
+        kept = kept_tokens(method.kind, method, cache.kv, roles, step.student.config.slots)
+        prefix = ""
+        if len(caches) > 1:
+            prefix = f"{cache.teacher}: "
+        told.append(prefix + kept_line(kept, method.blends_tokens))
+    return "; ".join(told)
 
 
 _STAGES: dict[str, Callable[[Any], str]] = {

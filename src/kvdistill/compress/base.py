@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -12,11 +12,14 @@ from torch import Tensor
 from kvdistill.kv import LayerKV, ModelKV, require_unrotated
 
 
+@runtime_checkable
 class Compressor(Protocol):
     """A method that shortens a KV cache to the number of the student's latent slots."""
 
     keeps_tokens: ClassVar[bool] = False
     """True where the result keeps all tokens of the text instead of ``slots`` slots."""
+    blends_tokens: ClassVar[bool] = False
+    """True where a slot is a mixture of several tokens, so that its position is not that of a kept token."""
 
     def diagnostics(self, kv: ModelKV) -> dict[str, Float[Tensor, ""]]:
         """Metrics of a cache before compression, for the log.

@@ -1,7 +1,7 @@
 """Linear interpolation of the token sequence at M evenly spaced places."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -25,6 +25,7 @@ class FullResampled(Compressor):
     """
 
     kind: Literal["full_resampled"] = "full_resampled"
+    blends_tokens: ClassVar[bool] = True
 
     def compress(self, kv: ModelKV, slots: int) -> ModelKV:
         """Resample each layer and head to ``slots`` slots.

@@ -16,7 +16,7 @@ from kvdistill.kv import Geometry
 from kvdistill.latent.passes import PrefixCache, encode_latents
 from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.ops import rotate
-from kvdistill.records.schema import ProbesRecord
+from kvdistill.records.probes import ProbesRecord
 from kvdistill.text import Encoded
 
 

@@ -1,4 +1,4 @@
-"""Schema of the records of a run: configuration, evaluations, curves, probes and metrics.
+"""Schema of the records of a run: configuration, evaluations, curves and metrics.
 
 Accuracies are shares from 0 to 1; ``made_by`` names the command that writes the file.
 """
@@ -190,26 +190,6 @@ class Curve(JsonFile):
             raise ValueError(
                 f"curve {self.method}: an accuracy is not between 0 and 1. Give shares, not percent."
             )
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProbesRecord(JsonFile):
-    """``probes.json``: tests of whether answers depend on the latent slots."""
-
-    made_by: ClassVar[str] = "kvdistill demo"
-
-    zeroed: float
-    """Accuracy with the latent slots set to zero."""
-    swapped: float
-    """Accuracy with the latent slots of another question."""
-    fewer: dict[int, float]
-    """Accuracy by number of slots kept."""
-    top_words: list[list[str]]
-    """Most likely words of each slot, best first."""
-    step_match: list[float]
-    """Share of questions whose slot i decodes to the result of step i."""
-    source: str | None = None
-    """Path of the data as given to ``kvdistill evaluate``; None for a demo's own probes."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kvdistill.records.example import ExampleRecord
-from kvdistill.records.schema import Curve, DemoSummary, EvaluationRecord, ProbesRecord
+from kvdistill.records.probes import ProbesRecord
+from kvdistill.records.schema import Curve, DemoSummary, EvaluationRecord
 from kvdistill.reporting import results, sections, training_sections
 from kvdistill.reporting.blocks import Block, Missing, percent
 from kvdistill.reporting.depth_section import depth_section

@@ -4,13 +4,14 @@ A section whose record is missing names the file and the command that writes it.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 
-from kvdistill.console.wording import number
-from kvdistill.records.schema import Bar, DemoSummary, EvaluationRecord, ProbesRecord, RunRecord
+from kvdistill.console.wording import counted, number
+from kvdistill.records.probes import KeptLayer, KeptTokens, ProbesRecord
+from kvdistill.records.schema import Bar, DemoSummary, EvaluationRecord, RunRecord
 from kvdistill.reporting.blocks import Block, Code, Folded, Missing, Table, Words, percent
 from kvdistill.reporting.drawing import draw
 from kvdistill.reporting.figures import Measured, accuracy_bars
@@ -156,8 +157,37 @@ def probes(
             "The words that each slot decodes to most often, over all questions",
             Table(("latent slot", "words"), words, words=True),
         ),
+        *_kept_tokens(probes.kept or ()),
     ]
     return Section(title, blocks)
+
+
+def _kept_tokens(kept: Sequence[KeptTokens]) -> list[Block]:
+    """What the compressors keep, by layer; nothing where it was not measured."""
+    if not kept:
+        return []
+    rows = []
+    for one in kept:
+        label = method(one.method).label
+        rows += [[f"{label}, layer {layer.layer}", *_kept_cells(layer)] for layer in one.layers]
+    base = ""
+    if kept[0].base_share is not None:
+        base = f" ({percent(kept[0].base_share)} of all tokens do)"
+    told = (
+        "Which tokens of the chain of thought the targets of the slots keep, over "
+        f"{counted(kept[0].num, 'question')}: the share of kept tokens that carry a step's result{base}, "
+        "the share of steps whose result some slot keeps, and the entropy over questions of the step and "
+        "word that a slot keeps: 0 bits where it is the same everywhere. – means not defined."
+    )
+    header = ("target", "kept tokens with a result", "results kept", "role entropy, bits")
+    return [Words(told), Table(header, rows)]
+
+
+def _kept_cells(layer: KeptLayer) -> list[str]:
+    cells = [percent(layer.result_share), percent(layer.steps_covered)]
+    if layer.role_entropy is None:
+        return [*cells, "–"]
+    return [*cells, f"{layer.role_entropy:.2f}"]
 
 
 def _kept(slots: int) -> str:

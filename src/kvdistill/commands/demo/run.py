@@ -23,6 +23,7 @@ from kvdistill.console.wording import counted
 from kvdistill.data import Chain
 from kvdistill.evaluation.evaluate import Evaluator
 from kvdistill.evaluation.example import answer_of, chosen, example_of
+from kvdistill.evaluation.kept import measure_kept
 from kvdistill.evaluation.probes import probe
 from kvdistill.latent.decode import Reasoning
 from kvdistill.latent.reasoner import LatentReasoner
@@ -200,7 +201,12 @@ def _evaluate(folder: Path, start: Path, run: Run) -> DemoSummary:
     (folder / f"evaluation_latent_{winner}.json").replace(folder / "evaluation_latent_kv.json")
     best = _last(folder, f"latent_{winner}")
     print("probes of the latents: zeroed, swapped and cut to fewer slots", flush=True)
-    probe(best, _test(best, VERBOSE, run)[:256], evaluator).write(folder / "probes.json")
+    sections = [stage.config(folder, start, run.seed).target for stage in lanes(run.share)[0]]
+    targets = {section.method.kind: section.method for section in sections}
+    # On the warm start: what the runs' targets held before a step of them was trained.
+    kept = measure_kept(warm, _test(warm, VERBOSE, run)[:256], targets, evaluator.batch_size)
+    record = probe(best, _test(best, VERBOSE, run)[:256], evaluator)
+    replace(record, kept=kept).write(folder / "probes.json")
     minutes = (time.monotonic() - run.clock) / 60
     summary = summarize(rows, curves, winner, minutes, run.seed)
     summary.write(folder / "summary.json")
