@@ -30,6 +30,13 @@ class Example:
     depth: int | None = None
     """Number of dependent steps from question to answer, where it is known; accuracy is reported by it."""
 
+    @property
+    def dependent_steps(self) -> int | None:
+        """``depth``, or else the number of steps in the chain of thought; None where there are none."""
+        if self.depth is not None:
+            return self.depth
+        return len(self.steps) or None
+
 
 @dataclass(frozen=True, slots=True)
 class Segment:

@@ -11,14 +11,15 @@ import torch
 import pico_runs
 from conftest import sampled
 from kvdistill.config import RunConfig, load, parse, resolved
+from kvdistill.data.encode import pad_id_of
 from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.pipeline import Distillation, FineTuning
-from kvdistill.records.schema import EvaluationRecord, Metrics, RunRecord
+from kvdistill.records.schema import DepthCount, EvaluationRecord, Metrics, RunRecord
 from kvdistill.run.folder import COMPLETED
 from kvdistill.run.samples import Samples, examples
 from kvdistill.run.step import step_model
 from kvdistill.run.student import build_student
-from kvdistill.run.train import pad_id, to_device, train
+from kvdistill.run.train import to_device, train
 from kvdistill.training.checkpoint import write_manifest
 
 
@@ -52,11 +53,16 @@ def test_a_run_leaves_its_record_metrics_checkpoints_and_evaluations(tiny: Path,
     terms = {"ce_student", "ce_teacher", "codi", "kv"} if task == "latent" else {"ce_teacher"}
     assert terms == series.keys() & {"ce_student", "ce_teacher", "codi", "kv"}
     assert 0 <= series["validation_accuracy"][6] <= 1
+    assert series["validation_nats"].keys() == series["validation_accuracy"].keys()
+    assert all(nats < 0 for nats in series["validation_nats"].values())
     modes = ["latent", "cot", "direct"] if task == "latent" else ["cot", "direct"]
     assert [evaluation.mode for evaluation in done.evaluations] == modes
     for evaluation in done.evaluations:
         assert EvaluationRecord.read(done.folder / f"evaluation_test_{evaluation.mode}.json") == evaluation
         assert (evaluation.num, evaluation.data_set) == (5, "test")
+        assert evaluation.nats is not None and evaluation.nats < 0
+        # Both hand-overs of each question are known, also where the chain of thought was left out.
+        assert evaluation.by_depth == {2: DepthCount(num=5, correct=evaluation.correct)}
         assert len((done.folder / str(evaluation.answers)).read_text().splitlines()) == 5
     assert LatentReasoner.from_pretrained(done.folder / "checkpoint-ep2").config.latents_trained == (
         task == "latent"
@@ -311,7 +317,7 @@ def test_the_device_is_that_of_the_machine(tiny: Path) -> None:
     model = to_device(build_student(tiny_run(tiny)))
     gpu = torch.cuda.is_available()
     assert model.device.type == ("cuda" if gpu else "cpu")
-    assert pad_id(model) == 0
+    assert pad_id_of(model.tokenizer) == 0
 
 
 def test_a_record_is_complete_json(tiny: Path) -> None:

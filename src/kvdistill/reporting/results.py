@@ -6,7 +6,8 @@ from functools import partial
 from pathlib import Path
 
 from kvdistill.console.wording import number
-from kvdistill.records.schema import DemoSummary, EvaluationRecord, Interval
+from kvdistill.records.intervals import Interval
+from kvdistill.records.schema import DemoSummary, EvaluationRecord
 from kvdistill.reporting.blocks import Block, Missing, Table, Words, percent, percent_range
 from kvdistill.reporting.drawing import draw
 from kvdistill.reporting.figures import Measured, accuracy_bars, passes_scatter
