@@ -1,7 +1,14 @@
 """A study of two arms and two seeds that takes seconds, as a file and as records made by hand."""
 
+import os
+import signal
+import sys
+import time
 from pathlib import Path
+from typing import Any
 
+import pico_process
+from kvdistill import cli
 from kvdistill.records.schema import EvaluationRecord, Metrics, RunRecord
 from kvdistill.records.study import ArmPlan, ClaimPlan, ComparisonPlan, StudyPlan, WarmPlan
 
@@ -12,15 +19,27 @@ seeds = [0, 1]
 baseline = "e1"
 [base]
 model.tuning.kind = "full"
-model.config = {model_type = "llama", hidden_size = 32, num_hidden_layers = 2, num_attention_heads = 2, intermediate_size = 48, max_position_embeddings = 128}
 data.train = {kind = "synthetic", num = 64}
 data.validation = {kind = "synthetic", num = 4, split = "validation"}
 data.test = {kind = "synthetic", num = 5, split = "test"}
 task = {kind = "chain", names = 5, steps = 2, trace = "verbose"}
 latent = {slots = 2, passes = 1, delimiters = "both"}
 loss = {codi_weight = 1.0, kv_weight = 1.0}
-training = {batch_size = 8, gradient_accumulation_steps = 1, max_steps = 3, lr = 1e-3, logging_steps = 1, eval_steps = 1}
 evaluation = {batch_size = 4, max_new_tokens = 6}
+[base.model.config]
+model_type = "llama"
+hidden_size = 32
+num_hidden_layers = 2
+num_attention_heads = 2
+intermediate_size = 48
+max_position_embeddings = 128
+[base.training]
+batch_size = 8
+gradient_accumulation_steps = 1
+max_steps = 3
+lr = 1e-3
+logging_steps = 1
+eval_steps = 1
 [[warm]]
 name = "terse"
 task.trace = "terse"
@@ -106,3 +125,45 @@ def write_run(
         chance=0.14,
     ).write(folder / f"evaluation_test_{task}.json")
     (folder / "TRAINING_COMPLETED.txt").write_text("Training completed.\n")
+
+
+class Forked:
+    """In place of ``subprocess.Popen``: the command runs in a fork, where nothing is imported again."""
+
+    def __init__(self, words: list[str], stdout: Any, env: dict[str, str], **rest: Any) -> None:
+        self.returncode: int | None = None
+
+        def work() -> None:
+            os.setsid()
+            for number in (1, 2):
+                os.dup2(stdout.fileno(), number)
+            sys.stdout = sys.stderr = os.fdopen(1, "w", buffering=1)  # in place of those that pytest captures
+            os._exit(cli.main(words[words.index("kvdistill") + 1 :]))
+
+        self.pid = pico_process.forked(work, OMP_NUM_THREADS=env["OMP_NUM_THREADS"])
+
+    def poll(self) -> int | None:
+        """The exit code; None while the command runs."""
+        if self.returncode is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self.returncode = os.waitstatus_to_exitcode(status)
+        return self.returncode
+
+    def wait(self, timeout: float) -> int:
+        """Wait for the end."""
+        deadline = time.monotonic() + timeout
+        while self.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert self.returncode is not None
+        return self.returncode
+
+    def send_signal(self, signum: int) -> None:
+        """Send a signal, unless the command has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, signum)
+
+    def kill(self) -> None:
+        """End the command at once."""
+        self.send_signal(signal.SIGKILL)

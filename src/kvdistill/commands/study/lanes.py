@@ -3,13 +3,13 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from subprocess import DEVNULL, STDOUT, Popen, TimeoutExpired
+from typing import Literal, Protocol, runtime_checkable
 
 from kvdistill.commands.study.plan import Job
 from kvdistill.config import resolved
@@ -24,6 +24,7 @@ _POLL = 0.2
 End = Literal["complete", "failed"]
 
 
+@runtime_checkable
 class Watcher(Protocol):
     """Is told what happens to runs."""
 
@@ -40,12 +41,33 @@ class Watcher(Protocol):
         ...
 
 
+@runtime_checkable
+class Child(Protocol):
+    """What is needed of a process."""
+
+    def poll(self) -> int | None:
+        """The exit code; None while it runs."""
+        ...
+
+    def wait(self, timeout: float) -> int:
+        """Wait for its end."""
+        ...
+
+    def send_signal(self, signum: int, /) -> None:
+        """Send a signal."""
+        ...
+
+    def kill(self) -> None:
+        """End it at once."""
+        ...
+
+
 @dataclass
 class Running:
     """A run in progress."""
 
     job: Job
-    process: subprocess.Popen[bytes]
+    process: Child
     began: float
     """By ``time.time``, in seconds."""
 
@@ -129,11 +151,11 @@ def _begin(job: Job, threads: int) -> Running:
     began = time.time()
     with (job.folder / CONSOLE).open("a") as log:
         # A session of its own: Ctrl-C reaches this program alone, which then ends the run with a checkpoint.
-        process = subprocess.Popen(
+        process = Popen(
             words,
-            stdin=subprocess.DEVNULL,
+            stdin=DEVNULL,
             stdout=log,
-            stderr=subprocess.STDOUT,
+            stderr=STDOUT,
             env=environment,
             start_new_session=True,
         )
@@ -185,6 +207,6 @@ def _end(running: Sequence[Running]) -> None:
     for each in running:
         try:
             each.process.wait(max(0.1, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
+        except TimeoutExpired:
             each.process.kill()
-            each.process.wait()
+            each.process.wait(PATIENCE)

@@ -16,9 +16,8 @@ from kvdistill.config.study import PilotSection
 from kvdistill.config.study_file import StudyFile, read_study
 from kvdistill.console.wording import number
 from kvdistill.records.pilot import Criterion, PilotRecord
-from kvdistill.reporting.studies.arms import StudyNumbers, by_seed
+from kvdistill.reporting.studies.arms import StudyNumbers, by_seed, time_test
 from kvdistill.reporting.studies.study_report import write_study_report
-from kvdistill.reporting.studies.time_to_learn import time_to_learn_p
 
 ROLES = ("cot", "direct", "E1", "step_end")
 """The arms of a pilot, by name or experiment."""
@@ -120,7 +119,7 @@ def _tells_apart(
         Criterion(name=SPREAD, value=max(spreads, default=None), high=section.sd_at_most, required=False),
         Criterion(
             name=TIME,
-            value=time_to_learn_p(rows[0], rows[1]),
+            value=time_test(rows[0], rows[1]),
             high=section.p_at_most,
             required=False,
         ),

@@ -148,7 +148,8 @@ def _read(folder: Path, arm: str) -> ArmRun:
         accuracy=evaluation.accuracy,
         passes=evaluation.sequential_passes_mean,
         chance=evaluation.chance,
-        by_depth={},
+        nats=evaluation.nats,
+        by_depth={depth: count.accuracy for depth, count in (evaluation.by_depth or {}).items()},
         curve=curve,
     )
 

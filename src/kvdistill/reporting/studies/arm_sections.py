@@ -1,6 +1,5 @@
 """The sections of a study's report, made from its numbers alone."""
 
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -9,11 +8,12 @@ from kvdistill.reporting.blocks import Block, Code, Table, Words, percent, perce
 from kvdistill.reporting.drawing import draw
 from kvdistill.reporting.page import Section
 from kvdistill.reporting.palette import Method, experiment
+from kvdistill.reporting.proportions import exact_interval
 from kvdistill.reporting.studies.arm_figures import grid_curves
-from kvdistill.reporting.studies.arms import ArmRow, StudyNumbers, by_seed
-from kvdistill.reporting.studies.claim_sections import HEADER, RULES, comparison_cells
+from kvdistill.reporting.studies.arms import ArmRow, StudyNumbers
 from kvdistill.reporting.studies.experiments import seeds_in_words
-from kvdistill.reporting.studies.figures import forest, mean_curves, seed_dots
+from kvdistill.reporting.studies.figures import mean_curves, seed_dots
+from kvdistill.reporting.survival import median_time
 
 _MEASURES = "Accuracy, area (of the validation curve) and their differences are in percent or points"
 
@@ -78,8 +78,6 @@ def table(numbers: StudyNumbers, figures: Path) -> Section:
         "95 % interval",
         "nats",
         "area",
-        f"steps to {100 * numbers.plan.learned:g} %",
-        "learned",
         "passes",
         "minutes",
     )
@@ -89,9 +87,8 @@ def table(numbers: StudyNumbers, figures: Path) -> Section:
     words = (
         f"{_MEASURES}; means over seeds, intervals from Student's t. SD: standard deviation of the accuracy "
         f"over seeds, in points. Minus baseline: the primary measure ({numbers.plan.primary}) over the seeds "
-        "that both have. Nats: log-probability of the right answer. Steps: median over seeds of the first "
-        "step at which validation accuracy reached the goal, with the number of seeds that never did. "
-        f"Learned: seeds with a test accuracy of {numbers.plan.learned:g} or more."
+        "that both have. Nats: log-probability of the right answer. Passes: sequential forward passes a "
+        "question."
     )
     blocks: list[Block] = [Table(header, rows), Words(words)]
     own = {name: row for name, row in shown.items() if row.plan.grid is None}
@@ -121,8 +118,6 @@ def _cells(row: ArmRow, primary: str) -> list[str]:
         *difference,
         number(_mean(row, "nats")),
         percent(_mean(row, "area")),
-        _reached(row),
-        f"{len(row.learned)} of {len(row.seeds)}",
         number(_mean(row, "passes")),
         number(_mean(row, "minutes"), digits=2),
     ]
@@ -148,17 +143,43 @@ def _mean(row: ArmRow, measure: str) -> float | None:
 
 
 def _reached(row: ArmRow) -> str:
-    """The median step at which the goal was reached; where most seeds never did, that it was not."""
-    steps = sorted(by_seed(row, "steps_to_90").items(), key=lambda pair: (pair[0] in row.unreached, pair[1]))
-    if not steps:
+    """The median step at which the goal was reached, and how many seeds never did."""
+    if not row.times:
         return "–"
-    never = f"{len(row.unreached)} of {len(steps)} never"
-    seed, middle = steps[(len(steps) - 1) // 2]
-    if seed in row.unreached:
-        return never
-    if not row.unreached:
-        return f"{middle:g}"
-    return f"{middle:g} ({never})"
+    never = [seed for seed, time in row.times.items() if not time.reached]
+    told = number(median_time(list(row.times.values())), absent="none")
+    if not never:
+        return told
+    return f"{told} ({len(never)} never)"
+
+
+def learning(numbers: StudyNumbers) -> list[Section]:
+    """Which seeds learned and when, with exact tests against the baseline; empty without a baseline."""
+    shown = {name: row for name, row in numbers.rows.items() if row.seeds}
+    if numbers.plan.baseline not in shown:
+        return []
+    rows = []
+    for row in shown.values():
+        share = exact_interval(len(row.learned), len(row.seeds))
+        rows.append(
+            [
+                row.plan.label,
+                f"{len(row.learned)} of {len(row.seeds)}",
+                percent_range(share.low, share.high),
+                number(row.p_learned, digits=2),
+                _reached(row),
+                number(row.p_time, digits=2),
+            ]
+        )
+    goal = f"{100 * numbers.plan.learned:g} %"
+    header = ("arm", "seeds that learned", "95 % interval", "p, Fisher", f"steps to {goal}", "p, log-rank")
+    words = (
+        f"A seed has learned if its test accuracy is {goal} or more (Clopper-Pearson interval). Steps: "
+        "median (Kaplan-Meier) until validation accuracy reached it; a seed that never did is censored at "
+        "its last step. Both p-values are two-sided, against the baseline, and not corrected for the number "
+        "of arms."
+    )
+    return [Section("Which seeds learn, and when", [Table(header, rows), Words(words)])]
 
 
 def depths(numbers: StudyNumbers) -> list[Section]:
@@ -203,59 +224,6 @@ def training(numbers: StudyNumbers, figures: Path) -> list[Section]:
             Section(label, [draw(paint, figures.with_name(f"{figures.name}{grid}.svg"), caption)])
         )
     return sections
-
-
-def claims(numbers: StudyNumbers, figures: Path) -> list[Section]:
-    """One section per claim with its verdict, and one on how verdicts are made; empty without claims.
-
-    Args:
-        numbers: the study's numbers.
-        figures: prefix of the figures' file names.
-    """
-    if not numbers.claims:
-        return []
-    sections = [
-        Section(
-            f"Claim {place}. {claim.title}: {claim.outcome.upper()}",
-            [
-                Table(HEADER, [comparison_cells(comparison) for comparison in claim.comparisons]),
-                *_needs(claim.p_value, claim.waits_for, claim.further_seeds, len(numbers.claims)),
-            ],
-        )
-        for place, claim in enumerate(numbers.claims, start=1)
-    ]
-    blocks: list[Block] = [
-        Words(
-            "Differences are paired by seed. In steps, less is better, so the sides are exchanged; runs that "
-            "never reached the goal count with their last step. A comparison is judged by its interval:"
-        ),
-        Table(("comparison", "supported", "not supported"), RULES, words=True),
-        Words(
-            "A claim is supported if all of its comparisons are and its p-value, the largest of theirs after "
-            f"Holm over the {len(numbers.claims)} claims, is below 0.05. It is not supported if any "
-            "comparison is not. Else it is inconclusive."
-        ),
-    ]
-    if any(c.mean is not None for claim in numbers.claims for c in claim.comparisons):
-        caption = "Every comparison in units of its δ: its 95 % interval, and the bound it has to clear."
-        paint = partial(forest, numbers.claims)
-        blocks.append(draw(paint, figures.with_name(f"{figures.name}claims.svg"), caption))
-    return [*sections, Section("How verdicts are made", blocks)]
-
-
-def _needs(
-    p_value: float | None, waits_for: Sequence[str], further_seeds: int | None, num_claims: int
-) -> list[Words]:
-    said = []
-    if p_value is not None:
-        said.append(f"p = {p_value:.2g} after Holm over the {num_claims} claims.")
-    if waits_for:
-        said.append(f"It waits for {', '.join(waits_for)}.")
-    if further_seeds is not None:
-        said.append(f"It needs {further_seeds} more seeds.")
-    if not said:
-        return []
-    return [Words(" ".join(said))]
 
 
 def warm(numbers: StudyNumbers) -> list[Section]:

@@ -1,7 +1,7 @@
 """``study.json``: all numbers of a study, computed from its run folders and its plan."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import ClassVar
@@ -11,11 +11,13 @@ import numpy as np
 from kvdistill.records.jsonfile import JsonFile
 from kvdistill.records.schema import Curve
 from kvdistill.records.study import PLAN, ArmPlan, StudyPlan
-from kvdistill.reporting.stats import area, spread_interval, steps_to
+from kvdistill.reporting.proportions import fisher
+from kvdistill.reporting.stats import area, spread_interval
 from kvdistill.reporting.studies.arm_runs import ArmRun, WarmRun, options_by_arm, read_runs, read_warm_runs
 from kvdistill.reporting.studies.claims import JudgedClaim, Measure, Question, judge_claims
 from kvdistill.reporting.studies.experiments import seeds_in_words
 from kvdistill.reporting.studies.record import Estimate
+from kvdistill.reporting.survival import CensoredTime, log_rank, time_to
 
 DELTAS: dict[Measure, float] = {"accuracy": 0.02, "nats": 0.05, "area": 0.02, "roughness": 0.02}
 """Smallest differences that matter where the study file gives none."""
@@ -41,8 +43,12 @@ class ArmRow:
     spread_high: float | None = None
     learned: list[int]
     """Seeds whose test accuracy reached the plan's ``learned``."""
-    unreached: list[int]
-    """Seeds whose validation accuracy never reached it."""
+    times: dict[int, CensoredTime]
+    """Steps until the validation accuracy reached it, by seed."""
+    p_time: float | None = None
+    """Log-rank test of these times against the baseline's."""
+    p_learned: float | None = None
+    """Fisher's exact test of the share of seeds that learned against the baseline's."""
     by_depth: dict[int, float]
     """Mean accuracy by depth of the question."""
     curves: dict[int, Curve]
@@ -114,9 +120,11 @@ def study_numbers(folder: Path) -> StudyNumbers:
     if chances:
         chance = float(np.mean(chances))
     first_started = min((run.record.started for run in runs), default=None)
+    rows = {name: _row(name, plan, [run for run in runs if run.arm == name], values) for name in plan.arms}
+    base = rows.get(plan.baseline or "")
     return StudyNumbers(
         plan=plan,
-        rows={name: _row(name, plan, [run for run in runs if run.arm == name], values) for name in plan.arms},
+        rows={name: _tested(row, base) for name, row in rows.items()},
         claims=judge_claims(values, _deltas(plan, counting), _questions(plan)),
         warm=warm,
         options=options,
@@ -142,7 +150,7 @@ def _values(runs: Sequence[ArmRun], learned: float) -> dict[str, dict[int, float
         }
         if run.curve is not None:
             found["area"] = area(run.curve)
-            found["steps_to_90"] = float(steps_to(1.0, run.curve, of=learned) or run.curve.steps[-1])
+            found["steps_to_90"] = float(time_to(learned, run.curve).steps)
         for name, value in found.items():
             if value is not None:
                 table.setdefault(name, {})[run.record.seed] = value
@@ -174,15 +182,35 @@ def _row(
         unfinished=sorted(run.record.seed for run in runs if not run.counts),
         measures={key: estimate for key, estimate in estimates.items() if estimate is not None},
         learned=[run.record.seed for run in counting if (run.accuracy or 0.0) >= plan.learned],
-        unreached=[run.record.seed for run in counting if _never(run.curve, plan.learned)],
+        times={
+            run.record.seed: time_to(plan.learned, run.curve) for run in counting if run.curve is not None
+        },
         by_depth=_by_depth(counting),
         curves={run.record.seed: run.curve for run in counting if run.curve is not None},
         **spread,
     )
 
 
-def _never(curve: Curve | None, goal: float) -> bool:
-    return curve is not None and steps_to(1.0, curve, of=goal) is None
+def _tested(row: ArmRow, base: ArmRow | None) -> ArmRow:
+    """The row with its tests against the baseline."""
+    if base is None or base is row or not (row.seeds and base.seeds):
+        return row
+    return replace(
+        row,
+        p_time=time_test(row, base),
+        p_learned=fisher((len(row.learned), len(row.seeds)), (len(base.learned), len(base.seeds))),
+    )
+
+
+def time_test(first: ArmRow, second: ArmRow) -> float | None:
+    """P-value of the log-rank test on the time to learn of two arms.
+
+    Returns:
+        The p-value; None where an arm has no curve, or no run of either learned.
+    """
+    if not (first.times and second.times):
+        return None
+    return log_rank(list(first.times.values()), list(second.times.values()))
 
 
 def _by_depth(runs: Sequence[ArmRun]) -> dict[int, float]:

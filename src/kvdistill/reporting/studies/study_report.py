@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path
 
 from kvdistill.reporting.page import Page
-from kvdistill.reporting.studies import arm_sections
+from kvdistill.reporting.studies import arm_claims, arm_sections
 from kvdistill.reporting.studies.arms import StudyNumbers, study_numbers
 
 NUMBERS = "study.json"
@@ -29,8 +29,9 @@ def write_study_report(folder: Path) -> Path:
     sections = [
         arm_sections.ran(numbers),
         arm_sections.table(numbers, figures),
+        *arm_sections.learning(numbers),
         *arm_sections.depths(numbers),
-        *arm_sections.claims(numbers, figures),
+        *arm_claims.claims(numbers, figures),
         *arm_sections.training(numbers, figures),
         *arm_sections.warm(numbers),
         arm_sections.made(numbers, shlex.join(["kvdistill", "study", "report", str(folder)])),
