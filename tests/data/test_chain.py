@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from kvdistill.data.chain import NAMES, VARIED, Chain, Filler
-from kvdistill.data.split import Split, Trace
+from kvdistill.data.chain import NAMES, Chain
+from kvdistill.data.split import VARIED, Filler, Split, Trace
 from kvdistill.text import Example
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from kvdistill.config.section import Section, UserPath
 from kvdistill.data.arith import Arith
 from kvdistill.data.chain import Chain
+from kvdistill.data.rules import Rules
 from kvdistill.data.split import Split
 from kvdistill.data.template import Chat, Plain
 
@@ -43,7 +44,7 @@ class SyntheticData(Section):
     """Examples of a generated task, made from a seed without any download."""
 
     kind: Literal["synthetic"] = "synthetic"
-    task: Annotated[Chain | Arith, Field(discriminator="kind")] = Chain()
+    task: Annotated[Chain | Arith | Rules, Field(discriminator="kind")] = Chain()
     num: int = Field(default=2048, ge=1, le=10**7)
     split: Split = "train"
     seed: int = Field(default=0, ge=-(2**63), lt=2**63)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from kvdistill.data.questions import Questions
     from kvdistill.data.readers import Reader
     from kvdistill.data.rows import BadRow, DataError, Loaded
+    from kvdistill.data.rules import Rules
     from kvdistill.data.sources import FORMATS, Source, load
     from kvdistill.data.steps_json import StepsJson
     from kvdistill.data.stream import RowStream
@@ -41,6 +42,7 @@ _HOME = {
     "BadRow": "kvdistill.data.rows",
     "DataError": "kvdistill.data.rows",
     "Loaded": "kvdistill.data.rows",
+    "Rules": "kvdistill.data.rules",
     "FORMATS": "kvdistill.data.sources",
     "Source": "kvdistill.data.sources",
     "load": "kvdistill.data.sources",
@@ -79,6 +81,7 @@ __all__ = [
     "Questions",
     "Reader",
     "RowStream",
+    "Rules",
     "Source",
     "StepsJson",
     "Synthetic",

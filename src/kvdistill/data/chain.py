@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from kvdistill.data.split import Split, Style, Trace, style_of, window
+from kvdistill.data.split import Filler, Split, Trace, step_text, style_of, window
 from kvdistill.data.template import ANSWER_PROMPT
 from kvdistill.text import Example
 
@@ -32,12 +32,6 @@ NAMES = (
     "Tom",
     "Uma",
 )
-
-Filler = Literal["giver", "repeated", "varied", "none"]
-"""The three words before the result of a verbose step: ``then Eve hands``, ``then then then``, three words
-drawn from ``VARIED``, or none.
-"""
-VARIED: tuple[str, ...] = ("then", "hands", "to", "start")
 
 _GOLDEN = (math.sqrt(5) - 1) / 2
 """Golden ratio, about 0.618."""
@@ -182,22 +176,13 @@ class Chain:
             path += [(answer, answer)] * (most - depth)
         return Example(
             question=f"{handed} start {order[0]} {depth} hands ?",
-            steps=tuple(self._step(style, giver, taker, rng) for giver, taker in path),
+            steps=tuple(
+                step_text(taker, style, self.filler, ("then", giver, "hands"), rng, self.stop)
+                for giver, taker in path
+            ),
             answer=answer,
             sample_id=sample_id,
             teacher_cue=style,
             student_cue="briefly",
             depth=depth,
         )
-
-    def _step(self, style: Style, giver: str, taker: str, rng: random.Random) -> str:
-        """One step of a trace, in one style."""
-        before: list[str] = []
-        if style == "fully" and self.filler == "giver":
-            before = ["then", giver, "hands"]
-        if style == "fully" and self.filler == "repeated":
-            before = ["then"] * 3
-        if self.filler == "varied":
-            drawn = rng.choices(VARIED, k=3)  # drawn for terse steps too: twins have the same questions
-            before = drawn if style == "fully" else []
-        return " ".join((*before, taker, *(["."] if self.stop else [])))

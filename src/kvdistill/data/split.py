@@ -1,5 +1,7 @@
-"""Splits without overlap and trace styles, shared by the generated tasks."""
+"""Splits without overlap, trace styles and steps, shared by the generated tasks."""
 
+import random
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Literal
 
@@ -15,6 +17,12 @@ _STYLES: dict[Trace, tuple[Style, Style]] = {
     "mixed": ("briefly", "fully"),
 }
 """Styles of the examples at even and at odd indices."""
+Filler = Literal["giver", "repeated", "varied", "none"]
+"""Words before the result of a verbose step: what happens (``then Eve hands``), ``then then then``, three
+words drawn from ``VARIED``, or none.
+"""
+VARIED: tuple[str, ...] = ("then", "hands", "to", "start")
+
 _TENTHS: dict[str, tuple[int, int]] = {"train": (0, 8), "validation": (8, 9), "test": (9, 10)}
 
 
@@ -34,3 +42,23 @@ def belongs(problem: str, split: Split) -> bool:
 def style_of(trace: Trace, index: int) -> Style:
     """The style of example ``index`` of a set, counted from 0."""
     return _STYLES[trace][index % 2]
+
+
+def step_text(
+    result: str, style: Style, filler: Filler, giver: Sequence[str], rng: random.Random, stop: bool = False
+) -> str:
+    """One step of a trace.
+
+    Args:
+        result: the step's result, its last word.
+        style: ``briefly`` is the result alone.
+        filler: the words before the result of a verbose step.
+        giver: those of the filler ``giver``.
+        rng: draws varied fillers, in either style, so that twins have the same questions.
+        stop: whether a full stop follows.
+    """
+    fillers: dict[Filler, Sequence[str]] = {"giver": giver, "repeated": ["then"] * 3, "none": ()}
+    if filler == "varied":
+        fillers["varied"] = rng.choices(VARIED, k=3)
+    words = [*fillers[filler], result] if style == "fully" else [result]
+    return " ".join([*words, "."] if stop else words)

@@ -7,12 +7,13 @@ from pathlib import Path
 from kvdistill.data.arith import Arith
 from kvdistill.data.chain import Chain
 from kvdistill.data.gsm8k import MARKER
+from kvdistill.data.rules import Rules
 from kvdistill.records.jsonfile import write_atomic
 from kvdistill.text import Example
 
-Synthetic = Chain | Arith
+Synthetic = Chain | Arith | Rules
 
-__all__ = ["Arith", "Chain", "Synthetic", "write_jsonl"]
+__all__ = ["Arith", "Chain", "Rules", "Synthetic", "write_jsonl"]
 
 
 def write_jsonl(examples: Sequence[Example], path: Path | str) -> None:
