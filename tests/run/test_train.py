@@ -11,7 +11,6 @@ import torch
 import pico_runs
 from conftest import sampled
 from kvdistill.config import RunConfig, load, parse, resolved
-from kvdistill.data.encode import pad_id_of
 from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.pipeline import Distillation, FineTuning
 from kvdistill.records.schema import DepthCount, EvaluationRecord, Metrics, RunRecord
