@@ -6,6 +6,7 @@ from pathlib import Path
 from kvdistill.records.example import ExampleRecord
 from kvdistill.records.probes import ProbesRecord
 from kvdistill.records.schema import Curve, DemoSummary, EvaluationRecord
+from kvdistill.records.study import PLAN
 from kvdistill.reporting import results, sections, training_sections
 from kvdistill.reporting.blocks import Block, Missing, percent
 from kvdistill.reporting.depth_section import depth_section
@@ -13,13 +14,15 @@ from kvdistill.reporting.example_section import example_section
 from kvdistill.reporting.page import Page, Section
 from kvdistill.reporting.studies.experiment_report import write_experiment_report
 from kvdistill.reporting.studies.experiments import discover
+from kvdistill.reporting.studies.study_report import write_study_report
 
 
 def report(folder: Path) -> Path:
     """Write the report that fits a folder.
 
     Args:
-        folder: a demo's (with summary.json), a run's (with run.json), or one with runs of studies.
+        folder: a demo's (with summary.json), a study's (with plan.json), a run's (with run.json), or one with
+            runs of E1 to E5.
 
     Returns:
         Path of the report: HTML, or plain text for studies.
@@ -29,7 +32,12 @@ def report(folder: Path) -> Path:
         ValueError: if nothing in it can be reported on, or a file is broken; the message names it.
     """
     _require(folder, "kvdistill demo` or `kvdistill train")
-    for file, write in (("summary.json", write_demo_report), ("run.json", write_report)):
+    reports = (
+        ("summary.json", write_demo_report),
+        (PLAN, write_study_report),
+        ("run.json", write_report),
+    )
+    for file, write in reports:
         if (folder / file).is_file():
             return write(folder)
     if discover(folder).studies:
