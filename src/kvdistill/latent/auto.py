@@ -7,7 +7,7 @@ the configuration first, and the model class needs libraries (peft) that may be 
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable
 from importlib import import_module
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
@@ -35,7 +35,7 @@ class AfterImport(MetaPathFinder):
     """Import hook: imports ``kvdistill.latent.config`` after :data:`TABLE` has been imported."""
 
     def find_spec(
-        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+        self, fullname: str, path: Iterable[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """Module spec of :data:`TABLE` with the registration appended to its loading.
 
