@@ -158,7 +158,8 @@ def test_the_embedded_task_is_large_enough_and_fits_the_positions(name: str) -> 
         assert data.num <= task.capacity(data.split)
         assert config.latent.slots == task.steps
         example = task.make(1, data.split, 0)[0]
-        words = f"{example.question} {example.cue} {' '.join(example.steps)} answer {example.answer}".split()
+        texts = (example.question, example.teacher_cue, *example.steps, "answer", example.answer)
+        words = " ".join(texts).split()
         assert len(words) + 4 <= 128
     assert {data.split for data in (config.data.train, config.data.validation, config.data.test)} == {
         "train",

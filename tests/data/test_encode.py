@@ -164,17 +164,14 @@ def test_real_tokenizers_on_real_texts(shared_data: Path, name: str) -> None:
     assert len(encoded.samples) == 150
     assert encoded.dropped == ()
     for sample, bare in zip(encoded.samples, direct.samples, strict=True):
-        assert sample.teacher_mode.prompt == bare.teacher_mode.prompt == encoded.samples[0].prompt
-        assert (sample.teacher_mode.question, sample.teacher_mode.answer, bare.teacher_mode.cot.ids) == (
-            bare.teacher_mode.question,
-            bare.teacher_mode.answer,
-            (),
-        )
-        assert sample.teacher_mode.step_ends == slow_step_ends(sample.teacher_mode.cot, sample.example.steps)
-        assert len(sample.teacher_mode.step_ends) == len(sample.example.steps)
-        assert sample.teacher_mode.answer.ids[-1] == tokenizer.eos_token_id
-        ids = [*tokenizer(sample.teacher_mode.question.text, add_special_tokens=False)["input_ids"]]
-        assert list(sample.teacher_mode.question.ids) == (
+        read, answers = sample.teacher_mode, bare.teacher_mode
+        assert read.prompt == answers.prompt == encoded.samples[0].teacher_mode.prompt
+        assert (read.question, read.answer, answers.cot.ids) == (answers.question, answers.answer, ())
+        assert read.step_ends == slow_step_ends(read.cot, sample.example.steps)
+        assert len(read.step_ends) == len(sample.example.steps)
+        assert read.answer.ids[-1] == tokenizer.eos_token_id
+        ids = [*tokenizer(read.question.text, add_special_tokens=False)["input_ids"]]
+        assert list(read.question.ids) == (
             [tokenizer.bos_token_id, *ids] if name in pico_tokenizer.ADD_BOS else ids
         )
 

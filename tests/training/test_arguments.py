@@ -99,7 +99,7 @@ def test_several_gpus_in_one_process_are_not_driven_by_data_parallel(monkeypatch
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("learning_rate", 1e-3), ("lr", 0), ("epochs", 0), ("save_total_limit", 0), ("task", "cot")],
+    [("learning_rate", 1e-3), ("lr", 0), ("epochs", 0), ("save_total_limit", 0), ("task", "words")],
 )
 def test_a_wrong_option_is_refused_by_name(option: str, value: object) -> None:
     with pytest.raises(ValidationError, match=option):
