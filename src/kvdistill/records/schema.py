@@ -146,6 +146,8 @@ class DemoSummary(JsonFile):
     """The compressor that won on validation."""
     latent_by_method: dict[str, float]
     """Accuracy of every compressor tried."""
+    latent_shuffled: float | None = None
+    """Accuracy of the negative control: R-KV on another question's shuffled target."""
     steps_to_90_e1: int | None
     """First step at which validation accuracy reached ``threshold``; None if it never did."""
     steps_to_90_kv: int | None
