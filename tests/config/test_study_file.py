@@ -48,8 +48,8 @@ def test_an_arm_may_start_from_an_earlier_arm_or_from_nothing(tmp_path: Path) ->
 def test_a_grid_makes_an_arm_of_each_value(tmp_path: Path) -> None:
     study = read_study(study_file(tmp_path, TOML + GRID))
     assert list(study.arms)[2:] == ["lambda_shared_0", "lambda_shared_0.5"]
-    config = study.stages["lambda_shared_0.5"].config(Path("a"), Path("b"), 0)
-    assert (config.target.method.kind, config.target.method.importance_weight) == ("rkv", 0.5)  # pyright: ignore
+    method = study.stages["lambda_shared_0.5"].config(Path("a"), Path("b"), 0).target.method
+    assert (method.kind, method.importance_weight) == ("rkv", 0.5)  # pyright: ignore[reportAttributeAccessIssue]
     point = study.plan("now").arms["lambda_shared_0.5"]
     assert (point.label, point.grid, point.line, point.value) == ("shared, λ = 0.5", "lambda", "shared", 0.5)
 

@@ -91,7 +91,7 @@ class Budget(Section):
 
 
 class StudySection(Section):
-    """What holds for the study as a whole."""
+    """Settings of the entire study."""
 
     name: str = Field(min_length=1)
     seeds: Seeds = Field(min_length=1)

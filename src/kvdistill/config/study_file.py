@@ -33,7 +33,7 @@ from kvdistill.console.paths import expanded
 from kvdistill.records.study import ArmPlan, ClaimPlan, ComparisonPlan, StudyPlan, WarmPlan
 
 _NO_CHECKPOINT = Path("a checkpoint")
-"""Stands for the warm start while a configuration is checked before that exists."""
+"""Placeholder of the warm start while a configuration is checked before that exists."""
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ class Stage:
     name: str
     seeds: tuple[int, ...]
     start: str | None
-    """The stage whose checkpoint it starts from; None starts as ``model`` says."""
+    """The stage whose checkpoint it starts from; None starts from ``model``."""
     priority: int
     tree: dict[str, Any]
     """Options, seeds and paths left out."""

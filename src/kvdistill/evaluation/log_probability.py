@@ -27,7 +27,7 @@ def log_probabilities(model: "LatentReasoner", batch: Batch, reasoning: "Reasoni
 
     The model reads the right answer behind the same context that it generates from: ``latent`` its latent
     slots, ``direct`` an empty chain of thought. ``cot`` reads the gold chain of thought in place of its own,
-    so its value is that of the last step alone, an upper bound that says nothing about the chain.
+    so its value is that of the last step alone, an upper bound that tells nothing about the chain.
 
     Args:
         model: A student in evaluation mode.

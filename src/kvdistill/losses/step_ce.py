@@ -56,7 +56,7 @@ class StepCE:
             their slot ranks first; ``step_ce_share``, the share of the chain's tokens that have a slot.
 
         Raises:
-            ValueError: if the slots were not read, or are no whole number of blocks.
+            ValueError: if the slots were not read, or their number is no multiple of the blocks.
         """
         slots, read = slots_of(inputs, "StepCE")
         slot, valid = self.assign(StepTokens.of(read), slots.logits.shape[1] - 1)

@@ -82,7 +82,7 @@ class StepDecoder:
             chain's tokens that are decoded.
 
         Raises:
-            ValueError: if the slots were not read, or are no whole number of blocks.
+            ValueError: if the slots were not read, or their number is no multiple of the blocks.
         """
         slots, read = slots_of(inputs, "StepDecoder")
         num_slots = slots.hidden.shape[1] - 1

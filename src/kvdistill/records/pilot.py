@@ -23,7 +23,7 @@ class Criterion:
 
     @property
     def met(self) -> bool:
-        """Whether the value lies within its bounds, which themselves count."""
+        """Whether the value is within its bounds, which are included."""
         if self.value is None:
             return False
         above = self.low is None or self.value >= self.low

@@ -45,7 +45,7 @@ class Job:
 
     @property
     def folder(self) -> Path:
-        """The run folder; relative to the working directory where it lies below."""
+        """The run folder; relative to the working directory where it is below."""
         folder = Path(os.path.abspath(self.base)) / self.name  # noqa: PTH100 - links in the path stay
         here = Path.cwd()
         if folder.is_relative_to(here):
@@ -87,7 +87,7 @@ def jobs_of(study: StudyFile, base: Path, arms: Sequence[str], seeds: Sequence[i
     """The runs in the order in which they are to begin.
 
     Arms of a lower priority number come first; among them one seed after another, so that a study that is cut
-    off leaves the same seeds in all arms. A warm stage stands before the first run that needs it.
+    off leaves the same seeds in all arms. A warm stage comes before the first run that needs it.
 
     Args:
         study: the study file.
@@ -161,7 +161,7 @@ def share_of(text: str | None, num_seeds: int) -> Share | None:
         raise ValueError(f"--array-task is {text}: write i/n, such as 0/8 for the first of eight tasks.")
     if int(of) > num_seeds:
         raise ValueError(
-            f"--array-task is {text}, and there are {num_seeds} seeds: a task takes whole seeds, so give at "
-            f"most {num_seeds} tasks (sbatch --array=0-{num_seeds - 1})."
+            f"--array-task is {text}, and there are {num_seeds} seeds: a task takes all runs of its seeds, so "
+            f"give at most {num_seeds} tasks (sbatch --array=0-{num_seeds - 1})."
         )
     return Share(int(index), int(of))
