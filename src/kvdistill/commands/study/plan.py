@@ -161,7 +161,7 @@ def share_of(text: str | None, num_seeds: int) -> Share | None:
         raise ValueError(f"--array-task is {text}: write i/n, such as 0/8 for the first of eight tasks.")
     if int(of) > num_seeds:
         raise ValueError(
-            f"--array-task is {text}, and there are {num_seeds} seeds: a task takes all runs of its seeds, so "
+            f"--array-task is {text}, and there are {num_seeds} seeds: a task takes all runs of its seeds: "
             f"give at most {num_seeds} tasks (sbatch --array=0-{num_seeds - 1})."
         )
     return Share(int(index), int(of))
