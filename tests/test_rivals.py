@@ -7,11 +7,12 @@ import torch
 
 import pico
 import pico_runs
+import pico_slow
 from kvdistill.compress import StepEnd
 from kvdistill.config import load
-from kvdistill.latent.curriculum import GrowingPasses
+from kvdistill.latent.curriculum import Stages, with_words
 from kvdistill.latent.reasoner import LatentReasoner
-from kvdistill.losses import Mux, StepCE, StepDecoder, WeightedLoss
+from kvdistill.losses import Mux, StepCE, StepDecoder, WeightedLoss, cross_entropy
 from kvdistill.pipeline import StepSettings
 from kvdistill.records.schema import Metrics
 from kvdistill.run.train import train
@@ -89,7 +90,7 @@ def test_a_decoder_is_trained_and_carried_with_the_step_but_not_with_the_student
 def test_passes_grow_with_the_progress(layout: str) -> None:
     """At 0, half of the stages and their end: 1, 2 and 3 passes."""
     model, batch = student(passes=3, layout=layout), pico.batch(rows())
-    growing = distillation(model, step=StepSettings(curriculum=GrowingPasses(share=0.5)))
+    growing = distillation(model, step=StepSettings(curriculum=Stages(share=0.5)))
     for progress, passes in ((0.0, 1), (0.25, 2), (0.5, 3), (1.0, 3)):
         wanted = distillation(student(passes=passes, layout=layout))(batch, 0, progress)
         assert torch.equal(growing(batch, 0, progress).loss, wanted.loss)
@@ -110,3 +111,39 @@ def test_a_run_of_lotus_with_a_decoder_and_a_curriculum(tmp_path: Path) -> None:
     assert [record.mode for record in done.evaluations] == ["latent"]
     saved = LatentReasoner.from_pretrained(done.folder / "checkpoint-ep1")
     assert (saved.config.layout, saved.config.feedback, saved.config.passes) == ("blocks", "add", 3)
+
+
+@pytest.mark.parametrize("latent", [{}, LOTUS], ids=["shift", "blocks"])
+def test_words_after_the_slots_are_read_and_predicted_as_by_a_plain_model(latent: dict) -> None:
+    """Slots, ``<eot>``, the later steps, prompt and answer; labels are those steps and the answer."""
+    model, row = student(**latent), rows()[0]
+    with torch.no_grad():
+        output = model(with_words(pico.batch((row,)), 1)).student
+        text = [model.special.eot, *row["cot"][3:], *row["prompt"], *row["answer"]]
+        embeds = torch.cat((pico_slow.thought(model, row), model.embed(torch.tensor([text]))), 1)
+        logits, hidden, _ = pico_slow.plain(model, embeds)
+    written, answer = len(row["cot"]) - 3, len(row["answer"])
+    labels = [*row["cot"][3:], *row["answer"]]
+    first = embeds.shape[1] - len(text)
+    rows_read = [*range(first, first + written), *range(embeds.shape[1] - answer - 1, embeds.shape[1] - 1)]
+    assert output.rows.labels.tolist() == labels
+    assert output.rows.is_answer.tolist() == [False] * written + [True] * answer
+    torch.testing.assert_close(output.rows.logits, logits[rows_read], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(output.hidden[0], hidden[:, -answer - 1], rtol=1e-4, atol=1e-5)
+
+
+def test_coconuts_stages_leave_out_the_words_one_step_after_the_other() -> None:
+    """The last stage is the step without a curriculum; a stage's words are predicted beside the answer."""
+    model, batch = student(passes=SLOTS, feedback="none"), pico.batch(rows())
+    settings = {"kv_weight": 0.0, "codi_weight": 0.0, "ce_teacher_weight": 0.0}
+    stages = Stages(start=1, share=1.0, words=True)
+    step = distillation(model, step=StepSettings(curriculum=stages), **settings)
+    plain = distillation(model, **settings)(batch, 0, 0.0).loss
+    for progress, replaced in ((0.0, 1), (0.3, 2), (0.9, None)):
+        passes = stages.stage(progress, SLOTS, 0).passes
+        two = model(with_words(batch, replaced), passes=passes)
+        assert torch.allclose(step(batch, 0, progress).loss, cross_entropy(two.student.rows, 3), atol=1e-6)
+    assert torch.equal(step(batch, 0, 0.9).loss, plain)
+    alone = [step(pico.batch((row,)), 0, 0.0).loss for row in rows()]
+    together = step(pico.batch(rows(), "left", extra=2), 0, 0.0).loss
+    assert torch.allclose(together, torch.stack(alone).mean(), atol=1e-5)

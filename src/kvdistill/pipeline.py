@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from kvdistill.data.readers import Reader
 from kvdistill.kv import KVPair, LossOutput, TwoModes
-from kvdistill.latent.curriculum import GrowingPasses
+from kvdistill.latent.curriculum import Stages, with_words
 from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.losses import (
     CachedFrame,
@@ -58,8 +58,8 @@ class StepSettings:
 
     anneal_layers: float = 0.0
     """Share of the run in which only the lowest third of the layers counts in the KV loss."""
-    curriculum: GrowingPasses | None = None
-    """Passes over the slots by progress; None computes all of them in every step."""
+    curriculum: Stages | None = None
+    """Passes over the slots, and words after them, by progress; None computes all passes in every step."""
     all_reduce_sum: AllReduceSum = alone
     """All-reduce sum over the processes, for statistics over the global batch."""
 
@@ -120,7 +120,7 @@ class Distillation(TrainingStep):
         if self.objective.kv_weight == "auto" and self.auto_weight is None:
             self.prepare([batch])
         # Step 1: both modes of the student, in one packed call.
-        outputs = self._outputs(batch, progress)
+        outputs = self._outputs(batch, step, progress)
         if "target" not in self.objective.needs:
             return self._loss(LossInputs(outputs, read=batch.teacher_mode, modules=dict(self.learned)), {})
         # Step 2: one cache of N tokens per teacher; in self-distillation, teacher mode's.
@@ -133,11 +133,12 @@ class Distillation(TrainingStep):
         inputs = LossInputs(outputs, pairs, self.frame(batch), batch.teacher_mode, dict(self.learned))
         return self._loss(inputs, self.bridge.diagnostics(caches))
 
-    def _outputs(self, batch: Batch, progress: float = 0.0) -> TwoModes:
+    def _outputs(self, batch: Batch, step: int = 0, progress: float = 0.0) -> TwoModes:
         needs, curriculum = self.objective.needs, self.settings.curriculum
         passes = None
         if curriculum is not None:
-            passes = curriculum.passes(progress, self.student.config.passes)
+            passes, replaced = curriculum.stage(progress, self.student.config.passes, step)
+            batch = with_words(batch, replaced)
         outputs = self.student(
             batch=batch,
             measure_attention="attention" in needs,

@@ -10,7 +10,7 @@ from kvdistill.config.data import DataSection, SyntheticData
 from kvdistill.config.section import Section, UserPath
 from kvdistill.config.training import TrainingSection
 from kvdistill.data.template import Chat, Plain
-from kvdistill.latent.curriculum import GrowingPasses
+from kvdistill.latent.curriculum import Stages
 from kvdistill.latent.slots import check_slots
 from kvdistill.losses.objective import Objective
 from kvdistill.target.bridge import Lift, Same
@@ -119,17 +119,14 @@ class LatentSection(Section):
     layout: Literal["shift", "blocks"] = "shift"
     """Whose input a slot's state is in the next pass: the next slot's (``shift``) or its own (``blocks``)."""
 
-    curriculum: GrowingPasses | None = None
-    """Fewer passes at the beginning of training; without it all passes from the first step on."""
+    curriculum: Stages | None = None
+    """Stages at the beginning of training; without them all passes from the first step on."""
 
     @model_validator(mode="after")
     def _sensible(self) -> "LatentSection":
         check_slots(self.slots, self.passes, self.layout)
-        if self.curriculum is not None and self.curriculum.start > self.passes:
-            raise ValueError(
-                f"latent.curriculum.start is {self.curriculum.start}, more than latent.passes = "
-                f"{self.passes}: lower it"
-            )
+        if self.curriculum is not None:
+            self.curriculum.check(self.slots, self.passes, self.layout)
         return self
 
 
