@@ -118,6 +118,23 @@ def test_a_student_that_answers_right_is_sure_of_it(
     assert record.nats_low < record.nats < record.nats_high  # pyright: ignore[reportOptionalOperand]
 
 
+def test_without_a_gold_chain_or_beyond_the_limit_there_is_no_value(
+    model: LatentReasoner, samples: tuple[Encoded, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask = Evaluator(batch_size=36, timed=0)
+    bare = [samples[0], replace(samples[1], example=replace(samples[1].example, steps=()))]
+    assert ask.log_probabilities(model, bare, "cot") is None
+    assert ask.log_probabilities(model, bare, "direct") is not None
+
+    def refuse(*_: object) -> None:
+        raise BeyondLimitError("too long")
+
+    monkeypatch.setattr("kvdistill.evaluation.evaluate.log_probabilities", refuse)
+    assert ask.log_probabilities(model, samples, "latent") is None
+    record, _ = replace(ask, max_new_tokens=8).evaluate(model, samples[:2], "latent", "pairs")
+    assert record.nats is None and record.accuracy == 1.0
+
+
 def test_a_wrong_answer_costs_more(model: LatentReasoner, samples: tuple[Encoded, ...]) -> None:
     ask = Evaluator(batch_size=36, timed=0)
     right, other = samples[0], samples[8]

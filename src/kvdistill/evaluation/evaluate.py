@@ -106,8 +106,11 @@ class Evaluator:
             reasoning: ``latent``, ``cot`` (which reads the gold chain of thought) or ``direct``.
 
         Returns:
-            N values in nats, in the order of the questions; None where a text is longer than the model reads.
+            N values in nats, in the order of the questions; None where a text is longer than the model reads,
+            or ``cot`` finds no gold chain of thought.
         """
+        if reasoning == "cot" and not all(sample.example.steps for sample in samples):
+            return None
         found: list[float] = []
         with evaluating(model):
             for start in range(0, len(samples), self.batch_size):

@@ -93,7 +93,7 @@ class EvaluationRecord(JsonFile):
     """Path of the data as given to ``kvdistill evaluate``; None for a run's own evaluation."""
     nats: float | None = None
     """Log-probability of the right answer, its end token included, mean over questions, in nats; None in
-    files of older versions, and where a text is longer than the model reads.
+    files of older versions, where a text is longer than the model reads, and for ``cot`` without gold chains.
     """
     nats_low: float | None = None
     """Lower end of its 95 % interval over questions; None for a single question."""

@@ -8,6 +8,7 @@ from kvdistill.records.schema import Curve, DemoSummary, EvaluationRecord, Probe
 from kvdistill.records.study import PLAN
 from kvdistill.reporting import results, sections, training_sections
 from kvdistill.reporting.blocks import Block, Missing, percent
+from kvdistill.reporting.depth_section import depth_section
 from kvdistill.reporting.example_section import example_section
 from kvdistill.reporting.page import Page, Section
 from kvdistill.reporting.studies.experiment_report import write_experiment_report
@@ -71,6 +72,7 @@ def write_demo_report(folder: Path) -> Path:
     parts = [
         *example_section(ExampleRecord.find(folder / "example.json")),
         results.demo_section(folder, summary, records),
+        *depth_section(folder, results.demo_rows(summary, records), chance),
         sections.probes(folder, ProbesRecord.find(folder / "probes.json"), summary, chance),
         training_sections.training(folder, summary, curves, chance),
         training_sections.losses(folder, "kvdistill demo"),
@@ -104,6 +106,7 @@ def write_report(folder: Path) -> Path:
     if rows:
         table = results.table_of_answers(folder, rows, chance)
     parts = [*example_section(ExampleRecord.find(folder / "example.json")), Section("Answers", table)]
+    parts += depth_section(folder, rows, chance)
     if (probes := ProbesRecord.find(folder / "probes.json")) is not None:
         parts.append(sections.probes(folder, probes, None, chance))
     if curves:

@@ -29,6 +29,7 @@ from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.records.example import ExampleRecord
 from kvdistill.records.jsonfile import write_atomic
 from kvdistill.records.schema import Curve, DemoSummary, EvaluationRecord, Metrics
+from kvdistill.records.validation import validation_curve
 from kvdistill.reporting.report import write_demo_report
 from kvdistill.run.provenance import record_of
 from kvdistill.run.samples import read_data
@@ -236,7 +237,6 @@ def _example(folder: Path, models: dict[str, LatentReasoner], winner: str, run: 
 def _curve(folder: Path, stage: str, method: str) -> Curve:
     """Validation curve of a run; curve and logged losses are written beside the summary for the report."""
     series = Metrics(folder / stage / "metrics.jsonl").series()
-    measured = series["validation_accuracy"]
     losses = {
         name: values for name, values in series.items() if name in ("ce_student", "ce_teacher", "codi", "kv")
     }
@@ -249,7 +249,8 @@ def _curve(folder: Path, stage: str, method: str) -> Curve:
     label = f"KV, {method}"
     if method == "e1":
         label = "E1 (no KV)"
-    curve = Curve(method=label, steps=list(measured), accuracy=list(measured.values()))
+    curve = validation_curve(label, series)
+    assert curve is not None
     curve.write(folder / f"curve_{method}.json")
     return curve
 

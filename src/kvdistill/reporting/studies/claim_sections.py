@@ -11,7 +11,7 @@ from kvdistill.reporting.studies.experiments import seeds_in_words
 from kvdistill.reporting.studies.figures import forest
 from kvdistill.reporting.studies.record import StudyRecord
 
-HEADER = ("comparison", "seeds", "difference", "95 % interval", "p", "flips", "δ", "outcome")
+HEADER = ("comparison", "seeds", "difference", "95 % interval", "p", "flips", "δ", "could show", "outcome")
 RULES = (
     ("> 0", "above 0", "below δ"),
     ("> −δ", "above −δ", "below 0"),
@@ -24,7 +24,8 @@ _HOW = (
     "p-value of the paired t test. "
     "flips: the same of the sign-flip test, from 6 seeds on. Below 8 seeds, differences without any spread "
     "say nothing about chance: "
-    "inconclusive."
+    "inconclusive. could show: the true difference that the seeds at hand would have found with a "
+    "probability of 80 %, at their own spread (noncentral t): at least it, or for a bound < δ at most it."
 )
 
 
@@ -117,13 +118,17 @@ def comparison_cells(c: Comparison) -> list[str]:
         scale = 1
     if c.measure == "nats":
         scale, form = 1, "+.3f"
-    mean, interval, p_value, flips = "–", "–", "–", "–"
+    mean, interval, p_value, flips, shows = "–", "–", "–", "–", "–"
     if c.mean is not None and c.low is not None and c.high is not None and c.p_value is not None:
         mean, p_value = f"{scale * c.mean:{form}}", f"{c.p_value:.2g}"
         interval = f"[{scale * c.low:{form}}, {scale * c.high:{form}}]"
     if c.p_sign_flip is not None:
         flips = f"{c.p_sign_flip:.2g}"
-    return [c.name, str(len(c.seeds)), mean, interval, p_value, flips, f"{scale * c.delta:g}", c.outcome]
+    if c.detectable is not None:
+        bound = {"negligible": "≤"}.get(c.kind, "≥")
+        shows = f"{bound} {scale * c.detectable:{form}}"
+    delta = f"{scale * c.delta:g}"
+    return [c.name, str(len(c.seeds)), mean, interval, p_value, flips, delta, shows, c.outcome]
 
 
 def _needs(claim: JudgedClaim, study: StudyRecord) -> list[Words]:

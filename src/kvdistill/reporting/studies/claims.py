@@ -92,6 +92,10 @@ class Comparison:
     high: float | None = None
     p_value: float | None = None
     p_sign_flip: float | None = None
+    detectable: float | None = None
+    """The true difference that these seeds would have found with power 0.8, in the direction of the formula;
+    None without spread.
+    """
 
     @property
     def has_interval(self) -> bool:
@@ -217,7 +221,15 @@ def _comparison(question: Question, verdict: Verdict | None, values: Values, del
         high=verdict.interval.high,
         p_value=verdict.p_value,
         p_sign_flip=verdict.p_sign_flip,
+        detectable=_detectable(verdict),
     )
+
+
+def _detectable(verdict: Verdict) -> float | None:
+    """What the seeds could have shown; without any spread they say nothing about it."""
+    if verdict.sd < _NO_SPREAD:
+        return None
+    return verdict.detectable
 
 
 def _claim(
