@@ -107,9 +107,7 @@ def run_all(
         while True:
             outcome.out_of_time = not has_time()
             while len(running) < lanes and not outcome.out_of_time:
-                ready = next(
-                    (job for job in waiting if job.needs is None or job.needs.state == "complete"), None
-                )
+                ready = _ready(waiting, running)
                 if ready is None:
                     break
                 waiting.remove(ready)
@@ -123,6 +121,12 @@ def run_all(
         _end(running)
     outcome.left = waiting
     return outcome
+
+
+def _ready(waiting: Sequence[Job], running: Sequence[Running]) -> Job | None:
+    """The first job whose start is there; a process that is still ending holds back those that need it."""
+    busy = [each.job for each in running]
+    return next((job for job in waiting if job.needs not in busy and _may_begin(job)), None)
 
 
 def _may_begin(job: Job) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 from kvdistill.records.jsonfile import by_dotted_name
 from kvdistill.records.schema import Curve, EvaluationRecord, Metrics, RunRecord
 from kvdistill.records.study import StudyPlan
+from kvdistill.records.validation import validation_curve
 from kvdistill.reporting.studies.experiments import classify, option, seeds_in_words
 
 COMPLETED = "TRAINING_COMPLETED.txt"
@@ -130,10 +131,7 @@ def _series(folder: Path) -> dict[str, dict[int, float]]:
 def _read(folder: Path, arm: str) -> ArmRun:
     record = RunRecord.read(folder / "run.json")
     task = option(record.config, "training.task")
-    measured = _series(folder).get("validation_accuracy")
-    curve = None
-    if measured:
-        curve = Curve(method=arm, steps=list(measured), accuracy=list(measured.values()))
+    curve = validation_curve(arm, _series(folder))
     evaluation = EvaluationRecord.find(folder / f"evaluation_test_{task}.json")
     run = ArmRun(
         arm=arm, record=record, method=classify(record.config), counts=False, by_depth={}, curve=curve

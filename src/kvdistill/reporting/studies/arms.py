@@ -15,8 +15,8 @@ from kvdistill.reporting.proportions import fisher
 from kvdistill.reporting.stats import area, spread_interval
 from kvdistill.reporting.studies.arm_runs import ArmRun, WarmRun, options_by_arm, read_runs, read_warm_runs
 from kvdistill.reporting.studies.claims import JudgedClaim, Measure, Question, judge_claims
+from kvdistill.reporting.studies.estimate import Estimate
 from kvdistill.reporting.studies.experiments import seeds_in_words
-from kvdistill.reporting.studies.record import Estimate
 from kvdistill.reporting.survival import CensoredTime, log_rank, time_to
 
 DELTAS: dict[Measure, float] = {"accuracy": 0.02, "nats": 0.05, "area": 0.02, "roughness": 0.02}
