@@ -71,7 +71,7 @@ def latent_passes(model: LatentReasoner, batch: Batch) -> Callable[[], object]:
     pieces = question_pieces(batch.student_mode, model.special, 0)
     packed = forward_pass(model, Sequence(pieces, no_offset(batch.student_mode.question)))
     past = past_of_question(packed)
-    return lambda: run_latent_passes(model, packed, past, ())
+    return lambda: run_latent_passes(model, packed, past, (), HOPS)
 
 
 def decoding(model: LatentReasoner, batch: Batch, new_tokens: int) -> Callable[[], object]:

@@ -75,8 +75,8 @@ def test_passes_and_tokens_of_the_three_modes_by_hand(
     # read.
     asked = replace(ASK, timed=3)
     latent, _ = asked.evaluate(model, samples, "latent", "pairs")
-    # One packed pass, two over the slots, one for <eot> and the prompt, one for the name.
-    assert latent.sequential_passes_mean == 1 + 2 + 2
+    # One packed pass, two over the slots, the last of which reads <eot> and the prompt, one for the name.
+    assert latent.sequential_passes_mean == 1 + 2 + 1
     # Question and <bot>; a slot a pass; <eot> and the prompt; the name.
     assert latent.tokens_mean == (3 + 1) + 2 * 1 + 2 + 1
     cot, _ = asked.evaluate(model, samples, "cot", "pairs")
@@ -103,7 +103,7 @@ def test_passes_and_tokens_follow_the_slots(slots: int, passes: int, packed: int
     sample = pico_trained.samples(model)[0]
     record, _ = replace(ASK, timed=1).evaluate(model, [sample], "latent", "pairs")
     generated = answer_length(model, sample, "latent")
-    assert record.sequential_passes_mean == 1 + passes + generated
+    assert record.sequential_passes_mean == 1 + passes + generated - 1
     # The packed pass holds question, <bot> and the placeholders; every other pass all slots that can still
     # change.
     assert record.tokens_mean == (2 + 1 + packed) + passes * width + 2 + generated - 1
@@ -112,7 +112,7 @@ def test_passes_and_tokens_follow_the_slots(slots: int, passes: int, packed: int
 def test_only_the_timed_questions_are_counted(model: LatentReasoner, samples: tuple[Encoded, ...]) -> None:
     untimed, _ = ASK.evaluate(model, samples, "latent", "pairs")
     assert (untimed.ms_batch1, untimed.ms_batch32) == (None, None)
-    assert (untimed.sequential_passes_mean, untimed.tokens_mean) == (5, 8)  # those of the first question
+    assert (untimed.sequential_passes_mean, untimed.tokens_mean) == (4, 8)  # those of the first question
     timed, _ = replace(ASK, timed=2).evaluate(model, samples[:3], "latent", "pairs")
     assert timed.tokens_mean == 8.5
     assert timed.ms_batch1 is not None

@@ -188,3 +188,26 @@ def test_settings_of_the_hub_do_not_change_answers() -> None:
         ).eval()
         answers.append(generate_ids(pico.spread_out(model), pico.batch(pico.cued(), "left"), "latent", STEPS))
     assert torch.equal(*answers)
+
+
+def test_an_answer_that_ends_with_its_first_token_is_padded_and_ends_the_batch() -> None:
+    """The head is made to predict the end first for one of three samples."""
+    model, batch = pico.spread_out(pico.reasoner("llama", slots=3, passes=2)), pico.batch(pico.cued(), "left")
+    usual = generate_ids(model, batch, "latent", STEPS)
+    closing = 2
+    head = model.head
+    first = True
+
+    def ends_for_the_second(rows: Tensor) -> Tensor:
+        nonlocal first
+        logits = head(rows)
+        if first:
+            logits[1, closing] = 1e4
+        first = False
+        return logits
+
+    model.head = ends_for_the_second  # pyright: ignore[reportAttributeAccessIssue]
+    found = generate_ids(model, batch, "latent", STEPS)
+    assert found[1].tolist() == [closing] + [0] * (found.shape[1] - 1)
+    for sample in (0, 2):
+        assert found[sample].tolist() == usual[sample, : found.shape[1]].tolist()

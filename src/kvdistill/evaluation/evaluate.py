@@ -19,8 +19,7 @@ from kvdistill.data.collate import collate
 from kvdistill.evaluation.answers import canonical, extract, same
 from kvdistill.evaluation.depth import count_by_depth
 from kvdistill.evaluation.log_probability import log_probabilities, with_nats
-from kvdistill.latent.decode import Reasoning, generate_ids
-from kvdistill.latent.passes import PrefixCache
+from kvdistill.latent.decode import Edit, Reasoning, generate_ids
 from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.records.schema import EvaluationRecord, Mode
 from kvdistill.text import Batch, Encoded
@@ -48,7 +47,7 @@ class Evaluator:
         model: LatentReasoner,
         samples: Sequence[Encoded],
         reasoning: Reasoning,
-        edit: Callable[[PrefixCache], PrefixCache] = lambda past: past,
+        edit: Edit | None = None,
     ) -> list[str]:
         """Generate an answer to each question.
 
@@ -79,7 +78,7 @@ class Evaluator:
         model: LatentReasoner,
         samples: Sequence[Encoded],
         reasoning: Reasoning,
-        edit: Callable[[PrefixCache], PrefixCache] = lambda past: past,
+        edit: Edit | None = None,
     ) -> float:
         """Share of questions answered correctly, 0 to 1.
 

@@ -13,6 +13,7 @@ from kvdistill.console.wording import counted
 from kvdistill.evaluation.answers import same
 from kvdistill.evaluation.evaluate import Evaluator, decode, left_padded
 from kvdistill.kv import Geometry
+from kvdistill.latent.decode import Edit
 from kvdistill.latent.passes import PrefixCache, encode_latents
 from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.ops import rotate
@@ -53,7 +54,7 @@ def probe(
     slots = model.config.slots
     evaluator = replace(evaluator, batch_size=_pairable(len(samples), evaluator.batch_size))
 
-    def ask(purpose: str, edit: Callable[[PrefixCache], PrefixCache]) -> float:
+    def ask(purpose: str, edit: Edit) -> float:
         return replace(evaluator, purpose=purpose).accuracy(model, samples, "latent", edit)
 
     top, match = _decoded(model, samples, evaluator.batch_size, words)

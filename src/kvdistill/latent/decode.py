@@ -6,18 +6,20 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
-from transformers import GenerationConfig
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from kvdistill.capture.cache import captured_cache, prefill_cache
 from kvdistill.latent.feedback import latent_inputs
 from kvdistill.latent.layout import cot_delimiters, question_pieces
-from kvdistill.latent.passes import PrefixCache, encode_latents
+from kvdistill.latent.passes import PrefixCache, encode_latents, encode_to_answer
 from kvdistill.text import Batch, Padded, ReaderBatch
 
 if TYPE_CHECKING:
     from kvdistill.latent.reasoner import LatentReasoner
 
 Reasoning = Literal["latent", "cot", "direct"]
+Edit = Callable[[PrefixCache], PrefixCache]
+"""Changes the cache of question and latent slots before the answer is decoded."""
 
 
 @torch.no_grad()
@@ -26,7 +28,7 @@ def generate_ids(
     batch: Batch,
     reasoning: Reasoning,
     max_new_tokens: int,
-    edit: Callable[[PrefixCache], PrefixCache] = lambda past: past,
+    edit: Edit | None = None,
 ) -> Int[Tensor, "B A"]:
     """Greedy answers to a batch of questions, in one reasoning mode.
 
@@ -43,6 +45,8 @@ def generate_ids(
         ValueError: if a question is padded on the right, or a sliding window would count padding.
     """
     settings = GenerationConfig(max_new_tokens=max_new_tokens, **end_tokens(model, batch.student_mode))
+    if reasoning == "latent" and edit is None and model.architecture().cache_source == "captured":
+        return _answer_of_last_pass(model, batch, settings)
     output, start = decode(model, batch, reasoning, settings, edit)
     return output[:, start:]
 
@@ -68,7 +72,7 @@ def decode(
     batch: Batch,
     reasoning: Reasoning,
     settings: GenerationConfig,
-    edit: Callable[[PrefixCache], PrefixCache] = lambda past: past,
+    edit: Edit | None = None,
 ) -> tuple[Any, int]:
     """Run the backbone's greedy generation behind a question, in one reasoning mode.
 
@@ -85,17 +89,14 @@ def decode(
     Raises:
         ValueError: as ``generate_ids`` does.
     """
-    if not batch.student_mode.question.mask[:, -1].all():
-        raise ValueError(
-            "Questions must be padded on the left to be answered: collate them with padding_side='left'."
-        )
+    _require_left_padding(batch)
     settings.update(do_sample=False, use_cache=True)
     ids, mask = _read_before_answer(model, batch, reasoning)
     cache = None
     if reasoning == "latent":
         past = encode_latents(model, batch.student_mode)
         _require_no_gap(model, torch.cat((past.mask, mask), 1))
-        past = edit(past)
+        past = past if edit is None else edit(past)
         cache = as_cache(model, batch.student_mode, past)
         mask = torch.cat((past.mask, mask), 1)  # B P + S: cached, then to be read
         # generate() skips as many ids as are cached: their values do not matter.
@@ -106,6 +107,55 @@ def decode(
         input_ids=ids, attention_mask=mask.long(), past_key_values=cache, generation_config=settings
     )
     return output, ids.shape[1]
+
+
+def _answer_of_last_pass(
+    model: "LatentReasoner", batch: Batch, settings: GenerationConfig
+) -> Int[Tensor, "B A"]:
+    """Greedy answers whose first token the last latent pass predicts, as in training: one pass fewer."""
+    _require_left_padding(batch)
+    past, state = encode_to_answer(model, batch.student_mode)
+    _require_no_gap(model, past.mask)
+    first = model.head(state).argmax(-1)  # (B, C) -> (B,)
+    assert settings.max_new_tokens is not None
+    ends = torch.tensor(settings.eos_token_id, device=first.device)
+    ended = torch.isin(first, ends)
+    if settings.max_new_tokens == 1 or ended.all():
+        return first[:, None]
+    settings.update(do_sample=False, use_cache=True, max_new_tokens=settings.max_new_tokens - 1)
+    mask = torch.cat((past.mask, torch.ones_like(first[:, None], dtype=torch.bool)), 1)
+    # generate() skips as many ids as are cached: their values do not matter.
+    ids = torch.cat((torch.full_like(past.positions, model.special.latent), first[:, None]), 1)
+    output = model.backbone.generate(  # pyright: ignore[reportCallIssue]
+        input_ids=ids,
+        attention_mask=mask.long(),
+        past_key_values=captured_cache(model.backbone, past.prefix),
+        generation_config=settings,
+        logits_processor=LogitsProcessorList([_Ended(ended, int(ends[0]))]),
+    )
+    answers = output[:, past.mask.shape[1] :]
+    # What follows an end is padding; generate() does not know that the first token was one.
+    answers[ended, 1:] = int(settings.pad_token_id or 0)
+    return answers
+
+
+class _Ended(LogitsProcessor):
+    """Makes the samples that have ended with their first token end again at once."""
+
+    def __init__(self, ended: Bool[Tensor, " B"], end: int) -> None:
+        self.ended, self.end = ended, end
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        scores[self.ended] = torch.finfo(scores.dtype).min
+        scores[self.ended, self.end] = 0
+        return scores
+
+
+def _require_left_padding(batch: Batch) -> None:
+    if not batch.student_mode.question.mask[:, -1].all():
+        raise ValueError(
+            "Questions must be padded on the left to be answered: collate them with padding_side='left'."
+        )
 
 
 def _require_no_gap(model: "LatentReasoner", mask: Bool[Tensor, "B S"]) -> None:

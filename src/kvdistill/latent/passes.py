@@ -25,7 +25,7 @@ from torch import Tensor
 from kvdistill.capture.attention import AttentionCall, Prefix
 from kvdistill.capture.sequence import Piece, Sequence, attention_call
 from kvdistill.latent.feedback import latent_inputs
-from kvdistill.latent.layout import question_pieces
+from kvdistill.latent.layout import question_pieces, tail_pieces
 from kvdistill.latent.slots import num_placeholders
 from kvdistill.text import Padded, ReaderBatch
 
@@ -58,14 +58,13 @@ class PrefixCache:
     def then(
         self, state: "ForwardResult", start: int, stop: int, states: Float[Tensor, "B n D"]
     ) -> "PrefixCache":
-        """Append the slots in columns [start, stop) of a forward pass, computed from ``states`` (B, n, D)."""
+        """Append columns [start, stop) of a forward pass; ``states`` (B, n, D) made its slots."""
         new = columns_of(state.call, start, stop)
         prefix = {i: (self.prefix[i][0] + k, self.prefix[i][1] + v) for i, (k, v) in new.items()}
         positions = state.sequence.positions[:, start:stop]
-        mask = torch.ones_like(positions, dtype=torch.bool)
         return PrefixCache(
             prefix,
-            torch.cat((self.mask, mask), 1),
+            torch.cat((self.mask, state.sequence.mask[:, start:stop]), 1),
             torch.cat((self.positions, positions), 1),
             torch.cat((self.states, states), 1),
         )
@@ -127,15 +126,45 @@ def encode_latents(model: "LatentReasoner", reader: ReaderBatch) -> PrefixCache:
     Returns:
         Cache of question, cue, ``<bot>`` and M slots (keys rotated), and the slots' states (B, M, D).
     """
+    return _encode(model, reader, ())[0]
+
+
+def encode_to_answer(
+    model: "LatentReasoner", reader: ReaderBatch
+) -> tuple[PrefixCache, Float[Tensor, "B D"]]:
+    """Student mode up to the end of the answer prompt, which the last pass over the slots reads too.
+
+    Args:
+        model: The student.
+        reader: What student mode reads of B samples, padded on the left.
+
+    Returns:
+        Cache of question, slots, ``<eot>`` and answer prompt, and the state of the distillation token, which
+        predicts the first token of the answer.
+    """
+    prompt = tail_pieces(reader, model.special)[:-1]
+    past, last = _encode(model, reader, prompt)
+    return past, last.last[:, -1]
+
+
+def _encode(
+    model: "LatentReasoner", reader: ReaderBatch, tail: tuple[Piece, ...]
+) -> tuple[PrefixCache, ForwardResult]:
+    """Cache of question, slots and ``tail``, and the pass that read the last slot and the tail."""
     config = model.config
     placeholders = num_placeholders(config.slots, config.passes, config.layout)
     pieces = question_pieces(reader, model.special, placeholders)
+    if config.passes == 0:
+        pieces += tail
     packed = forward_pass(model, Sequence(pieces, offset=no_offset(reader.question)))
     past = past_of_question(packed)
     if config.passes == 0:
         start, stop = packed.sequence.span("latents", "student")
-        return past.then(packed, start, stop, packed.last[:, start:stop])
-    return run_latent_passes(model, packed, past, (), config.passes).all
+        width = packed.last.shape[1]
+        return past.then(packed, start, width, packed.last[:, start:stop]), packed
+    thought = run_latent_passes(model, packed, past, tail, config.passes)
+    width = thought.last.last.shape[1]
+    return thought.before.then(thought.last, 0, width, thought.fed), thought.last
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,11 +177,6 @@ class LatentPasses:
     last: ForwardResult
     fed: Float[Tensor, "B W D"]
     before: PrefixCache
-
-    @property
-    def all(self) -> PrefixCache:
-        """Cache of the question and all M latent slots."""
-        return self.before.then(self.last, 0, self.fed.shape[1], self.fed)
 
 
 def run_latent_passes(
