@@ -89,8 +89,15 @@ def batch(vocabulary: int) -> Batch:
         answer=some(ANSWER),
         step_end=torch.zeros(BATCH, COT, dtype=torch.bool),
         spans=torch.zeros(BATCH, COT, 2, dtype=torch.long),
+        step=torch.zeros(BATCH, COT, dtype=torch.long),
     )
-    student_mode = replace(teacher_mode, cot=nothing, step_end=nothing.mask, spans=teacher_mode.spans[:, :0])
+    student_mode = replace(
+        teacher_mode,
+        cot=nothing,
+        step_end=nothing.mask,
+        spans=teacher_mode.spans[:, :0],
+        step=nothing.ids,
+    )
     return Batch(student_mode, teacher_mode, torch.arange(BATCH), tuple(map(str, range(BATCH))))
 
 

@@ -195,10 +195,16 @@ def reader_batch(**parts: Padded) -> ReaderBatch:
     mask = parts["cot"].mask
     order = mask.long().cumsum(-1)
     spans = torch.stack((order - 1, order), -1) * mask[..., None]
-    return ReaderBatch(**parts, step_end=mask & (order % 3 == 0), spans=spans)
+    step = torch.where(mask, (order - 1) // 3, -1)
+    return ReaderBatch(**parts, step_end=mask & (order % 3 == 0), spans=spans, step=step)
 
 
 def no_cot(size: int) -> dict[str, Any]:
     """The fields of a ``ReaderBatch`` without a chain of thought."""
     nothing = pad([()] * size)
-    return {"cot": nothing, "step_end": nothing.mask, "spans": torch.zeros(size, 0, 2, dtype=torch.long)}
+    return {
+        "cot": nothing,
+        "step_end": nothing.mask,
+        "spans": torch.zeros(size, 0, 2, dtype=torch.long),
+        "step": nothing.ids,
+    }

@@ -1,10 +1,23 @@
 """Losses on caches and outputs that a test makes by hand."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
-from kvdistill.kv import KVPair, LabelRows, LayerKV, LossOutput, ModelKV, ModelOutput, TwoModes
+import pico
+from kvdistill.kv import (
+    KVPair,
+    LabelRows,
+    LayerKV,
+    LossOutput,
+    ModelKV,
+    ModelOutput,
+    SlotStates,
+    TwoModes,
+)
 from kvdistill.losses import CachedFrame, Loss, LossInputs, Objective
+from kvdistill.text import ReaderBatch
 
 
 def output_of(kv: ModelKV) -> ModelOutput:
@@ -63,3 +76,19 @@ def mode(batch: int = 2, grad: bool = False) -> ModelOutput:
     return ModelOutput(
         kv=cache(batch, grad=grad), rows=labels, hidden=torch.randn(batch, 3, 6), attention=attention
     )
+
+
+def reading(ids: list[list[int]], steps: list[list[int]], side: str = "right") -> ReaderBatch:
+    """What teacher mode read, of which only the chains of thought and their steps matter."""
+    nothing = pico.pad([()] * len(ids))
+    cot = pico.pad([tuple(row) for row in ids], side)
+    step = torch.where(cot.mask, pico.pad([tuple(row) for row in steps], side).ids, -1)
+    parts = dict.fromkeys(("question", "cue", "prompt", "answer"), nothing)
+    read = pico.reader_batch(**parts, cot=cot)
+    return replace(read, step=step)
+
+
+def with_slots(logits: Tensor, read: ReaderBatch) -> LossInputs:
+    """Inputs of a loss that reads slots, of which only the logits (B, M + 1, C) are given."""
+    student = replace(mode(len(logits)), slots=SlotStates(torch.zeros(*logits.shape[:2], 1), logits))
+    return LossInputs(TwoModes(mode(len(logits)), student), read=read)

@@ -123,7 +123,12 @@ def thought(model: LatentReasoner, row: dict[str, tuple[int, ...]]) -> Tensor:
     latents = model.embed(torch.full((1, slots), special.latent))
     for _ in range(model.config.passes):
         _, hidden, _ = plain(model, torch.cat((head, latents), 1))
-        latents = model.feedback(hidden[-1][None, head.shape[1] - 1 : -1])
+        states = hidden[-1][None, head.shape[1] - 1 : -1]
+        if model.config.layout == "blocks":
+            states = hidden[-1][None, head.shape[1] :]
+        latents = model.feedback(states)
+        if model.config.feedback == "add":
+            latents = latents + model.embed(torch.full((1, slots), special.latent))
     return torch.cat((head, latents), 1)
 
 

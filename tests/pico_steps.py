@@ -86,5 +86,5 @@ class Seen(nn.Module):
         self.two: TwoModes = model(batch)
         self.config, self.geometry = model.config, model.geometry
 
-    def forward(self, batch: Batch, measure_attention: bool = False) -> TwoModes:
+    def forward(self, batch: Batch, **options: Any) -> TwoModes:
         return self.two

@@ -302,6 +302,7 @@ def test_each_command_shows_its_options_and_an_example(name: str, capsys: pytest
         "train": ["--config"],
         "demo": ["--output", "--seed"],
         "report": ["folder"],
+        "study": ["run", "report", "pilot", "export"],
         "doctor": ["--help"],
     }
     for option in options.get(

@@ -90,7 +90,7 @@ def test_every_shipped_configuration_loads_and_writes_where_its_name_says(path: 
 
 
 def test_what_is_shipped_is_what_is_tested_here() -> None:
-    assert {*TABLE, *FIVE, "e0_warm", "chain", "chain_study", "gsm8k_tiny"} == NAMES
+    assert {*TABLE, *FIVE, "e0_warm", "chain", "chain_mixed", "chain_study", "gsm8k_tiny"} == NAMES
 
 
 @pytest.mark.parametrize("name", TABLE)
@@ -158,7 +158,8 @@ def test_the_embedded_task_is_large_enough_and_fits_the_positions(name: str) -> 
         assert data.num <= task.capacity(data.split)
         assert config.latent.slots == task.steps
         example = task.make(1, data.split, 0)[0]
-        words = f"{example.question} {example.teacher_cue} {' '.join(example.steps)} answer {example.answer}".split()
+        texts = (example.question, example.teacher_cue, *example.steps, "answer", example.answer)
+        words = " ".join(texts).split()
         assert len(words) + 4 <= 128
     assert {data.split for data in (config.data.train, config.data.validation, config.data.test)} == {
         "train",

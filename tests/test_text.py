@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 import pico
-from kvdistill.text import Padded
+from kvdistill.text import Example, Padded
 
 
 def test_lengths_count_tokens_and_not_padding() -> None:
@@ -17,6 +17,13 @@ def test_lengths_count_tokens_and_not_padding() -> None:
     assert Padded(
         torch.zeros(2, 0, dtype=torch.long), torch.zeros(2, 0, dtype=torch.bool)
     ).lengths.tolist() == [0, 0]
+
+
+def test_dependent_steps_are_the_depth_or_else_the_gold_steps() -> None:
+    example = Example(question="q", steps=("a", "b"), answer="a", sample_id="0")
+    assert example.dependent_steps == 2
+    assert replace(example, depth=1).dependent_steps == 1
+    assert replace(example, steps=()).dependent_steps is None
 
 
 def tensors(value: Any, name: str = "") -> dict[str, torch.Tensor]:

@@ -1,4 +1,4 @@
-"""The command line: ``kvdistill trace | demo | train | evaluate | report | doctor``.
+"""The command line: ``kvdistill trace | demo | train | evaluate | report | study | doctor``.
 
 It parses and dispatches only: each command imports its own modules when it runs, so ``--help`` is fast.
 """
@@ -16,6 +16,7 @@ from kvdistill.commands.options import (
     evaluate_options,
     no_options,
     report_options,
+    study_options,
     trace_options,
     train_options,
 )
@@ -194,6 +195,12 @@ def _report(known: argparse.Namespace, overrides: list[str], command: str) -> No
     print(f"Report: {report(Path(known.folder))}")
 
 
+def _study(known: argparse.Namespace, overrides: list[str], command: str) -> int:
+    from kvdistill.commands.study.main import study
+
+    return study(known)
+
+
 def _doctor(known: argparse.Namespace, overrides: list[str], command: str) -> int:
     from kvdistill.commands.doctor.run import doctor
 
@@ -236,6 +243,13 @@ COMMANDS = {
         "Examples: %(prog)s outputs/run; %(prog)s outputs",
         _report,
         report_options,
+    ),
+    "study": Command(
+        "run many arms over seeds from one file, with a report and its verdicts",
+        "Example: %(prog)s run experiments/studies/e1_e5.toml --output outputs/e1_e5 --jobs 2",
+        _study,
+        study_options,
+        "The same command continues from here.",
     ),
     "doctor": Command(
         "say what this machine has, what would not work here, and why",

@@ -170,6 +170,16 @@ class LabelRows:
 
 
 @dataclass(frozen=True, slots=True)
+class SlotStates:
+    """Last hidden states of ``<bot>`` and the M latent slots, in the graph: ``m`` is M + 1 here."""
+
+    hidden: Float[Tensor, "B m D"]
+    """From the last pass that computed the column, after the last layer and its norm; ``<bot>`` first."""
+    logits: Float[Tensor, "B m C"]
+    """What the language model head reads in them."""
+
+
+@dataclass(frozen=True, slots=True)
 class ModelOutput:
     """Cache, logits, hidden states and attention of one mode, for the losses."""
 
@@ -186,6 +196,8 @@ class ModelOutput:
     """Per layer, the answer's attention over the slots of ``kv`` (sums to 1 over T); None where no loss needs
     it.
     """
+    slots: SlotStates | None = None
+    """Student mode: what the language model head reads in the slots; None where no loss needs it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from kvdistill.data.readers import Reader
 from kvdistill.kv import KVPair, LossOutput, TwoModes
+from kvdistill.latent.curriculum import Stages, with_words
 from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.losses import (
     CachedFrame,
@@ -26,68 +26,10 @@ from kvdistill.target.bridge import Bridge
 from kvdistill.target.build import AllReduceSum, alone
 from kvdistill.teacher.base import Teacher
 from kvdistill.text import Batch
+from kvdistill.training_step import TrainingStep
 
-FROM_STUDENT = (
-    *(
-        "config",
-        "gradient_checkpointing_enable",
-        "gradient_checkpointing_disable",
-        "is_gradient_checkpointing",
-    ),
-    *("enable_input_require_grads", "_no_split_modules", "hf_device_map"),
-)
-"""Attributes that transformers' Trainer reads from a model; they are forwarded to the student."""
 OnStage = Callable[[str, object], None]
 """Callback with the name and the result of each stage of a step."""
-
-
-class TrainingStep(nn.Module):
-    """The module that Trainer trains: the student and all other trained parameters.
-
-    ``forward`` returns the loss of a complete step, so that everything trained is inside the one module that
-    DDP or FSDP wraps.
-
-    Args:
-        student: The latent student; trained.
-    """
-
-    # Losses are means over a batch: Trainer divides them by the number of accumulation steps.
-    accepts_loss_kwargs = False
-
-    def __init__(self, student: LatentReasoner) -> None:
-        super().__init__()
-        self.student = student
-
-    def __getattr__(self, name: str) -> Any:
-        # Called only where the normal lookup fails; nn.Module finds parameters and submodules here.
-        return getattr(self.student, name) if name in FROM_STUDENT else super().__getattr__(name)
-
-    @property
-    def readers(self) -> dict[str, Reader]:
-        """By short name, the teachers that read other tokens than the student's teacher mode."""
-        return {}
-
-    def prepare(self, batches: Sequence[Batch]) -> None:
-        """Hook before the first optimizer step.
-
-        Args:
-            batches: All batches of that step on this process.
-        """
-
-    def state(self) -> dict[str, Tensor]:
-        """State for a checkpoint, without the student's.
-
-        Returns:
-            Tensors by name.
-        """
-        return {}
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Resume from a checkpoint.
-
-        Args:
-            state: The result of ``state``.
-        """
 
 
 class FineTuning(TrainingStep):
@@ -116,6 +58,8 @@ class StepSettings:
 
     anneal_layers: float = 0.0
     """Share of the run in which only the lowest third of the layers counts in the KV loss."""
+    curriculum: Stages | None = None
+    """Passes over the slots, and words after them, by progress; None computes all passes in every step."""
     all_reduce_sum: AllReduceSum = alone
     """All-reduce sum over the processes, for statistics over the global batch."""
 
@@ -149,6 +93,9 @@ class Distillation(TrainingStep):
         self.bridge = bridge
         method = next(iter(bridge.builders.values())).method
         self.objective = objective.on_axis_of(method.kind, method.keeps_tokens)
+        embedding: Tensor = student.backbone.get_input_embeddings().weight  # pyright: ignore
+        self.learned = nn.ModuleDict(self.objective.modules(embedding))
+        """Modules of losses that learn, by kind; dropped after training."""
         self.settings = settings or StepSettings()
         self.auto_weight: float | None = None
         """The weight found for ``kv_weight = "auto"`` on the first batches; None before."""
@@ -173,9 +120,9 @@ class Distillation(TrainingStep):
         if self.objective.kv_weight == "auto" and self.auto_weight is None:
             self.prepare([batch])
         # Step 1: both modes of the student, in one packed call.
-        outputs = self._outputs(batch)
+        outputs = self._outputs(batch, step, progress)
         if "target" not in self.objective.needs:
-            return self._loss(LossInputs(outputs), {})
+            return self._loss(LossInputs(outputs, read=batch.teacher_mode, modules=dict(self.learned)), {})
         # Step 2: one cache of N tokens per teacher; in self-distillation, teacher mode's.
         caches = [teacher.cache(batch, outputs) for teacher in self.teachers]
         self._stage("teachers", caches)
@@ -183,10 +130,21 @@ class Distillation(TrainingStep):
         # Step 3: compressed targets, each with the student's M slots in the same geometry.
         pairs = self.bridge(caches, outputs.student.kv, batch.cot_id, step, weights)
         self._stage("targets", pairs)
-        return self._loss(LossInputs(outputs, pairs, self.frame(batch)), self.bridge.diagnostics(caches))
+        inputs = LossInputs(outputs, pairs, self.frame(batch), batch.teacher_mode, dict(self.learned))
+        return self._loss(inputs, self.bridge.diagnostics(caches))
 
-    def _outputs(self, batch: Batch) -> TwoModes:
-        outputs = self.student(batch=batch, measure_attention="attention" in self.objective.needs)
+    def _outputs(self, batch: Batch, step: int = 0, progress: float = 0.0) -> TwoModes:
+        needs, curriculum = self.objective.needs, self.settings.curriculum
+        passes = None
+        if curriculum is not None:
+            passes, replaced = curriculum.stage(progress, self.student.config.passes, step)
+            batch = with_words(batch, replaced)
+        outputs = self.student(
+            batch=batch,
+            measure_attention="attention" in needs,
+            read_slots="slots" in needs,
+            passes=passes,
+        )
         self._stage("student", outputs)
         return outputs
 
@@ -271,11 +229,13 @@ class Distillation(TrainingStep):
         """State for a checkpoint, without the student's.
 
         Returns:
-            Tensors by name: ``weight`` where ``auto`` has been resolved, and the bridge's state.
+            Tensors by name: ``weight`` where ``auto`` has been resolved, the weights of losses that learn,
+            and the bridge's state.
         """
         weight = self.auto_weight
         found = {} if weight is None else {"weight": torch.tensor(weight, dtype=torch.float64)}
-        return found | self.bridge.state()
+        learned = {f"learned/{name}": value for name, value in self.learned.state_dict().items()}
+        return found | learned | self.bridge.state()
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Resume from a checkpoint.
@@ -284,6 +244,8 @@ class Distillation(TrainingStep):
             state: The result of ``state``.
         """
         self.auto_weight = float(state["weight"]) if "weight" in state else None
+        learned = {name: state[f"learned/{name}"] for name in self.learned.state_dict()}
+        self.learned.load_state_dict(learned)
         self.bridge.load_state(_with_teacher(state, self.teachers[0].name))
 
 

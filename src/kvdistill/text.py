@@ -30,6 +30,13 @@ class Example:
     depth: int | None = None
     """Number of dependent steps from question to answer, where it is known; accuracy is reported by it."""
 
+    @property
+    def dependent_steps(self) -> int | None:
+        """``depth``, or else the number of steps in the chain of thought; None where there are none."""
+        if self.depth is not None:
+            return self.depth
+        return len(self.steps) or None
+
 
 @dataclass(frozen=True, slots=True)
 class Segment:
@@ -102,6 +109,8 @@ class ReaderBatch:
     """True at the last token of each reasoning step of ``cot``."""
     spans: Int[Tensor, "B N 2"]
     """Characters [start, end) of the chain of thought that each token covers; 0 at padding."""
+    step: Int[Tensor, "B N"]
+    """Reasoning step of each token of ``cot``, from 0, with the line break after it; -1 at padding."""
 
 
 @dataclass(frozen=True, slots=True)

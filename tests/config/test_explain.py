@@ -34,7 +34,8 @@ WRONG = {
     ),
     "nothing near": (
         ["--latent.qqq", "3"],
-        r"there is no option latent\.qqq\. Known here: delimiters, feedback, passes, slots\.",
+        r"there is no option latent\.qqq\. Known here: curriculum, delimiters, feedback, layout, passes, "
+        r"slots\.",
     ),
     "misspelt method": (
         ["--target.method.kind", "rvk"],

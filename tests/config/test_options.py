@@ -35,11 +35,20 @@ def test_every_option_of_a_configuration_is_listed() -> None:
         ["--model.tuning.kind", "lora", "--target.method.kind", "rkv_decode"],
     )
     text = describe_options()
-    apart = ("data.validation.", "data.test.", "model.config", "loss.kind", "teacher", "bridge")
+    apart = (
+        "data.validation.",
+        "data.test.",
+        "model.config",
+        "loss.kind",
+        "teacher",
+        "bridge",
+        "latent.curriculum",
+    )
     wanted = [name for name in leaves(config.model_dump(mode="json")) if not name.startswith(apart)]
     single = {"loss.kv.kind", "loss.codi.kind", "loss.attention.kind"}
     assert not [name for name in wanted if name not in single and f"--{name} " not in text]
     assert "--data.test.* null" in text
+    assert "--latent.curriculum.start 1" in text
     assert "--bridge.kind null" in text and "one of same, lift" in " ".join(text.split())
     assert "the same options as data.train.*" in text
 

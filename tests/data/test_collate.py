@@ -1,15 +1,16 @@
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
 
 import pico_tokenizer
 from kvdistill.data.chain import Chain
-from kvdistill.data.collate import Side, collate, cot_id_of
+from kvdistill.data.collate import Side, collate, cot_id_of, steps_of_tokens
 from kvdistill.data.encode import encode, encode_all
 from kvdistill.data.readers import Reader
 from kvdistill.data.template import Plain
-from kvdistill.text import Encoded, Example, Padded
+from kvdistill.text import Encoded, Example, Padded, Segment
 
 PARTS = ("question", "cue", "cot", "prompt", "answer")
 
@@ -38,9 +39,23 @@ def test_right_padding_by_hand() -> None:
     assert batch.teacher_mode.cot.ids.tolist() == [[4, 3, 5], [3, 0, 0], [0, 0, 0]]
     assert batch.teacher_mode.cot.lengths.tolist() == [3, 1, 0]
     assert batch.teacher_mode.step_end.tolist() == [[True, False, True], [True, False, False], [False] * 3]
+    assert batch.teacher_mode.step.tolist() == [[0, 1, 1], [0, -1, -1], [-1, -1, -1]]
+    assert batch.student_mode.step.shape == (3, 0)
     assert batch.teacher_mode.answer.ids.tolist() == [[3, 1, 0], [3, 4, 1], [3, 1, 0]]
     assert batch.sample_ids == ("a", "b", "c")
     assert len(batch) == 3
+
+
+def test_a_line_break_belongs_to_the_step_before_it() -> None:
+    """With a tokenizer that keeps line breaks, alone or at the end of another token."""
+    text = "a b\nc\n"
+    apart = Segment(text, (1, 2, 3, 4, 5), ((0, 1), (1, 3), (3, 4), (4, 5), (5, 6)))
+    joined = Segment(text, (1, 2, 3), ((0, 1), (1, 4), (4, 6)))
+    (sample, *_) = samples()
+    for cot, ends, expected in ((apart, (1, 3), [0, 0, 0, 1, 1]), (joined, (1, 2), [0, 0, 1])):
+        reading = replace(sample.teacher_mode, cot=cot, step_ends=ends)
+        assert steps_of_tokens(reading) == expected
+    assert steps_of_tokens(replace(sample.teacher_mode, cot=apart, step_ends=())) == [0] * 5
 
 
 def test_left_padding_by_hand() -> None:

@@ -36,7 +36,7 @@ def test_the_ends_of_the_range_are_fine(slots: int, passes: int) -> None:
 
 
 def test_misspelt_settings() -> None:
-    with pytest.raises(ValueError, match=r"latent\.feedback is 'mpl'; choose one of mlp, none\."):
+    with pytest.raises(ValueError, match=r"latent\.feedback is 'mpl'; choose one of mlp, none, add\."):
         LatentConfig(feedback="mpl")
     with pytest.raises(ValueError, match=r"latent\.delimiters is 'teacher'; choose one of student, both\."):
         LatentConfig(delimiters="teacher")
@@ -79,3 +79,16 @@ def test_a_student_of_an_earlier_version_still_tells_whether_its_latents_are_tra
     loaded.save_pretrained(tmp_path)
     again = json.loads(file.read_text())
     assert again["latents_trained"] is trained and "taught" not in again
+
+
+def test_a_student_saved_without_a_layout_is_shifted(tmp_path: Path) -> None:
+    """Checkpoints of earlier versions have no such setting."""
+    LatentConfig(slots=2, passes=6, layout="blocks").save_pretrained(tmp_path)
+    assert LatentConfig.from_pretrained(tmp_path).layout == "blocks"
+    file = tmp_path / "config.json"
+    saved = json.loads(file.read_text())
+    del saved["layout"]
+    file.write_text(json.dumps(saved | {"passes": 2}))
+    assert LatentConfig.from_pretrained(tmp_path).layout == "shift"
+    with pytest.raises(ValueError, match="choose one of shift, blocks"):
+        LatentConfig(layout="block")

@@ -11,6 +11,7 @@ import pico
 import pico_slow
 from kvdistill.latent.config import LatentConfig
 from kvdistill.latent.decode import as_cache, generate_ids
+from kvdistill.latent.feedback import latent_inputs
 from kvdistill.latent.passes import PrefixCache, encode_latents
 from kvdistill.latent.reasoner import LatentReasoner
 
@@ -113,6 +114,26 @@ def test_the_cache_holds_what_was_thought(name: str) -> None:
         torch.testing.assert_close(layer.keys, slow[layer_id][0], rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(layer.values, slow[layer_id][1], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(model.feedback(past.states), embeds[:, -4:], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_blocks_are_cached_and_answered_on_as_they_are_trained(name: str) -> None:
+    """The cache equals transformers' own over the slow student's inputs; greedy answers are its argmax."""
+    model = pico.reasoner(name, slots=3, passes=4, layout="blocks", feedback="add")
+    model = pico.spread_out(model)
+    row = pico.cued()[0]
+    batch = pico.batch((row,), "left")
+    with torch.no_grad():
+        past = encode_latents(model, batch.student_mode)
+        embeds = pico_slow.thought(model, row)
+        _, _, slow = pico_slow.plain(model, embeds)
+        tail = model.embed(torch.tensor([[model.special.eot, *row["prompt"]]]))
+        logits, _, _ = pico_slow.plain(model, torch.cat((embeds, tail), 1))
+    for layer_id, layer in enumerate(as_cache(model, batch.student_mode, past).layers):
+        torch.testing.assert_close(layer.keys, slow[layer_id][0], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(latent_inputs(model, past.states), embeds[:, -3:], rtol=1e-4, atol=1e-4)
+    answer = generate_ids(model, batch, "latent", 1)
+    assert answer[0, 0] == logits[-1].argmax()
 
 
 @pytest.mark.parametrize("reasoning", ["latent", "direct"])

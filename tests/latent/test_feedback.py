@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from kvdistill.latent.feedback import Feedback
+import pico
+from kvdistill.latent.feedback import Feedback, latent_inputs, new_feedback
 
 
 def test_by_hand() -> None:
@@ -49,3 +50,17 @@ def test_it_starts_at_the_spread_it_is_given(std: float) -> None:
     out = feedback(50 * torch.randn(4, 9, 64)).detach()
     assert float(out.std()) == pytest.approx(std, rel=1e-2)
     assert float(out.mean().abs()) < 1e-6
+
+
+def test_add_puts_the_placeholder_under_the_state_by_hand() -> None:
+    """A state of 2 on an embedding of 0.5 is 2.5; the other kinds leave the embedding out."""
+    states = torch.full((2, 3, 32), 2.0)
+    inputs = {}
+    for kind in ("add", "none"):
+        model = pico.reasoner(slots=3, passes=1, feedback=kind)
+        with torch.no_grad():
+            model.backbone.get_input_embeddings().weight[model.special.latent] = 0.5
+        inputs[kind] = latent_inputs(model, states)
+    assert torch.equal(inputs["add"], torch.full((2, 3, 32), 2.5))
+    assert inputs["none"] is states
+    assert not list(new_feedback("add", 8).parameters())

@@ -1,5 +1,7 @@
 """What the student reads, written out by hand."""
 
+from dataclasses import replace
+
 import torch
 
 import pico
@@ -48,3 +50,17 @@ def test_tail_by_hand() -> None:
         [40, 2, 2],
     )
     assert targets.is_answer.all()
+
+
+def test_a_tail_with_words_by_hand() -> None:
+    """Tokens of a chain of thought in student mode come before the prompt, and are labels."""
+    batch = pico.batch(ROWS)
+    words = pico.pad([(11, 12), (13,)])
+    sequence = Sequence(
+        tail_pieces(replace(batch.student_mode, cot=words), SPECIAL), offset=torch.tensor([4, 3])
+    )
+    assert sequence.ids.tolist() == [[62, 11, 12, 30, 40, 2], [62, 13, 0, 30, 2, 0]]
+    targets = sequence.targets("student")
+    assert targets.label.tolist() == [11, 12, 40, 2, 13, 2]
+    assert targets.column.tolist() == [0, 1, 3, 4, 0, 3]
+    assert targets.is_answer.tolist() == [False, False, True, True, False, True]

@@ -121,6 +121,68 @@ def check(
         )
 
 
+BLOCKS = [(name, (3, passes)) for name in FEW for passes in (1, 5)]
+"""Blocks may have more passes than slots."""
+
+
+@pytest.mark.parametrize(("name", "shape"), BLOCKS)
+@pytest.mark.parametrize("feedback", ["add", "mlp"])
+def test_blocks_recompute_every_slot_from_its_own_state(
+    name: str, shape: tuple[int, int], feedback: str
+) -> None:
+    """Logits, cache and attention against plain calls that pass each slot's state back to itself."""
+    model = pico.reasoner(name, slots=shape[0], passes=shape[1], layout="blocks", feedback=feedback)
+    row = pico.cued()[0]
+    with torch.no_grad():
+        two = model(pico.batch((row,)), measure_attention=True, read_slots=True)
+        tail = model.embed(torch.tensor([[model.special.eot, *row["prompt"], *row["answer"]]]))
+        student = torch.cat((pico_slow.thought(model, row), tail), 1)
+        logits, hidden, _ = pico_slow.plain(model, student)
+    first = len(row["question"]) + len(row["student_cue"]) + 1
+    check(model, two.student, student, (list(row["answer"]), len(row["answer"])), first, shape[0])
+    slots = two.student.slots
+    assert slots is not None
+    read = slice(first - 1, first + shape[0])
+    torch.testing.assert_close(slots.hidden[0], hidden[-1][read], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(slots.logits[0], logits[read], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", FEW)
+def test_blocks_do_not_depend_on_neighbours(name: str) -> None:
+    model = pico.reasoner(name, slots=3, passes=2, layout="blocks", feedback="add")
+    rows = pico.cued()
+    with torch.no_grad():
+        together = model(pico.batch(rows, "left", extra=2), measure_attention=True)
+        for index, row in enumerate(rows):
+            alone = everything(model(pico.batch((row,)), measure_attention=True), 0)
+            assert (everything(together, index) - alone).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize(("slots", "passes"), [(4, 4), (5, 2), (4, 1), (3, 0)])
+def test_the_states_of_the_slots_are_those_of_the_last_pass_that_computed_them(
+    slots: int, passes: int
+) -> None:
+    """``<bot>``, T - 1 final slots, the rest from pass T: against all slots recomputed in every pass."""
+    model, row = pico.reasoner(slots=slots, passes=passes), pico.cued()[0]
+    with torch.no_grad():
+        two = model(pico.batch((row,)), read_slots=True)
+        _, hidden, _ = pico_slow.plain(model, pico_slow.thought(model, row))
+    assert two.student.slots is not None
+    torch.testing.assert_close(two.student.slots.hidden[0], hidden[-1][-slots - 1 :], rtol=1e-4, atol=1e-5)
+    assert model(pico.batch((row,))).student.slots is None
+
+
+@pytest.mark.parametrize("layout", ["shift", "blocks"])
+def test_another_number_of_passes_is_that_of_a_student_built_with_it(layout: str) -> None:
+    """A curriculum's passes, on one student."""
+    many, few = (pico.reasoner(slots=4, passes=passes, layout=layout) for passes in (4, 2))
+    batch = pico.batch(pico.cued())
+    with torch.no_grad():
+        two, wanted = many(batch, passes=2), few(batch)
+    for sample in range(3):
+        assert torch.equal(everything(two, sample), everything(wanted, sample))
+
+
 def test_teacher_mode_alone_is_teacher_mode() -> None:
     model, batch = pico.reasoner(slots=4, passes=2), pico.batch(pico.cued())
     columns: list[int] = []

@@ -13,7 +13,7 @@ from pico_losses import mode
 def test_a_loss_says_what_it_needs(kind: type) -> None:
     term = kind()
     assert isinstance(term, Loss)
-    assert term.needs <= {"target", "attention"}
+    assert term.needs <= {"target", "attention", "slots"}
 
 
 @pytest.mark.parametrize("kind", get_args(LossTerm))

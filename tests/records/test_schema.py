@@ -2,23 +2,21 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from scipy.stats import binomtest
 
 from kvdistill.records.probes import ProbesRecord
 from kvdistill.records.schema import (
     Bar,
     Curve,
     DemoSummary,
+    DepthCount,
     EvaluationRecord,
     Metrics,
     RunRecord,
-    wilson_interval,
 )
 
 SUMMARY_KEYS = {
@@ -67,35 +65,6 @@ def evaluation(**more: object) -> EvaluationRecord:
     return EvaluationRecord(**(values | {"ms_batch1": 40.0, "ms_batch32": None} | more))
 
 
-def test_wilson_interval_by_hand() -> None:
-    # z² = 3.841459; half of 10: centre 1/2, half width z / (1 + z²/10) · sqrt(0.025 + z²/400) = 0.263403
-    interval = wilson_interval(5, 10)
-    assert (interval.low, interval.high) == pytest.approx((0.236593, 0.763407), abs=1e-6)
-    # All right: from n / (n + z²) to 1
-    interval = wilson_interval(10, 10)
-    assert (interval.low, interval.high) == (pytest.approx(10 / 13.841459, abs=1e-6), 1.0)
-    assert wilson_interval(0, 10).low == 0.0
-
-
-@given(
-    st.integers(1, 2000).flatmap(lambda num: st.tuples(st.integers(0, num), st.just(num))),
-    st.sampled_from([0.8, 0.95, 0.99]),
-)
-def test_wilson_interval_agrees_with_scipy(counts: tuple[int, int], confidence: float) -> None:
-    interval = wilson_interval(*counts, confidence=confidence)
-    reference = binomtest(*counts).proportion_ci(confidence, method="wilson")
-    assert (interval.low, interval.high) == pytest.approx((reference.low, reference.high), abs=1e-9)
-
-
-@pytest.mark.parametrize("counts", [(0, 0), (3, 2), (-1, 2)])
-def test_an_impossible_count_is_refused(counts: tuple[int, int]) -> None:
-    with pytest.raises(
-        ValueError,
-        match=f"{counts[0]} correct of {counts[1]} questions is no accuracy: evaluate at least one",
-    ):
-        wilson_interval(*counts)
-
-
 def test_an_evaluation_carries_the_accuracy_and_interval_of_its_counts(tmp_path: Path) -> None:
     path = tmp_path / "evaluation.json"
     evaluation().write(path)
@@ -109,6 +78,31 @@ def test_an_evaluation_carries_the_accuracy_and_interval_of_its_counts(tmp_path:
     path.unlink()
     with pytest.raises(FileNotFoundError, match="`kvdistill evaluate` writes it"):
         EvaluationRecord.read(path)
+
+
+def test_log_probability_and_depths_are_kept_and_old_evaluations_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "evaluation.json"
+    evaluation().write(path)
+    assert not {"nats", "nats_low", "nats_high", "by_depth"} & json.loads(path.read_text()).keys()
+    old = EvaluationRecord.read(path)
+    assert (old.nats, old.nats_low, old.nats_high, old.by_depth) == (None, None, None, None)
+    counts = {1: DepthCount(num=4, correct=4), 12: DepthCount(num=6, correct=1)}
+    new = evaluation(nats=-0.5, nats_low=-0.75, nats_high=-0.25, by_depth=counts)
+    new.write(path)
+    assert EvaluationRecord.read(path) == new
+    assert json.loads(path.read_text())["by_depth"]["12"] == {"num": 6, "correct": 1}
+
+
+def test_a_curve_may_hold_log_probabilities(tmp_path: Path) -> None:
+    path = tmp_path / "curve.json"
+    path.write_text('{"version": 1, "method": "kv", "steps": [1, 2], "accuracy": [0.5, 1.0]}')
+    old = Curve.read(path)
+    assert old.nats is None
+    new = replace(old, nats=[-2.0, -0.5])
+    new.write(path)
+    assert Curve.read(path) == new
+    with pytest.raises(ValueError, match=r"curve kv: 2 steps, 1 log-probabilities. Give one a step, or none"):
+        replace(old, nats=[-2.0])
 
 
 def test_a_bar_is_reached_by_its_numbers_alone() -> None:

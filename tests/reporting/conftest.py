@@ -69,8 +69,9 @@ def fill_run(
     folder: Path, experiment: str, accuracy: float | None, rise: tuple[float, ...] = RISE, **options: Any
 ) -> Path:
     """A run folder; ``accuracy`` None leaves it unfinished. Options are of the configuration with ``__`` for
-    dots, and ``seed``.
+    dots, ``seed``, and ``measured``: further fields of the evaluation.
     """
+    measured = options.pop("measured", {})
     seed = options.pop("seed", None)
     seed = int(folder.name.removeprefix("seed")) if seed is None else seed
     started = options.pop("started", "2026-01-02T03:04:05+00:00")
@@ -107,6 +108,7 @@ def fill_run(
             tokens_mean=27.0,
             ms_batch1=None,
             ms_batch32=None,
+            **measured,
         ).write(folder / f"evaluation_test_{mode}.json")
         (folder / "TRAINING_COMPLETED.txt").write_text("done\n")
     return folder

@@ -8,7 +8,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
@@ -91,10 +91,12 @@ def test_a_full_disk_is_no_fault_of_the_figure(tmp_path: Path) -> None:
         draw(lambda narrow: painted("a", narrow), tmp_path / "file" / "a.svg", "")
 
 
-@given(st.floats(1, 5000))
-def test_what_is_counted_has_ticks_at_whole_numbers_labelled_so(end: float) -> None:
+@settings(max_examples=30)  # each draws a figure
+@given(st.floats(0, 5000), st.floats(1, 5000))
+@example(1.6, 1.7)
+def test_what_is_counted_has_ticks_at_whole_numbers_labelled_so(start: float, length: float) -> None:
     figure, axes = canvas(3.0, narrow=False)
-    axes.set_xlim(0, end)
+    axes.set_xlim(start, start + length)
     count_on(axes)
     figure.draw_without_rendering()
     ticks = list(axes.get_xticks())

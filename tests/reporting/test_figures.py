@@ -8,7 +8,8 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from kvdistill.records.schema import Curve, Interval
+from kvdistill.records.intervals import Interval
+from kvdistill.records.schema import Curve
 from kvdistill.reporting.blocks import Picture
 from kvdistill.reporting.drawing import draw
 from kvdistill.reporting.figures import (

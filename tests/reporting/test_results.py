@@ -47,6 +47,23 @@ def test_a_row_by_hand() -> None:
     ]
 
 
+def test_log_probabilities_have_a_table_where_they_were_measured(tmp_path: Path) -> None:
+    old = replace(record(5), nats=None)
+    new = replace(record(6, "cot"), nats=-0.01234, nats_low=-0.03, nats_high=0.0053)
+    one = replace(record(6, "direct"), nats=-2.0)
+    assert (
+        len([b for b in table_of_answers(tmp_path, evaluated({"a": old}), 0.1) if isinstance(b, Table)]) == 1
+    )
+    table, told = table_of_answers(tmp_path, evaluated({"a": old, "b": new, "c": one}), 0.1)[-2:]
+    assert isinstance(table, Table) and isinstance(told, Words)
+    # The normal interval is cut at 0, the logarithm of certainty.
+    assert table.rows == [
+        ["CoT, verbose on toy", "-0.0123", "[-0.03, 0]"],
+        ["direct answer on toy", "-2", "–"],
+    ]
+    assert "behind the gold chain of thought" in told.text
+
+
 def test_rows_that_look_alike_carry_their_files_name() -> None:
     rows = evaluated({"a": record(5), "b": record(6), "c": record(6, "cot")})
     assert [row.measured.label for row in rows] == [

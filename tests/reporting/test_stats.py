@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from kvdistill.records.schema import Curve
+from kvdistill.reporting.power import detectable_effect, seeds_needed
 from kvdistill.reporting.stats import (
     Claim,
     Verdict,
@@ -18,7 +19,6 @@ from kvdistill.reporting.stats import (
     less_spread,
     paired_t_interval,
     roughness,
-    seeds_needed,
     sign_flip,
     spread_interval,
     steps_to,
@@ -145,17 +145,13 @@ def test_a_claim_without_a_smallest_effect_is_refused() -> None:
             Claim(name="x", delta=delta)
 
 
-@pytest.mark.parametrize(("effect", "seeds"), [(0.2, 199), (0.5, 34), (0.8, 15), (1.0, 10)])
-def test_seeds_needed_are_those_of_the_power_tables(effect: float, seeds: int) -> None:
-    assert seeds_needed(1.0, effect) == seeds
-
-
-def test_the_seeds_needed_reach_their_power_in_simulation() -> None:
-    num = seeds_needed(1.0, 1.0)
-    samples = np.random.default_rng(0).normal(1.0, 1.0, (4000, num))
-    found = stats.ttest_1samp(samples, 0, axis=1).confidence_interval().low > 0
-    assert 0.78 < found.mean() < 0.85
-    assert seeds_needed(0.0, 0.02) == 2
+def test_a_verdict_names_the_difference_that_its_seeds_could_have_shown() -> None:
+    differences = [0.02, 0.03, 0.04, 0.03]
+    size = detectable_effect(judge(differences).sd, 4)
+    assert judge(differences).detectable == size == pytest.approx(0.00816497 * 2.12795, rel=1e-4)
+    for kind, expected in (("non_inferiority", size - 0.05), ("negligible", 0.05 - size)):
+        verdict = judge(differences, Claim(name=kind, delta=0.05, kind=kind))  # pyright: ignore
+        assert verdict.detectable == pytest.approx(expected)
 
 
 def test_holm_by_hand() -> None:

@@ -1,5 +1,6 @@
 """How training went, by its numbers."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from kvdistill.records.schema import Curve, Metrics
@@ -21,6 +22,14 @@ def test_training_measures_each_curve(tmp_path: Path) -> None:
     ]
 
 
+def test_log_probabilities_are_shown_where_they_were_logged(tmp_path: Path) -> None:
+    new = replace(CURVE, nats=[-2.0, -1.25, -0.5])
+    section = training_sections.training(tmp_path, None, {"rkv": new, "e1": CURVE}, None)
+    assert [row[-1] for row in rows(section)[0]] == ["-0.5", "–"]
+    pictures = [block for block in section.blocks if isinstance(block, Picture)]
+    assert [picture.path.name for picture in pictures] == ["curves.svg", "nats.svg"]
+
+
 def test_losses_come_from_every_metrics_file_without_the_bookkeeping(tmp_path: Path) -> None:
     Metrics(tmp_path / "metrics_e1.jsonl").append_row(1, {"learning_rate": 0.1, "eval_loss": 1.0})
     assert training_sections.losses(tmp_path, "kvdistill demo").blocks == [
@@ -28,13 +37,13 @@ def test_losses_come_from_every_metrics_file_without_the_bookkeeping(tmp_path: P
     ]
     Metrics(tmp_path / "metrics_kv.jsonl").append_row(1, {"loss": 2.0})
     Metrics(tmp_path / "metrics_kv.jsonl").append_row(
-        2, {"epoch_loss": 2.0, "epoch_only": 1.0, "importance_max": 0.5, "validation_accuracy": 1.0}
+        2, {"epoch_loss": 2.0, "epoch_only": 1.0, "importance_max": 0.5, "validation_nats": -1.0}
     )
     picture, terms, ranges = training_sections.losses(tmp_path, "kvdistill demo").blocks
     assert isinstance(picture, Picture) and isinstance(terms, Table) and isinstance(ranges, Words)
     titles = [
         name
-        for name in ("loss", "epoch_loss", "epoch_only", "importance_max", "validation_accuracy")
+        for name in ("loss", "epoch_loss", "epoch_only", "importance_max", "validation_nats")
         if f">{name}<" in picture.html()
     ]
     assert (
@@ -50,3 +59,5 @@ def test_a_run_has_the_validation_curve_that_it_logged(tmp_path: Path) -> None:
     assert training_sections.run_curve(tmp_path) == {
         "latent": Curve(method="this run", steps=[5], accuracy=[0.5])
     }
+    Metrics(tmp_path / "metrics.jsonl").append_row(5, {"validation_nats": -0.5})
+    assert training_sections.run_curve(tmp_path)["latent"].nats == [-0.5]

@@ -145,6 +145,15 @@ def test_a_saved_student_is_put_where_it_is_wanted(
         build_student(config(model={"name": name, "tuning": tuning, "device_map": "cuda:77"}))
 
 
+def test_untrained_latents_may_get_another_feedback(saved: Path) -> None:
+    """A warm start on chains of thought serves students with any feedback and layout."""
+    latent = {"slots": 2, "passes": 3, "feedback": "add", "layout": "blocks"}
+    model = build_student(on({"name": str(saved)}, latent=latent))
+    assert isinstance(model.feedback, nn.Identity)
+    assert (model.config.layout, model.config.feedback) == ("blocks", "add")
+    assert torch.isfinite(loss_of(model)).all()
+
+
 def test_slots_passes_and_delimiters_may_change(saved: Path) -> None:
     model = build_student(on({"name": str(saved)}, latent={"slots": 4, "passes": 1, "delimiters": "both"}))
     assert (model.config.slots, model.config.passes, model.config.delimiters) == (4, 1, "both")
@@ -175,10 +184,13 @@ def test_slots_passes_and_delimiters_may_change(saved: Path) -> None:
     ids=["feedback", "tuning", "tokenizer", "special tokens", "template"],
 )
 def test_what_the_weights_depend_on_may_not_change(
-    saved: Path, model: dict[str, Any], sections: dict[str, Any], sentence: str
+    saved: Path, tmp_path: Path, model: dict[str, Any], sections: dict[str, Any], sentence: str
 ) -> None:
+    trained = LatentReasoner.from_pretrained(saved)
+    trained.config.latents_trained = True
+    trained.save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=sentence):
-        build_student(on({"name": str(saved)} | model, **sections))
+        build_student(on({"name": str(tmp_path)} | model, **sections))
 
 
 def test_a_saved_lora_student_needs_its_own_settings(base_folder: Path, tmp_path: Path) -> None:

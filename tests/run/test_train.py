@@ -13,7 +13,7 @@ from conftest import sampled
 from kvdistill.config import RunConfig, load, parse, resolved
 from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.pipeline import Distillation, FineTuning
-from kvdistill.records.schema import EvaluationRecord, Metrics, RunRecord
+from kvdistill.records.schema import DepthCount, EvaluationRecord, Metrics, RunRecord
 from kvdistill.run.folder import COMPLETED
 from kvdistill.run.samples import Samples, examples
 from kvdistill.run.step import step_model
@@ -52,11 +52,18 @@ def test_a_run_leaves_its_record_metrics_checkpoints_and_evaluations(tiny: Path,
     terms = {"ce_student", "ce_teacher", "codi", "kv"} if task == "latent" else {"ce_teacher"}
     assert terms == series.keys() & {"ce_student", "ce_teacher", "codi", "kv"}
     assert 0 <= series["validation_accuracy"][6] <= 1
+    assert series["validation_nats"].keys() == series["validation_accuracy"].keys()
+    assert all(nats < 0 for nats in series["validation_nats"].values())
     modes = ["latent", "cot", "direct"] if task == "latent" else ["cot", "direct"]
     assert [evaluation.mode for evaluation in done.evaluations] == modes
     for evaluation in done.evaluations:
         assert EvaluationRecord.read(done.folder / f"evaluation_test_{evaluation.mode}.json") == evaluation
         assert (evaluation.num, evaluation.data_set) == (5, "test")
+        # Without chains of thought in the data (task direct) there is none for the right answer to follow.
+        assert (evaluation.nats is None) == (task == "direct" and evaluation.mode == "cot")
+        assert evaluation.nats is None or evaluation.nats < 0
+        # Both hand-overs of each question are known, also where the chain of thought was left out.
+        assert evaluation.by_depth == {2: DepthCount(num=5, correct=evaluation.correct)}
         assert len((done.folder / str(evaluation.answers)).read_text().splitlines()) == 5
     assert LatentReasoner.from_pretrained(done.folder / "checkpoint-ep2").config.latents_trained == (
         task == "latent"

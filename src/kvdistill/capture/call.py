@@ -1,6 +1,6 @@
 """One captured forward pass: the mask and prefix that its attention layers get, and what they record."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -25,21 +25,48 @@ Prefix = dict[int, tuple[list[Tensor], list[Tensor]]]
 """Layer id -> keys (B, H, P, K) and values (B, H, P, V) of earlier calls, in pieces along P."""
 
 
-@dataclass(slots=True)
 class AttentionCall:
-    """Mask and prefix of one forward pass for every attention layer, and what the layers captured."""
+    """Mask and prefix of one forward pass for every attention layer, and what the layers captured.
 
-    visible: Bool[Tensor, "B 1 S P"] | None = None
-    """Keys (prefix first) that each query sees, before any sliding window; None: the model's own mask."""
-    query_positions: Int[Tensor, "B S"] | None = None
-    key_positions: Int[Tensor, "B P"] | None = None
-    prefix: Prefix = field(default_factory=dict)
-    seen: dict[int, CapturedAttention] = field(default_factory=dict)
-    closed: bool = False
-    """True after the forward pass: layers replayed by gradient checkpointing then record nothing."""
-    compare_masks: bool = False
-    """Whether each layer's mask is compared with ``visible``; this synchronizes with the device."""
-    _masks: dict[tuple[str, int | None], Tensor] = field(default_factory=dict)
+    Not a dataclass: FSDP copies dataclasses among the inputs of the layers that it wraps, and what a layer
+    records in a copy is lost.
+
+    Args:
+        visible: Keys (prefix first) that each query sees, before any sliding window; None: the model's own
+            mask.
+        query_positions: (B, S), positions of the queries; None where no layer has a window.
+        key_positions: (B, P), positions of the keys.
+        prefix: Keys and values of earlier calls.
+    """
+
+    __slots__ = (
+        "_masks",
+        "closed",
+        "compare_masks",
+        "key_positions",
+        "prefix",
+        "query_positions",
+        "seen",
+        "visible",
+    )
+
+    def __init__(
+        self,
+        visible: Bool[Tensor, "B 1 S P"] | None = None,
+        query_positions: Int[Tensor, "B S"] | None = None,
+        key_positions: Int[Tensor, "B P"] | None = None,
+        prefix: Prefix | None = None,
+    ) -> None:
+        self.visible = visible
+        self.query_positions = query_positions
+        self.key_positions = key_positions
+        self.prefix = prefix or {}
+        self.seen: dict[int, CapturedAttention] = {}
+        # True after the forward pass: layers replayed by gradient checkpointing then record nothing.
+        self.closed = False
+        # Whether each layer's mask is compared with ``visible``; this synchronizes with the device.
+        self.compare_masks = False
+        self._masks: dict[tuple[str, int | None], Tensor] = {}
 
     def mask(self, backend: str, window: int | None, dtype: torch.dtype) -> Tensor | None:
         """The additive mask, built once for all layers with the same window.

@@ -14,6 +14,10 @@ from transformers import PreTrainedModel
 from kvdistill.capture.attention import body_of
 
 
+class BeyondLimitError(ValueError):
+    """A text is longer than the model can be captured on."""
+
+
 @dataclass(frozen=True, slots=True)
 class PositionLimit:
     """A number of tokens beyond which the model cannot be captured, with the reason."""
@@ -78,7 +82,7 @@ def require_positions(
         is_learned: Whether the model's positions are learned; only called where it matters.
 
     Raises:
-        ValueError: with ``describe``'s message.
+        BeyondLimitError: with ``describe``'s message.
     """
     if not limits or columns <= limits[0].tokens:
         return
@@ -89,7 +93,7 @@ def require_positions(
         if limit.counts_columns:
             needed = columns
         if needed > limit.tokens and (not limit.learned or is_learned()):
-            raise ValueError(describe(limit, needed))
+            raise BeyondLimitError(describe(limit, needed))
 
 
 def register_position_check(model: PreTrainedModel, is_learned: Callable[[], bool]) -> None:

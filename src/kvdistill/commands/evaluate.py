@@ -140,7 +140,7 @@ def _require_checkpoint(folder: Path) -> None:
 def _own_compressor(asked: Question, show: Callable[[str], None]) -> dict[str, CompressorMethod]:
     """The compressor that made the student's targets from its own cache, by name.
 
-    Empty without probes, where the checkpoint lies in no run's folder, or the run had other targets or none.
+    Empty without probes, where the checkpoint is in no run's folder, or the run had other targets or none.
     """
     path = Path(asked.checkpoint).resolve().parent / "run.json"
     if not (asked.probes and path.is_file()):

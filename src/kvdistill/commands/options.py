@@ -80,6 +80,34 @@ def evaluate_options(parser: argparse.ArgumentParser) -> None:
     add("--output", type=path_argument, default=None, help=where)
 
 
+def study_options(parser: argparse.ArgumentParser) -> None:
+    """The subcommands of ``kvdistill study`` with their options."""
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    file_help = "a study file (shipped ones: experiments/studies)"
+    run = actions.add_parser("run", help="run what is left of a study, and write its report")
+    run.add_argument("file", type=path_argument, help=file_help)
+    run.add_argument("--output", type=path_argument, required=True, help="the study's folder")
+    run.add_argument("--jobs", type=_count, help="runs side by side (default: the file's, else 1)")
+    run.add_argument("--minutes", type=_minutes, help="no run begins after so long (default: the file's)")
+    run.add_argument("--arms", help="only these arms: names, experiments or patterns, with commas")
+    run.add_argument("--seeds", help="only these seeds, such as 0-7 or 0,2 (default: all)")
+    run.add_argument(
+        "--array-task",
+        metavar="I/N",
+        help="the I-th of N shares of the seeds, from 0 (default: SLURM_ARRAY_TASK_ID, a task a seed)",
+    )
+    run.add_argument("--dry-run", action="store_true", help="print the runs in their order, and run none")
+    report = actions.add_parser("report", help="write the report of a study again")
+    report.add_argument("folder", type=path_argument, help="the study's folder, or an export of it")
+    pilot = actions.add_parser("pilot", help="run a few arms, and say whether the task tells methods apart")
+    pilot.add_argument("file", type=path_argument, help=file_help)
+    pilot.add_argument("--output", type=path_argument, required=True, help="the pilot's folder")
+    pilot.add_argument("--jobs", type=_count, help="runs side by side (default: the file's, else 1)")
+    export = actions.add_parser("export", help="copy a study's records without its checkpoints")
+    export.add_argument("folder", type=path_argument, help="the study's folder")
+    export.add_argument("output", type=path_argument, help="where the records go, at most 20 MiB")
+
+
 def no_options(parser: argparse.ArgumentParser) -> None:
     """Options of ``kvdistill doctor``: none."""
 
@@ -88,6 +116,16 @@ def _count(text: str) -> int:
     if not text.isdecimal() or len(text) > 12 or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{quoted(text)} is no integer from 1 to 10^12")
     return int(text)
+
+
+def _minutes(text: str) -> float:
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = 0.0
+    if not 0 < minutes < float("inf"):
+        raise argparse.ArgumentTypeError(f"{quoted(text)} is no number of minutes above 0")
+    return minutes
 
 
 def _new_tokens(text: str) -> int:

@@ -35,7 +35,8 @@ MEANINGS = {
     "data.train.task.names": "names in a question",
     "data.train.task.steps": "reasoning steps of a question",
     "data.train.task.trace": "style of the chains of thought",
-    "latent.feedback": "what a pass hands to the next one: its hidden states through an MLP, or as they are",
+    "latent.feedback": "what a pass hands to the next one: its hidden states through an MLP, as they are, or "
+    "added to the placeholder's embedding",
     "latent.delimiters": "who reads the tokens around the slots: the student alone, or the teacher mode too",
     "target.method.seed": "seed of the choice",
     "loss.ce_student_weight": "weight of the student's cross-entropy",

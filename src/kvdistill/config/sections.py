@@ -10,6 +10,7 @@ from kvdistill.config.data import DataSection, SyntheticData
 from kvdistill.config.section import Section, UserPath
 from kvdistill.config.training import TrainingSection
 from kvdistill.data.template import Chat, Plain
+from kvdistill.latent.curriculum import Stages
 from kvdistill.latent.slots import check_slots
 from kvdistill.losses.objective import Objective
 from kvdistill.target.bridge import Lift, Same
@@ -113,12 +114,19 @@ class LatentSection(Section):
 
     slots: int = Field(default=24, le=4096)
     passes: int = 3
-    feedback: Literal["mlp", "none"] = "mlp"
+    feedback: Literal["mlp", "none", "add"] = "mlp"
     delimiters: Literal["student", "both"] = "student"
+    layout: Literal["shift", "blocks"] = "shift"
+    """Whose input a slot's state is in the next pass: the next slot's (``shift``) or its own (``blocks``)."""
+
+    curriculum: Stages | None = None
+    """Stages at the beginning of training; without them all passes from the first step on."""
 
     @model_validator(mode="after")
     def _sensible(self) -> "LatentSection":
-        check_slots(self.slots, self.passes)
+        check_slots(self.slots, self.passes, self.layout)
+        if self.curriculum is not None:
+            self.curriculum.check(self.slots, self.passes, self.layout)
         return self
 
 

@@ -69,6 +69,7 @@ def _student_mode(samples: Sequence[Encoded], shared: ReaderBatch, pad_id: int, 
         answer=shared.answer,
         step_end=nothing.mask,
         spans=torch.zeros(len(samples), 0, 2, dtype=torch.long),
+        step=nothing.ids,
     )
 
 
@@ -83,7 +84,28 @@ def _stack(readings: Sequence[Reading], pad_id: int, side: Side) -> ReaderBatch:
         answer=_pad([reading.answer.ids for reading in readings], pad_id, side),
         step_end=_pad(ends, 0, side).ids.bool(),
         spans=_spans(readings, cot),
+        step=_pad([steps_of_tokens(reading) for reading in readings], -1, side).ids,
     )
+
+
+def steps_of_tokens(reading: Reading) -> list[int]:
+    """Reasoning step of each token of a chain of thought; a line break belongs to the step before it.
+
+    Args:
+        reading: An example as one reader's token ids.
+
+    Returns:
+        One number per token of ``cot``, from 0; all 0 where there are no step ends.
+    """
+    found, step, ended = [], 0, False
+    ends = set(reading.step_ends)
+    for index, (start, stop) in enumerate(reading.cot.spans):
+        # After the end of a step, the first token that is more than white space begins the next one.
+        if ended and reading.cot.text[start:stop].strip():
+            step, ended = step + 1, False
+        found.append(step)
+        ended = ended or index in ends
+    return found
 
 
 def _spans(readings: Sequence[Reading], cot: Padded) -> Int[Tensor, "B N 2"]:

@@ -13,9 +13,12 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from kvdistill.capture.attention import evaluating
+from kvdistill.capture.position_limit import BeyondLimitError
 from kvdistill.console.progress import Progress
 from kvdistill.data.collate import collate
 from kvdistill.evaluation.answers import canonical, extract, same
+from kvdistill.evaluation.depth import count_by_depth
+from kvdistill.evaluation.log_probability import log_probabilities, with_nats
 from kvdistill.latent.decode import Reasoning, generate_ids
 from kvdistill.latent.passes import PrefixCache
 from kvdistill.latent.reasoner import LatentReasoner
@@ -92,6 +95,32 @@ class Evaluator:
         _require_questions(samples, "The data set")
         return count_right(self.answers(model, samples, reasoning, edit), samples, reasoning) / len(samples)
 
+    def log_probabilities(
+        self, model: LatentReasoner, samples: Sequence[Encoded], reasoning: Reasoning
+    ) -> list[float] | None:
+        """Log-probability of the right answer of each question; see ``log_probability.log_probabilities``.
+
+        Args:
+            model: A student with a tokenizer.
+            samples: N questions.
+            reasoning: ``latent``, ``cot`` (which reads the gold chain of thought) or ``direct``.
+
+        Returns:
+            N values in nats, in the order of the questions; None where a text is longer than the model reads,
+            or ``cot`` finds no gold chain of thought.
+        """
+        if reasoning == "cot" and not all(sample.example.steps for sample in samples):
+            return None
+        found: list[float] = []
+        with evaluating(model):
+            for start in range(0, len(samples), self.batch_size):
+                batch = left_padded(model, samples[start : start + self.batch_size])
+                try:
+                    found += log_probabilities(model, batch, reasoning).tolist()
+                except BeyondLimitError:
+                    return None
+        return found
+
     def evaluate(
         self,
         model: LatentReasoner,
@@ -100,7 +129,7 @@ class Evaluator:
         data_set: str,
         label: Mode | None = None,
     ) -> tuple[EvaluationRecord, list[str]]:
-        """Measure accuracy, passes, tokens and latency on a data set.
+        """Measure accuracy, log-probability, passes, tokens and latency on a data set.
 
         Args:
             model: A student with a tokenizer.
@@ -117,6 +146,7 @@ class Evaluator:
         """
         _require_questions(samples, data_set)
         said = self.answers(model, samples, reasoning)
+        right = judged(said, samples, reasoning)
         passes, tokens, ms_one = self._one_by_one(model, samples[: max(self.timed, 1)], reasoning)
         ms_batch1, ms_batch32 = None, None
         if self.timed:
@@ -125,14 +155,15 @@ class Evaluator:
             data_set=data_set,
             mode=label or reasoning,
             num=len(samples),
-            correct=count_right(said, samples, reasoning),
+            correct=sum(right),
             sequential_passes_mean=passes,
             tokens_mean=tokens,
             ms_batch1=ms_batch1,
             ms_batch32=ms_batch32,
             chance=chance_of(samples),
+            by_depth=count_by_depth(right, samples),
         )
-        return record, said
+        return with_nats(record, self.log_probabilities(model, samples, reasoning)), said
 
     def _one_by_one(
         self, model: LatentReasoner, samples: Sequence[Encoded], reasoning: Reasoning
@@ -171,9 +202,14 @@ def is_right(said: str, sample: Encoded, reasoning: Reasoning) -> bool:
     return answer is not None and same(answer, sample.example.answer)
 
 
+def judged(said: Sequence[str], samples: Sequence[Encoded], reasoning: Reasoning) -> list[bool]:
+    """Whether each question is answered correctly; ``said`` holds one generated text per sample."""
+    return [is_right(text, sample, reasoning) for text, sample in zip(said, samples, strict=True)]
+
+
 def count_right(said: Sequence[str], samples: Sequence[Encoded], reasoning: Reasoning) -> int:
     """Number of questions answered correctly; ``said`` holds one generated text per sample."""
-    return sum(is_right(text, sample, reasoning) for text, sample in zip(said, samples, strict=True))
+    return sum(judged(said, samples, reasoning))
 
 
 def chance_of(samples: Sequence[Encoded]) -> float:

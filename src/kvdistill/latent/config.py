@@ -5,13 +5,13 @@ from typing import Any
 from transformers import AutoConfig, PreTrainedConfig
 
 from kvdistill.latent.auto import register_model
-from kvdistill.latent.slots import check_slots
+from kvdistill.latent.slots import LAYOUTS, check_slots
 from kvdistill.records.renamed import STUDENT, present_names
 
 SPECIAL_TOKENS = {"bot": "<bot>", "eot": "<eot>", "latent": "<latent>"}
 """Role -> text of the tokens that enclose and fill the latent slots."""
 DELIMITERS = ("student", "both")
-FEEDBACKS = ("mlp", "none")
+FEEDBACKS = ("mlp", "none", "add")
 OPTIONAL = {"special": dict, "template": dict, "lora": dict, "base": str, "base_fingerprint": str}
 """Settings that may be None, and their type otherwise."""
 TYPES: dict[str, type] = {
@@ -19,6 +19,7 @@ TYPES: dict[str, type] = {
     "passes": int,
     "feedback": str,
     "delimiters": str,
+    "layout": str,
     "latents_trained": bool,
 } | OPTIONAL
 
@@ -31,9 +32,11 @@ class LatentConfig(PreTrainedConfig):
         slots: Number of latent slots, M.
         passes: Number of Jacobi passes over them, T. T = M is the sequential recurrence, one slot after
             another; T = 0 gives pause tokens.
-        feedback: ``mlp`` maps the last hidden state of a slot to the input of the next; ``none`` passes it
-            unchanged.
+        feedback: ``mlp`` maps the last hidden state of a slot to an input; ``none`` passes it
+            unchanged; ``add`` adds it to the embedding of ``<latent>``.
         delimiters: ``student`` (only student mode reads ``<bot>`` and ``<eot>``, as published) or ``both``.
+        layout: ``shift`` makes the state of a slot the input of the next slot, ``blocks`` of that slot itself
+            in the next pass.
         special: Ids of ``<bot>``, ``<eot>`` and ``<latent>``, by role.
         template: How questions become text, as a dictionary; kept so that a saved student reads prompts in
             the format that it was trained on.
@@ -70,6 +73,7 @@ class LatentConfig(PreTrainedConfig):
             backbone = AutoConfig.for_model(**backbone)
         self.backbone = backbone
         self.slots, self.passes, self.feedback, self.delimiters = slots, passes, feedback, delimiters
+        self.layout: str = kwargs.pop("layout", "shift")
         kwargs = present_names(kwargs, STUDENT)
         self.special: dict[str, int] | None = kwargs.pop("special", None)
         self.template: dict[str, Any] | None = kwargs.pop("template", None)
@@ -78,8 +82,12 @@ class LatentConfig(PreTrainedConfig):
         self.base: str | None = kwargs.pop("base", None)
         self.base_fingerprint: str | None = kwargs.pop("base_fingerprint", None)
         self._check_types()
-        check_slots(slots, passes)
-        for name, value, known in (("feedback", feedback, FEEDBACKS), ("delimiters", delimiters, DELIMITERS)):
+        check_slots(slots, passes, self.layout)
+        for name, value, known in (
+            ("feedback", feedback, FEEDBACKS),
+            ("delimiters", delimiters, DELIMITERS),
+            ("layout", self.layout, LAYOUTS),
+        ):
             if value not in known:
                 raise ValueError(f"latent.{name} is {value!r}; choose one of {', '.join(known)}.")
         super().__init__(**kwargs)

@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers import GenerationConfig
 
 from kvdistill.capture.cache import captured_cache, prefill_cache
+from kvdistill.latent.feedback import latent_inputs
 from kvdistill.latent.layout import cot_delimiters, question_pieces
 from kvdistill.latent.passes import PrefixCache, encode_latents
 from kvdistill.text import Batch, Padded, ReaderBatch
@@ -133,7 +134,7 @@ def as_cache(model: "LatentReasoner", reader: ReaderBatch, past: PrefixCache) ->
     if model.architecture().cache_source == "captured":
         return captured_cache(model.backbone, past.prefix)
     question = torch.cat([piece.ids for piece in question_pieces(reader, model.special, 0)], 1)
-    inputs = model.feedback(past.states)  # B M D
+    inputs = latent_inputs(model, past.states)  # B M D
     if model.config.passes == 0:
         inputs = model.embed(torch.full(past.states.shape[:2], model.special.latent, device=question.device))
     embeds = model.embed(question)

@@ -1,6 +1,7 @@
 """Rows of the embedding and the head: one for every token of a text, the same values after every load."""
 
 from collections.abc import Collection
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -91,3 +92,23 @@ def num_rows(backbone: PreTrainedModel) -> int:
         Number of token ids with an embedding.
     """
     return backbone.get_input_embeddings().weight.shape[0]  # pyright: ignore
+
+
+def scaled_logits(logits: Tensor, config: Any) -> Tensor:
+    """Apply the logit scale and the soft-cap in the backbone's configuration.
+
+    Args:
+        logits: (..., C), as the output embeddings give them.
+        config: The backbone's configuration of its text model.
+
+    Returns:
+        (..., C).
+    """
+    if (divisor := getattr(config, "logits_scaling", None)) is not None:  # Granite, MiniCPM3
+        logits = logits / divisor
+    if (factor := getattr(config, "logit_scale", None)) is not None:  # Cohere
+        logits = logits * factor
+    cap = getattr(config, "final_logit_softcapping", None)
+    if cap is None:
+        return logits
+    return cap * torch.tanh(logits / cap)

@@ -1,15 +1,20 @@
-"""Feedback: an MLP from the last hidden state of one latent slot to the input embedding of the next."""
+"""Feedback: from the last hidden state of a latent slot to an input embedding, by an MLP or as it is."""
+
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from kvdistill.latent.reasoner import LatentReasoner
 
 
 def new_feedback(kind: str, width: int) -> nn.Module:
     """The module between two passes.
 
     Args:
-        kind: ``mlp``, or ``none`` for the hidden states as they are.
+        kind: ``mlp``; ``none`` and ``add`` take the hidden states as they are.
         width: Hidden width D of the backbone.
 
     Returns:
@@ -18,6 +23,25 @@ def new_feedback(kind: str, width: int) -> nn.Module:
     if kind == "mlp":
         return Feedback(width)
     return nn.Identity()
+
+
+def latent_inputs(model: "LatentReasoner", states: Float[Tensor, "B S D"]) -> Float[Tensor, "B S D"]:
+    """Input embeddings of latent slots, from the hidden states that are fed back to them.
+
+    Args:
+        model: The student.
+        states: (B, S, D), last hidden states.
+
+    Returns:
+        (B, S, D). With ``feedback = "add"``, the states plus the embedding of ``<latent>``.
+
+    Source: ``add`` is ``E + h`` of LOTUS, https://arxiv.org/abs/2606.31779, section 3.
+    """
+    inputs = model.feedback(states)
+    if model.config.feedback != "add":
+        return inputs
+    placeholder = torch.full((1, 1), model.special.latent, device=states.device)
+    return inputs + model.embed(placeholder)  # (B, S, D) + (1, 1, D)
 
 
 class Feedback(nn.Module):

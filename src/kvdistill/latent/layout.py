@@ -52,17 +52,22 @@ def question_pieces(reader: ReaderBatch, special: Special, placeholders: int) ->
 
 
 def tail_pieces(reader: ReaderBatch, special: Special) -> tuple[Piece, ...]:
-    """Pieces of the student's input after its latent slots; only the answer is predicted.
+    """Pieces of the student's input after its latent slots; the answer and the words before it are predicted.
 
     Args:
         reader: What student mode reads of B samples.
         special: The student's special tokens.
 
     Returns:
-        ``<eot>``, answer prompt and answer, each with ids and mask (B, its length).
+        ``<eot>``, answer prompt and answer, each with ids and mask (B, its length); before the prompt, the
+        chain of thought where a curriculum gives student mode one.
     """
+    words: tuple[Piece, ...] = ()
+    if reader.cot.ids.shape[1]:
+        words = (Piece("cot", "student", reader.cot.ids, reader.cot.mask, labelled=True),)
     return (
         constant(reader.question, "eot", "student", special.eot, 1),
+        *words,
         Piece("prompt", "student", reader.prompt.ids, reader.prompt.mask),
         Piece("answer", "student", reader.answer.ids, reader.answer.mask, labelled=True),
     )

@@ -1,5 +1,6 @@
 """Forward passes of teacher mode and student mode, packed so that the question is computed once."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,10 +11,11 @@ from kvdistill.capture.attention import Prefix, within_window
 from kvdistill.capture.extract import Columns, extract, gather_rows, unrotated
 from kvdistill.capture.importance import answer_attention
 from kvdistill.capture.sequence import Sequence, explicit, teacher_pieces
-from kvdistill.kv import LabelRows, LayerKV, ModelKV, ModelOutput, TwoModes
+from kvdistill.kv import LabelRows, LayerKV, ModelKV, ModelOutput, SlotStates, TwoModes
 from kvdistill.latent.layout import cot_delimiters, question_pieces, tail_pieces
 from kvdistill.latent.passes import (
     ForwardResult,
+    LatentPasses,
     PrefixCache,
     columns_of,
     forward_pass,
@@ -21,42 +23,73 @@ from kvdistill.latent.passes import (
     past_of_question,
     run_latent_passes,
 )
+from kvdistill.latent.slots import num_placeholders
 from kvdistill.text import Batch
 
 if TYPE_CHECKING:
     from kvdistill.latent.reasoner import LatentReasoner
 
 
-def two_modes(model: "LatentReasoner", batch: Batch, measure_attention: bool = False) -> TwoModes:
+def two_modes(
+    model: "LatentReasoner",
+    batch: Batch,
+    measure_attention: bool = False,
+    read_slots: bool = False,
+    passes: int | None = None,
+) -> TwoModes:
     """Teacher mode and student mode on one batch.
 
     Args:
         batch: B samples with chains of thought of N tokens.
         measure_attention: Whether student mode also returns the answer's attention to the slots.
+        read_slots: Whether student mode also returns the slots' states and what the head reads in them.
+        passes: T in place of the student's own number of passes, for a curriculum.
 
     Returns:
         Caches over N tokens (teacher, detached) and M slots (student, in the graph), logits, hidden states.
     """
     config, special = model.config, model.special
-    placeholders = config.slots - config.passes  # their states are inputs of pass 1
+    passes = config.passes if passes is None else passes
+    placeholders = num_placeholders(config.slots, passes, config.layout)  # their states are inputs of pass 1
     tail = tail_pieces(batch.student_mode, special)
     student_part = question_pieces(batch.student_mode, special, placeholders)
-    if config.passes == 0:  # no later pass reads the tail
+    if passes == 0:  # no later pass reads the tail
         student_part += tail
     teacher_part = teacher_pieces(batch.teacher_mode, cot_delimiters(config.delimiters, special))
     sequence = Sequence(student_part + teacher_part, no_offset(batch.student_mode.question))
     packed = forward_pass(model, sequence, hidden_states=True)
     teacher = teacher_output(model, packed, batch)
     past = past_of_question(packed)
-    if config.passes == 0:
-        start, stop = packed.sequence.span("latents", "student")
+    start, stop = packed.sequence.span("latents", "student")
+    if passes == 0:
         latents = columns_of(packed.call, start, stop)
-        return TwoModes(teacher, student_output(model, packed, past, latents, measure_attention))
-    thought = run_latent_passes(model, packed, past, tail)
-    # Slots T ... M; earlier ones are in ``before``.
-    latents = columns_of(thought.last.call, 0, placeholders + 1)
-    student = student_output(model, thought.last, thought.before, latents, measure_attention)
+        student = student_output(model, packed, past, latents, measure_attention)
+        hidden = packed.last[:, start - 1 : stop]
+    else:
+        thought = run_latent_passes(model, packed, past, tail, passes)
+        # In shift, slots T ... M; earlier ones are in ``before``.
+        latents = columns_of(thought.last.call, 0, thought.fed.shape[1])
+        student = student_output(model, thought.last, thought.before, latents, measure_attention)
+        hidden = last_states(thought, packed.last[:, start - 1 : start])
+    if read_slots:
+        logits = model.head(hidden.flatten(0, 1)).unflatten(0, hidden.shape[:2])
+        student = replace(student, slots=SlotStates(hidden, logits))
     return TwoModes(teacher, student)
+
+
+def last_states(thought: LatentPasses, bot: Float[Tensor, "B 1 D"]) -> Float[Tensor, "B m D"]:
+    """Last hidden state of ``<bot>`` and of each slot, from the pass that computed it last.
+
+    Args:
+        thought: The last pass over W slots, and the cache before it.
+        bot: State of ``<bot>``.
+
+    Returns:
+        (B, M + 1, D).
+    """
+    # In shift, the state fed to a slot that an earlier pass made final is the last one of the slot before it.
+    fed = torch.cat((thought.before.states, thought.fed[:, :1]), 1)[:, 1:]  # none in blocks
+    return torch.cat((bot, fed, thought.last.last[:, : thought.fed.shape[1]]), 1)
 
 
 def teacher_forward(model: "LatentReasoner", batch: Batch) -> ModelOutput:

@@ -6,8 +6,13 @@ and answer. After pass t slot t no longer changes, and what pass t < T would giv
 never reaches the answer. So pass t computes slots t ... M - T + t only: ``M - T + 1`` slots in each pass.
 ``T = M`` is the sequential recurrence, one slot per pass.
 
-Source: KaVa, https://arxiv.org/abs/2510.02312, section 3; PCCoT, https://arxiv.org/abs/2506.18582. Differs:
-the slots that cannot change any more, or cannot reach the answer, are not computed; the result is the same.
+That is the layout ``shift``: the state of a slot becomes the input of the next slot. In the layout ``blocks``
+it becomes that slot's own next input, ``h_t = f(E + h_{t-1} | question cache)`` with ``feedback = "add"``.
+The packed pass gives ``h_0`` of all M slots, and each of the T passes computes all of them again.
+
+Source: ``shift``: KaVa, https://arxiv.org/abs/2510.02312, section 3; PCCoT, https://arxiv.org/abs/2506.18582.
+``blocks``: LOTUS, https://arxiv.org/abs/2606.31779, section 3. Differs: in ``shift``, the slots that cannot
+change any more, or cannot reach the answer, are not computed; the result is the same.
 """
 
 from dataclasses import dataclass
@@ -19,7 +24,9 @@ from torch import Tensor
 
 from kvdistill.capture.attention import AttentionCall, Prefix
 from kvdistill.capture.sequence import Piece, Sequence, attention_call
+from kvdistill.latent.feedback import latent_inputs
 from kvdistill.latent.layout import question_pieces
+from kvdistill.latent.slots import num_placeholders
 from kvdistill.text import Padded, ReaderBatch
 
 if TYPE_CHECKING:
@@ -121,18 +128,22 @@ def encode_latents(model: "LatentReasoner", reader: ReaderBatch) -> PrefixCache:
         Cache of question, cue, ``<bot>`` and M slots (keys rotated), and the slots' states (B, M, D).
     """
     config = model.config
-    pieces = question_pieces(reader, model.special, config.slots - config.passes)
+    placeholders = num_placeholders(config.slots, config.passes, config.layout)
+    pieces = question_pieces(reader, model.special, placeholders)
     packed = forward_pass(model, Sequence(pieces, offset=no_offset(reader.question)))
     past = past_of_question(packed)
     if config.passes == 0:
         start, stop = packed.sequence.span("latents", "student")
         return past.then(packed, start, stop, packed.last[:, start:stop])
-    return run_latent_passes(model, packed, past, ()).all
+    return run_latent_passes(model, packed, past, (), config.passes).all
 
 
 @dataclass(frozen=True, slots=True)
 class LatentPasses:
-    """The last of the T passes, the hidden states that it was computed from, and the cache before it."""
+    """The last of the T passes, the hidden states that it was computed from, and the cache before it.
+
+    Shapes: W is M - T + 1 slots, or M in the layout ``blocks``.
+    """
 
     last: ForwardResult
     fed: Float[Tensor, "B W D"]
@@ -145,23 +156,37 @@ class LatentPasses:
 
 
 def run_latent_passes(
-    model: "LatentReasoner", packed: ForwardResult, past: PrefixCache, tail: tuple[Piece, ...]
+    model: "LatentReasoner",
+    packed: ForwardResult,
+    past: PrefixCache,
+    tail: tuple[Piece, ...],
+    passes: int,
 ) -> LatentPasses:
-    """T Jacobi passes over M - T + 1 slots each, from ``packed``'s states; the last also reads ``tail``."""
+    """T passes over M - T + 1 slots each (``blocks``: over all M); the last also reads ``tail``.
+
+    Args:
+        packed: The packed forward pass, which read the placeholders.
+        past: Cache of question, cue and ``<bot>``.
+        tail: Pieces after the slots; none where they are read later.
+        passes: T, at least 1.
+    """
     start, stop = packed.sequence.span("latents", "student")
-    # Pass 1: the state of <bot> becomes the input of slot 1, each placeholder's state that of the next slot.
-    states = packed.last[:, start - 1 : stop]  # B (M - T + 1) D
+    shifted = model.config.layout == "shift"
+    if shifted:  # pass 1: the state of <bot> is the input of slot 1, a placeholder's that of the next slot
+        start = start - 1
+    states = packed.last[:, start:stop]  # B W D, where W is M - T + 1, or M in blocks
     ids = torch.full(states.shape[:2], model.special.latent, dtype=torch.long, device=states.device)
     latents = Piece("latents", "student", ids, torch.ones_like(ids, dtype=torch.bool))
-    for _ in range(model.config.passes - 1):
+    for _ in range(passes - 1):
         state = forward_pass(
-            model, Sequence((latents,), offset=past.mask.sum(-1)), past, model.feedback(states)
+            model, Sequence((latents,), offset=past.mask.sum(-1)), past, latent_inputs(model, states)
         )
-        past = past.then(state, 0, 1, states[:, :1])  # the first slot of the pass is final
-        states = state.last  # the window moves on by one slot
+        if shifted:
+            past = past.then(state, 0, 1, states[:, :1])  # the first slot of the pass is final
+        states = state.last  # shift: the window moves on by one slot
     # Only the pass that reads the answer prompt has a distillation token.
     sequence = Sequence((latents, *tail), offset=past.mask.sum(-1))
-    last = forward_pass(model, sequence, past, model.feedback(states), hidden_states=bool(tail))
+    last = forward_pass(model, sequence, past, latent_inputs(model, states), hidden_states=bool(tail))
     return LatentPasses(last, states, past)
 
 

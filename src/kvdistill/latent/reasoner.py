@@ -20,7 +20,13 @@ from kvdistill.capture.attention import body_of, require_mask_support
 from kvdistill.capture.position_limit import register_position_check
 from kvdistill.kv import Geometry, ModelOutput, TwoModes
 from kvdistill.latent.config import SPECIAL_TOKENS, LatentConfig
-from kvdistill.latent.embeddings import add_latent_tokens, num_rows, require_rows, resize_embeddings
+from kvdistill.latent.embeddings import (
+    add_latent_tokens,
+    num_rows,
+    require_rows,
+    resize_embeddings,
+    scaled_logits,
+)
 from kvdistill.latent.feedback import Feedback, new_feedback
 from kvdistill.latent.layout import Special
 from kvdistill.latent.load import check_files, load_adapter, read_config, read_tokenizer
@@ -215,23 +221,21 @@ class LatentReasoner(PreTrainedModel):
     def head(self, rows: Float[Tensor, "R D"]) -> Float[Tensor, "R C"]:
         """Logits (R, C) of hidden states (R, D), with the backbone's scale and soft-cap where it has them."""
         logits = self.backbone.get_output_embeddings()(rows)  # pyright: ignore[reportOptionalCall]
-        return _scaled(logits, self.backbone.config.get_text_config())
+        return scaled_logits(logits, self.backbone.config.get_text_config())
 
     @overload
-    def forward(
-        self, batch: Batch, mode: Literal["both"] = "both", measure_attention: bool = False
-    ) -> TwoModes: ...
+    def forward(self, batch: Batch, mode: Literal["both"] = "both", **options: Any) -> TwoModes: ...
     @overload
     def forward(self, batch: Batch, mode: Literal["cot"]) -> ModelOutput: ...
     def forward(
-        self, batch: Batch, mode: Literal["both", "cot"] = "both", measure_attention: bool = False
+        self, batch: Batch, mode: Literal["both", "cot"] = "both", **options: Any
     ) -> TwoModes | ModelOutput:
         """Forward pass in teacher and student mode, or in teacher mode alone.
 
         Args:
             batch: B samples with chains of thought of N tokens.
             mode: ``both``, or ``cot``: teacher mode alone, which reads chains of thought.
-            measure_attention: Student mode also returns the answer's attention to the slots, in the graph.
+            options: ``measure_attention``, ``read_slots`` and ``passes``, as in :func:`two_modes`.
 
         Returns:
             Per mode: un-rotated KV cache (N tokens or M slots), label rows (R, C), states (B, L, D).
@@ -239,7 +243,7 @@ class LatentReasoner(PreTrainedModel):
         self.geometry()  # measured before the first pass, outside its graph
         if mode == "cot":
             return teacher_forward(self, batch)
-        return two_modes(self, batch, measure_attention)
+        return two_modes(self, batch, **options)
 
     def generate(
         self,
@@ -261,18 +265,6 @@ class LatentReasoner(PreTrainedModel):
 
     def _init_weights(self, module: nn.Module) -> None:
         """Nothing: backbone and feedback have initialized their weights already."""
-
-
-def _scaled(logits: Tensor, config: Any) -> Tensor:
-    """Apply the logit scale and the soft-cap in the backbone's configuration."""
-    if (divisor := getattr(config, "logits_scaling", None)) is not None:  # Granite, MiniCPM3
-        logits = logits / divisor
-    if (factor := getattr(config, "logit_scale", None)) is not None:  # Cohere
-        logits = logits * factor
-    cap = getattr(config, "final_logit_softcapping", None)
-    if cap is None:
-        return logits
-    return cap * torch.tanh(logits / cap)
 
 
 def _new_backbone(config: LatentConfig) -> PreTrainedModel:

@@ -1,4 +1,6 @@
-"""Losses: ``LossInputs -> LossOutput``, one file each. They take tensors, not modules."""
+"""Losses: ``LossInputs -> LossOutput``, one file each. They take tensors; one that learns
+has its module in ``LossInputs.modules``.
+"""
 
 from kvdistill.losses.attention_kl import AttentionKL
 from kvdistill.losses.auto_weight import auto_weight, gradient_norm, reference_norm
@@ -7,7 +9,10 @@ from kvdistill.losses.codi import CODILoss, codi_supported
 from kvdistill.losses.cross_entropy import CrossEntropy, cross_entropy
 from kvdistill.losses.inputs import Loss, LossInputs
 from kvdistill.losses.kv_loss import KVLoss, annealed_layer_weights
+from kvdistill.losses.mux import Mux
 from kvdistill.losses.objective import LossTerm, Objective, WeightedLoss
+from kvdistill.losses.step_ce import StepCE
+from kvdistill.losses.step_decoder import StepDecoder
 
 __all__ = [
     "AttentionKL",
@@ -18,7 +23,10 @@ __all__ = [
     "Loss",
     "LossInputs",
     "LossTerm",
+    "Mux",
     "Objective",
+    "StepCE",
+    "StepDecoder",
     "WeightedLoss",
     "annealed_layer_weights",
     "auto_weight",

@@ -1,13 +1,20 @@
 """Inputs of the losses and the protocol that a loss implements."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal, Protocol, runtime_checkable
+
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from kvdistill.kv import KVPair, LossOutput, TwoModes
 from kvdistill.losses.axis import CachedFrame
+from kvdistill.text import ReaderBatch
 
-Need = Literal["target", "attention"]
-"""``target``: pairs of target and student caches. ``attention``: the answer's attention to the slots."""
+Need = Literal["target", "attention", "slots"]
+"""``target``: pairs of target and student caches. ``attention``: the answer's attention to the slots.
+``slots``: the slots' last states with what the language model head reads in them.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +27,31 @@ class LossInputs:
     """Target caches, each with the student's cache in the same geometry; empty where no loss needs one."""
     frame: CachedFrame | None = None
     """Start positions of both caches, for keys that are compared as cached."""
+    read: ReaderBatch | None = None
+    """What teacher mode read: the tokens of the chain of thought and their steps."""
+    modules: Mapping[str, nn.Module] = field(default_factory=dict)
+    """By kind, the modules of the losses that learn."""
+
+
+@runtime_checkable
+class LearnedLoss(Protocol):
+    """A loss with a module that is trained beside the student and dropped after training."""
+
+    @property
+    def kind(self) -> str:
+        """Name of the loss."""
+        ...
+
+    def module(self, embedding: Float[Tensor, "C D"]) -> nn.Module:
+        """A new module.
+
+        Args:
+            embedding: The student's token embeddings, for vocabulary, width, type and start.
+
+        Returns:
+            What the loss finds in ``LossInputs.modules`` under its kind.
+        """
+        ...
 
 
 @runtime_checkable

@@ -5,15 +5,20 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from kvdistill.kv import LossOutput
 from kvdistill.losses.attention_kl import AttentionKL
 from kvdistill.losses.codi import CODILoss
 from kvdistill.losses.cross_entropy import CrossEntropy
-from kvdistill.losses.inputs import Loss, LossInputs, Need
+from kvdistill.losses.inputs import LearnedLoss, Loss, LossInputs, Need
 from kvdistill.losses.kv_loss import KVLoss
+from kvdistill.losses.mux import Mux
+from kvdistill.losses.step_ce import StepCE
+from kvdistill.losses.step_decoder import StepDecoder
 
-LossTerm = CrossEntropy | CODILoss | KVLoss | AttentionKL
+LossTerm = CrossEntropy | CODILoss | KVLoss | AttentionKL | StepCE | Mux | StepDecoder
 """Every loss, told apart by ``kind``."""
 
 
@@ -121,6 +126,24 @@ class Objective:
             (self.attention_weight, self.attention),
             *((term.weight, term.loss) for term in self.extra),
         )
+
+    def modules(self, embedding: Float[Tensor, "C D"]) -> dict[str, nn.Module]:
+        """New modules of the further terms that learn.
+
+        Args:
+            embedding: The student's token embeddings.
+
+        Returns:
+            Modules by kind; most objectives have none.
+
+        Raises:
+            ValueError: if two such terms are of one kind.
+        """
+        learned = [loss for weight, loss in self.terms() if weight and isinstance(loss, LearnedLoss)]
+        found = {loss.kind: loss.module(embedding) for loss in learned}
+        if len(found) < len(learned):
+            raise ValueError("Objective: two further terms of one kind that learns. Give it once.")
+        return found
 
     def __call__(self, inputs: LossInputs) -> LossOutput:
         """The weighted sum of all terms of nonzero weight.

@@ -7,57 +7,15 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
-from math import isfinite, sqrt
+from math import isfinite
 from pathlib import Path
-from statistics import NormalDist
 from typing import Any, ClassVar, Literal
 
+from kvdistill.records.intervals import wilson_interval
 from kvdistill.records.jsonfile import JsonFile, write_atomic
 from kvdistill.records.renamed import METRICS, present_names, present_options
 
 Mode = Literal["latent", "cot", "cot_terse", "direct"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Interval:
-    """Confidence interval of a measured number, in its unit."""
-
-    low: float
-    high: float
-
-
-def wilson_interval(correct: int, num: int, confidence: float = 0.95) -> Interval:
-    """Wilson score interval of an accuracy.
-
-    Args:
-        correct: questions answered correctly.
-        num: questions asked.
-        confidence: level of the interval, from 0 to 1.
-
-    Returns:
-        The ends of the interval, shares from 0 to 1.
-
-    Source: Wilson 1927, https://doi.org/10.1080/01621459.1927.10502953.
-
-    Raises:
-        ValueError: if no question was asked, or more were right than asked.
-    """
-    if num < 1 or not 0 <= correct <= num:
-        raise ValueError(
-            f"{correct} correct of {num} questions is no accuracy: evaluate at least one question, count "
-            "each at most once."
-        )
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
-    p = correct / num
-    centre = (p + z * z / (2 * num)) / (1 + z * z / num)
-    half = z / (1 + z * z / num) * sqrt(p * (1 - p) / num + z * z / (4 * num * num))
-    low, high = centre - half, centre + half
-    # At 0 and num the formula gives 0 and 1 only up to rounding.
-    if correct == 0:
-        low = 0.0
-    if correct == num:
-        high = 1.0
-    return Interval(low=low, high=high)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +51,19 @@ class RunRecord(JsonFile):
 
 
 @dataclass(frozen=True, kw_only=True)
+class DepthCount:
+    """Questions of one depth, the number of dependent steps from question to answer."""
+
+    num: int
+    correct: int
+
+    @property
+    def accuracy(self) -> float:
+        """Share of right answers, 0 to 1."""
+        return self.correct / self.num
+
+
+@dataclass(frozen=True, kw_only=True)
 class EvaluationRecord(JsonFile):
     """``evaluation.json``: one mode of a model on one data set; accuracy is computed from counts."""
 
@@ -120,6 +91,15 @@ class EvaluationRecord(JsonFile):
     """Accuracy of always giving the most frequent answer; None in files of older versions."""
     source: str | None = None
     """Path of the data as given to ``kvdistill evaluate``; None for a run's own evaluation."""
+    nats: float | None = None
+    """Log-probability of the right answer, its end token included, mean over questions, in nats; None in
+    files of older versions, where a text is longer than the model reads, and for ``cot`` without gold chains.
+    """
+    nats_low: float | None = None
+    """Lower end of its 95 % interval over questions; None for a single question."""
+    nats_high: float | None = None
+    by_depth: dict[int, DepthCount] | None = None
+    """Counts by depth; questions of unknown depth are left out. None where no depth is known."""
 
     def __post_init__(self) -> None:
         interval = wilson_interval(self.correct, self.num)
@@ -166,6 +146,8 @@ class DemoSummary(JsonFile):
     """The compressor that won on validation."""
     latent_by_method: dict[str, float]
     """Accuracy of every compressor tried."""
+    latent_shuffled: float | None = None
+    """Accuracy of the negative control: R-KV on another question's shuffled target."""
     steps_to_90_e1: int | None
     """First step at which validation accuracy reached ``threshold``; None if it never did."""
     steps_to_90_kv: int | None
@@ -190,8 +172,15 @@ class Curve(JsonFile):
     method: str
     steps: list[int]
     accuracy: list[float]
+    nats: list[float] | None = None
+    """Log-probability of the right answer at each step, mean over questions; None where it was not logged."""
 
     def __post_init__(self) -> None:
+        if self.nats is not None and len(self.nats) != len(self.steps):
+            raise ValueError(
+                f"curve {self.method}: {len(self.steps)} steps, {len(self.nats)} log-probabilities. Give "
+                "one a step, or none."
+            )
         if not self.steps or len(self.steps) != len(self.accuracy):
             raise ValueError(
                 f"curve {self.method}: {len(self.steps)} steps, {len(self.accuracy)} accuracies. Give one "

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from kvdistill.records.schema import Curve, Interval
+from kvdistill.records.intervals import Interval
+from kvdistill.records.schema import Curve
 from kvdistill.reporting.drawing import (
     BEHIND,
     NARROW,

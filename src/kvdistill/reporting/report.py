@@ -6,19 +6,23 @@ from pathlib import Path
 from kvdistill.records.example import ExampleRecord
 from kvdistill.records.probes import ProbesRecord
 from kvdistill.records.schema import Curve, DemoSummary, EvaluationRecord
+from kvdistill.records.study import PLAN
 from kvdistill.reporting import results, sections, training_sections
 from kvdistill.reporting.blocks import Block, Missing, percent
+from kvdistill.reporting.depth_section import depth_section
 from kvdistill.reporting.example_section import example_section
 from kvdistill.reporting.page import Page, Section
 from kvdistill.reporting.studies.experiment_report import write_experiment_report
 from kvdistill.reporting.studies.experiments import discover
+from kvdistill.reporting.studies.study_report import write_study_report
 
 
 def report(folder: Path) -> Path:
     """Write the report that fits a folder.
 
     Args:
-        folder: a demo's (with summary.json), a run's (with run.json), or one with runs of studies.
+        folder: a demo's (with summary.json), a study's (with plan.json), a run's (with run.json), or one with
+            runs of E1 to E5.
 
     Returns:
         Path of the report: HTML, or plain text for studies.
@@ -28,7 +32,12 @@ def report(folder: Path) -> Path:
         ValueError: if nothing in it can be reported on, or a file is broken; the message names it.
     """
     _require(folder, "kvdistill demo` or `kvdistill train")
-    for file, write in (("summary.json", write_demo_report), ("run.json", write_report)):
+    reports = (
+        ("summary.json", write_demo_report),
+        (PLAN, write_study_report),
+        ("run.json", write_report),
+    )
+    for file, write in reports:
         if (folder / file).is_file():
             return write(folder)
     if discover(folder).studies:
@@ -64,6 +73,7 @@ def write_demo_report(folder: Path) -> Path:
     parts = [
         *example_section(ExampleRecord.find(folder / "example.json")),
         results.demo_section(folder, summary, records),
+        *depth_section(folder, results.demo_rows(summary, records), chance),
         sections.probes(folder, ProbesRecord.find(folder / "probes.json"), summary, chance),
         training_sections.training(folder, summary, curves, chance),
         training_sections.losses(folder, "kvdistill demo"),
@@ -97,6 +107,7 @@ def write_report(folder: Path) -> Path:
     if rows:
         table = results.table_of_answers(folder, rows, chance)
     parts = [*example_section(ExampleRecord.find(folder / "example.json")), Section("Answers", table)]
+    parts += depth_section(folder, rows, chance)
     if (probes := ProbesRecord.find(folder / "probes.json")) is not None:
         parts.append(sections.probes(folder, probes, None, chance))
     if curves:

@@ -6,10 +6,12 @@ from functools import partial
 from pathlib import Path
 
 from kvdistill.console.wording import number
-from kvdistill.records.schema import DemoSummary, EvaluationRecord, Interval
+from kvdistill.records.intervals import Interval
+from kvdistill.records.schema import DemoSummary, DepthCount, EvaluationRecord
 from kvdistill.reporting.blocks import Block, Missing, Table, Words, percent, percent_range
 from kvdistill.reporting.drawing import draw
 from kvdistill.reporting.figures import Measured, accuracy_bars, passes_scatter
+from kvdistill.reporting.nats import EXPLAINED, nats, nats_range
 from kvdistill.reporting.page import Section
 from kvdistill.reporting.palette import METHODS, method
 
@@ -42,6 +44,12 @@ class Row:
     """Milliseconds per question, asked one by one."""
     ms_batch32: float | None = None
     """Milliseconds per question, in batches of 32."""
+    nats: float | None = None
+    """Log-probability of the right answer, mean over questions."""
+    nats_interval: Interval | None = None
+    """Its 95 % interval."""
+    by_depth: dict[int, DepthCount] | None = None
+    """Questions and right answers by depth."""
 
     @property
     def cells(self) -> list[str]:
@@ -91,7 +99,7 @@ def demo_section(
         records: evaluation by the name in its file, such as ``cot``.
     """
     blocks: list[Block] = []
-    if rows := _demo_rows(summary, records):
+    if rows := demo_rows(summary, records):
         blocks = table_of_answers(folder, rows, chance_in(records.values()))
     missing = []
     if summary is None:
@@ -142,7 +150,22 @@ def table_of_answers(folder: Path, rows: Sequence[Row], chance: float | None) ->
         blocks.append(
             draw(partial(passes_scatter, measured, chance), folder / "figures" / "passes.svg", caption)
         )
-    return blocks
+    return [*blocks, *_log_probabilities(rows)]
+
+
+def _log_probabilities(rows: Sequence[Row]) -> list[Block]:
+    """Log-probability of the right answer by way to answer; nothing where no record has it."""
+    lines = []
+    for row in rows:
+        if row.nats is None:
+            continue
+        interval = "–"
+        if row.nats_interval is not None:
+            interval = nats_range(row.nats_interval.low, row.nats_interval.high)
+        lines.append([row.measured.label, nats(row.nats), interval])
+    if not lines:
+        return []
+    return [Table(("how it answers", "nats", "95 % interval"), lines), Words(EXPLAINED)]
 
 
 def demo_key(name: str, summary: DemoSummary | None) -> str:
@@ -152,8 +175,13 @@ def demo_key(name: str, summary: DemoSummary | None) -> str:
     return name.removeprefix("latent_")
 
 
-def _demo_rows(summary: DemoSummary | None, records: Mapping[str, EvaluationRecord]) -> list[Row]:
-    """Rows of a demo, from its evaluations or else from its summary, in the order of ``_place``."""
+def demo_rows(summary: DemoSummary | None, records: Mapping[str, EvaluationRecord]) -> list[Row]:
+    """Rows of a demo, from its evaluations or else from its summary: the chosen latents first.
+
+    Args:
+        summary: the demo's summary, if it has finished.
+        records: evaluation by the name in its file, such as ``cot``.
+    """
     rows = []
     for name in sorted({*_DEMO, *records}, key=_place):
         key = demo_key(name, summary)
@@ -190,7 +218,9 @@ def _place(name: str) -> tuple[int, str]:
 
 
 def _row(record: EvaluationRecord, label: str, key: str) -> Row:
-    interval = Interval(low=record.low, high=record.high)
+    interval, nats_interval = Interval(low=record.low, high=record.high), None
+    if record.nats_low is not None and record.nats_high is not None:
+        nats_interval = Interval(low=record.nats_low, high=record.nats_high)
     measured = Measured(
         label=label,
         accuracy=record.accuracy,
@@ -204,4 +234,7 @@ def _row(record: EvaluationRecord, label: str, key: str) -> Row:
         tokens=record.tokens_mean,
         ms_batch1=record.ms_batch1,
         ms_batch32=record.ms_batch32,
+        nats=record.nats,
+        nats_interval=nats_interval,
+        by_depth=record.by_depth,
     )

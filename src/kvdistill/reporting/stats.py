@@ -1,4 +1,4 @@
-"""Statistics of paired seeds (t intervals, sign flips, Holm, power) and three measures of a training curve.
+"""Statistics of paired seeds (t intervals, sign flips, Holm) and three measures of a training curve.
 
 The unit of replication is the seed: questions are averaged within a seed, and two methods are paired by seed.
 """
@@ -9,9 +9,11 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from scipy.special import chdtri, nctdtr, stdtr, stdtrit
+from scipy.special import chdtri, stdtr, stdtrit
 
-from kvdistill.records.schema import Curve, Interval
+from kvdistill.records.intervals import Interval
+from kvdistill.records.schema import Curve
+from kvdistill.reporting.power import detectable_effect, seeds_needed
 
 SIGN_FLIP_SEEDS = 6
 """Fewest seeds for the sign-flip test: below, its smallest p-value is above 0.05."""
@@ -38,6 +40,16 @@ class Verdict:
     outcome: Outcome
     further_seeds: int | None
     """Number of seeds to add where inconclusive, else None."""
+
+    @property
+    def detectable(self) -> float:
+        """The true mean difference that this many seeds would have found with power 0.8, in the claim's
+        direction: at least it (``superiority``, ``non_inferiority``), or at most it (``negligible``).
+        """
+        size, delta = detectable_effect(self.sd, self.num_seeds, self.claim.alpha), self.claim.delta
+        return {"superiority": size, "non_inferiority": size - delta, "negligible": delta - size}[
+            self.claim.kind
+        ]
 
     def __str__(self) -> str:
         outcome: str = self.outcome
@@ -221,28 +233,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted.tolist()
 
 
-def seeds_needed(sd: float, delta: float, alpha: float = 0.05, power: float = 0.8) -> int:
-    """Fewest seeds with which a paired t test finds a true mean difference of ``delta``.
-
-    ``sd`` is the standard deviation of the differences, in the unit of ``delta``; the test is two-sided at
-    level ``alpha``, and ``power`` is the probability that it finds the difference.
-
-    Source: Cohen 1988, Statistical Power Analysis, chapter 2 (noncentral t).
-    """
-    effect = delta / max(sd, delta / 100)  # in standard deviations; bounded where there is no spread
-    num = 2
-    while _power(num, effect, alpha) < power:
-        num *= 2
-    below = num // 2
-    while num - below > 1:
-        middle = (below + num) // 2
-        if _power(middle, effect, alpha) >= power:
-            num = middle
-        else:
-            below = middle
-    return num
-
-
 def area(curve: Curve) -> float:
     """Area under the curve by trapezoids, divided by its length in steps: the mean accuracy over training.
 
@@ -291,8 +281,3 @@ def _p_value(values: np.ndarray) -> float:
     if error == 0:
         return float(values.mean() <= 0)
     return min(1.0, 2 * float(stdtr(len(values) - 1, -values.mean() / error)))
-
-
-def _power(num: int, effect: float, alpha: float) -> float:
-    """Power of the two-sided t test with ``num`` seeds for a true effect in standard deviations."""
-    return 1 - float(nctdtr(num - 1, effect * np.sqrt(num), stdtrit(num - 1, 1 - alpha / 2)))

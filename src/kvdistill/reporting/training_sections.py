@@ -6,14 +6,16 @@ from pathlib import Path
 
 from kvdistill.console.wording import number
 from kvdistill.records.schema import Curve, DemoSummary, Metrics
+from kvdistill.records.validation import validation_curve
 from kvdistill.reporting.blocks import Block, Missing, Table, Words, percent
 from kvdistill.reporting.drawing import draw
 from kvdistill.reporting.figures import accuracy_curves, curve_name, loss_curves
+from kvdistill.reporting.nats import nats, nats_curves
 from kvdistill.reporting.page import Section
 from kvdistill.reporting.palette import method
 from kvdistill.reporting.stats import area, roughness, steps_to
 
-_NOT_LOSSES = {"epoch", "grad_norm", "learning_rate", "total_flos", "validation_accuracy"}
+_NOT_LOSSES = {"epoch", "grad_norm", "learning_rate", "total_flos", "validation_accuracy", "validation_nats"}
 _NOT_PREFIXES = ("eval_", "train_", "importance_", "distinctness_")
 _RANGES = ("importance_min", "importance_max", "distinctness_min", "distinctness_max")
 _TERMS = {
@@ -26,6 +28,12 @@ _TERMS = {
     "kv_v": "the values' part of kv",
     "kv_lower_bound": "the kv that the best possible student would be left with",
     "kv_weight": "the weight of kv in the loss",
+    "step_ce": "cross-entropy of the slots to the written tokens of their reasoning step",
+    "step_ce_accuracy": "share of those tokens that their slot ranks first",
+    "step_ce_share": "share of the chain's tokens that have a slot",
+    "step_decoder": "cross-entropy of the auxiliary decoder that writes a reasoning step from its slot",
+    "step_decoder_share": "share of the chain's tokens that it writes",
+    "mux": "divergence of the slots' words from a weighted mix of the written tokens of their span",
     "attention_kl": "divergence of the answer's attention over the slots from that over the compressed cache",
 }
 """Logged terms with their explanation, in the order of the panels."""
@@ -56,6 +64,23 @@ def training(
         levels["chance"] = chance
     caption = "Validation accuracy while training, each curve to its end."
     blocks.append(draw(partial(accuracy_curves, curves, levels), folder / "figures" / "curves.svg", caption))
+    if any(curve.nats is not None for curve in curves.values()):
+        caption = "Log-probability of the right answer on the validation set while training, in nats."
+        blocks.append(draw(partial(nats_curves, curves), folder / "figures" / "nats.svg", caption))
+    told = (
+        "Mean over training is the area under the curve, divided by its length; lost in falls is the sum of "
+        "all drops between "
+        "neighboring evaluations."
+    )
+    return Section("Training", [*blocks, _measures(curves, threshold), Words(told)])
+
+
+def _measures(curves: Mapping[str, Curve], threshold: float | None) -> Table:
+    """The measures of each curve; log-probabilities only where a curve has them."""
+    goal = "step to 90 % of its last"
+    if threshold is not None:
+        goal = f"step to {percent(threshold)}"
+    header = ["method", "last step", "last accuracy", goal, "mean over training", "lost in falls"]
     rows = []
     for key, curve in curves.items():
         measures = [
@@ -65,16 +90,12 @@ def training(
             _points(roughness(curve)),
         ]
         rows.append([curve_name(key, curve), str(curve.steps[-1]), *measures])
-    goal = "step to 90 % of its last"
-    if threshold is not None:
-        goal = f"step to {percent(threshold)}"
-    told = (
-        "Mean over training is the area under the curve, divided by its length; lost in falls is the sum of "
-        "all drops between "
-        "neighboring evaluations."
-    )
-    table = Table(("method", "last step", "last accuracy", goal, "mean over training", "lost in falls"), rows)
-    return Section("Training", [*blocks, table, Words(told)])
+    if any(curve.nats is not None for curve in curves.values()):
+        header.append("last nats")
+        rows = [
+            [*row, nats((curve.nats or [None])[-1])] for row, curve in zip(rows, curves.values(), strict=True)
+        ]
+    return Table(header, rows)
 
 
 def _step_to(threshold: float | None, curve: Curve) -> int | None:
@@ -89,10 +110,10 @@ def run_curve(folder: Path) -> dict[str, Curve]:
     path = folder / "metrics.jsonl"
     if not path.is_file():
         return {}
-    values = Metrics(path).series().get("validation_accuracy")
-    if not values:
+    curve = validation_curve("this run", Metrics(path).series())
+    if curve is None:
         return {}
-    return {"latent": Curve(method="this run", steps=list(values), accuracy=list(values.values()))}
+    return {"latent": curve}
 
 
 def losses(folder: Path, command: str) -> Section:

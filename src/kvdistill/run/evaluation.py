@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from kvdistill.config import RunConfig
@@ -54,20 +55,26 @@ def evaluate_run(
 def measure_during_training(
     config: RunConfig, validation: Sequence[Encoded]
 ) -> Callable[[Any, int], dict[str, float]]:
-    """The validation metric during training: accuracy in the mode that is trained.
+    """The validation metrics during training, in the mode that is trained.
 
     Args:
         config: the run's configuration; its task decides the mode.
         validation: the encoded validation set.
 
     Returns:
-        A function of student and step that returns ``{"validation_accuracy": share}``.
+        A function of student and step that returns ``validation_accuracy`` (0 to 1) and ``validation_nats``,
+        the mean log-probability of the right answer; the latter is left out where a text is longer than the
+        model reads.
     """
     reasoning: Any = config.training.task
     evaluator = replace(evaluator_of(config, timed=0), progress=False)
 
     def measure(student: Any, step: int) -> dict[str, float]:
-        return {"validation_accuracy": evaluator.accuracy(student, validation, reasoning)}
+        measured = {"validation_accuracy": evaluator.accuracy(student, validation, reasoning)}
+        values = evaluator.log_probabilities(student, validation, reasoning)
+        if values is not None:
+            measured["validation_nats"] = fmean(values)
+        return measured
 
     return measure
 
@@ -113,14 +120,34 @@ def write_evaluation(
 
 
 def summary_line(record: EvaluationRecord) -> str:
-    """One line for an evaluation: accuracy with its interval, forward passes, tokens and latency."""
+    """One line for an evaluation: accuracy and log-probability with their intervals, forward passes, tokens,
+    latency, and accuracy by depth.
+    """
     slow = ""
     if record.ms_batch1 is not None and record.ms_batch32 is not None:
         alone, together = short_number(record.ms_batch1), short_number(record.ms_batch32)
         slow = f", {alone} ms a question alone, {together} ms in batches of 32"
     return (
         f"{record.mode:>8} on {record.data_set}: {100 * record.accuracy:.1f} % right of {record.num} "
-        f"(95 %: {100 * record.low:.1f}-{100 * record.high:.1f}), {record.sequential_passes_mean:.1f} "
-        "passes, "
-        f"{counted(round(record.tokens_mean), 'token')} a question{slow}"
+        f"(95 %: {100 * record.low:.1f}-{100 * record.high:.1f}), {_nats_phrase(record)}"
+        f"{record.sequential_passes_mean:.1f} passes, "
+        f"{counted(round(record.tokens_mean), 'token')} a question{slow}{_depth_phrase(record)}"
     )
+
+
+def _nats_phrase(record: EvaluationRecord) -> str:
+    """Log-probability of the right answer with its interval; empty where it was not measured."""
+    if record.nats is None:
+        return ""
+    interval = ""
+    if record.nats_low is not None and record.nats_high is not None:
+        interval = f" (95 %: {record.nats_low:.3g} to {record.nats_high:.3g})"
+    return f"right answer {record.nats:.3g} nats{interval}, "
+
+
+def _depth_phrase(record: EvaluationRecord) -> str:
+    """Accuracy by depth; empty where all questions have the same depth, or none is known."""
+    if record.by_depth is None or len(record.by_depth) < 2:
+        return ""
+    shares = (f"{depth}: {100 * count.accuracy:.1f} %" for depth, count in record.by_depth.items())
+    return f"; right by depth: {', '.join(shares)}"

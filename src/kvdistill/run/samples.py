@@ -144,7 +144,7 @@ class Samples:
                 "The student was saved without its tokenizer: its folder must hold tokenizer_config.json."
             )
         if self.direct:
-            found = [replace(example, steps=()) for example in found]
+            found = [replace(example, steps=(), depth=example.dependent_steps) for example in found]
         encoded = encode_all(
             found,
             self.model.tokenizer,

@@ -31,7 +31,11 @@ def step_model(config: RunConfig, student: LatentReasoner, ranks: Ranks | None =
     ranks = ranks or Ranks()
     teachers = teachers_of(config, student)
     bridge = bridge_of(config, student, teachers, ranks)
-    settings = StepSettings(anneal_layers=config.target.anneal_layers, all_reduce_sum=ranks.sum)
+    settings = StepSettings(
+        anneal_layers=config.target.anneal_layers,
+        curriculum=config.latent.curriculum,
+        all_reduce_sum=ranks.sum,
+    )
     return Distillation(student, teachers, bridge.to(student.device), config.loss, settings)
 
 

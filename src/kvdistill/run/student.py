@@ -4,10 +4,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from kvdistill.config import Lora, ModelSection, RunConfig
 from kvdistill.data import Template, default_template
 from kvdistill.data.template import template_from
 from kvdistill.latent.config import LatentConfig
+from kvdistill.latent.feedback import new_feedback
 from kvdistill.latent.reasoner import LatentReasoner, add_latent_tokens
 from kvdistill.run.pretrained import (
     is_student,
@@ -66,6 +69,7 @@ def _new_student(config: RunConfig) -> LatentReasoner:
         passes=config.latent.passes,
         feedback=config.latent.feedback,
         delimiters=config.latent.delimiters,
+        layout=config.latent.layout,
         template=asdict(config.data.template or default_template(tokenizer)),
         lora=_lora(config.model),
         base=base,
@@ -74,8 +78,8 @@ def _new_student(config: RunConfig) -> LatentReasoner:
 
 
 def _saved_student(config: RunConfig) -> LatentReasoner:
-    """A saved student with the configuration's slots, passes and delimiters; the other settings of the model
-    and template have to be those it was saved with.
+    """A saved student with the configuration's slots, passes, delimiters and layout; the other settings of
+    the model and template have to be those it was saved with.
     """
     section, name = config.model, str(config.model.name)
     with placed(section) as place:
@@ -83,6 +87,8 @@ def _saved_student(config: RunConfig) -> LatentReasoner:
     require_one_device(section, model)
     require_one_device(section, model.backbone)
     saved, lora = model.config, _lora(section)
+    if not saved.latents_trained and saved.feedback != config.latent.feedback:
+        _replace_feedback(model, config.latent.feedback)
     template, tuning = saved.template, "full"
     if config.data.template is not None:
         template = asdict(config.data.template)
@@ -106,12 +112,23 @@ def _saved_student(config: RunConfig) -> LatentReasoner:
                 f"{wanted!r}: change {option}."
             )
     # No weight has a shape that depends on these, so they may change between runs.
-    saved.slots, saved.passes, saved.delimiters = (
+    saved.slots, saved.passes, saved.delimiters, saved.layout = (
         config.latent.slots,
         config.latent.passes,
         config.latent.delimiters,
+        config.latent.layout,
     )
     return model
+
+
+def _replace_feedback(model: LatentReasoner, kind: str) -> None:
+    """Give a student whose latents have not been trained another feedback, freshly initialized."""
+    model.config.feedback = kind
+    feedback = new_feedback(
+        kind, model.embed(torch.zeros(1, 1, dtype=torch.long, device=model.device)).shape[-1]
+    )
+    model.feedback = feedback.to(model.device, model.backbone.dtype)
+    model.start_feedback()
 
 
 def _anywhere(name: str | None) -> str | None:

@@ -21,11 +21,23 @@ def test_the_kv_term_is_all_that_sets_e1_apart(tmp_path: Path) -> None:
     kv, baselines = demo_recipe.lanes()
     ours, e1 = kv[0].config(tmp_path, None, 0), baselines[0].config(tmp_path, None, 0)
     assert isinstance(ours.target.method, StepEnd)
-    assert (ours.loss.kv_weight, e1.loss.kv_weight) == (1.0, 0.0)
+    assert (ours.loss.kv_weight, e1.loss.kv_weight) == ("auto", 0.0)
     assert ours.loss.codi_weight == e1.loss.codi_weight
     assert ours.data.train.task == e1.data.train.task  # pyright: ignore
-    assert e1.training.max_steps >= 1.5 * ours.training.max_steps
     assert ours.training.lr == e1.training.lr
+
+
+def test_all_arms_make_the_same_number_of_steps() -> None:
+    kv, baselines = demo_recipe.lanes()
+    assert [stage.name for stage in (*kv, *baselines)] == [
+        "latent_step_end",
+        "latent_rkv",
+        "latent_right_crop",
+        "latent_e1",
+        "latent_shuffled",
+        "direct",
+    ]
+    assert {stage.steps for stage in (*kv, *baselines)} == {demo_recipe.LATENT_STEPS}
 
 
 def test_a_run_starts_from_the_folder_that_it_is_given(tmp_path: Path) -> None:

@@ -33,14 +33,15 @@ def test_a_short_demo_leaves_every_file_and_an_honest_verdict(
     summary = json.loads((folder / "summary.json").read_text())
     assert summary.keys() >= KEYS
     assert set(summary["latent_by_method"]) == set(demo.METHODS)
-    assert summary["bars"]["explicit chain of thought"]["reached"] is False
+    assert summary["bars"]["chain of thought"]["reached"] is False
     printed = capsys.readouterr().out
     assert "NOT reached" in printed
-    assert "latent, E1" in printed
+    assert "latent, no KV term (E1)" in printed
+    assert "latent, shuffled KV" in printed
     assert re.search(
         r"^warm_terse ended: (all \d+ steps made, )?validation accuracy \d\.\d\d", printed, flags=re.MULTILINE
     )
-    assert "[1/4] warm_terse: chains of thought, until validation accuracy 0.98, at most 9 steps" in printed
+    assert "[1/5] warm_terse: chains of thought, until validation accuracy 0.95, at most 9 steps" in printed
     names = {path.name for path in folder.iterdir()}
     assert {
         "report.html",
@@ -70,7 +71,7 @@ def test_a_seed_outside_its_range_is_refused(tmp_path: Path, seed: int) -> None:
 def test_a_stage_that_reaches_its_goal_says_so(tmp_path: Path) -> None:
     stage = warm_stages()[0]
     metrics = Metrics(tmp_path / stage.name / "metrics.jsonl")
-    metrics.append_row(400, {"validation_accuracy": 0.97})
-    assert demo._outcome(tmp_path, stage) == "all 400 steps made, validation accuracy 0.97"
+    metrics.append_row(400, {"validation_accuracy": 0.94})
+    assert demo._outcome(tmp_path, stage) == "all 400 steps made, validation accuracy 0.94"
     metrics.append_row(425, {"validation_accuracy": 0.988})
     assert demo._outcome(tmp_path, stage) == "validation accuracy 0.99 reached at step 425 of at most 900"

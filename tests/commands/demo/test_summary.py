@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from kvdistill.commands.demo.recipe import METHODS
+from kvdistill.commands.demo.recipe import CONTROL, METHODS
 from kvdistill.commands.demo.summary import steps_ratio, summarize, table
 from kvdistill.records.schema import Curve, EvaluationRecord
 from kvdistill.reporting.report import write_demo_report
@@ -38,6 +38,7 @@ def test_bars_follow_from_the_numbers(tmp_path: Path) -> None:
         "latent_e1": record(20, 7.0),
     }
     rows |= {f"latent_{name}": record(95, 7.0) for name in METHODS}
+    rows |= {"latent_rkv": record(80, 7.0), f"latent_{CONTROL}": record(20, 7.0)}
     steps = [25, 50, 75, 100]
     curves = {name: Curve(method=name, steps=steps, accuracy=[0.1, 0.5, 0.95, 1.0]) for name in METHODS}
     curves["e1"] = Curve(method="E1", steps=steps, accuracy=[0.1, 0.1, 0.2, 0.2])
@@ -49,7 +50,12 @@ def test_bars_follow_from_the_numbers(tmp_path: Path) -> None:
     assert summary.bars["steps to 90 %, E1 over KV"].value == pytest.approx(100 / 75)
     assert not summary.bars["steps to 90 %, E1 over KV"].reached
     assert summary.bars["steps to 90 %, E1 over KV"].text == "at least 1.3 (E1 not there after 100)"
-    assert summary.bars["passes, explicit over latent"].value == pytest.approx(20 / 7)
+    found = {name: (bar.value, bar.reached) for name, bar in summary.bars.items() if "KV" in name[:11]}
+    assert found["KV step-end over CoT"] == (0.95, True)
+    assert found["KV R-KV over CoT"] == (0.8, False)
+    assert found["shuffled KV over R-KV"] == (0.25, True)
+    assert summary.latent_shuffled == 0.2
+    assert summary.bars["passes, CoT over latent"].value == pytest.approx(20 / 7)
     assert (summary.minutes, summary.bars["minutes"].reached, summary.seed) == (5.0, True, 7)
     summary.write(tmp_path / "summary.json")
     assert write_demo_report(tmp_path).is_file()
@@ -57,13 +63,13 @@ def test_bars_follow_from_the_numbers(tmp_path: Path) -> None:
 
 def test_table_lists_evaluations_and_bars(tmp_path: Path) -> None:
     rows = {name: record(50, 4.0) for name in ("cot", "cot_terse", "direct", "latent_e1", "latent_kv")}
-    rows |= {f"latent_{name}": record(50, 4.0) for name in METHODS}
+    rows |= {f"latent_{name}": record(50, 4.0) for name in (*METHODS, CONTROL)}
     for name, row in rows.items():
         if name != f"latent_{METHODS[0]}":  # the winner's evaluation is kept as latent_kv
             row.write(tmp_path / f"evaluation_{name}.json")
     curves = {name: Curve(method=name, steps=[25], accuracy=[0.5]) for name in (*METHODS, "e1")}
     lines = table(summarize(rows, curves, METHODS[0], 5.0, 0), tmp_path).splitlines()
-    assert len(lines) == 1 + 4 + len(METHODS) + 6
+    assert len(lines) == 1 + 4 + len(METHODS) + 1 + 8
     assert lines[1].split() == ["CoT,", "verbose", "50.0%", "40.4-59.6", "4.0", "1.0"]
     assert lines[-1].split() == ["minutes:", "5", "bar", "<=", "6", "reached"]
     assert lines[-2].endswith("bar >= 1.5  NOT reached")

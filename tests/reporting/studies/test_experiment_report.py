@@ -27,7 +27,8 @@ def test_eight_seeds_of_everything(tmp_path: Path, write_study: Any) -> None:
         if under and set(under) == {"-"}
     ]
     assert titles[:4] == ["What ran", "Accuracy", "Weights and last losses", "Training curves"]
-    assert titles[4] == "Claim 1. Compression keeps the supervision: SUPPORTED"
+    assert titles[4] == "How often and how soon"
+    assert titles[5] == "Claim 1. Compression keeps the supervision: SUPPORTED"
     assert titles[-3:] == ["The shuffled control", "Warnings", "How it was made"]
     assert f"python scripts/analyze_results.py --output_base {base} --delta 0.02" in text
     tables = [line for line in text.splitlines() if str(base) not in line]

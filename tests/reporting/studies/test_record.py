@@ -1,5 +1,6 @@
 """Every number of a study, by hand; and the file reads back as it was written."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,6 @@ import pytest
 from kvdistill.records.schema import Curve
 from kvdistill.reporting.studies.experiments import discover
 from kvdistill.reporting.studies.record import (
-    Estimate,
     ExperimentReport,
     StudyRecord,
     deltas,
@@ -19,19 +19,6 @@ from kvdistill.reporting.studies.record import (
 
 def record(folder: Path) -> StudyRecord:
     return summarise(discover(folder).studies[0], 0.02)
-
-
-def test_estimates_by_hand() -> None:
-    # mean 0.03, sd 0.01, t of 2 degrees of freedom 4.302653
-    estimate = Estimate.of({0: 0.02, 4: 0.03, 5: 0.04})
-    assert estimate is not None
-    assert (estimate.mean, estimate.low, estimate.high) == pytest.approx(
-        (0.03, 0.0051586, 0.0548414), abs=1e-6
-    )
-    assert (
-        Estimate.of({3: 0.5}) == Estimate(by_seed={3: 0.5}, mean=0.5, low=None, high=None)
-        and Estimate.of({}) is None
-    )
 
 
 def test_rows_hold_what_was_measured(tmp_path: Path, write_study: Any, write_run: Any) -> None:
@@ -64,6 +51,34 @@ def test_rows_hold_what_was_measured(tmp_path: Path, write_study: Any, write_run
     assert full.spread == pytest.approx(0.0529150) and full.curves[1].steps == [100, 200, 300, 400]
     assert study.row("rkv, mean_target").what == "in no claim"
     assert {line.folder: line.state for line in study.runs}["E2/seed8"] == "unfinished"
+
+
+def test_log_probabilities_are_paired_with_e1(tmp_path: Path, write_run: Any) -> None:
+    for seed, nats in enumerate((-2.0, -1.0)):
+        write_run(tmp_path / "E1" / f"seed{seed}", "E1", 0.4, measured={"nats": nats})
+    write_run(tmp_path / "E4" / "seed0", "E4", 0.6, measured={"nats": -0.5})
+    write_run(tmp_path / "E4" / "seed2", "E4", 0.6)  # of an older version
+    study = record(tmp_path)
+    assert study.row("E1").measures["nats"].by_seed == {0: -2.0, 1: -1.0}
+    assert study.row("E4").measures["nats"].by_seed == {0: -0.5}
+    assert study.row("E4").measures["nats_difference_to_e1"].by_seed == {0: 1.5}
+    assert "nats_difference_to_e1" not in study.row("E1").measures
+
+
+def test_a_report_of_an_earlier_version_is_read(tmp_path: Path, write_study: Any) -> None:
+    study = record(write_study(tmp_path / "runs", {"E1": [0.4, 0.5], "E4": [0.6, 0.7]}))
+    path = tmp_path / "EXPERIMENT_REPORT.json"
+    ExperimentReport(delta=0.02, studies=[study], others=[]).write(path)
+    document = json.loads(path.read_text())
+    for name in ("goal", "learning"):
+        del document["studies"][0][name]
+    for claim in document["studies"][0]["claims"]:
+        for comparison in claim["comparisons"]:
+            comparison.pop("detectable", None)
+    path.write_text(json.dumps(document))
+    (old,) = ExperimentReport.read(path).studies
+    assert (old.goal, old.learning, old.by_depth) == (None, None, None)
+    assert old.rows == study.rows
 
 
 def test_a_run_that_ends_at_nothing_never_got_anywhere() -> None:

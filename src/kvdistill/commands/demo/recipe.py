@@ -1,8 +1,13 @@
 """The training stages of the demo.
 
-One small Llama is trained on explicit chains of thought, terse and verbose. Its latents are then distilled
-from verbose traces of four words a step, whose last word is the step's result, while the student is asked to
-be brief: with the KV loss, one run per compressor, and without it (E1). A last run trains direct answers.
+One small Llama is trained on chains of thought, terse and verbose, for questions of one to four hand-overs.
+Its latents are then distilled from verbose traces of four words a step (three fillers and the step's result),
+while the student is asked to be brief: with the KV loss, one run per compressor; with the KV loss on another
+question's shuffled target (negative control); and without it (E1). A last run trains direct answers. All arms
+make the same number of steps.
+
+Every trace has four steps: after the last hand-over the holder is repeated. So a slot has the same role in
+every question, and R-KV, which drops the redundant fillers, keeps the results.
 
 For the first half of the steps the KV loss counts the first layer only. Its keys and values encode which name
 a slot holds; those of the second layer also encode that a verbose trace continues with "then", and a brief
@@ -18,12 +23,18 @@ from kvdistill.console.wording import counted
 from kvdistill.data import Chain
 
 NAMES, HOPS = 8, 4
-TERSE = Chain(names=NAMES, steps=HOPS, trace="terse")
-MIXED = Chain(names=NAMES, steps=HOPS, trace="mixed")
-VERBOSE = Chain(names=NAMES, steps=HOPS, trace="verbose")
+LONG = Chain(names=NAMES, steps=NAMES - 1, trace="terse")
+"""The longest terse chains: a look-up of the next holder is learnt from them in few steps."""
+MIXED = Chain(names=NAMES, steps=(1, HOPS), trace="mixed", filler="repeated", pad=True)
+TERSE = replace(MIXED, trace="terse")
+VERBOSE = replace(MIXED, trace="verbose")
 """Verbose traces, from which the latents are distilled, while the student is asked to be brief."""
-METHODS = ("step_end", "right_crop", "rkv")
+METHODS = ("step_end", "rkv", "right_crop")
 """The compressors that are compared."""
+CONTROL = "shuffled"
+"""R-KV with another question's target, its slots in another order."""
+LATENT_STEPS = 250
+"""Steps of every arm after the warm start."""
 
 
 @dataclass(frozen=True)
@@ -114,35 +125,39 @@ class Stage:
 
 
 def warm_stages(share: float = 1.0) -> list[Stage]:
-    """The warm start on explicit chains of thought, terse, then both styles.
+    """The warm start on chains of thought: long terse ones, then both styles, then a falling learning rate.
 
     Args:
         share: share (0 to 1) of each stage's steps.
     """
     cot = {"task": "cot", "lr": 2e-3}
-    terse = Stage("warm_terse", TERSE, 900, cot | {"eval_steps": 25, "stop_at_accuracy": 0.98})
-    stages = [terse, Stage("warm_mixed", MIXED, 400, cot | {"scheduler": "cosine"})]
+    measured = cot | {"eval_steps": 25}
+    stages = [
+        Stage("warm_terse", LONG, 900, measured | {"stop_at_accuracy": 0.95}),
+        Stage("warm_mixed", MIXED, 900, measured | {"stop_at_accuracy": 0.985}),
+        Stage("warm_final", MIXED, 500, cot | {"scheduler": "cosine", "warmup_steps": 0}),
+    ]
     return [stage.shortened(share) for stage in stages]
 
 
 def lanes(share: float = 1.0) -> tuple[list[Stage], list[Stage]]:
-    """The stages of the two parallel processes: the runs with the KV loss, and the baselines.
+    """The stages of the two parallel processes: the runs with the KV loss, and control and baselines.
 
     Args:
         share: share (0 to 1) of each stage's steps.
     """
-    latent = {"task": "latent", "lr": 1e-3, "eval_steps": 25}
-    kv = [
-        Stage(
-            f"latent_{name}",
-            VERBOSE,
-            250,
-            latent,
-            {"codi_weight": 1.0, "kv_weight": 1.0},
-            {"method": {"kind": name}, "anneal_layers": 0.5},
-        )
-        for name in METHODS
-    ]
-    e1 = Stage("latent_e1", VERBOSE, 600, latent, {"codi_weight": 1.0, "kv_weight": 0.0})
-    direct = Stage("direct", TERSE, 300, {"task": "direct", "lr": 1e-3, "eval_steps": 50})
-    return [stage.shortened(share) for stage in kv], [stage.shortened(share) for stage in (e1, direct)]
+    kv = [_latent(name, {"method": {"kind": name}}) for name in METHODS]
+    control = _latent(CONTROL, {"method": {"kind": "rkv"}, "control": {"kind": "shuffled"}})
+    direct = Stage("direct", TERSE, LATENT_STEPS, {"task": "direct", "lr": 1e-3, "eval_steps": 50})
+    others = [_latent("e1", None), control, direct]
+    return [stage.shortened(share) for stage in kv], [stage.shortened(share) for stage in others]
+
+
+def _latent(name: str, target: dict[str, Any] | None) -> Stage:
+    """An arm that trains latents; without a target it is E1."""
+    training = {"task": "latent", "lr": 1e-3, "eval_steps": 25}
+    loss: dict[str, Any] = {"codi_weight": 1.0, "kv_weight": 0.0}
+    if target is not None:
+        loss["kv_weight"] = "auto"
+        target = target | {"anneal_layers": 0.5}
+    return Stage(f"latent_{name}", VERBOSE, LATENT_STEPS, training, loss, target or {})

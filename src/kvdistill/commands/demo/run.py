@@ -16,7 +16,16 @@ from typing import Any
 
 import torch
 
-from kvdistill.commands.demo.recipe import HOPS, METHODS, TERSE, VERBOSE, Stage, lanes, warm_stages
+from kvdistill.commands.demo.recipe import (
+    CONTROL,
+    HOPS,
+    METHODS,
+    TERSE,
+    VERBOSE,
+    Stage,
+    lanes,
+    warm_stages,
+)
 from kvdistill.commands.demo.summary import summarize, table
 from kvdistill.console.progress import StageProgress
 from kvdistill.console.wording import counted
@@ -30,6 +39,8 @@ from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.records.example import ExampleRecord
 from kvdistill.records.jsonfile import write_atomic
 from kvdistill.records.schema import Curve, DemoSummary, EvaluationRecord, Metrics
+from kvdistill.records.validation import validation_curve
+from kvdistill.reporting import palette
 from kvdistill.reporting.report import write_demo_report
 from kvdistill.run.provenance import record_of
 from kvdistill.run.samples import read_data
@@ -86,13 +97,15 @@ def demo(output: str | Path, seed: int, command: str, share: float = 1.0) -> Dem
     torch.set_num_threads(1)
     start = None
     for number, stage in enumerate(warm_stages(share), start=1):
-        print(f"[{number}/4] {stage.name}: chains of thought, {stage.goal}", flush=True)
+        print(f"[{number}/5] {stage.name}: chains of thought, {stage.goal}", flush=True)
         start = newest_checkpoint(train(stage.config(folder, start, seed)).folder)
         print(f"{stage.name} ended: {_outcome(folder, stage)}", flush=True)
     assert start is not None
-    print("[3/4] latents with the KV loss beside latents without it and direct answers", flush=True)
+    print(
+        "[4/5] latents with the KV loss beside a control, latents without it and direct answers", flush=True
+    )
     _side_by_side(folder, start, seed, share)
-    print("[4/4] evaluation on the test set", flush=True)
+    print("[5/5] evaluation on the test set", flush=True)
     summary = _evaluate(folder, start, Run(seed, share, clock))
     config = lanes(share)[0][0].config(folder, start, seed)
     record = replace(record_of(config, started, command), seconds=time.monotonic() - clock)
@@ -193,9 +206,9 @@ def _evaluate(folder: Path, start: Path, run: Run) -> DemoSummary:
     ask("cot_terse", warm, TERSE, "cot", "cot_terse")
     ask("direct", _last(folder, "direct"), TERSE, "direct")
     ask("latent_e1", _last(folder, "latent_e1"), VERBOSE, "latent")
-    for name in METHODS:
+    for name in (*METHODS, CONTROL):
         ask(f"latent_{name}", _last(folder, f"latent_{name}"), VERBOSE, "latent")
-    curves = {name: _curve(folder, f"latent_{name}", name) for name in (*METHODS, "e1")}
+    curves = {name: _curve(folder, f"latent_{name}", name) for name in (*METHODS, CONTROL, "e1")}
     winner = max(METHODS, key=lambda name: curves[name].accuracy[-1])
     (folder / f"evaluation_latent_{winner}.json").replace(folder / "evaluation_latent_kv.json")
     best = _last(folder, f"latent_{winner}")
@@ -242,7 +255,6 @@ def _example(folder: Path, models: dict[str, LatentReasoner], winner: str, run: 
 def _curve(folder: Path, stage: str, method: str) -> Curve:
     """Validation curve of a run; curve and logged losses are written beside the summary for the report."""
     series = Metrics(folder / stage / "metrics.jsonl").series()
-    measured = series["validation_accuracy"]
     losses = {
         name: values for name, values in series.items() if name in ("ce_student", "ce_teacher", "codi", "kv")
     }
@@ -252,10 +264,8 @@ def _curve(folder: Path, stage: str, method: str) -> Curve:
         Metrics(path).append_row(
             step, {name: values[step] for name, values in losses.items() if step in values}
         )
-    label = f"KV, {method}"
-    if method == "e1":
-        label = "E1 (no KV)"
-    curve = Curve(method=label, steps=list(measured), accuracy=list(measured.values()))
+    curve = validation_curve(palette.method(method).label, series)
+    assert curve is not None
     curve.write(folder / f"curve_{method}.json")
     return curve
 

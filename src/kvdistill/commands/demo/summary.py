@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from kvdistill.commands.demo.recipe import METHODS
+from kvdistill.commands.demo.recipe import CONTROL, METHODS
 from kvdistill.console.wording import short_number
 from kvdistill.records.schema import Bar, Curve, DemoSummary, EvaluationRecord
+from kvdistill.reporting.palette import method
 
 
 def summarize(
@@ -26,9 +27,7 @@ def summarize(
         name: next((s for s, a in zip(c.steps, c.accuracy, strict=True) if a >= threshold), None)
         for name, c in curves.items()
     }
-    kept = None
-    if cot.correct:
-        kept = kv.accuracy / cot.accuracy
+    accuracy = {name: rows[f"latent_{name}"].accuracy for name in (*METHODS, CONTROL)}
     e1, own = reached["e1"], reached[winner]
     sooner = steps_ratio(own, e1, curves["e1"].steps[-1])
     return DemoSummary(
@@ -37,7 +36,8 @@ def summarize(
         latent_e1=rows["latent_e1"].accuracy,
         latent_kv=kv.accuracy,
         kv_method=winner,
-        latent_by_method={name: rows[f"latent_{name}"].accuracy for name in METHODS},
+        latent_by_method={name: accuracy[name] for name in METHODS},
+        latent_shuffled=accuracy[CONTROL],
         steps_to_90_e1=e1,
         steps_to_90_kv=own,
         passes_cot=cot.sequential_passes_mean,
@@ -50,16 +50,27 @@ def summarize(
         seed=seed,
         threshold=threshold,
         bars={
-            "explicit chain of thought": Bar(value=cot.accuracy, bar=0.95),
+            "chain of thought": Bar(value=cot.accuracy, bar=0.95),
             "direct answers": Bar(value=rows["direct"].accuracy, bar=0.5, at_most=True),
-            "KV latents over explicit": Bar(value=kept, bar=0.9),
+            "KV step-end over CoT": Bar(value=_ratio(accuracy["step_end"], cot.accuracy), bar=0.9),
+            "KV R-KV over CoT": Bar(value=_ratio(accuracy["rkv"], cot.accuracy), bar=0.9),
+            "shuffled KV over R-KV": Bar(
+                value=_ratio(accuracy[CONTROL], accuracy["rkv"]), bar=0.5, at_most=True
+            ),
             "steps to 90 %, E1 over KV": sooner,
-            "passes, explicit over latent": Bar(
+            "passes, CoT over latent": Bar(
                 value=cot.sequential_passes_mean / kv.sequential_passes_mean, bar=1.5
             ),
             "minutes": Bar(value=minutes, bar=6.0, at_most=True, text=short_number(minutes)),
         },
     )
+
+
+def _ratio(value: float, of: float) -> float | None:
+    """One accuracy divided by another; None where the other is 0."""
+    if not of:
+        return None
+    return value / of
 
 
 def steps_ratio(own: int | None, e1: int | None, e1_steps: int) -> Bar:
@@ -88,12 +99,12 @@ def table(summary: DemoSummary, folder: Path) -> str:
     """
     lines = [f"{'':26}{'accuracy':>10}{'95 % interval':>18}{'passes':>9}{'ms/question':>13}"]
     names = {
-        "cot": "CoT, verbose",
-        "cot_terse": "CoT, terse",
-        "direct": "direct",
-        "latent_e1": "latent, E1 (no KV)",
+        "cot": method("cot").label,
+        "cot_terse": method("cot_terse").label,
+        "direct": method("direct").label,
+        "latent_e1": method("e1").label,
     }
-    names |= {f"latent_{name}": f"latent, KV {name}" for name in METHODS}
+    names |= {f"latent_{name}": method(name).label for name in (*METHODS, CONTROL)}
     files = {f"latent_{summary.kv_method}": "latent_kv"}  # the chosen compressor's file has a name of its own
     for key, label in names.items():
         name = files.get(key, key)

@@ -11,8 +11,8 @@ from kvdistill.reporting.studies.experiments import seeds_in_words
 from kvdistill.reporting.studies.figures import forest
 from kvdistill.reporting.studies.record import StudyRecord
 
-_HEADER = ("comparison", "seeds", "difference", "95 % interval", "p", "flips", "δ", "outcome")
-_RULES = (
+HEADER = ("comparison", "seeds", "difference", "95 % interval", "p", "flips", "δ", "could show", "outcome")
+RULES = (
     ("> 0", "above 0", "below δ"),
     ("> −δ", "above −δ", "below 0"),
     ("< δ", "below δ", "above 0"),
@@ -24,7 +24,8 @@ _HOW = (
     "p-value of the paired t test. "
     "flips: the same of the sign-flip test, from 6 seeds on. Below 8 seeds, differences without any spread "
     "say nothing about chance: "
-    "inconclusive."
+    "inconclusive. could show: the true difference that the seeds at hand would have found with a "
+    "probability of 80 %, at their own spread (noncentral t): at least it, or for a bound < δ at most it."
 )
 
 
@@ -39,7 +40,10 @@ def claims(study: StudyRecord, delta: float, figures: Path) -> list[Section]:
     sections = [
         Section(
             f"Claim {place}. {claim.title}: {claim.outcome.upper()}{study.caveat}",
-            [Table(_HEADER, [_cells(comparison) for comparison in claim.comparisons]), *_needs(claim, study)],
+            [
+                Table(HEADER, [comparison_cells(comparison) for comparison in claim.comparisons]),
+                *_needs(claim, study),
+            ],
         )
         for place, claim in enumerate(study.claims, start=1)
     ]
@@ -52,7 +56,7 @@ def claims(study: StudyRecord, delta: float, figures: Path) -> list[Section]:
     )
     blocks: list[Block] = [
         Words(units),
-        Table(("comparison", "supported", "not supported"), _RULES, words=True),
+        Table(("comparison", "supported", "not supported"), RULES, words=True),
         Words(_HOW),
     ]
     if any(comparison.mean is not None for claim in study.claims for comparison in claim.comparisons):
@@ -107,17 +111,24 @@ def control(study: StudyRecord) -> Section:
     )
 
 
-def _cells(c: Comparison) -> list[str]:
-    scale = 100  # shares are shown in points
+def comparison_cells(c: Comparison) -> list[str]:
+    """The row of a comparison, under ``HEADER``."""
+    scale, form = 100, "+.1f"  # shares are shown in points
     if c.measure == "steps_to_90":
         scale = 1
-    mean, interval, p_value, flips = "–", "–", "–", "–"
+    if c.measure == "nats":
+        scale, form = 1, "+.3f"
+    mean, interval, p_value, flips, shows = "–", "–", "–", "–", "–"
     if c.mean is not None and c.low is not None and c.high is not None and c.p_value is not None:
-        mean, p_value = f"{scale * c.mean:+.1f}", f"{c.p_value:.2g}"
-        interval = f"[{scale * c.low:+.1f}, {scale * c.high:+.1f}]"
+        mean, p_value = f"{scale * c.mean:{form}}", f"{c.p_value:.2g}"
+        interval = f"[{scale * c.low:{form}}, {scale * c.high:{form}}]"
     if c.p_sign_flip is not None:
         flips = f"{c.p_sign_flip:.2g}"
-    return [c.name, str(len(c.seeds)), mean, interval, p_value, flips, f"{scale * c.delta:g}", c.outcome]
+    if c.detectable is not None:
+        bound = {"negligible": "≤"}.get(c.kind, "≥")
+        shows = f"{bound} {scale * c.detectable:{form}}"
+    delta = f"{scale * c.delta:g}"
+    return [c.name, str(len(c.seeds)), mean, interval, p_value, flips, delta, shows, c.outcome]
 
 
 def _needs(claim: JudgedClaim, study: StudyRecord) -> list[Words]:

@@ -17,11 +17,12 @@ DEFAULT_SEEDS = 8
 _NO_SPREAD = 1e-9
 """Standard deviations below this count as zero."""
 Kind = Literal["superiority", "non_inferiority", "negligible"]
-Measure = Literal["accuracy", "area", "roughness", "steps_to_90"]
+Measure = Literal["accuracy", "nats", "area", "roughness", "steps_to_90"]
 Values = Mapping[str, Mapping[str, Mapping[int, float]]]
 """Measured values: ``values[experiment][measure][seed]``."""
 MEASURES: dict[Measure, str] = {
     "accuracy": "accuracy",
+    "nats": "nats",
     "area": "area",
     "roughness": "roughness",
     "steps_to_90": "steps",
@@ -39,6 +40,8 @@ class Question(NamedTuple):
     second: str
     kind: Kind = "superiority"
     measure: Measure = "accuracy"
+    delta: float | None = None
+    """Smallest difference that matters, in the measure's unit; None takes that of all comparisons of it."""
 
     @property
     def name(self) -> str:
@@ -89,6 +92,10 @@ class Comparison:
     high: float | None = None
     p_value: float | None = None
     p_sign_flip: float | None = None
+    detectable: float | None = None
+    """The true difference that these seeds would have found with power 0.8, in the direction of the formula;
+    None without spread.
+    """
 
     @property
     def has_interval(self) -> bool:
@@ -113,12 +120,15 @@ class JudgedClaim:
     """Experiments without a value of a measure that the claim needs."""
 
 
-def judge_claims(values: Values, deltas: Mapping[Measure, float]) -> list[JudgedClaim]:
-    """Judge each of ``CLAIMS``.
+def judge_claims(
+    values: Values, deltas: Mapping[Measure, float], claims: Mapping[str, tuple[Question, ...]] = CLAIMS
+) -> list[JudgedClaim]:
+    """Judge each claim of a family.
 
     Args:
         values: measured values by experiment, measure and seed.
         deltas: smallest difference that matters, by measure, in its unit.
+        claims: the comparisons that each claim consists of.
 
     Returns:
         One entry per claim, in order.
@@ -128,7 +138,7 @@ def judge_claims(values: Values, deltas: Mapping[Measure, float]) -> list[Judged
     """
     verdicts = {
         title: [_judge(question, values, deltas) for question in questions]
-        for title, questions in CLAIMS.items()
+        for title, questions in claims.items()
     }
     # Intersection-union test: a claim's p-value is the largest of its comparisons'.
     worst = {
@@ -137,9 +147,19 @@ def judge_claims(values: Values, deltas: Mapping[Measure, float]) -> list[Judged
         if len(found := _tested(made)) == len(made)
     }
     family = dict(
-        zip(worst, judge_family(list(worst.values()), num_untested=len(CLAIMS) - len(worst)), strict=True)
+        zip(worst, judge_family(list(worst.values()), num_untested=len(claims) - len(worst)), strict=True)
     )
-    return [_claim(title, verdicts[title], values, deltas, family.get(title)) for title in CLAIMS]
+    return [
+        _claim(title, list(zip(questions, verdicts[title], strict=True)), values, deltas, family.get(title))
+        for title, questions in claims.items()
+    ]
+
+
+def _delta(question: Question, deltas: Mapping[Measure, float]) -> float:
+    """The smallest difference that matters to a comparison."""
+    if question.delta is not None:
+        return question.delta
+    return deltas[question.measure]
 
 
 def _tested(verdicts: Sequence[Verdict | None]) -> list[Verdict]:
@@ -159,7 +179,7 @@ def _common(question: Question, values: Values) -> list[int]:
 
 def _judge(question: Question, values: Values, deltas: Mapping[Measure, float]) -> Verdict | None:
     """Test one comparison over the seeds that both experiments have; None below two of them."""
-    claim = Claim(name=question.name, delta=deltas[question.measure], kind=question.kind)
+    claim = Claim(name=question.name, delta=_delta(question, deltas), kind=question.kind)
     seeds = _common(question, values)
     if len(seeds) < 2:
         return None
@@ -201,21 +221,28 @@ def _comparison(question: Question, verdict: Verdict | None, values: Values, del
         high=verdict.interval.high,
         p_value=verdict.p_value,
         p_sign_flip=verdict.p_sign_flip,
+        detectable=_detectable(verdict),
     )
+
+
+def _detectable(verdict: Verdict) -> float | None:
+    """What the seeds could have shown; without any spread they say nothing about it."""
+    if verdict.sd < _NO_SPREAD:
+        return None
+    return verdict.detectable
 
 
 def _claim(
     title: str,
-    verdicts: Sequence[Verdict | None],
+    pairs: Sequence[tuple[Question, Verdict | None]],
     values: Values,
     deltas: Mapping[Measure, float],
     worst: Verdict | None,
 ) -> JudgedClaim:
     """Combine the comparisons of a claim; ``worst`` has the largest p-value, after Holm."""
-    questions = CLAIMS[title]
-    pairs = zip(questions, verdicts, strict=True)
+    questions, verdicts = [question for question, _ in pairs], [verdict for _, verdict in pairs]
     comparisons = [
-        _comparison(question, verdict, values, deltas[question.measure]) for question, verdict in pairs
+        _comparison(question, verdict, values, _delta(question, deltas)) for question, verdict in pairs
     ]
     outcome: Outcome = "inconclusive"
     p_value = None

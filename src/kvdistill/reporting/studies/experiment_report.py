@@ -8,7 +8,7 @@ from pathlib import Path
 from kvdistill.records.jsonfile import write_atomic
 from kvdistill.reporting.blocks import Words
 from kvdistill.reporting.page import Page, Section
-from kvdistill.reporting.studies import claim_sections
+from kvdistill.reporting.studies import claim_sections, learning_sections
 from kvdistill.reporting.studies import sections as study_sections
 from kvdistill.reporting.studies.experiments import discover
 from kvdistill.reporting.studies.record import ExperimentReport, StudyRecord, summarise
@@ -89,8 +89,11 @@ def _parts(study: StudyRecord, delta: float, figures: Path, command: str) -> Seq
     return [
         study_sections.ran(study),
         study_sections.accuracy(study, figures),
+        *learning_sections.log_probability(study),
+        *learning_sections.depths(study),
         study_sections.losses(study),
         study_sections.steadiness(study, figures),
+        *learning_sections.learning(study),
         *claim_sections.claims(study, delta, figures),
         claim_sections.control(study),
         study_sections.warnings(study),

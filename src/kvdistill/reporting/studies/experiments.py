@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kvdistill.records.schema import Curve, EvaluationRecord, Metrics, RunRecord
+from kvdistill.records.validation import validation_curve
 
 EXPERIMENTS = {
     "E1": "baseline: latents with CE and CODI only",
@@ -45,6 +46,8 @@ class Run:
     """Sequential forward passes per question."""
     chance: float | None = None
     """Share of the most frequent answer of the test set, where it was recorded."""
+    evaluation: EvaluationRecord | None = None
+    """All that was measured on the test set, in the mode that was trained."""
     curve: Curve | None
     """Validation accuracy over training steps."""
     last: dict[str, float]
@@ -256,6 +259,7 @@ def _read(folder: Path, where: str) -> Run:
         run = replace(
             run,
             state="counts",
+            evaluation=evaluation,
             accuracy=evaluation.accuracy,
             passes=evaluation.sequential_passes_mean,
             chance=evaluation.chance,
@@ -266,11 +270,8 @@ def _read(folder: Path, where: str) -> Run:
 
 
 def _curve(experiment: str, series: Mapping[str, Mapping[int, float]], path: Path) -> Curve | None:
-    values = series.get("validation_accuracy")
-    if not values:
-        return None
     try:
-        return Curve(method=experiment, steps=list(values), accuracy=list(values.values()))
+        return validation_curve(experiment, series)
     except ValueError as error:
         raise ValueError(f"{path}, validation_accuracy: {error}") from error
 

@@ -3,7 +3,7 @@
 Accuracies are shares from 0 to 1 and drawn in percent; ``narrow`` is True for a phone.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -22,26 +22,31 @@ from kvdistill.reporting.drawing import (
     scale_training_axes,
     shortened,
 )
-from kvdistill.reporting.palette import BAD, GOOD, INK, MUTED, experiment
+from kvdistill.reporting.palette import BAD, GOOD, INK, MUTED, Method, experiment
 from kvdistill.reporting.studies.claims import Comparison, JudgedClaim
 from kvdistill.reporting.studies.record import Estimate
 
 _OUTCOMES = {"supported": GOOD.light, "not supported": BAD.light, "inconclusive": MUTED.light}
+Look = Callable[[str], Method]
+"""Label, color and marker of an experiment or arm by its name."""
 _REACH = 6.0
 """Half the width of the forest plot, in deltas; longer intervals end in an arrow."""
 
 
-def seed_dots(estimates: Mapping[str, Estimate], chance: float | None, narrow: bool) -> Figure:
+def seed_dots(
+    estimates: Mapping[str, Estimate], chance: float | None, narrow: bool, look: Look = experiment
+) -> Figure:
     """Accuracy by experiment: one dot per seed, with the mean and its interval; first on top.
 
     Args:
         estimates: accuracy by experiment.
         chance: chance accuracy (0 to 1), drawn as a line; None draws none.
         narrow: whether it is for a phone.
+        look: how an experiment is shown.
     """
     figure, axes = canvas(1.0 + 0.55 * len(estimates), narrow)
     for place, (name, estimate) in enumerate(estimates.items()):
-        tint = experiment(name).tint.light
+        tint = look(name).tint.light
         seeds = [100 * value for value in estimate.by_seed.values()]
         axes.plot(
             seeds,
@@ -66,7 +71,7 @@ def seed_dots(estimates: Mapping[str, Estimate], chance: float | None, narrow: b
             textcoords="offset points",
             va="center",
         )
-    axes.set_yticks(range(len(estimates)), [shortened(name, 16) for name in estimates])
+    axes.set_yticks(range(len(estimates)), [shortened(look(name).label, 16) for name in estimates])
     axes.set_ylim(len(estimates) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
     told = "test accuracy (%)"
@@ -78,12 +83,13 @@ def seed_dots(estimates: Mapping[str, Estimate], chance: float | None, narrow: b
     return figure
 
 
-def mean_curves(curves: Mapping[str, Sequence[Curve]], narrow: bool) -> Figure:
+def mean_curves(curves: Mapping[str, Sequence[Curve]], narrow: bool, look: Look = experiment) -> Figure:
     """Validation accuracy over training steps: mean over seeds, with a band from lowest to highest seed.
 
     Args:
         curves: the seeds' curves by experiment.
         narrow: whether it is for a phone.
+        look: how an experiment is shown.
     """
     figure, axes = curve_canvas(3.2 + 0.22 * len(curves), narrow)
     labels, last = [], 1
@@ -94,7 +100,7 @@ def mean_curves(curves: Mapping[str, Sequence[Curve]], narrow: bool) -> Figure:
         values = 100 * np.array([[table[step] for step in steps] for table in tables])
         if not steps:
             continue
-        known = experiment(name)
+        known = look(name)
         tint = known.tint.light
         axes.fill_between(steps, values.min(0), values.max(0), color=tint, alpha=0.15, linewidth=0)
         axes.plot(
@@ -107,7 +113,7 @@ def mean_curves(curves: Mapping[str, Sequence[Curve]], narrow: bool) -> Figure:
             markevery=max(1, len(steps) // 12),
             clip_on=False,
         )
-        labels.append(Label(float(steps[-1]), float(values.mean(0)[-1]), name, tint, known.marker))
+        labels.append(Label(float(steps[-1]), float(values.mean(0)[-1]), known.label, tint, known.marker))
         last = max(last, steps[-1])
     scale_training_axes(axes, last, narrow)
     label_ends(axes, labels, narrow)

@@ -1,6 +1,6 @@
 """``EXPERIMENT_REPORT.json``: all numbers of the experiment report, computed from the runs of each study."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -11,41 +11,18 @@ from kvdistill.records.schema import Curve
 from kvdistill.reporting.stats import (
     area,
     less_spread,
-    paired_t_interval,
     roughness,
     spread_interval,
     steps_to,
 )
 from kvdistill.reporting.studies.claims import JudgedClaim, Measure, Values, judge_claims
 from kvdistill.reporting.studies.comparability import CLAIMED, differences
+from kvdistill.reporting.studies.estimate import Estimate
 from kvdistill.reporting.studies.experiments import EXPERIMENTS, Run, Study, seeds_in_words
+from kvdistill.reporting.studies.learning import CURVE_POINTS, Learning, by_depth, learning, learning_goal
 
 SPREAD_SEEDS = 20
 """Fewest common seeds for a test of the spread over seeds."""
-_CURVE_POINTS = 3
-"""Fewest evaluations of a curve for area, roughness and steps to 90 %."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Estimate:
-    """A measure over seeds: its mean and the 95 % t interval of the mean (None for a single seed)."""
-
-    by_seed: dict[int, float]
-    mean: float
-    low: float | None
-    high: float | None
-
-    @classmethod
-    def of(cls, by_seed: Mapping[int, float]) -> "Estimate | None":
-        """The estimate from values by seed; None without any seed."""
-        values = list(by_seed.values())
-        if not values:
-            return None
-        low, high = None, None
-        if len(values) > 1:
-            interval = paired_t_interval(values)
-            low, high = interval.low, interval.high
-        return cls(by_seed=dict(by_seed), mean=float(np.mean(values)), low=low, high=high)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +35,8 @@ class Row:
     unfinished: list[int]
     """Seeds whose run is not finished, or finished without an evaluation."""
     measures: dict[str, Estimate]
-    """Where measured: ``accuracy`` on the test set, ``difference_to_e1`` over common seeds, ``passes``,
+    """Where measured: ``accuracy`` and ``nats`` on the test set, ``difference_to_e1`` and
+    ``nats_difference_to_e1`` over common seeds, ``passes``,
     ``area``, ``roughness``, ``steps_to_90``, and the last ``ce_student``, ``ce_teacher``, ``codi``, ``kv``,
     ``kv_weight`` and ``kv_lower_bound``.
     """
@@ -112,6 +90,12 @@ class StudyRecord:
     chance: float | None = None
     """Share of the most frequent answer of the test set, averaged over runs; None where no run recorded it.
     """
+    goal: float | None = None
+    """Accuracy (0 to 1) from which a run counts as having learned; None in files of older versions."""
+    learning: list[Learning] | None = None
+    """How often and how soon the runs of each experiment reach the goal."""
+    by_depth: dict[str, dict[int, Estimate]] | None = None
+    """Accuracy over seeds by experiment and depth; None where no depth was recorded."""
 
     @property
     def caveat(self) -> str:
@@ -152,6 +136,7 @@ def summarise(study: Study, delta: float) -> StudyRecord:
     names = [*EXPERIMENTS, *sorted({run.experiment for run in study.runs} - EXPERIMENTS.keys())]
     measured = {name: _measured([run for run in counting if run.experiment == name]) for name in names}
     claimed = [run for run in counting if run.experiment in CLAIMED]
+    goal = learning_goal(counting)
     return StudyRecord(
         name=study.name,
         rows=[_row(name, study.runs, measured) for name in names],
@@ -162,6 +147,9 @@ def summarise(study: Study, delta: float) -> StudyRecord:
         notes=study.notes,
         runs=[_line(run) for run in study.runs],
         chance=_mean_chance(counting),
+        goal=goal,
+        learning=learning(counting, names, goal),
+        by_depth=by_depth(counting, names),
     )
 
 
@@ -202,7 +190,9 @@ def _measured(runs: Sequence[Run]) -> dict[str, dict[int, float]]:
     table: dict[str, dict[int, float]] = {}
     for run in sorted(runs, key=lambda run: run.record.seed):
         values: dict[str, float | None] = {"accuracy": run.accuracy, "passes": run.passes} | run.last
-        if run.curve is not None and len(run.curve.steps) >= _CURVE_POINTS:
+        if run.evaluation is not None:
+            values["nats"] = run.evaluation.nats
+        if run.curve is not None and len(run.curve.steps) >= CURVE_POINTS:
             values |= {
                 "area": area(run.curve),
                 "roughness": roughness(run.curve),
@@ -216,10 +206,11 @@ def _measured(runs: Sequence[Run]) -> dict[str, dict[int, float]]:
 
 def _row(name: str, runs: Sequence[Run], measured: Values) -> Row:
     own = [run for run in runs if run.experiment == name]
-    accuracy, base = measured[name].get("accuracy", {}), measured["E1"].get("accuracy", {})
+    accuracy = measured[name].get("accuracy", {})
     values = dict(measured[name])
     if name != "E1":
-        values["difference_to_e1"] = {seed: accuracy[seed] - base[seed] for seed in accuracy if seed in base}
+        values["difference_to_e1"] = _minus_e1(measured, name, "accuracy")
+        values["nats_difference_to_e1"] = _minus_e1(measured, name, "nats")
     estimates = {key: Estimate.of(by_seed) for key, by_seed in values.items()}
     counting = {run.record.seed for run in own if run.state == "counts"}
     row = Row(
@@ -235,6 +226,12 @@ def _row(name: str, runs: Sequence[Run], measured: Values) -> Row:
     interval = spread_interval(shares)
     spread = float(np.std(shares, ddof=1))
     return replace(row, spread=spread, spread_low=interval.low, spread_high=interval.high)
+
+
+def _minus_e1(measured: Values, name: str, measure: str) -> dict[int, float]:
+    """Differences of an experiment to E1, by common seed."""
+    own, base = measured[name].get(measure, {}), measured["E1"].get(measure, {})
+    return {seed: own[seed] - base[seed] for seed in own if seed in base}
 
 
 def _nothing_to_distil(measured: Values, delta: float) -> list[str]:

@@ -59,7 +59,7 @@ def accuracy(study: StudyRecord, figures: Path) -> Section:
         "minus E1",
         "95 % interval",
         "passes",
-        "steps to 90 %",
+        "steps to its 90 %",
     )
     if study.chance is not None:
         cells.append(["chance", "–", percent(study.chance), *["–"] * (len(header) - 3)])
@@ -77,7 +77,7 @@ def accuracy(study: StudyRecord, figures: Path) -> Section:
                 "Accuracy on the test set, averaged over questions inside a seed; the interval (Student's "
                 "t) is the luck of the seed. "
                 "Minus E1: points of accuracy over the seeds that both have. Passes: sequential forward "
-                "passes a question. Steps to 90 %: "
+                "passes a question. Steps to its 90 %: "
                 "first step at which validation accuracy reached 90 % of the run's own last one; a run that "
                 "ends low gets there soon, and "
                 "one that ends at 0 counts with all its steps. Chance: always the most frequent answer of "

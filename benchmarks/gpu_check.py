@@ -1,0 +1,397 @@
+"""What only a GPU can show, in at most ten minutes: one table and one JSON file.
+
+    bash scripts/gpu_check.sh                          # on a GPU
+    python benchmarks/gpu_check.py --small             # reduced, on the CPU
+
+Parts: bf16 against float32 (capture, samples alone against in a batch, losses); capture with every attention
+backend; FSDP2 on one device; a training step at 0.1 and 1 B parameters over plain fine-tuning, with the share
+of the device's peak (MFU) and peak memory; R-KV. A part that cannot run on this machine says why.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+import transformers
+from torch import Tensor, nn
+
+from kvdistill import capture_kv
+from kvdistill.capture.attention import evaluating
+from kvdistill.compress import RKV
+from kvdistill.kv import LayerKV, LossOutput, ModelKV, full_mask
+from kvdistill.latent.config import LatentConfig
+from kvdistill.latent.reasoner import LatentReasoner
+from kvdistill.losses.objective import Objective
+from kvdistill.pipeline import Distillation
+from kvdistill.target import NoControl, SameBridge, TargetBuilder
+from kvdistill.teacher import OWN, SelfDistillation
+from kvdistill.text import Batch, Padded, ReaderBatch
+
+Row = dict[str, float | str | None]
+PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L40S": 362e12, "4090": 165e12}
+"""Dense bf16 operations a second of a device, by a part of its name, from the vendors' data sheets."""
+SLOTS, PASSES, COT = 24, 3, 64
+
+
+@dataclass(frozen=True)
+class Size:
+    """A Llama and the batch that it is measured with."""
+
+    name: str
+    width: int
+    layers: int
+    heads: int
+    kv_heads: int
+    inner: int
+    vocabulary: int
+    batch: int
+
+    def config(self) -> transformers.LlamaConfig:
+        """Its configuration."""
+        return transformers.LlamaConfig(
+            hidden_size=self.width,
+            num_hidden_layers=self.layers,
+            num_attention_heads=self.heads,
+            num_key_value_heads=self.kv_heads,
+            intermediate_size=self.inner,
+            vocab_size=self.vocabulary,
+            max_position_embeddings=4096,
+        )
+
+
+PICO = Size("pico", 64, 2, 4, 2, 128, 512, 4)
+LARGE = (
+    Size("0.1B", 768, 12, 12, 12, 2048, 32000, 32),
+    Size("1B", 2048, 16, 32, 8, 8192, 128256, 16),
+)
+
+
+def student(size: Size, device: str, dtype: torch.dtype) -> LatentReasoner:
+    """A student with random weights, the same for every dtype."""
+    torch.manual_seed(0)
+    backbone = transformers.AutoModelForCausalLM.from_config(size.config())
+    special = {name: size.vocabulary - i for i, name in enumerate(("bot", "eot", "latent"), start=1)}
+    config = LatentConfig(backbone=backbone.config, slots=SLOTS, passes=PASSES, special=special)
+    model = LatentReasoner(config, backbone)
+    return model.to(device=device, dtype=dtype)  # pyright: ignore[reportArgumentType]
+
+
+def distillation(model: LatentReasoner) -> Distillation:
+    """The step of KaVa: self-distillation with R-KV."""
+    bridge = SameBridge({OWN: TargetBuilder(RKV(), NoControl(), SLOTS)})
+    return Distillation(model, [SelfDistillation(model.geometry)], bridge, Objective())
+
+
+def batch_of(size: Size, device: str, samples: int, lengths: tuple[int, int] = (40, 64)) -> Batch:
+    """Random texts; questions of unlike lengths, padded on the right."""
+    generator = torch.Generator().manual_seed(1)
+
+    def some(length: int, shortest: int | None = None) -> Padded:
+        ids = torch.randint(0, size.vocabulary - 3, (samples, length), generator=generator)
+        ends = torch.linspace(shortest or length, length, samples).long()
+        mask = torch.arange(length) < ends[:, None]
+        return Padded(ids * mask, mask)
+
+    cot, nothing = some(COT), some(0)
+    ends = torch.zeros_like(cot.mask)
+    ends[:, 7::8] = True
+    spans = torch.zeros(samples, COT, 2, dtype=torch.long)
+    teacher_mode = ReaderBatch(some(lengths[1], lengths[0]), nothing, cot, some(4), some(5), ends, spans)
+    student_mode = replace(teacher_mode, cot=nothing, step_end=nothing.mask, spans=spans[:, :0])
+    ids = tuple(map(str, range(samples)))
+    return Batch(student_mode, teacher_mode, torch.arange(samples), ids).to(device)
+
+
+def one_sample(batch: Batch, index: int) -> Batch:
+    """A batch of one sample, its padding cut off."""
+
+    def part(padded: Padded) -> Padded:
+        mask = padded.mask[index : index + 1]
+        return Padded(padded.ids[index : index + 1][:, mask[0]], mask[:, mask[0]])
+
+    def reader(read: ReaderBatch) -> ReaderBatch:
+        parts = {name: part(getattr(read, name)) for name in ("question", "cue", "cot", "prompt", "answer")}
+        rest = {name: getattr(read, name)[index : index + 1] for name in ("step_end", "spans")}
+        return ReaderBatch(**parts, **rest)
+
+    return Batch(
+        reader(batch.student_mode),
+        reader(batch.teacher_mode),
+        batch.cot_id[index : index + 1],
+        batch.sample_ids[index : index + 1],
+    )
+
+
+def relative(found: Tensor, expected: Tensor) -> float:
+    """Norm of the difference over the norm of what was expected."""
+    expected = expected.double()
+    return float((found.double() - expected).norm() / expected.norm())
+
+
+def worst(found: ModelKV, expected: ModelKV) -> float:
+    """The largest relative difference of keys or values over the layers."""
+    pairs = zip(found.layers, expected.layers, strict=True)
+    return max(
+        relative(one, other) for a, b in pairs for one, other in ((a.keys, b.keys), (a.values, b.values))
+    )
+
+
+def half_precision(size: Size, device: str) -> list[Row]:
+    """bf16 against float32, and a sample alone against the same in a batch."""
+    batch = batch_of(size, device, 4)
+    exact, half = (distillation(student(size, device, dtype)) for dtype in (torch.float32, torch.bfloat16))
+    rows: list[Row] = []
+    with torch.no_grad(), evaluating(exact), evaluating(half):
+        two, two_half = exact.student(batch), half.student(batch)
+        rows.append(
+            bounded("captured keys and values, bf16", worst(two_half.teacher.kv, two.teacher.kv), 0.03)
+        )
+        rows.append(bounded("latent keys and values, bf16", worst(two_half.student.kv, two.student.kv), 0.06))
+        alone = half.student(one_sample(batch, 0)).teacher.kv
+        layers = tuple(
+            layer.replace(keys=layer.keys[:1], values=layer.values[:1])
+            for layer in two_half.teacher.kv.layers
+        )
+        found = worst(alone, replace(two_half.teacher.kv, layers=layers))
+        rows.append(bounded("a sample alone against in a batch, bf16", found, 0.03))
+        losses: list[LossOutput] = [step(batch, 0, 0.0) for step in (exact, half)]
+        for name, value in losses[0].metrics.items():
+            change = abs(float(losses[1].metrics[name]) / float(value) - 1)
+            rows.append(bounded(f"loss {name}, bf16", change, 0.1))
+    return rows
+
+
+def backends(size: Size, device: str) -> list[Row]:
+    """Capture with every attention backend, against eager in float32."""
+    rows: list[Row] = []
+    ids = torch.randint(0, size.vocabulary, (2, 96), generator=torch.Generator().manual_seed(2)).to(device)
+    expected = None
+    for name in ("eager", "sdpa", "flex_attention", "flash_attention_2"):
+        dtype = torch.bfloat16 if name == "flash_attention_2" else torch.float32
+        try:
+            torch.manual_seed(0)
+            model = transformers.AutoModelForCausalLM.from_config(size.config(), attn_implementation=name)
+            kv = capture_kv(model.to(device=device, dtype=dtype).eval(), ids)
+        except Exception as error:  # whatever a backend lacks here is the result
+            rows.append(skipped(f"capture, {name}", error))
+            continue
+        expected = expected or kv
+        rows.append(
+            bounded(f"capture, {name}", worst(kv, expected), 0.03 if dtype != torch.float32 else 1e-4)
+        )
+    return rows
+
+
+@contextmanager
+def process_group(device: str) -> Iterator[None]:
+    """A process group of this process alone."""
+    backend = "nccl" if device == "cuda" else "gloo"
+    dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def fsdp2(size: Size, device: str) -> list[Row]:
+    """Loss and gradients under FSDP2 on one device against those without."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    batch, found = batch_of(size, device, 4), []
+    with process_group(device):
+        mesh = init_device_mesh(device, (1,))
+        for sharded in (False, True):
+            step = distillation(student(size, device, torch.float32)).train()
+            step.student.geometry()
+            if sharded:
+                for layer in step.student.body.layers:  # pyright: ignore[reportGeneralTypeIssues]
+                    fully_shard(layer, mesh=mesh)
+                fully_shard(step, mesh=mesh)
+            loss = step(batch, 0, 0.0).loss
+            loss.backward()
+            found.append((float(loss), _gradient_norm(step)))
+    (loss, norm), (other_loss, other_norm) = found
+    return [
+        bounded("FSDP2, loss", abs(other_loss / loss - 1), 1e-5),
+        bounded("FSDP2, gradient norm", abs(other_norm / norm - 1), 1e-4),
+    ]
+
+
+def _gradient_norm(step: nn.Module) -> float:
+    squares = [
+        (grad.full_tensor() if hasattr(grad, "full_tensor") else grad).double().square().sum()
+        for parameter in step.parameters()
+        if (grad := parameter.grad) is not None
+    ]
+    return float(torch.stack(squares).sum().sqrt())
+
+
+def training_step(size: Size, device: str, rounds: int) -> list[Row]:
+    """Milliseconds of a step in bf16 over plain fine-tuning, share of the device's peak, peak memory."""
+    dtype = torch.bfloat16 if device == "cuda" else torch.float32
+    batch = batch_of(size, device, size.batch, (64, 64))
+    step = distillation(student(size, device, dtype)).train()
+    step.student.geometry()
+    read = batch.teacher_mode
+    ids = torch.cat((read.question.ids, read.cot.ids, read.prompt.ids, read.answer.ids), 1)
+    plain = student(size, device, dtype).backbone.train()
+    cases: dict[str, tuple[nn.Module, Callable[[], Tensor]]] = {
+        "plain": (plain, lambda: plain(input_ids=ids, labels=ids, use_cache=False).loss),
+        "kava": (step, lambda: step(batch, 0, 0.0).loss),
+    }
+    milliseconds, memory = {}, {}
+    for name, (model, loss) in cases.items():
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=device == "cuda")
+
+        def once(loss: Callable[[], Tensor] = loss, optimizer: torch.optim.Optimizer = optimizer) -> None:
+            optimizer.zero_grad()
+            loss().backward()
+            optimizer.step()
+
+        once()
+        milliseconds[name], memory[name] = timed(once, device, rounds), peak_bytes(once, device)
+    weights = sum(p.numel() for p in step.student.body.parameters())
+    # A trained weight costs six operations a token: output, gradients of the input and of the weight.
+    tail = 1 + 4 + 5 - 1
+    tokens = size.batch * (64 + COT + 9 + 1 + (SLOTS - PASSES) + PASSES * (SLOTS - PASSES + 1) + tail)
+    achieved = 6 * weights * tokens / (milliseconds["kava"] / 1e3)
+    peak = next((flops for part, flops in PEAK_FLOPS.items() if part in device_name(device)), None)
+    rows = [
+        bounded(f"step {size.name}, over plain", milliseconds["kava"] / milliseconds["plain"], None),
+        bounded(f"step {size.name}, ms", milliseconds["kava"], None),
+        bounded(f"step {size.name}, tokens a second", tokens / (milliseconds["kava"] / 1e3), None),
+    ]
+    if peak is not None:
+        rows.append(bounded(f"step {size.name}, MFU", achieved / peak, None))
+    if memory["plain"]:
+        rows.append(
+            bounded(f"step {size.name}, peak memory over plain", memory["kava"] / memory["plain"], None)
+        )
+        rows.append(bounded(f"step {size.name}, peak GB", memory["kava"] / 1e9, None))
+    return rows
+
+
+def rkv(device: str, lengths: tuple[int, ...], rounds: int) -> list[Row]:
+    """R-KV on caches of one layer: 8 samples, 8 heads, width 128, 24 slots kept."""
+    dtype = torch.bfloat16 if device == "cuda" else torch.float32
+    rows = []
+    for length in lengths:
+        shape = (8, 8, length, 128)
+        keys, values = torch.randn(2, *shape, device=device, dtype=dtype)
+        layer = LayerKV(
+            keys=keys,
+            values=values,
+            mask=full_mask(keys),
+            positions=torch.arange(length, device=device).expand(shape[:3]),
+            importance=torch.rand(shape[:3], device=device).softmax(dim=-1),
+        )
+        kv = ModelKV(layers=(layer,), layer_ids=(0,), source="random")
+        with torch.no_grad():
+            work = lambda kv=kv: RKV().compress(kv, SLOTS)  # noqa: E731
+            rows.append(bounded(f"R-KV, {length} tokens, ms", timed(work, device, rounds), None))
+    return rows
+
+
+def timed(work: Callable[[], object], device: str, rounds: int) -> float:
+    """Median milliseconds of a call, the device's queue emptied before and after."""
+    times = []
+    for _ in range(rounds):
+        synchronize(device)
+        start = time.perf_counter()
+        work()
+        synchronize(device)
+        times.append(1e3 * (time.perf_counter() - start))
+    return statistics.median(times)
+
+
+def peak_bytes(work: Callable[[], object], device: str) -> int:
+    """Highest memory of the device during a call; 0 on the CPU."""
+    if device != "cuda":
+        return 0
+    torch.cuda.reset_peak_memory_stats()
+    work()
+    return torch.cuda.max_memory_allocated()
+
+
+def synchronize(device: str) -> None:
+    """Wait for the device."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def device_name(device: str) -> str:
+    """Name of the device, as its driver reports it."""
+    return torch.cuda.get_device_name() if device == "cuda" else "CPU"
+
+
+def bounded(name: str, value: float, bar: float | None) -> Row:
+    """A row with a value, and the most that it may be where there is such a bar."""
+    verdict = ""
+    if bar is not None:
+        verdict = "ok" if value <= bar else "FAIL"
+    return {"name": name, "value": value, "bar": bar, "verdict": verdict}
+
+
+def skipped(name: str, error: Exception) -> Row:
+    """A row that could not be measured, with the reason."""
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return {"name": name, "value": None, "bar": None, "verdict": f"skipped: {reason[:90]}"}
+
+
+def parts(device: str, small: bool) -> Iterator[tuple[str, Callable[[], list[Row]]]]:
+    """All parts with their names, in order."""
+    sizes, rounds, lengths = (LARGE, 10, (128, 1024, 8192)) if not small else ((PICO,), 2, (128, 512))
+    check = PICO if small else replace(LARGE[0], batch=4)
+    yield "bf16", lambda: half_precision(check, device)
+    yield "backends", lambda: backends(check, device)
+    yield "fsdp2", lambda: fsdp2(check, device)
+    for size in sizes:
+        yield f"step {size.name}", lambda size=size: training_step(size, device, rounds)
+    yield "rkv", lambda: rkv(device, lengths, rounds)
+
+
+def main() -> int:
+    """Run all parts, print the table, write the JSON file; 1 where a row failed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--small", action="store_true", help="pico models and few rounds, for the CPU")
+    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/gpu.json"))
+    options = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    transformers.utils.logging.set_verbosity_error()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cpu" and not options.small:
+        parser.error("this machine has no GPU; --small runs the reduced form on the CPU")
+    rows: list[Row] = []
+    for name, work in parts(device, options.small):
+        start = time.perf_counter()
+        try:
+            found = work()
+        except Exception as error:  # the other parts are still to be measured
+            found = [{**skipped(name, error), "verdict": f"FAIL: {type(error).__name__}: {error}"[:200]}]
+        rows += found
+        for row in found:
+            value = "" if row["value"] is None else f"{row['value']:.4g}"
+            bar = "" if row["bar"] is None else f"<= {row['bar']:g}"
+            print(f"{row['name']:<46}{value:>12}  {bar:<10}{row['verdict']}", flush=True)
+        print(f"{name}: {time.perf_counter() - start:.0f} s", file=sys.stderr)
+        if device == "cuda":
+            torch.cuda.empty_cache()
+    machine = {"device": device_name(device), "torch": torch.__version__, "small": options.small}
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(json.dumps({**machine, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+    print(f"Written: {options.output}")
+    return int(any(str(row["verdict"]).startswith("FAIL") for row in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,113 @@
+"""The runs that a study file describes: the options of each kind of run, and its configuration."""
+
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kvdistill.config.read import parse, read_tree
+from kvdistill.config.sections import RunConfig
+from kvdistill.config.study import Arm, Overrides
+
+ROLES = ("train", "validation", "test")
+ALWAYS = {"resume": True, "overwrite": False, "progress": False, "tensorboard": False}
+"""Options of the ``training`` section that every run of a study has."""
+NEW_MODEL = ("name", "config", "tokenizer", "special_tokens")
+"""Options of the ``model`` section that a run does not need where it starts from a checkpoint."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """A kind of run: a warm stage, or an arm."""
+
+    name: str
+    seeds: tuple[int, ...]
+    start: str | None
+    """The stage whose checkpoint it starts from; None starts from ``model``."""
+    priority: int
+    tree: dict[str, Any]
+    """Options, seeds and paths left out."""
+    warm: bool = False
+
+    def config(self, folder: Path, start: Path | None, seed: int) -> RunConfig:
+        """The configuration of one run.
+
+        Args:
+            folder: its run folder.
+            start: the checkpoint that it starts from; None where ``start`` is None.
+            seed: seed of weights, order and generated data.
+
+        Raises:
+            ValueError: naming the stage and the option.
+        """
+        tree = deepcopy(self.tree)
+        if start is not None:
+            own = {name: value for name, value in tree.get("model", {}).items() if name not in NEW_MODEL}
+            tree["model"] = own | {"name": str(start)}
+        tree["training"] = tree.get("training", {}) | ALWAYS | {"output_dir": str(folder), "seed": seed}
+        for section in _generated(tree):
+            section.setdefault("seed", seed)
+        return parse(tree, f"arm {self.name}")
+
+
+def overlaid(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested options with others in their place; a changed ``kind`` drops the options of the previous one.
+
+    Args:
+        below: nested options; not changed.
+        above: those that win.
+    """
+    merged = deepcopy(dict(below))
+    if "kind" in above and merged.get("kind") not in (None, above["kind"]):
+        merged = {}
+    for name, value in above.items():
+        if isinstance(value, Mapping):
+            inner = merged.get(name)
+            if not isinstance(inner, Mapping):
+                inner = {}
+            value = overlaid(inner, value)
+        merged[name] = value
+    return merged
+
+
+def arm_options(path: Path, base: Mapping[str, Any], arm: Arm) -> dict[str, Any]:
+    """An arm's options: the base's, the target and loss of its configuration file, and its own."""
+    tree = dict(base)
+    given = options_beside(path, arm.config)
+    for name in ("target", "loss"):
+        if arm.config is not None:
+            tree[name] = overlaid(tree.get(name, {}), given.get(name, {}))
+    return with_overrides(tree, arm)
+
+
+def options_beside(path: Path, file: str | None) -> dict[str, Any]:
+    """The options in a configuration file that is named relative to the study file; empty without one."""
+    if file is None:
+        return {}
+    try:
+        return read_tree(path.parent / file)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def with_overrides(base: Mapping[str, Any], given: Overrides) -> dict[str, Any]:
+    """The options of ``base`` with those of a stage or arm in their place."""
+    tree = overlaid(base, given.sections)
+    for section in _generated(tree):
+        section["task"] = overlaid(section.get("task", {}), given.task)
+    return tree
+
+
+def _generated(tree: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The data sets of a generated task."""
+    data = tree.get("data", {})
+    found = [data[role] for role in ROLES if isinstance(data.get(role), dict)]
+    return [section for section in found if section.get("kind") == "synthetic"]
+
+
+def nested(option: str, value: Any) -> dict[str, Any]:
+    """An option ``a.b`` and its value as nested options."""
+    for part in reversed(option.split(".")):
+        value = {part: value}
+    return value

@@ -1,0 +1,70 @@
+"""Base of the modules that Trainer trains: a student and whatever else is trained, in one forward pass."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from kvdistill.data.readers import Reader
+from kvdistill.latent.reasoner import LatentReasoner
+from kvdistill.text import Batch
+
+FROM_STUDENT = (
+    *(
+        "config",
+        "gradient_checkpointing_enable",
+        "gradient_checkpointing_disable",
+        "is_gradient_checkpointing",
+    ),
+    *("enable_input_require_grads", "_no_split_modules", "hf_device_map"),
+)
+"""Attributes that transformers' Trainer reads from a model; they are forwarded to the student."""
+
+
+class TrainingStep(nn.Module):
+    """The module that Trainer trains: the student and all other trained parameters.
+
+    ``forward`` returns the loss of a complete step, so that everything trained is inside the one module that
+    DDP or FSDP wraps.
+
+    Args:
+        student: The latent student; trained.
+    """
+
+    # Losses are means over a batch: Trainer divides them by the number of accumulation steps.
+    accepts_loss_kwargs = False
+
+    def __init__(self, student: LatentReasoner) -> None:
+        super().__init__()
+        self.student = student
+
+    def __getattr__(self, name: str) -> Any:
+        # Called only where the normal lookup fails; nn.Module finds parameters and submodules here.
+        return getattr(self.student, name) if name in FROM_STUDENT else super().__getattr__(name)
+
+    @property
+    def readers(self) -> dict[str, Reader]:
+        """By short name, the teachers that read other tokens than the student's teacher mode."""
+        return {}
+
+    def prepare(self, batches: Sequence[Batch]) -> None:
+        """Hook before the first optimizer step.
+
+        Args:
+            batches: All batches of that step on this process.
+        """
+
+    def state(self) -> dict[str, Tensor]:
+        """State for a checkpoint, without the student's.
+
+        Returns:
+            Tensors by name.
+        """
+        return {}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Resume from a checkpoint.
+
+        Args:
+            state: The result of ``state``.
+        """
