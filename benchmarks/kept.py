@@ -90,7 +90,9 @@ def warm_start(folder: Path, filler: Filler) -> Path:
         terse = Stage("terse", Chain(names=8, steps=7), 600, cot | {"stop_at_accuracy": 0.95})
         start = made(folder, terse, None)
     mixed = Stage(f"{filler}_mixed", both, 1500, cot | {"stop_at_accuracy": 0.985})
-    annealed = Stage(f"{filler}_annealed", both, 300, cot | {"scheduler": "cosine", "warmup_steps": 0})
+    # At the full learning rate the words drawn at random throw a model off that has learned.
+    fading = cot | {"lr": 2e-4, "scheduler": "cosine", "warmup_steps": 0}
+    annealed = Stage(f"{filler}_annealed", both, 300, fading)
     return made(folder, annealed, made(folder, mixed, start))
 
 
@@ -118,7 +120,7 @@ def lines(case: str, accuracy: float, kept: list[KeptTokens]) -> list[str]:
     """The table of one case."""
     base, doubt = 100 * (kept[0].base_share or 0.0), ""
     if accuracy < GATE:
-        doubt = " (not learned, so no warm start that latents would be trained from)"
+        doubt = " (not learned: no warm start)"
     found = [
         f"\n{case}: CoT {100 * accuracy:.1f} % right{doubt}, {base:.0f} % of all tokens are results",
         f"{'':<18}{'layer 0: results':>18}{'steps':>8}{'bits':>7}"
