@@ -105,10 +105,12 @@ def batch_of(size: Size, device: str, samples: int, lengths: tuple[int, int] = (
     ends = torch.zeros_like(cot.mask)
     ends[:, 7::8] = True
     spans = torch.zeros(samples, COT, 2, dtype=torch.long)
-    teacher_mode = ReaderBatch(some(lengths[1], lengths[0]), nothing, cot, some(4), some(5), ends, spans)
-    student_mode = replace(teacher_mode, cot=nothing, step_end=nothing.mask, spans=spans[:, :0])
+    step = (torch.arange(COT) // 8).expand(samples, COT)
+    teacher_mode = ReaderBatch(
+        some(lengths[1], lengths[0]), nothing, cot, some(4), some(5), ends, spans, step
+    )
     ids = tuple(map(str, range(samples)))
-    return Batch(student_mode, teacher_mode, torch.arange(samples), ids).to(device)
+    return Batch(teacher_mode.without_cot(), teacher_mode, torch.arange(samples), ids).to(device)
 
 
 def one_sample(batch: Batch, index: int) -> Batch:
@@ -120,7 +122,7 @@ def one_sample(batch: Batch, index: int) -> Batch:
 
     def reader(read: ReaderBatch) -> ReaderBatch:
         parts = {name: part(getattr(read, name)) for name in ("question", "cue", "cot", "prompt", "answer")}
-        rest = {name: getattr(read, name)[index : index + 1] for name in ("step_end", "spans")}
+        rest = {name: getattr(read, name)[index : index + 1] for name in ("step_end", "spans", "step")}
         return ReaderBatch(**parts, **rest)
 
     return Batch(

@@ -20,7 +20,6 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -91,14 +90,7 @@ def batch(vocabulary: int) -> Batch:
         spans=torch.zeros(BATCH, COT, 2, dtype=torch.long),
         step=torch.zeros(BATCH, COT, dtype=torch.long),
     )
-    student_mode = replace(
-        teacher_mode,
-        cot=nothing,
-        step_end=nothing.mask,
-        spans=teacher_mode.spans[:, :0],
-        step=nothing.ids,
-    )
-    return Batch(student_mode, teacher_mode, torch.arange(BATCH), tuple(map(str, range(BATCH))))
+    return Batch(teacher_mode.without_cot(), teacher_mode, torch.arange(BATCH), tuple(map(str, range(BATCH))))
 
 
 def optimised(parameters: list[torch.nn.Parameter], loss: Callable[[], torch.Tensor]) -> Step:

@@ -5,7 +5,6 @@ them.
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
-from typing import Any
 
 import torch
 import transformers as tf
@@ -185,7 +184,7 @@ def batch(rows: tuple[dict[str, tuple[int, ...]], ...], side: str = "right", ext
     parts = {name: pad([row[name] for row in rows], side, extra) for name in rows[0]}
     student_cue = parts.pop("student_cue")
     teacher_mode = reader_batch(**parts)
-    student_mode = replace(teacher_mode, cue=student_cue, **no_cot(len(rows)))
+    student_mode = replace(teacher_mode.without_cot(), cue=student_cue)
     ids = tuple(str(index) for index in range(len(rows)))
     return Batch(student_mode, teacher_mode, torch.arange(len(rows)), ids)
 
@@ -197,14 +196,3 @@ def reader_batch(**parts: Padded) -> ReaderBatch:
     spans = torch.stack((order - 1, order), -1) * mask[..., None]
     step = torch.where(mask, (order - 1) // 3, -1)
     return ReaderBatch(**parts, step_end=mask & (order % 3 == 0), spans=spans, step=step)
-
-
-def no_cot(size: int) -> dict[str, Any]:
-    """The fields of a ``ReaderBatch`` without a chain of thought."""
-    nothing = pad([()] * size)
-    return {
-        "cot": nothing,
-        "step_end": nothing.mask,
-        "spans": torch.zeros(size, 0, 2, dtype=torch.long),
-        "step": nothing.ids,
-    }

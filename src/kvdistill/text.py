@@ -5,7 +5,7 @@ shapes: see ``kv.py``.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
 import torch
@@ -111,6 +111,20 @@ class ReaderBatch:
     """Characters [start, end) of the chain of thought that each token covers; 0 at padding."""
     step: Int[Tensor, "B N"]
     """Reasoning step of each token of ``cot``, from 0, with the line break after it; -1 at padding."""
+
+    def without_cot(self) -> "ReaderBatch":
+        """The same without a chain of thought, as student mode and direct answers read it.
+
+        Returns:
+            A batch with N = 0; the other segments are shared.
+        """
+        return replace(
+            self,
+            cot=Padded(self.cot.ids[:, :0], self.cot.mask[:, :0]),
+            step_end=self.step_end[:, :0],
+            spans=self.spans[:, :0],
+            step=self.step[:, :0],
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Collate: encoded examples to one padded batch."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from hashlib import blake2b
 from typing import Literal
 
@@ -45,9 +46,11 @@ def collate(
             "sample was dropped."
         )
     teacher_mode = _stack([sample.teacher_mode for sample in samples], pad_id, padding_side)
+    student_cue = _pad([sample.student_mode.cue.ids for sample in samples], pad_id, padding_side)
     examples = [sample.example for sample in samples]
     return Batch(
-        student_mode=_student_mode(samples, teacher_mode, pad_id, padding_side),
+        # Question, prompt and answer are shared with teacher mode.
+        student_mode=replace(teacher_mode.without_cot(), cue=student_cue),
         teacher_mode=teacher_mode,
         teachers={
             name: _stack(reader.read(examples), reader.pad_id, padding_side)
@@ -55,21 +58,6 @@ def collate(
         },
         cot_id=torch.tensor([cot_id_of(sample) for sample in samples]),
         sample_ids=tuple(sample.sample_id for sample in samples),
-    )
-
-
-def _student_mode(samples: Sequence[Encoded], shared: ReaderBatch, pad_id: int, side: Side) -> ReaderBatch:
-    """What student mode reads: its own cue and no chain of thought; the rest is shared with teacher mode."""
-    nothing = _pad([()] * len(samples), pad_id, side)
-    return ReaderBatch(
-        question=shared.question,
-        cue=_pad([sample.student_mode.cue.ids for sample in samples], pad_id, side),
-        cot=nothing,
-        prompt=shared.prompt,
-        answer=shared.answer,
-        step_end=nothing.mask,
-        spans=torch.zeros(len(samples), 0, 2, dtype=torch.long),
-        step=nothing.ids,
     )
 
 

@@ -14,7 +14,7 @@ from kvdistill.kv import LabelRows
 from kvdistill.ops import to_float32
 from kvdistill.records.intervals import mean_interval
 from kvdistill.records.schema import EvaluationRecord
-from kvdistill.text import Batch, Padded
+from kvdistill.text import Batch
 
 if TYPE_CHECKING:
     from kvdistill.latent.decode import Reasoning
@@ -46,9 +46,9 @@ def log_probabilities(model: "LatentReasoner", batch: Batch, reasoning: "Reasoni
     """
     if reasoning == "latent":
         # Student mode does not see the chain of thought; an empty one is cheaper.
-        rows = model(_without_cot(batch)).student.rows
+        rows = model(replace(batch, teacher_mode=batch.teacher_mode.without_cot())).student.rows
     elif reasoning == "direct":
-        rows = model(_without_cot(batch), "cot").rows
+        rows = model(replace(batch, teacher_mode=batch.teacher_mode.without_cot()), "cot").rows
     else:
         rows = model(batch, "cot").rows
     return _answer_sums(rows, len(batch))
@@ -77,11 +77,3 @@ def _answer_sums(rows: LabelRows, num_samples: int) -> Float[Tensor, " B"]:
     logits, labels = to_float32(rows.logits[own]), rows.labels[own]
     nll = functional.cross_entropy(logits, labels, reduction="none")
     return -nll.new_zeros(num_samples).index_add(0, rows.sample[own], nll)
-
-
-def _without_cot(batch: Batch) -> Batch:
-    """The batch with an empty chain of thought in teacher mode."""
-    reader = batch.teacher_mode
-    ids, mask = reader.cot.ids[:, :0], reader.cot.mask[:, :0]
-    empty = replace(reader, cot=Padded(ids, mask), step_end=mask, spans=reader.spans[:, :0])
-    return replace(batch, teacher_mode=empty)
