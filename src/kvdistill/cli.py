@@ -127,7 +127,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="kvdistill",
         description="Teach a small language model to reason in a few latent slots by distilling KV caches.",
-        epilog="`kvdistill COMMAND --help` says more. A first look: kvdistill trace",
+        epilog="`kvdistill COMMAND --help` lists its options. A first look: kvdistill trace",
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for name, command in COMMANDS.items():
@@ -230,7 +230,7 @@ COMMANDS = {
         demo_options,
     ),
     "train": Command(
-        "train as a configuration says, and evaluate what came out", OVERRIDES, _train, train_options, RESUME
+        "train by a configuration, and evaluate what came out", OVERRIDES, _train, train_options, RESUME
     ),
     "evaluate": Command(
         "evaluate a trained student on a data set",

@@ -62,7 +62,7 @@ def rope_angles(
     Returns:
         Cosine and sine in float32, each of the shape of ``positions`` with a last axis F.
     """
-    # Angles in float32: bfloat16 would round an angle of thousands of radians by several radians.
+    # Angles in float32: bfloat16 rounds angles of thousands of radians by several radians.
     freq = rope.inv_freq.to(device=positions.device, dtype=torch.float32)
     if freq.ndim == 2:
         # (B, F) -> (B, 1, ..., F), so that it broadcasts over heads and slots.

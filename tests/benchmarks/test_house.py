@@ -189,3 +189,9 @@ def test_the_time_of_an_import_is_that_beyond_torch(tmp_path: Path) -> None:
         "import time, torch\nend = time.process_time() + 0.5\nwhile time.process_time() < end:\n    pass\n"
     )
     assert 0.5 <= house.import_seconds("slow", tmp_path, rounds=1) < 0.7
+
+
+def test_docstrings_and_messages_use_the_words_of_the_field() -> None:
+    """None of the words that the style guide replaces stands in a docstring, comment or message."""
+    counts = house.counts_by_file(ROOT / "src" / "kvdistill")
+    assert {name: count.idioms for name, count in counts.items() if count.idioms} == {}

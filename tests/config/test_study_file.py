@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from kvdistill.compress import RKV
 from kvdistill.config.study_file import read_study
 from pico_study import TOML, study_file
 
@@ -49,7 +50,8 @@ def test_a_grid_makes_an_arm_of_each_value(tmp_path: Path) -> None:
     study = read_study(study_file(tmp_path, TOML + GRID))
     assert list(study.arms)[2:] == ["lambda_shared_0", "lambda_shared_0.5"]
     method = study.stages["lambda_shared_0.5"].config(Path("a"), Path("b"), 0).target.method
-    assert (method.kind, method.importance_weight) == ("rkv", 0.5)  # pyright: ignore[reportAttributeAccessIssue]
+    assert isinstance(method, RKV)
+    assert method.importance_weight == 0.5
     point = study.plan("now").arms["lambda_shared_0.5"]
     assert (point.label, point.grid, point.line, point.value) == ("shared, λ = 0.5", "lambda", "shared", 0.5)
 

@@ -290,7 +290,7 @@ def test_a_finished_run_and_another_run_are_left_alone(given: dict[str, str], tm
     assert (output / "checkpoint-ep1" / "model.safetensors").stat().st_mtime_ns == stamp
     assert again.model is None, "nothing is loaded that is not needed"
     (output / "TRAINING_COMPLETED.txt").unlink()
-    assert "holds an unfinished run (--resume goes on with it)" in bad(given, output, "--epochs", "1")
+    assert "holds an unfinished run (--resume continues it)" in bad(given, output, "--epochs", "1")
 
 
 def test_a_run_does_not_go_on_with_other_rows(given: dict[str, str], tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def test_an_empty_or_new_folder_is_free(tmp_path: Path) -> None:
 def test_a_finished_or_unfinished_run_is_left_alone(unfinished: Path) -> None:
     choose = r"choose another --training\.output_dir, or say --training\.overwrite true\."
     with pytest.raises(
-        ValueError, match=rf"run already holds an unfinished run \(--resume goes on with it\): {choose}"
+        ValueError, match=rf"run already holds an unfinished run \(--resume continues it\): {choose}"
     ):
         inspect_run_dir(config(unfinished))
     mark_completed(unfinished / "run", "done")
@@ -179,7 +179,7 @@ def test_another_run_is_refused_by_the_option_that_differs(
 def test_places_that_cannot_be_a_runs_are_refused(tmp_path: Path) -> None:
     with pytest.raises(
         ValueError,
-        match=r"training\.resume goes on with the run in its folder, training\.overwrite deletes it: choose "
+        match=r"training\.resume continues the run in its folder, training\.overwrite deletes it: choose "
         r"one",
     ):
         inspect_run_dir(config(tmp_path, {"resume": True, "overwrite": True}))
@@ -218,7 +218,7 @@ def test_a_run_does_not_go_on_from_a_damaged_checkpoint(unfinished: Path) -> Non
     (unfinished / "run" / "checkpoint-ep2" / "trainer_state.json").unlink()
     with pytest.raises(
         ValueError,
-        match=r"checkpoint-ep2 holds no trainer_state\.json, so it is no whole checkpoint: delete it to go "
+        match=r"checkpoint-ep2 holds no trainer_state\.json, so it is no complete checkpoint: delete it to go "
         r"on",
     ):
         inspect_run_dir(go_on)
@@ -234,7 +234,7 @@ def test_a_run_does_not_write_over_what_it_starts_from(
     inside = checkpoint(tmp_path, 1)
     with pytest.raises(
         ValueError,
-        match=r"checkpoint-ep1 lies in .*run, which the run would write over: choose another --training",
+        match=r"checkpoint-ep1 is in .*run, which the run would write over: choose another --training",
     ):
         inspect_run_dir(config(tmp_path, {"overwrite": True}, **{part: {"name": str(inside)}}))
     monkeypatch.chdir(tmp_path)

@@ -171,7 +171,7 @@ def test_a_run_does_not_write_over_what_it_starts_from(tiny: Path) -> None:
         "true",
     ]
     with pytest.raises(
-        ValueError, match=r"checkpoint-ep1 lies in .*run, which the run would write over: choose another"
+        ValueError, match=r"checkpoint-ep1 is in .*run, which the run would write over: choose another"
     ):
         train(tiny_run(tiny, *start))
     assert (done.folder / "checkpoint-ep1" / "model.safetensors").is_file()

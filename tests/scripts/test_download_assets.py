@@ -76,7 +76,7 @@ def test_ctrl_c_stops_at_once_and_the_same_command_goes_on(tree: Path, tmp_path:
         server.stalled.clear()
         code, out, error = run(tree, line, HF_ENDPOINT=server.url)
     assert code == 0, error
-    assert "a/b: 2 files, 3.0 MiB; 1.0 MiB are here already, so it goes on from there\n" in out
+    assert "a/b: 2 files, 3.0 MiB; 1.0 MiB are here already, and the download resumes\n" in out
     assert server.served.count("config.json") == 1
 
 

@@ -131,7 +131,7 @@ def _disk_full(error: OSError) -> str:
         where = f" for {error.filename}"
     return (
         f"there is no room on the disk{where}. Free some, then run the same command (a training run "
-        "goes on with --resume)."
+        "resumes with --resume)."
     )
 
 

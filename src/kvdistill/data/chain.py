@@ -93,7 +93,7 @@ class Chain:
         """The task in one sentence."""
         least, most = self.depths
         hands = f"{most}" if least == most else f"{least} to {most}"
-        return f"A parcel goes round a circle of {self.names} people: who holds it after {hands} hand-overs?"
+        return f"A parcel goes around a circle of {self.names} people: who holds it after {hands} hand-overs?"
 
     def capacity(self, split: Split) -> int:
         """Number of different problems in a split."""

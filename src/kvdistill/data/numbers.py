@@ -25,7 +25,7 @@ _GOES_ON = (
 )
 _NUMBER = re.compile(
     r"(?P<minus>-?)\s*[$€£¥]?\s*(?P<minus2>-?)"
-    r"(?P<whole>[0-9]{1,3}(?:,[0-9]{3})++|[0-9]++|(?=\.[0-9]))(?:\.(?P<part>[0-9]++))?+"
+    r"(?P<integer>[0-9]{1,3}(?:,[0-9]{3})++|[0-9]++|(?=\.[0-9]))(?:\.(?P<part>[0-9]++))?+"
     f"(?!{'|'.join(_GOES_ON)})",
     re.IGNORECASE,
 )
@@ -49,11 +49,11 @@ def leading_number(text: str) -> str | None:
     found = _NUMBER.match(text.strip().replace("−", "-"))
     if found is None:
         return None
-    whole = found["whole"].replace(",", "").lstrip("0") or "0"
+    integer = found["integer"].replace(",", "").lstrip("0") or "0"
     part = (found["part"] or "").rstrip("0")
-    digits = whole
+    digits = integer
     if part:
-        digits = f"{whole}.{part}"
+        digits = f"{integer}.{part}"
     negative = bool(found["minus"]) != bool(found["minus2"])
     if negative and digits != "0":
         return f"-{digits}"

@@ -41,7 +41,7 @@ class Stages:
     increment: int = 1
     """Passes that each stage adds (or drops)."""
     share: float = 0.2
-    """Share of training that the stages take together; after it, the last one goes on to the end."""
+    """Share of training that the stages take together; after it, the last one continues to the end."""
     words: bool = False
     """Write out the reasoning steps that a stage does not replace."""
     mix: bool = False

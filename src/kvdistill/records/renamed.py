@@ -11,8 +11,8 @@ OPTIONS = {
     "loss.kv.geometry": "axis",
     "loss.extra.*.loss.geometry": "axis",
 }
-"""Options of a run, in TOML, run.json and on the command line: dotted name -> new last part. ``*`` stands for
-every item of a list.
+"""Options of a run, in TOML, run.json and on the command line: dotted name -> new last part. ``*`` is every
+item of a list.
 """
 VALUES = {("training.task", "explicit"): "cot"}
 """Values of options, in the same places: (dotted name, old value) -> new value."""

@@ -172,7 +172,7 @@ def mark_completed(folder: Path, text: str) -> None:
 def _refuse_place(config: RunConfig, folder: Path) -> None:
     if config.training.resume and config.training.overwrite:
         raise ValueError(
-            "training.resume goes on with the run in its folder, training.overwrite deletes it: choose one "
+            "training.resume continues the run in its folder, training.overwrite deletes it: choose one "
             "of them."
         )
     if folder.exists() and not folder.is_dir():
@@ -181,7 +181,7 @@ def _refuse_place(config: RunConfig, folder: Path) -> None:
     for name in (config.model.name, *read):
         if name is not None and Path(name).exists() and folder.resolve() in Path(name).resolve().parents:
             raise ValueError(
-                f"{name} lies in {folder}, which the run would write over: choose another "
+                f"{name} is in {folder}, which the run would write over: choose another "
                 "--training.output_dir."
             )
 
@@ -192,7 +192,7 @@ def _occupied(folder: Path, finished: bool, lost: bool) -> ValueError:
     if lost:
         state = "a finished run without its checkpoints"
     elif not finished:
-        state = "an unfinished run (--resume goes on with it)"
+        state = "an unfinished run (--resume continues it)"
     return ValueError(
         f"{folder} already holds {state}: choose another --training.output_dir, or say "
         "--training.overwrite true."
@@ -203,7 +203,7 @@ def _refuse_damaged(folder: Path, newest: Path | None) -> None:
     for path in sorted(folder.glob("checkpoint-ep*")):
         if path.is_dir() and not (path / TRAINER_STATE_NAME).is_file():
             raise ValueError(
-                f"{path} holds no {TRAINER_STATE_NAME}, so it is no whole checkpoint: delete it to go on "
+                f"{path} holds no {TRAINER_STATE_NAME}, so it is no complete checkpoint: delete it to go on "
                 "without it."
             )
     if newest is not None:

@@ -80,7 +80,7 @@ def test_what_is_here_is_not_fetched_again(local_hub: Hub, capsys: pytest.Captur
     local_hub.served.clear()
     download([asset])
     assert (
-        "a/b: 2 files, 4.0 MiB; 1.0 MiB are here already, so it goes on from there\n"
+        "a/b: 2 files, 4.0 MiB; 1.0 MiB are here already, and the download resumes\n"
         in capsys.readouterr().out
     )
     assert local_hub.served == ["model.safetensors"]

@@ -44,7 +44,7 @@ class Asset:
         if len(self.here) >= len(self.sizes):
             return f"{text}; all are here already"
         if self.here:
-            return f"{text}; {size_text(total - self.missing)} are here already, so it goes on from there"
+            return f"{text}; {size_text(total - self.missing)} are here already, and the download resumes"
         return text
 
 
