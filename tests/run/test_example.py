@@ -20,5 +20,5 @@ def test_the_example_of_a_run_and_none_without_questions(tmp_path: Path) -> None
     record = write_example(config, model, pico_trained.samples(model), tmp_path)
     assert record == ExampleRecord.read(tmp_path / "example.json")
     assert record is not None and [answer.method for answer in record.answers] == ["latent", "cot"]
-    assert record.task == "A parcel goes around a circle of 8 people: who holds it after 4 hand-overs?"
+    assert record.task == "A parcel goes around a circle of 8 people: who holds it after 1 to 4 hand-overs?"
     assert write_example(config, model, (), tmp_path) is None and not (tmp_path / "example.json").exists()

@@ -218,8 +218,8 @@ def test_a_run_does_not_go_on_from_a_damaged_checkpoint(unfinished: Path) -> Non
     (unfinished / "run" / "checkpoint-ep2" / "trainer_state.json").unlink()
     with pytest.raises(
         ValueError,
-        match=r"checkpoint-ep2 holds no trainer_state\.json, so it is no complete checkpoint: delete it to go "
-        r"on",
+        match=r"checkpoint-ep2 holds no trainer_state\.json, so it is no complete checkpoint: delete it to "
+        r"go on",
     ):
         inspect_run_dir(go_on)
     assert inspect_run_dir(config(unfinished, {"overwrite": True})).checkpoint is None
