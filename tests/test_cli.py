@@ -151,7 +151,7 @@ def test_walk_with_and_without_a_configuration(tiny: str, capsys: pytest.Capture
     for words in ([], ["--config", tiny, "--training.batch_size", "2"]):
         assert main(["trace", *words]) == 0
         lines = capsys.readouterr().out.splitlines()
-        assert len([line for line in lines if not line.startswith(" ")]) == 10
+        assert len([line for line in lines if not line.startswith(" ")]) == 11
         assert lines[-1].startswith("backward")
 
 

@@ -22,7 +22,10 @@ CORE_MODULES = """
 import pkgutil, sys
 from importlib import import_module
 import kvdistill
-needs_an_extra = ("kvdistill.reporting.", "kvdistill.commands.assets.", "kvdistill.commands.demo.run")
+needs_an_extra = (
+    *("kvdistill.reporting.", "kvdistill.commands.assets.", "kvdistill.commands.demo.run"),
+    *("kvdistill.commands.study.export", "kvdistill.commands.study.pilot"),
+)
 for module in pkgutil.walk_packages(kvdistill.__path__, "kvdistill."):
     if not module.name.startswith(needs_an_extra) and module.name != "kvdistill.__main__":
         import_module(module.name)
