@@ -4,7 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+import pico_tokenizer
 import pico_trained
+from kvdistill.data import Chain, encode_all
 from kvdistill.evaluation.evaluate import Evaluator, chance_of
 from kvdistill.evaluation.example import RULE, answer_of, chosen, example_of
 
@@ -42,3 +44,10 @@ def test_chance_is_the_share_of_the_most_frequent_answer() -> None:
     samples = pico_trained.samples(pico_trained.wild())
     assert chance_of(samples) == 1 / 6  # six names, six questions each
     assert chance_of([samples[0], samples[0], samples[-1]]) == pytest.approx(2 / 3)
+
+
+def test_among_padded_traces_the_deepest_question_is_shown() -> None:
+    """All traces have four steps; the depths of the first questions are 1, 1, 2, 2, 3, 3, 4, 4."""
+    examples = Chain(steps=(1, 4), pad=True).make(8, "test", 0)
+    samples = encode_all(examples, pico_tokenizer.word_level(Chain().words())).samples
+    assert chosen(samples) == 6

@@ -14,7 +14,7 @@ from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.records.example import ExampleAnswer, ExampleRecord, SlotReading
 from kvdistill.text import Encoded
 
-RULE = "the first question of the test set whose chain of thought has the most steps"
+RULE = "the first question of the test set that takes the most reasoning steps"
 """How the question is selected, independently of the answers; shown in the report."""
 
 
@@ -26,8 +26,9 @@ def chosen(samples: Sequence[Encoded]) -> int:
     """
     if not samples:
         raise ValueError("The test set holds no question to show.")
-    lengths = [len(sample.example.steps) for sample in samples]
-    return lengths.index(max(lengths))
+    # Where the depth is known it counts first: padded traces all have the same number of steps.
+    sizes = [(sample.example.depth or 0, len(sample.example.steps)) for sample in samples]
+    return sizes.index(max(sizes))
 
 
 def example_of(
