@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from kvdistill.data.split import Filler, Split, Trace, step_text, style_of, window
+from kvdistill.data.split import Filler, Split, Trace, depth_at, depth_range, step_text, style_of, window
 from kvdistill.data.template import ANSWER_PROMPT
 from kvdistill.text import Example
 
@@ -86,7 +86,7 @@ class Chain:
     @property
     def depths(self) -> tuple[int, int]:
         """The least and the most hand-overs of a question."""
-        return (self.steps, self.steps) if isinstance(self.steps, int) else self.steps
+        return depth_range(self.steps)
 
     @property
     def sentence(self) -> str:
@@ -164,16 +164,14 @@ class Chain:
     def _example(self, order: Sequence[str], rng: random.Random, sample_id: str, index: int) -> Example:
         # All hand-overs of the cycle; those on the path are kept in order before the question is shuffled.
         pairs = list(zip(order, (*order[1:], order[0]), strict=True))
-        least, most = self.depths
-        # Styles alternate with the index, so depths change with every second one: all pairs are equally many.
-        depth = least + index // 2 % (most - least + 1)
+        depth = depth_at(index, self.depths)
         path = pairs[:depth]
         rng.shuffle(pairs)
         style = style_of(self.trace, index)
         handed = " ".join(f"{giver} to {taker} ." for giver, taker in pairs)
         answer = path[-1][1]
         if self.pad:
-            path += [(answer, answer)] * (most - depth)
+            path += [(answer, answer)] * (self.depths[1] - depth)
         return Example(
             question=f"{handed} start {order[0]} {depth} hands ?",
             steps=tuple(

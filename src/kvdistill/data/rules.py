@@ -8,7 +8,7 @@ from itertools import accumulate
 from typing import Literal
 
 from kvdistill.data.chain import NAMES
-from kvdistill.data.split import Filler, Split, Trace, belongs, step_text, style_of
+from kvdistill.data.split import Filler, Split, Trace, belongs, depth_at, depth_range, step_text, style_of
 from kvdistill.data.template import ANSWER_PROMPT
 from kvdistill.text import Example
 
@@ -69,7 +69,7 @@ class Rules:
     @property
     def depths(self) -> tuple[int, int]:
         """The least and the most rules of a question."""
-        return (self.steps, self.steps) if isinstance(self.steps, int) else self.steps
+        return depth_range(self.steps)
 
     @property
     def sentence(self) -> str:
@@ -113,12 +113,9 @@ class Rules:
             ``num`` examples, the same for the same arguments.
         """
         rng = random.Random(f"rules/{split}/{seed}")
-        least, most = self.depths
         examples = []
         for index in range(num):
-            # Styles alternate with the index, so depths change with every second one.
-            depth = least + index // 2 % (most - least + 1)
-            start, rules = self._problem(depth, split, rng)
+            start, rules = self._problem(depth_at(index, self.depths), split, rng)
             examples.append(self._example(start, rules, rng, f"rules-{split}-{seed}-{index}", index))
         return examples
 

@@ -44,6 +44,27 @@ def style_of(trace: Trace, index: int) -> Style:
     return _STYLES[trace][index % 2]
 
 
+def depth_range(steps: int | tuple[int, int]) -> tuple[int, int]:
+    """The least and the most steps of a question.
+
+    Args:
+        steps: one number for all questions, or the least and the most.
+    """
+    return (steps, steps) if isinstance(steps, int) else steps
+
+
+def depth_at(index: int, depths: tuple[int, int]) -> int:
+    """Steps of example ``index`` of a set: each depth is equally frequent in each style.
+
+    Args:
+        index: place in the set, from 0.
+        depths: the least and the most steps.
+    """
+    least, most = depths
+    # Styles alternate with the index, so depths change with every second one.
+    return least + index // 2 % (most - least + 1)
+
+
 def step_text(
     result: str, style: Style, filler: Filler, giver: Sequence[str], rng: random.Random, stop: bool = False
 ) -> str:

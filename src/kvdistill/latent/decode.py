@@ -98,9 +98,7 @@ def decode(
         _require_no_gap(model, torch.cat((past.mask, mask), 1))
         past = past if edit is None else edit(past)
         cache = as_cache(model, batch.student_mode, past)
-        mask = torch.cat((past.mask, mask), 1)  # B P + S: cached, then to be read
-        # generate() skips as many ids as are cached: their values do not matter.
-        ids = torch.cat((torch.full_like(past.positions, model.special.latent), ids), 1)
+        ids, mask = _behind(model, past, ids, mask)
     else:
         _require_no_gap(model, mask)
     output = model.backbone.generate(  # pyright: ignore[reportCallIssue]
@@ -123,9 +121,7 @@ def _answer_of_last_pass(
     if settings.max_new_tokens == 1 or ended.all():
         return first[:, None]
     settings.update(do_sample=False, use_cache=True, max_new_tokens=settings.max_new_tokens - 1)
-    mask = torch.cat((past.mask, torch.ones_like(first[:, None], dtype=torch.bool)), 1)
-    # generate() skips as many ids as are cached: their values do not matter.
-    ids = torch.cat((torch.full_like(past.positions, model.special.latent), first[:, None]), 1)
+    ids, mask = _behind(model, past, first[:, None], torch.ones_like(first[:, None], dtype=torch.bool))
     output = model.backbone.generate(  # pyright: ignore[reportCallIssue]
         input_ids=ids,
         attention_mask=mask.long(),
@@ -137,6 +133,15 @@ def _answer_of_last_pass(
     # What follows an end is padding; generate() does not know that the first token was one.
     answers[ended, 1:] = int(settings.pad_token_id or 0)
     return answers
+
+
+def _behind(
+    model: "LatentReasoner", past: PrefixCache, ids: Int[Tensor, "B S"], mask: Bool[Tensor, "B S"]
+) -> tuple[Int[Tensor, "B T"], Bool[Tensor, "B T"]]:
+    """Ids and mask of a cache of P tokens and S further ones, T = P + S, as ``generate`` takes them."""
+    # generate() skips as many ids as are cached: their values do not matter.
+    cached = torch.full_like(past.positions, model.special.latent)
+    return torch.cat((cached, ids), 1), torch.cat((past.mask, mask), 1)
 
 
 class _Ended(LogitsProcessor):
