@@ -80,19 +80,20 @@ def compressors() -> dict[str, Compressor]:
 
 
 def warm_start(folder: Path, filler: Filler) -> Path:
-    """Train a student on explicit chains of thought of one filler; stages made before are not made again."""
+    """Train a student on explicit chains of thought of one filler; stages made before are not made again.
+
+    Each filler starts from the one before it: where the result of a step is has to be known first.
+    """
     both = Chain(names=8, steps=(1, DEEPEST), trace="mixed", filler=filler, pad=True)
     cot = {"task": "cot", "lr": 2e-3, "progress": False, "eval_steps": 25}
-    if filler == "varied":
-        # From the terse start its verbose half stays at chance: where a step is has to be known first.
-        start, cot = warm_start(folder, "repeated"), cot | {"lr": 1e-3}
+    place = FILLERS.index(filler)
+    if place:
+        start = warm_start(folder, FILLERS[place - 1])
     else:
-        terse = Stage("terse", Chain(names=8, steps=7), 600, cot | {"stop_at_accuracy": 0.95})
+        terse = Stage("terse", Chain(names=8, steps=7), 900, cot | {"stop_at_accuracy": 0.95})
         start = made(folder, terse, None)
     mixed = Stage(f"{filler}_mixed", both, 1500, cot | {"stop_at_accuracy": 0.985})
-    # Drawn words throw off a model that reached the goal: CoT 23 % at the full rate, 59 % at this one.
-    fading = cot | {"lr": 2e-4, "scheduler": "cosine", "warmup_steps": 0}
-    annealed = Stage(f"{filler}_annealed", both, 300, fading)
+    annealed = Stage(f"{filler}_annealed", both, 500, cot | {"scheduler": "cosine", "warmup_steps": 0})
     return made(folder, annealed, made(folder, mixed, start))
 
 

@@ -44,7 +44,6 @@ eval_steps = 1
 name = "terse"
 task.trace = "terse"
 training = {task = "cot", max_steps = 2}
-require_accuracy = 0.99
 [arms.e1]
 label = "no KV loss"
 experiment = "E1"

@@ -1,5 +1,6 @@
 """Study files: what they mean, and what is said where they are wrong."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,16 @@ def test_stages_start_from_each_other_and_arms_from_the_last(tmp_path: Path) -> 
     assert [(c.first, c.second, c.kind, c.measure) for c in plan.claims[0].comparisons] == [
         ("step_end", "e1", "superiority", "accuracy")
     ]
+
+
+def test_warm_stages_may_be_those_of_another_file(tmp_path: Path) -> None:
+    head, stage, arms = re.split(r"(?=^\[\[warm)|(?=^\[arms\.e1)", TOML, flags=re.MULTILINE)
+    (tmp_path / "warm.toml").write_text(stage)
+    apart = read_study(study_file(tmp_path, f'warm = "warm.toml"\n{head}{arms}'))
+    assert apart.stages == read_study(study_file(tmp_path)).stages
+    (tmp_path / "warm.toml").write_text("")
+    with pytest.raises(ValueError, match=r"pico.toml: warm is 'warm.toml', and that file has no \[\[warm"):
+        read_study(study_file(tmp_path, f'warm = "warm.toml"\n{head}{arms}'))
 
 
 def test_an_arm_may_start_from_an_earlier_arm_or_from_nothing(tmp_path: Path) -> None:

@@ -143,7 +143,7 @@ class WarmStage(Overrides):
 
     name: Name
     require_accuracy: float | None = Field(default=None, gt=0, le=1)
-    """Last validation accuracy below which the report warns of a poor start."""
+    """Last validation accuracy below which the seed is held back: no run starts from it."""
 
 
 class Arm(Overrides):

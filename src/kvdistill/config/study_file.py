@@ -173,11 +173,15 @@ def read_study(path: Path | str) -> StudyFile:
 
 
 def _raw(path: Path) -> dict[str, Any]:
-    """The tables of a study file; a base that is only a path becomes a table."""
+    """The tables of a study file; base and warm stages may be paths of other files, relative to it."""
     tree = read_tree(path)
-    base = tree.get("base")
+    base, warm = tree.get("base"), tree.get("warm")
     if isinstance(base, str):
         tree["base"] = {"file": base}
+    if isinstance(warm, str):
+        tree["warm"] = options_beside(path, warm).get("warm")
+        if not tree["warm"]:
+            raise ValueError(f"{path}: warm is {warm!r}, and that file has no [[warm]] stages.")
     return tree
 
 
@@ -220,12 +224,21 @@ def _add(study: StudyFile, section: Overrides, name: str, tree: dict[str, Any], 
     """
     if name in study.stages:
         raise ValueError(f"{study.path}: {name} names two stages or arms; rename one of them.")
-    warm = isinstance(section, WarmStage)
-    seeds, priority = study.sections.study.seeds, 1
+    seeds, priority, required = study.sections.study.seeds, 1, None
     if isinstance(section, Arm):
         seeds, priority = section.seeds or seeds, section.priority
+    if isinstance(section, WarmStage):
+        required = section.require_accuracy
     tree = overlaid({"evaluation": {"modes": [tree.get("training", {}).get("task", "latent")]}}, tree)
-    stage = Stage(name=name, seeds=seeds, start=start, priority=priority, tree=tree, warm=warm)
+    stage = Stage(
+        name=name,
+        seeds=seeds,
+        start=start,
+        priority=priority,
+        tree=tree,
+        warm=isinstance(section, WarmStage),
+        require_accuracy=required,
+    )
     checkpoint = None
     if start is not None:
         checkpoint = _NO_CHECKPOINT

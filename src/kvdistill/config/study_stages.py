@@ -29,6 +29,8 @@ class Stage:
     tree: dict[str, Any]
     """Options, seeds and paths left out."""
     warm: bool = False
+    require_accuracy: float | None = None
+    """Last validation accuracy (0 to 1) below which no run starts from it."""
 
     def config(self, folder: Path, start: Path | None, seed: int) -> RunConfig:
         """The configuration of one run.

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 from math import isfinite
+from pathlib import Path
 
-from kvdistill.records.schema import Curve
+from kvdistill.records.schema import Curve, Metrics
 
 
 def validation_curve(method: str, series: Mapping[str, Mapping[int, float]]) -> Curve | None:
@@ -28,3 +29,13 @@ def validation_curve(method: str, series: Mapping[str, Mapping[int, float]]) -> 
     if len(nats) < len(accuracy):
         return Curve(method=method, steps=list(accuracy), accuracy=list(accuracy.values()))
     return Curve(method=method, steps=list(accuracy), accuracy=list(accuracy.values()), nats=nats)
+
+
+def last_accuracy(metrics: Path) -> float | None:
+    """The last validation accuracy (0 to 1) in a run's ``metrics.jsonl``; None where there is none."""
+    if not metrics.is_file():
+        return None
+    accuracies = list(Metrics(metrics).series().get("validation_accuracy", {}).values())
+    if not accuracies:
+        return None
+    return accuracies[-1]

@@ -41,7 +41,7 @@ def test_a_short_demo_leaves_every_file_and_an_honest_verdict(
     assert re.search(
         r"^warm_terse ended: (all \d+ steps made, )?validation accuracy \d\.\d\d", printed, flags=re.MULTILINE
     )
-    assert "[1/5] warm_terse: chains of thought, until validation accuracy 0.95, at most 9 steps" in printed
+    assert "[1/6] warm_terse: chains of thought, until validation accuracy 0.95, at most 9 steps" in printed
     names = {path.name for path in folder.iterdir()}
     assert {
         "report.html",

@@ -9,8 +9,10 @@ import pytest
 from kvdistill.commands.study import lanes
 from kvdistill.commands.study.lanes import End, Running, last_line, run_all
 from kvdistill.commands.study.plan import Job, jobs_of
+from kvdistill.commands.study.run import summary_of, table_of, unfinished
 from kvdistill.config.study_file import read_study
-from pico_study import study_file
+from kvdistill.records.schema import Metrics
+from pico_study import TOML, study_file
 
 
 class Pretended:
@@ -105,6 +107,25 @@ def test_a_failed_run_leaves_out_those_that_start_from_it_and_no_other(jobs: lis
         "e1/seed1",
         "step_end/seed1",
     ]
+
+
+def test_a_seed_whose_warm_start_ends_too_low_is_held_back(tmp_path: Path, jobs: list[Job]) -> None:
+    text = TOML.replace(
+        'training = {task = "cot", max_steps = 2}',
+        'training = {task = "cot", max_steps = 2}\nrequire_accuracy = 0.8',
+    )
+    study = read_study(study_file(tmp_path, text))
+    jobs = jobs_of(study, tmp_path / "out", ["e1", "step_end"], [0, 1])
+    for job, accuracy in ((jobs[0], 0.79), (jobs[3], 0.8)):
+        Metrics(job.folder / "metrics.jsonl").append_row(2, {"validation_accuracy": accuracy})
+    outcome = run_all(jobs, 2, 1, Heard(), lambda: True)
+    assert [job.name for job in outcome.left] == ["e1/seed0", "step_end/seed0"]
+    assert unfinished(jobs) == []
+    assert summary_of(jobs, outcome, None) == (
+        "4 of 6 runs are complete. Seed 0 is held back: warm/terse/seed0 ended at validation accuracy 0.790, "
+        "and require_accuracy is 0.8."
+    )
+    assert "new, held back" in table_of(jobs)
 
 
 def test_when_time_is_up_the_running_ones_are_finished(jobs: list[Job]) -> None:

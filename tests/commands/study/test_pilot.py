@@ -40,6 +40,7 @@ def test_a_candidate_is_accepted_with_the_figure_of_each_criterion(
     assert figures["E1, accuracy"] == pytest.approx(0.61)
     assert figures["largest SD over seeds"] == pytest.approx(0.02 / 2**0.5)
     assert figures["minutes a run"] == 1.5
+    assert figures["seeds that warm up"] == 2
     printed = capsys.readouterr().out
     assert "ACCEPTED" in printed
     assert "E1, accuracy" in printed

@@ -60,6 +60,16 @@ def test_a_run_is_complete_only_with_its_last_file(tmp_path: Path, monkeypatch: 
         arm.config()
 
 
+def test_warm_starts_of_another_study_keep_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "first" / "warm").mkdir(parents=True)
+    (tmp_path / "second").mkdir()
+    (tmp_path / "second" / "warm").symlink_to("../first/warm")
+    warm, arm = jobs_of(read_study(study_file(tmp_path)), tmp_path / "second", ["e1"], [0])
+    assert warm.folder == Path("first/warm/terse/seed0")
+    assert arm.folder == Path("second/e1/seed0")
+
+
 def test_an_array_task_is_a_share_of_the_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SLURM_ARRAY_TASK_ID", raising=False)
     assert share_of(None, 8) is None

@@ -26,6 +26,10 @@ NAMES, HOPS = 8, 4
 LONG = Chain(names=NAMES, steps=NAMES - 1, trace="terse")
 """The longest terse chains: a look-up of the next holder is learnt from them in few steps."""
 MIXED = Chain(names=NAMES, steps=(1, HOPS), trace="mixed", filler="repeated", pad=True)
+GIVER = replace(MIXED, filler="giver")
+"""Verbose steps name the giver, so that the next holder is easy to look up. Some seeds never learn verbose
+chains from the repeated filler alone.
+"""
 TERSE = replace(MIXED, trace="terse")
 VERBOSE = replace(MIXED, trace="verbose")
 """Verbose traces, from which the latents are distilled, while the student is asked to be brief."""
@@ -125,7 +129,8 @@ class Stage:
 
 
 def warm_stages(share: float = 1.0) -> list[Stage]:
-    """The warm start on chains of thought: long terse ones, then both styles, then a falling learning rate.
+    """The warm start on chains of thought: long terse ones, both styles with the giver's name, then with the
+    repeated filler, at last with a falling learning rate.
 
     Args:
         share: share (0 to 1) of each stage's steps.
@@ -134,6 +139,7 @@ def warm_stages(share: float = 1.0) -> list[Stage]:
     measured = cot | {"eval_steps": 25}
     stages = [
         Stage("warm_terse", LONG, 900, measured | {"stop_at_accuracy": 0.95}),
+        Stage("warm_giver", GIVER, 900, measured | {"stop_at_accuracy": 0.985}),
         Stage("warm_mixed", MIXED, 900, measured | {"stop_at_accuracy": 0.985}),
         Stage("warm_final", MIXED, 500, cot | {"scheduler": "cosine", "warmup_steps": 0}),
     ]

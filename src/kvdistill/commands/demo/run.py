@@ -97,15 +97,15 @@ def demo(output: str | Path, seed: int, command: str, share: float = 1.0) -> Dem
     torch.set_num_threads(1)
     start = None
     for number, stage in enumerate(warm_stages(share), start=1):
-        print(f"[{number}/5] {stage.name}: chains of thought, {stage.goal}", flush=True)
+        print(f"[{number}/6] {stage.name}: chains of thought, {stage.goal}", flush=True)
         start = newest_checkpoint(train(stage.config(folder, start, seed)).folder)
         print(f"{stage.name} ended: {_outcome(folder, stage)}", flush=True)
     assert start is not None
     print(
-        "[4/5] latents with the KV loss beside a control, latents without it and direct answers", flush=True
+        "[5/6] latents with the KV loss beside a control, latents without it and direct answers", flush=True
     )
     _side_by_side(folder, start, seed, share)
-    print("[5/5] evaluation on the test set", flush=True)
+    print("[6/6] evaluation on the test set", flush=True)
     summary = _evaluate(folder, start, Run(seed, share, clock))
     config = lanes(share)[0][0].config(folder, start, seed)
     record = replace(record_of(config, started, command), seconds=time.monotonic() - clock)

@@ -78,7 +78,7 @@ class Outcome:
 
     failed: list[Job] = field(default_factory=list)
     left: list[Job] = field(default_factory=list)
-    """Not begun, since the time was used up, or since the run that they start from failed."""
+    """Not begun: the time was used up, or the run that they start from failed or ended too low."""
     out_of_time: bool = False
 
 
@@ -124,12 +124,15 @@ def run_all(
 
 
 def _ready(waiting: Sequence[Job], running: Sequence[Running]) -> Job | None:
-    """The first job whose start is there; a process that is still ending holds back those that need it."""
+    """The first job whose start is there and good enough; those that need a process still ending wait."""
     busy = [each.job for each in running]
-    return next((job for job in waiting if job.needs not in busy and _may_begin(job)), None)
+    return next(
+        (job for job in waiting if job.needs not in busy and _has_start(job) and job.held_back_by is None),
+        None,
+    )
 
 
-def _may_begin(job: Job) -> bool:
+def _has_start(job: Job) -> bool:
     return job.needs is None or job.needs.state == "complete"
 
 
@@ -137,7 +140,7 @@ def _is_complete(job: Job) -> bool:
     """Whether a run is complete, with the very options that the study gives it."""
     if job.state != "complete":
         return False
-    if _may_begin(job):
+    if _has_start(job):
         inspect_run_dir(job.config())
     return True
 

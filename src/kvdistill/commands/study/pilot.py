@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from kvdistill.commands.study.plan import jobs_of
-from kvdistill.commands.study.run import run_jobs, summary_of, unfinished, write_plan
+from kvdistill.commands.study.run import held_back, run_jobs, summary_of, unfinished, write_plan
 from kvdistill.config.study import PilotSection
 from kvdistill.config.study_file import StudyFile, read_study
 from kvdistill.console.wording import number
@@ -51,14 +51,19 @@ def run_pilot(file: str, output: str, lanes: int | None) -> int:
         print(summary_of(jobs, outcome, None))
         return 1
     report = write_study_report(folder)
-    record = judged(study, StudyNumbers.read(folder / "study.json"), arms, seeds)
+    poor = {job.seed for job in held_back(jobs)}
+    if poor:
+        print(summary_of(jobs, outcome, None))
+    record = judged(study, StudyNumbers.read(folder / "study.json"), arms, seeds, len(seeds) - len(poor))
     record.write(folder / NAME)
     print(table_of(record))
     print(f"Report: {report}")
     return int(not record.accepted)
 
 
-def judged(study: StudyFile, numbers: StudyNumbers, arms: Mapping[str, str], seeds: list[int]) -> PilotRecord:
+def judged(
+    study: StudyFile, numbers: StudyNumbers, arms: Mapping[str, str], seeds: list[int], warmed_up: int
+) -> PilotRecord:
     """Hold a pilot's numbers against its criteria.
 
     Args:
@@ -66,6 +71,7 @@ def judged(study: StudyFile, numbers: StudyNumbers, arms: Mapping[str, str], see
         numbers: the numbers of its runs.
         arms: the arm of each of ``ROLES``.
         seeds: the pilot's seeds.
+        warmed_up: how many of them have a warm start that arms may start from.
     """
     section, primary = study.sections.pilot, study.sections.study.primary
 
@@ -74,6 +80,7 @@ def judged(study: StudyFile, numbers: StudyNumbers, arms: Mapping[str, str], see
         return {seed: found[seed] for seed in seeds if seed in found}
 
     criteria = [
+        Criterion(name="seeds that warm up", value=float(warmed_up), low=float(len(seeds))),
         _mean("CoT, accuracy", values("cot", "accuracy"), low=section.cot_at_least),
         _mean("direct, accuracy", values("direct", "accuracy"), high=section.direct_at_most),
         _mean(f"E1, {primary}", values("E1", primary), *section.e1_between),

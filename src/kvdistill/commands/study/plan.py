@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 from kvdistill.config import RunConfig
 from kvdistill.config.study_file import StudyFile
 from kvdistill.config.study_stages import Stage
+from kvdistill.records.validation import last_accuracy
 from kvdistill.run.folder import COMPLETED
 from kvdistill.training.checkpoint import newest_checkpoint
 
@@ -46,7 +47,11 @@ class Job:
     @property
     def folder(self) -> Path:
         """The run folder; relative to the working directory where it is below."""
-        folder = Path(os.path.abspath(self.base)) / self.name  # noqa: PTH100 - links in the path stay
+        base = Path(os.path.abspath(self.base))  # noqa: PTH100 - links in the path stay
+        if self.stage.warm and (base / WARM).is_symlink():
+            # Warm starts of another study, which know their folders by its name.
+            base = (base / WARM).resolve().parent
+        folder = base / self.name
         here = Path.cwd()
         if folder.is_relative_to(here):
             return folder.relative_to(here)
@@ -60,6 +65,22 @@ class Job:
         if (self.folder / "run.json").is_file():
             return "interrupted"
         return "new"
+
+    @property
+    def accuracy(self) -> float | None:
+        """Last validation accuracy (0 to 1); None where there is none."""
+        return last_accuracy(self.folder / "metrics.jsonl")
+
+    @property
+    def held_back_by(self) -> "Job | None":
+        """The warm start of its seed that ended below the accuracy it requires; None where none did."""
+        before = self.needs
+        while before is not None:
+            required = before.stage.require_accuracy
+            if required is not None and before.state == "complete" and (before.accuracy or 0.0) < required:
+                return before
+            before = before.needs
+        return None
 
     @property
     def steps(self) -> int:

@@ -100,8 +100,13 @@ def run_jobs(jobs: Sequence[Job], lanes: int, threads: int, has_time: Callable[[
 
 
 def unfinished(jobs: Sequence[Job]) -> list[Job]:
-    """The runs that are not complete."""
-    return [job for job in jobs if job.state != "complete"]
+    """The runs that are not complete and not held back."""
+    return [job for job in jobs if job.state != "complete" and job.held_back_by is None]
+
+
+def held_back(jobs: Sequence[Job]) -> list[Job]:
+    """The runs that do not begin, since the warm start of their seed ended too low."""
+    return [job for job in jobs if job.state != "complete" and job.held_back_by is not None]
 
 
 def write_plan(study: StudyFile, folder: Path) -> None:
@@ -144,7 +149,10 @@ def table_of(jobs: Sequence[Job]) -> str:
         if not job.stage.warm:
             priority = str(job.stage.priority)
         steps = str(job.steps or "–")
-        lines.append(f"{priority:>8}  {job.name:<36} {start:<28} {steps:>6}  {job.state}")
+        state: str = job.state
+        if job.held_back_by is not None:
+            state += ", held back"
+        lines.append(f"{priority:>8}  {job.name:<36} {start:<28} {steps:>6}  {state}")
     total = sum(job.steps for job in unfinished(jobs))
     lines.append(f"{counted(len(jobs), 'run')}, {len(unfinished(jobs))} to do, at most {total:,} steps.")
     return "\n".join(lines)
@@ -152,10 +160,18 @@ def table_of(jobs: Sequence[Job]) -> str:
 
 def summary_of(jobs: Sequence[Job], outcome: Outcome, minutes: float | None) -> str:
     """What came of the runs, as one or more sentences."""
-    left = unfinished(jobs)
-    if not left:
-        return f"All {counted(len(jobs), 'run')} are complete."
-    told = f"{len(jobs) - len(left)} of {counted(len(jobs), 'run')} are complete."
+    done = sum(job.state == "complete" for job in jobs)
+    if done == len(jobs):
+        return f"All {counted(done, 'run')} are complete."
+    told = f"{done} of {counted(len(jobs), 'run')} are complete."
+    starts = {start.name: start for job in held_back(jobs) if (start := job.held_back_by) is not None}
+    for start in starts.values():
+        told += (
+            f" Seed {start.seed} is held back: {start.name} ended at validation accuracy "
+            f"{start.accuracy or 0.0:.3f}, and require_accuracy is {start.stage.require_accuracy:g}."
+        )
+    if not unfinished(jobs):
+        return told
     if outcome.out_of_time:
         told += f" The {minutes:g} minutes are used up."
     if outcome.failed:

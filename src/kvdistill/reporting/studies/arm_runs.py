@@ -8,7 +8,7 @@ from pathlib import Path
 from kvdistill.records.jsonfile import by_dotted_name
 from kvdistill.records.schema import Curve, EvaluationRecord, Metrics, RunRecord
 from kvdistill.records.study import StudyPlan
-from kvdistill.records.validation import validation_curve
+from kvdistill.records.validation import last_accuracy, validation_curve
 from kvdistill.reporting.studies.experiments import classify, option, seeds_in_words
 
 COMPLETED = "TRAINING_COMPLETED.txt"
@@ -104,17 +104,13 @@ def read_warm_runs(folder: Path, plan: StudyPlan) -> list[WarmRun]:
                 continue
             record = RunRecord.read(place / "run.json")
             series = _series(place)
-            accuracies = list(series.get("validation_accuracy", {}).values())
-            accuracy = None
-            if accuracies:
-                accuracy = accuracies[-1]
             steps = max((max(values) for values in series.values()), default=0)
             found.append(
                 WarmRun(
                     stage=stage.name,
                     seed=seed,
                     steps=steps,
-                    accuracy=accuracy,
+                    accuracy=last_accuracy(place / "metrics.jsonl"),
                     minutes=(record.seconds or 0.0) / 60,
                 )
             )

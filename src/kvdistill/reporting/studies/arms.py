@@ -256,7 +256,7 @@ def _late_claims(plan: StudyPlan, first_started: str | None) -> list[str]:
 
 
 def _poor_starts(plan: StudyPlan, warm: Sequence[WarmRun]) -> list[str]:
-    """A warning for each warm stage that ended below the accuracy that it has to reach."""
+    """A note for each warm stage that ended below the accuracy that it has to reach, with its seeds."""
     said = []
     for stage in plan.warm:
         goal = stage.require_accuracy
@@ -266,7 +266,7 @@ def _poor_starts(plan: StudyPlan, warm: Sequence[WarmRun]) -> list[str]:
         if poor:
             seeds = seeds_in_words([run.seed for run in poor])
             said.append(
-                f"The warm start {stage.name} of seed {seeds} ended below accuracy {goal:g}: arms of that "
-                "seed start from a poor chain of thought."
+                f"The warm start {stage.name} of seed {seeds} ended below accuracy {goal:g}: "
+                "that seed is held back."
             )
     return said
