@@ -35,6 +35,7 @@ from kvdistill.compress import (
     Attention,
     Compressor,
     Cosine,
+    Full,
     LeftCrop,
     Random,
     RightCrop,
@@ -71,6 +72,7 @@ def compressors() -> dict[str, Compressor]:
         for selection in ("per_head", "shared"):
             found[f"rkv {weight:g} {selection}"] = RKV(importance_weight=weight, selection=selection)
     return found | {
+        "full": Full(),
         "right_crop": RightCrop(),
         "left_crop": LeftCrop(),
         "attention": Attention(),
@@ -131,8 +133,11 @@ def lines(case: str, accuracy: float, kept: list[KeptTokens]) -> list[str]:
         cells = []
         for layer, width in ((one.layers[0], 18), (one.layers[-1], 16)):
             share, steps, bits = layer.result_share, layer.steps_covered, layer.role_entropy
-            assert share is not None and steps is not None and bits is not None
-            cells.append(f"{100 * share:>{width - 2}.0f} %{100 * steps:>6.0f} %{bits:>7.2f}")
+            assert share is not None and steps is not None
+            role = "–"
+            if bits is not None:
+                role = f"{bits:.2f}"
+            cells.append(f"{100 * share:>{width - 2}.0f} %{100 * steps:>6.0f} %{role:>7}")
         found.append(f"{one.method:<18}{''.join(cells)}")
     return found
 

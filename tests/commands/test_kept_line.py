@@ -31,5 +31,7 @@ def test_what_is_not_defined_is_said() -> None:
     assert kept_line(replace(KEPT, method="mean"), blends_tokens=True) == (
         "mean blends tokens, so that no slot holds one"
     )
+    between = replace(KEPT, method="full", layers=[replace(LAYER, role_entropy=None)])
+    assert kept_line(between, blends_tokens=False).endswith(": layer 0: 78 % of what a slot blends")
     without = replace(KEPT, base_share=None)
     assert kept_line(without, blends_tokens=False) == "no step of the chains of thought has a result"

@@ -22,7 +22,14 @@ from kvdistill.compress import (
     Uniform,
 )
 from kvdistill.data import Chain, encode_all
-from kvdistill.evaluation.kept import KeptSlots, kept_tokens, measure_kept, role_entropy, steps_covered
+from kvdistill.evaluation.kept import (
+    KeptSlots,
+    fitted_slots,
+    kept_tokens,
+    measure_kept,
+    role_entropy,
+    steps_covered,
+)
 from kvdistill.evaluation.roles import token_roles
 from kvdistill.kv import LayerKV, ModelKV
 from kvdistill.latent.reasoner import LatentReasoner
@@ -123,22 +130,31 @@ def test_right_crop_of_padded_and_other_traces_by_hand(model: LatentReasoner) ->
         assert layer.role_entropy == pytest.approx(math.log2(3))
 
 
-def test_all_tokens_have_the_base_rate(model: LatentReasoner) -> None:
-    for task in (PADDED, replace(PADDED, pad=False)):
-        (found,) = measure_kept(model, samples(model, task), {"full": Full()}, batch_size=5)
-        for layer in found.layers:
-            assert layer.result_share == found.base_share == 0.25
-            assert (layer.steps_covered, layer.role_entropy) == (1.0, 0.0)
+FOUR_STEPS = [f"then then then N{number}" for number in range(4)]
+FOUR_SPANS = [
+    (18 * step + at, 18 * step + end) for step in range(4) for at, end in ((0, 4), (5, 9), (10, 14), (15, 17))
+]
+
+
+def test_full_blends_the_results_unless_there_are_enough_slots(model: LatentReasoner) -> None:
+    # Two slots, three tokens (Bob, then, Ann) read at 0, 1/2 and 1: the first slot is fitted best by
+    # 5/6 Bob + 1/3 then - 1/6 Ann.
+    roles = token_roles([[(0, 3), (4, 8), (9, 12)]], [["Bob", "then Ann"]])
+    layer = fitted_slots(roles, 2, 5)
+    assert (layer.layer, layer.tokens, layer.role_entropy) == (5, 3.0, None)
+    assert layer.result_share == pytest.approx(2 / 3)
+    assert layer.steps_covered == pytest.approx(5 / 6)
+    roles = token_roles([FOUR_SPANS], [FOUR_STEPS])
+    covered = {slots: fitted_slots(roles, slots, 0).steps_covered for slots in (4, 12, 16)}
+    assert covered == pytest.approx({4: 0.27, 12: 1.0, 16: 1.0}, abs=0.02)
+    (found,) = measure_kept(model, samples(model, PADDED), {"full": Full()}, batch_size=5)
+    assert found.layers[0].steps_covered == found.layers[1].steps_covered
+    # Twelve tokens in three slots, each more than half filler.
+    assert (found.layers[0].result_share or 1.0) < 0.5
 
 
 def test_random_tokens_are_near_the_base_rate() -> None:
-    steps = [f"then then then N{number}" for number in range(4)]
-    spans = [
-        (18 * step + at, 18 * step + end)
-        for step in range(4)
-        for at, end in ((0, 4), (5, 9), (10, 14), (15, 17))
-    ]
-    roles, kv = token_roles([spans], [steps]), cache([[[0.0] * 16] * 2])
+    roles, kv = token_roles([FOUR_SPANS], [FOUR_STEPS]), cache([[[0.0] * 16] * 2])
     assert roles.result[0].tolist() == [-1, -1, -1, 0, -1, -1, -1, 1, -1, -1, -1, 2, -1, -1, -1, 3]
     shares = [
         kept_tokens("random", Random(seed=seed), kv, roles, 4).layers[0].result_share for seed in range(200)

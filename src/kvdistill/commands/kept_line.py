@@ -34,8 +34,10 @@ def _shown(layers: Sequence[KeptLayer]) -> Sequence[KeptLayer]:
 
 
 def _numbers(layer: KeptLayer) -> str:
-    if layer.tokens is None or layer.result_share is None or layer.role_entropy is None:
+    if layer.tokens is None or layer.result_share is None:
         return "none"
+    if layer.role_entropy is None:  # slots that are read between their places
+        return f"{100 * layer.result_share:.0f} % of what a slot blends"
     return (
         f"{layer.result_share * layer.tokens:.1f} of {number(layer.tokens)} "
         f"({100 * layer.result_share:.0f} %), role entropy {layer.role_entropy:.1f} bits"

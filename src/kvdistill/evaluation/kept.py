@@ -15,6 +15,7 @@ from kvdistill.data.encode import pad_id_of
 from kvdistill.evaluation.roles import NONE, TokenRoles, token_roles
 from kvdistill.kv import ModelKV
 from kvdistill.latent.reasoner import LatentReasoner
+from kvdistill.losses.axis import fitting_weights
 from kvdistill.records.probes import KeptLayer, KeptTokens
 from kvdistill.text import Encoded
 
@@ -78,7 +79,10 @@ def measure_kept(
             kept[name].append(kept_slots(method, kv, roles[-1], model.config.slots))
     if not roles:
         return []
-    return [_summary(name, layer_ids, roles, kept[name]) for name in methods]
+    return [
+        _summary(name, method, layer_ids, roles, kept[name], model.config.slots)
+        for name, method in methods.items()
+    ]
 
 
 def kept_tokens(name: str, method: Compressor, kv: ModelKV, roles: TokenRoles, slots: int) -> KeptTokens:
@@ -99,7 +103,7 @@ def kept_tokens(name: str, method: Compressor, kv: ModelKV, roles: TokenRoles, s
 
     Source: ours.
     """
-    return _summary(name, kv.layer_ids, [roles], [kept_slots(method, kv, roles, slots)])
+    return _summary(name, method, kv.layer_ids, [roles], [kept_slots(method, kv, roles, slots)], slots)
 
 
 def kept_slots(method: Compressor, kv: ModelKV, roles: TokenRoles, slots: int) -> tuple[KeptSlots, ...]:
@@ -175,15 +179,56 @@ def steps_covered(kept: KeptSlots, roles: TokenRoles) -> float | None:
     return float(covered.sum() / (there.sum() * covered.shape[1]))
 
 
+def fitted_slots(roles: TokenRoles, slots: int, layer_id: int) -> KeptLayer:
+    """What M slots stand for where a loss reads them between their places, as that of ``full`` does.
+
+    A token counts with its weight in the slots that fit the target best; where a slot is one token, the
+    numbers are those of a compressor that keeps it.
+
+    Args:
+        roles: Of all tokens.
+        slots: M, the number of the student's latent slots.
+        layer_id: Which layer it is; the numbers are the same for all.
+
+    Returns:
+        Share of results in a slot, and the largest weight (at most 1) that the result of a step has in any
+        slot, both as means; a role is not defined.
+    """
+    tokens = roles.mask[:, None]
+    all_slots = torch.ones(len(tokens), 1, slots, dtype=torch.bool)
+    # (B, M, N); slots that no token reads are left out.
+    weights = fitting_weights(tokens, all_slots, torch.float64)[:, 0]
+    results = weights * (roles.result != NONE)[:, None]
+    shares = results.sum(-1)[weights.any(-1)]
+    # (B, N, S): the token that is the result of a step.
+    steps = F.one_hot(roles.result + 1)[..., 1:]
+    heaviest = (steps * results.amax(1).clamp(max=1)[..., None]).sum() / steps.sum()
+    return KeptLayer(
+        layer=layer_id,
+        tokens=float(roles.mask.sum(-1).double().mean()),
+        result_share=float(shares.mean()),
+        steps_covered=float(heaviest),
+        role_entropy=None,
+    )
+
+
 def _summary(
-    name: str, layer_ids: Sequence[int], roles: list[TokenRoles], batches: list[tuple[KeptSlots, ...]]
+    name: str,
+    method: Compressor,
+    layer_ids: Sequence[int],
+    roles: list[TokenRoles],
+    batches: list[tuple[KeptSlots, ...]],
+    slots: int,
 ) -> KeptTokens:
     """One compressor's record, from the roles and the kept slots of each batch."""
     everything = TokenRoles(*(_stacked(roles, field) for field in ("role", "result", "mask")))
     layers = []
     for layer_id, parts in zip(layer_ids, zip(*batches, strict=True), strict=True):
         kept = KeptSlots(*(_stacked(parts, field) for field in ("role", "result", "mask")))
-        layers.append(_layer(layer_id, kept, everything))
+        if method.keeps_tokens and _has_results(everything):
+            layers.append(fitted_slots(everything, slots, layer_id))
+        else:
+            layers.append(_layer(layer_id, kept, everything))
     base_share = None
     if _has_results(everything):
         base_share = float((everything.result != NONE).sum() / everything.mask.sum())

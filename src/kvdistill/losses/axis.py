@@ -136,17 +136,44 @@ def _fit_layer(target: LayerKV, student: LayerKV) -> LayerKV:
     keys, values = mask_invalid(target.keys, target.mask), mask_invalid(target.values, target.mask)
     with torch.autocast(keys.device.type, enabled=False):
         weights = reading_weights(target.mask, student.mask, keys.dtype)
-        # Normal equations WᵀW x = Wᵀ target with the reading weights W; WᵀW is (B, H, M, M).
-        normal = weights.mT @ weights
-        # A slot that no token reads has a zero row here; any value fits it, and a 1 on the diagonal keeps
-        # the system solvable.
-        normal = normal + torch.diag_embed((normal.diagonal(dim1=-2, dim2=-1) == 0).to(normal.dtype))
         # Keys and values share the weights, so one solve fits both; (B, H, N, K + V).
-        fitted = weights @ torch.linalg.solve(normal, weights.mT @ torch.cat((keys, values), dim=-1))
+        target_kv = weights.mT @ torch.cat((keys, values), dim=-1)
+        fitted = weights @ torch.linalg.solve(_normal_matrix(weights), target_kv)
     fitted_keys, fitted_values = fitted.split((keys.shape[-1], values.shape[-1]), dim=-1)
     return target.replace(
         keys=fitted_keys, values=fitted_values, mask=target.mask & student.mask.any(-1, keepdim=True)
     )
+
+
+def fitting_weights(
+    tokens: Bool[Tensor, "B H N"], slots: Bool[Tensor, "B H M"], dtype: torch.dtype
+) -> Float[Tensor, "B H M N"]:
+    """Weight of each token in the slots that fit a full-length target best (least squares).
+
+    They are what a loss on the ``tokens`` axis asks of a slot: with far fewer slots than tokens each one is a
+    blend of its neighborhood.
+
+    Args:
+        tokens: (B, H, N), mask of the target's tokens.
+        slots: (B, H, M), mask of the student's slots.
+        dtype: Floating-point type of the weights.
+
+    Returns:
+        (B, H, M, N), ``(WᵀW)⁻¹ Wᵀ`` with the reading weights W. A row sums to 1; it is 0 where no token
+        reads the slot.
+
+    Source: ours (normal equations of the linear interpolation).
+    """
+    weights = reading_weights(tokens, slots, dtype)
+    return torch.linalg.solve(_normal_matrix(weights), weights.mT)
+
+
+def _normal_matrix(weights: Float[Tensor, "B H N M"]) -> Float[Tensor, "B H M M"]:
+    """``WᵀW`` of the normal equations ``WᵀW x = Wᵀ target``, solvable."""
+    normal = weights.mT @ weights
+    # A slot that no token reads has a zero row here; any value fits it, and a 1 on the diagonal keeps
+    # the system solvable.
+    return normal + torch.diag_embed((normal.diagonal(dim1=-2, dim2=-1) == 0).to(normal.dtype))
 
 
 def mask_invalid(values: Float[Tensor, "B H T W"], mask: Bool[Tensor, "B H T"]) -> Float[Tensor, "B H T W"]:

@@ -177,7 +177,8 @@ def _kept_tokens(kept: Sequence[KeptTokens]) -> list[Block]:
         "Which tokens of the chain of thought the targets of the slots keep, over "
         f"{counted(kept[0].num, 'question')}: the share of kept tokens that carry a step's result{base}, "
         "the share of steps whose result some slot keeps, and the entropy over questions of the step and "
-        "word that a slot keeps: 0 bits where it is the same everywhere. – means not defined."
+        "word that a slot keeps: 0 bits where it is the same everywhere. – means not defined. The full KV "
+        "cache counts each token with its weight in the slots that fit it best."
     )
     header = ("target", "kept tokens with a result", "results kept", "role entropy, bits")
     return [Words(told), Table(header, rows)]
