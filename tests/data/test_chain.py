@@ -104,6 +104,20 @@ def test_the_hand_overs_are_one_cycle() -> None:
         assert walk(example.question, 8) == start(example.question)
 
 
+def test_a_step_may_be_several_hand_overs() -> None:
+    every = Chain(steps=(1, 4), pad=True, trace="verbose").make(8, "train", 0)
+    second = Chain(steps=(1, 4), pad=True, trace="verbose", stride=2).make(8, "train", 0)
+    third = Chain(steps=(1, 4), stride=3).make(8, "train", 0)
+    for one, two, three in zip(every, second, third, strict=True):
+        holders = [step.split()[-1] for step in one.steps]
+        assert [step.split()[-1] for step in two.steps] == [holders[1], holders[3]]
+        assert two.steps[0].split()[1] == one.steps[0].split()[1]  # the first giver
+        assert (two.question, two.answer) == (one.question, one.answer)
+        assert list(three.steps) == ([holders[2]] if one.depth > 2 else []) + (
+            [one.answer] if one.depth != 3 else []
+        )
+
+
 @pytest.mark.parametrize(("names", "steps"), [(8, 4), (8, 2), (5, 2), (12, 6)])
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_no_shortcut_beats_chance(names: int, steps: int, split: Split) -> None:
@@ -160,6 +174,8 @@ def test_wrong_settings_are_refused_in_words() -> None:
         Chain(names=2, steps=1)
     with pytest.raises(ValueError, match=r"Chain.steps is 8 with 8 names. Choose a number from 1 to 7"):
         Chain(steps=8)
+    with pytest.raises(ValueError, match=r"Chain.stride is 0. Choose 1 or more."):
+        Chain(stride=0)
     with pytest.raises(
         ValueError, match=r"Chain.steps is \(3, 2\) with 8 names. .* or two in ascending order"
     ):

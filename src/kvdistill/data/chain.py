@@ -72,6 +72,8 @@ class Chain:
     """Continue each trace to the most steps, repeating the holder, so that step i is the same everywhere."""
     stop: bool = False
     """End each step with a full stop."""
+    stride: int = 1
+    """Hand-overs of a step: a trace names every so many-th holder, and the last one."""
 
     def __post_init__(self) -> None:
         if not 3 <= self.names <= len(NAMES):
@@ -82,6 +84,8 @@ class Chain:
                 f"Chain.steps is {self.steps} with {self.names} names. Choose a number from 1 to "
                 f"{self.names - 1}, or two in ascending order."
             )
+        if self.stride < 1:
+            raise ValueError(f"Chain.stride is {self.stride}. Choose 1 or more.")
 
     @property
     def depths(self) -> tuple[int, int]:
@@ -172,11 +176,13 @@ class Chain:
         answer = path[-1][1]
         if self.pad:
             path += [(answer, answer)] * (self.depths[1] - depth)
+        # One step of several hand-overs goes from its first giver to its last taker.
+        moves = [path[start : start + self.stride] for start in range(0, len(path), self.stride)]
         return Example(
             question=f"{handed} start {order[0]} {depth} hands ?",
             steps=tuple(
                 step_text(taker, style, self.filler, ("then", giver, "hands"), rng, self.stop)
-                for giver, taker in path
+                for giver, taker in ((move[0][0], move[-1][1]) for move in moves)
             ),
             answer=answer,
             sample_id=sample_id,
