@@ -246,6 +246,9 @@ def test_every_method_stands_in_the_readme() -> None:
     assert not [
         kind for _, _, kind in methods("align", "fuse", "compress", "losses") if f"`{kind}`" not in table
     ]
+    named = re.findall(r"`((?:align|compress|losses|target|tests)/[\w/]+\.py)`", table)
+    assert named
+    assert not [path for path in named if not (SOURCE / path).exists() and not (ROOT / path).exists()]
 
 
 def test_old_pythons_can_parse_what_they_have_to_leave() -> None:
