@@ -11,7 +11,7 @@ _ANCHOR = "a"
 
 
 def segments_of(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[Segment]:
-    """Tokenize each text on its own, without special tokens.
+    """Tokenize each text on its own, without special tokens; equal texts are tokenized once.
 
     Args:
         texts: any number of texts.
@@ -22,11 +22,13 @@ def segments_of(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> lis
     """
     if not texts:
         return []
-    out = tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    return [
-        Segment(text, tuple(ids), tuple((start, end) for start, end in spans))
-        for text, ids, spans in zip(texts, out["input_ids"], out["offset_mapping"], strict=True)
-    ]
+    unique = list(dict.fromkeys(texts))
+    out = tokenizer(unique, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    segments = {
+        text: Segment(text, tuple(ids), tuple((start, end) for start, end in spans))
+        for text, ids, spans in zip(unique, out["input_ids"], out["offset_mapping"], strict=True)
+    }
+    return [segments[text] for text in texts]
 
 
 def continuations_of(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[Segment]:
