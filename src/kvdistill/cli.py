@@ -178,7 +178,11 @@ def _train_and_print(config: Any, command: str) -> None:
         return
     for record in done.evaluations:
         print(summary_line(record))
-    print(f"Everything is in {done.folder}; open {done.folder / 'report.html'}")
+    page = done.folder / "report.html"
+    if page.is_file():
+        print(f"Everything is in {done.folder}; open {page}")
+    else:
+        print(f"Everything is in {done.folder}; `kvdistill report {done.folder}` writes its report")
 
 
 def _evaluate(known: argparse.Namespace, overrides: list[str], command: str) -> None:

@@ -53,6 +53,7 @@ MEANINGS = {
     "training.scheduler": "course of the learning rate",
     "training.max_grad_norm": "gradients are scaled down to this norm; 0 leaves them",
     "training.tensorboard": "write TensorBoard's files",
+    "training.report": "write report.html at the end",
     "training.progress": "print the log, with a progress bar on a terminal",
     "evaluation.modes": "ways to answer: latent, cot, direct",
     "evaluation.batch_size": "questions side by side",

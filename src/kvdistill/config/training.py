@@ -52,6 +52,8 @@ class TrainingSection(BaseModel):
     """Keep only this many checkpoints, the newest; default: all."""
     num_workers: int = Field(default=0, ge=0, le=64)
     tensorboard: bool = True
+    report: bool = True
+    """Write ``report.html`` at the end; ``kvdistill report`` writes it at any time."""
     progress: bool = True
 
     @field_validator("output_dir")

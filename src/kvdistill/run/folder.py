@@ -34,7 +34,16 @@ WRITTEN = (
 leaves an unfinished run. Quarantine files are not in the list: they are rewritten when the data are read,
 which is before the deletion.
 """
-FREE = ("overwrite", "resume", "progress", "tensorboard", "num_workers", "save_total_limit", "output_dir")
+FREE = (
+    "overwrite",
+    "resume",
+    "progress",
+    "tensorboard",
+    "report",
+    "num_workers",
+    "save_total_limit",
+    "output_dir",
+)
 """Training options that do not change the result: a run may resume with other values of them."""
 
 

@@ -201,7 +201,7 @@ def _finish(run: Run, trainer: LatentTrainer, clock: float) -> tuple[EvaluationR
     record = replace(run.record, seconds=time.monotonic() - clock)
     record.write(folder / "run.json")
     write_example(config, run.model, run.questions, folder)
-    if not missing_packages("reporting"):
+    if config.training.report and not missing_packages("reporting"):
         from kvdistill.reporting.report import write_report  # loads matplotlib and scipy
 
         write_report(folder)

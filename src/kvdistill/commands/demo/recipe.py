@@ -107,6 +107,7 @@ class Stage:
             "max_grad_norm": 1.0,
             "logging_steps": 25,
             "tensorboard": False,
+            "report": False,
             "seed": seed,
         }
         some = {"kind": "synthetic", "task": self.task, "seed": seed}
