@@ -20,6 +20,7 @@ from kvdistill.config import (
     load,
     parse,
     resolved,
+    with_defaults,
 )
 from kvdistill.data import Arith, Chain, Plain
 
@@ -324,3 +325,12 @@ def test_an_option_under_both_names_is_refused(tmp_path: Path) -> None:
     sentence = r"both\.toml: loss\.kv\.geometry is the earlier name of loss\.kv\.axis: give one of them\."
     with pytest.raises(ValueError, match=sentence):
         load(tmp_path / "both.toml")
+
+
+def test_options_that_were_added_since_have_their_defaults(toml: Path) -> None:
+    now = resolved(load(toml))
+    before = json.loads(json.dumps(now))
+    del before["training"]["report"]
+    assert with_defaults(before) == now
+    before["training"]["gone"] = 1
+    assert with_defaults(before) is before

@@ -5,10 +5,12 @@ A section is a pydantic model; a choice between methods is a union told apart by
 
 from kvdistill.config.data import DataSection, DataSet, FileData, HubData, SyntheticData
 from kvdistill.config.flags import from_flags
-from kvdistill.config.read import changed, load, parse, resolved
+from kvdistill.config.read import changed, load, parse, resolved, with_defaults
 from kvdistill.config.sections import FullTuning, Lora, ModelSection, OwnTeacher, RunConfig, TeacherSection
+from kvdistill.config.training import FREE
 
 __all__ = [
+    "FREE",
     "DataSection",
     "DataSet",
     "FileData",
@@ -25,4 +27,5 @@ __all__ = [
     "load",
     "parse",
     "resolved",
+    "with_defaults",
 ]

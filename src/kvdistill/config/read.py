@@ -96,6 +96,21 @@ def resolved(config: RunConfig) -> dict[str, Any]:
     return config.model_dump(mode="json")
 
 
+def with_defaults(options: dict[str, Any]) -> dict[str, Any]:
+    """The options of an earlier run, with the defaults of options that were added since.
+
+    Args:
+        options: nested options, as in ``run.json``.
+
+    Returns:
+        Every option; ``options`` itself where one of them no longer exists.
+    """
+    try:
+        return resolved(parse(options, "run.json"))
+    except ValueError:
+        return options
+
+
 def read_tree(path: Path | str) -> dict[str, Any]:
     """The options in a file, not validated yet.
 

@@ -6,6 +6,21 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from kvdistill.console.paths import expanded
 
+FREE = frozenset(
+    f"training.{name}"
+    for name in (
+        "overwrite",
+        "resume",
+        "progress",
+        "tensorboard",
+        "report",
+        "num_workers",
+        "save_total_limit",
+        "output_dir",
+    )
+)
+"""Options that do not change the result: a run may resume with other values of them."""
+
 
 class TrainingSection(BaseModel):
     """The training loop: duration, optimizer, precision, logging and checkpoints.

@@ -11,7 +11,7 @@ from typing import Any
 
 from transformers.trainer import TRAINER_STATE_NAME
 
-from kvdistill.config import RunConfig, TeacherSection, parse, resolved
+from kvdistill.config import FREE, RunConfig, TeacherSection, resolved, with_defaults
 from kvdistill.records.jsonfile import by_dotted_name, write_atomic
 from kvdistill.records.schema import RunRecord
 from kvdistill.training.checkpoint import move_aside, newest_checkpoint, require_complete, require_steps
@@ -34,17 +34,6 @@ WRITTEN = (
 leaves an unfinished run. Quarantine files are not in the list: they are rewritten when the data are read,
 which is before the deletion.
 """
-FREE = (
-    "overwrite",
-    "resume",
-    "progress",
-    "tensorboard",
-    "report",
-    "num_workers",
-    "save_total_limit",
-    "output_dir",
-)
-"""Training options that do not change the result: a run may resume with other values of them."""
 
 
 @dataclass(frozen=True)
@@ -221,13 +210,12 @@ def _refuse_damaged(folder: Path, newest: Path | None) -> None:
 
 
 def _refuse_another(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
-    old, new = by_dotted_name(_with_defaults(before)), by_dotted_name(now)
-    free = {f"training.{name}" for name in FREE}
+    old, new = by_dotted_name(with_defaults(before)), by_dotted_name(now)
     other = next(
         (
             name
             for name in sorted(old.keys() | new.keys())
-            if name not in free and old.get(name) != new.get(name)
+            if name not in FREE and old.get(name) != new.get(name)
         ),
         None,
     )
@@ -238,11 +226,3 @@ def _refuse_another(folder: Path, before: dict[str, Any], now: dict[str, Any]) -
             f"{json.dumps(new.get(other))}. Go on with "
             f"the options that it was started with ({words}), or choose another output_dir."
         )
-
-
-def _with_defaults(before: dict[str, Any]) -> dict[str, Any]:
-    """The options of an earlier run, with the defaults of options that were added since."""
-    try:
-        return resolved(parse(before, "run.json"))
-    except ValueError:  # an option that no longer exists
-        return before

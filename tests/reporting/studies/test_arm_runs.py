@@ -1,8 +1,11 @@
 """Runs of a study read from their folders: what counts, warm starts, and options that differ."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
+import pico_students
+from kvdistill.config import resolved
 from kvdistill.records.schema import DepthCount, EvaluationRecord
 from kvdistill.reporting.studies.arm_runs import options_by_arm, read_runs, read_warm_runs
 from pico_study import plan, write_run
@@ -56,3 +59,18 @@ def test_options_that_differ_from_the_baseline_and_inside_an_arm(tmp_path: Path)
     assert options == {"e1": {}, "rkv": {"loss.kv_weight": "1.0"}}
     assert unlike == ["rkv: seed 1 differs from seed 0 in loss.kv_weight, so its seeds are no replications."]
     assert options_by_arm([], "e1") == ({}, [])
+
+
+def test_options_that_change_no_result_or_are_newer_than_a_run_are_no_difference(tmp_path: Path) -> None:
+    now = resolved(pico_students.config(data={"train": {"kind": "synthetic", "num": 4}}))
+    older = json.loads(json.dumps(now))
+    del older["training"]["report"], older["data"]["train"]["task"]["stride"]
+    older["training"]["tensorboard"] = not now["training"]["tensorboard"]
+    write_run(tmp_path / "e1" / "seed0", 0, 20, **older)
+    write_run(tmp_path / "e1" / "seed1", 1, 20, **now)
+    runs, _ = read_runs(tmp_path, plan("e1", "rkv"))
+    assert [len(run.record.config["training"]) for run in runs] == [
+        len(older["training"]),
+        len(now["training"]),
+    ]
+    assert options_by_arm(runs, "e1") == ({"e1": {}}, [])

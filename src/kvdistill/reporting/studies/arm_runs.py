@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from kvdistill.config import FREE, with_defaults
 from kvdistill.records.jsonfile import by_dotted_name
 from kvdistill.records.schema import Curve, EvaluationRecord, Metrics, RunRecord
 from kvdistill.records.study import StudyPlan
@@ -14,8 +15,8 @@ from kvdistill.reporting.studies.experiments import classify, option, seeds_in_w
 COMPLETED = "TRAINING_COMPLETED.txt"
 WARM = "warm"
 """Folder of the warm stages."""
-_OWN = ("training.output_dir", "training.resume", "training.seed", "model.name", "evaluation.modes")
-"""Options that differ between runs in any study."""
+_OWN = FREE | {"training.seed", "model.name", "evaluation.modes"}
+"""Options that may differ between the runs of an arm."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,7 +186,7 @@ def options_by_arm(
 
 def _comparable(record: RunRecord) -> dict[str, str]:
     """Options as JSON by dotted name, without those that differ between runs in any study."""
-    options = by_dotted_name(record.config)
+    options = by_dotted_name(with_defaults(record.config))
     return {
         name: json.dumps(value)
         for name, value in options.items()

@@ -4,18 +4,15 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 
+from kvdistill.config import FREE, with_defaults
 from kvdistill.console.wording import plural
 from kvdistill.records.jsonfile import by_dotted_name
 from kvdistill.reporting.studies.experiments import Run, seeds_in_words
 
 CLAIMED = ("E1", "E2", "E3", "E4", "E5")
 """The experiments that take part in claims."""
-_IMMATERIAL = {
-    *(
-        f"training.{name}"
-        for name in ("output_dir", "overwrite", "resume", "logging_steps", "save_steps", "save_total_limit")
-    ),
-    *(f"training.{name}" for name in ("num_workers", "tensorboard", "progress", "gradient_checkpointing")),
+_IMMATERIAL = FREE | {
+    *("training.logging_steps", "training.save_steps", "training.gradient_checkpointing"),
     *("evaluation.modes", "evaluation.batch_size"),
     "loss.kv.axis",  # follows from target.method
 }
@@ -34,7 +31,7 @@ def differences(runs: Sequence[Run]) -> list[str]:
         One sentence per option; empty where the runs are comparable.
     """
     latent = [run for run in runs if run.record.config["training"]["task"] == "latent"]
-    flat = {id(run): by_dotted_name(run.record.config) for run in latent}
+    flat = {id(run): by_dotted_name(with_defaults(run.record.config)) for run in latent}
     found = []
     for option in sorted({name for options in flat.values() for name in options} - _IMMATERIAL):
         values = dict.fromkeys(flat, "absent")
