@@ -9,9 +9,9 @@ make the same number of steps.
 Every trace has four steps: after the last hand-over the holder is repeated. So a slot has the same role in
 every question, and R-KV, which drops the redundant fillers, keeps the results.
 
-For the first half of the steps the KV loss counts the first layer only. Its keys and values encode which name
-a slot holds; those of the second layer also encode that a verbose trace continues with "then", and a brief
-student that imitates that from the start gets stuck.
+The KV loss counts the first layer only. Its keys and values encode which name a slot holds. Those of the second
+layer also encode that a verbose trace continues with "then", and a brief student that imitates them gets stuck;
+R-KV keeps few results there. Its selection is shared by the heads, since a single head may keep fillers.
 """
 
 from dataclasses import dataclass, field, replace
@@ -33,8 +33,13 @@ chains from the repeated filler alone.
 TERSE = replace(MIXED, trace="terse")
 VERBOSE = replace(MIXED, trace="verbose")
 """Verbose traces, from which the latents are distilled, while the student is asked to be brief."""
-METHODS = ("step_end", "rkv", "right_crop")
-"""The compressors that are compared."""
+COMPRESSORS: dict[str, dict[str, Any]] = {
+    "step_end": {"kind": "step_end"},
+    "rkv": {"kind": "rkv", "selection": "shared"},
+    "right_crop": {"kind": "right_crop"},
+}
+"""Options of the compressors that are compared."""
+METHODS = tuple(COMPRESSORS)
 CONTROL = "shuffled"
 """R-KV with another question's target, its slots in another order."""
 LATENT_STEPS = 250
@@ -153,8 +158,8 @@ def lanes(share: float = 1.0) -> tuple[list[Stage], list[Stage]]:
     Args:
         share: share (0 to 1) of each stage's steps.
     """
-    kv = [_latent(name, {"method": {"kind": name}}) for name in METHODS]
-    control = _latent(CONTROL, {"method": {"kind": "rkv"}, "control": {"kind": "shuffled"}})
+    kv = [_latent(name, {"method": method}) for name, method in COMPRESSORS.items()]
+    control = _latent(CONTROL, {"method": COMPRESSORS["rkv"], "control": {"kind": "shuffled"}})
     direct = Stage("direct", TERSE, LATENT_STEPS, {"task": "direct", "lr": 1e-3, "eval_steps": 50})
     others = [_latent("e1", None), control, direct]
     return [stage.shortened(share) for stage in kv], [stage.shortened(share) for stage in others]
@@ -166,5 +171,5 @@ def _latent(name: str, target: dict[str, Any] | None) -> Stage:
     loss: dict[str, Any] = {"codi_weight": 1.0, "kv_weight": 0.0}
     if target is not None:
         loss["kv_weight"] = "auto"
-        target = target | {"anneal_layers": 0.5}
+        target = target | {"anneal_layers": 1.0}
     return Stage(f"latent_{name}", VERBOSE, LATENT_STEPS, training, loss, target or {})
