@@ -9,9 +9,10 @@ make the same number of steps.
 Every trace has four steps: after the last hand-over the holder is repeated. So a slot has the same role in
 every question, and R-KV, which drops the redundant fillers, keeps the results.
 
-The KV loss counts the first layer only. Its keys and values encode which name a slot holds. Those of the second
-layer also encode that a verbose trace continues with "then", and a brief student that imitates them gets stuck;
-R-KV keeps few results there. Its selection is shared by the heads, since a single head may keep fillers.
+The KV loss counts the first layer only. Its keys and values encode which name a slot holds. Those of the
+second layer also encode that a verbose trace continues with "then", and a brief student that imitates them
+gets stuck; R-KV keeps few results there. Its selection is shared by the heads, since a single head may keep
+fillers.
 """
 
 from dataclasses import dataclass, field, replace
