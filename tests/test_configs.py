@@ -90,7 +90,8 @@ def test_every_shipped_configuration_loads_and_writes_where_its_name_says(path: 
 
 
 def test_what_is_shipped_is_what_is_tested_here() -> None:
-    assert {*TABLE, *FIVE, "e0_warm", "chain", "chain_mixed", "chain_study", "gsm8k_tiny"} == NAMES
+    tasks = {"chain", "chain_mixed", "chain_study", "rules_mixed", "gsm8k_tiny"}
+    assert {*TABLE, *FIVE, "e0_warm", *tasks} == NAMES
 
 
 @pytest.mark.parametrize("name", TABLE)

@@ -32,7 +32,7 @@ def test_every_case_has_its_figures(tmp_path: Path) -> None:
     assert list(figures) == list(accuracy)
     assert len(figures) == 3
     for case, found in figures.items():
-        assert len(found) == 15
+        assert len(found) == 16
         assert found["step_end"] == [1.0, 0.0], case
         assert found["right_crop"][0] == 0.25, case
         assert found["cosine"] == found["rkv 0 per_head"], "R-KV without importance is redundancy alone"

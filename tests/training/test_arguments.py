@@ -31,7 +31,7 @@ CHANGED = {
     "tensorboard": False,
     "progress": False,
 }
-ELSEWHERE = {"resume", "task", "overwrite", "eval_steps", "stop_at_accuracy", "save_steps"}
+ELSEWHERE = {"resume", "task", "overwrite", "eval_steps", "stop_at_accuracy", "save_steps", "report"}
 """Read by the run and its callbacks."""
 
 
