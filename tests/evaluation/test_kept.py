@@ -149,8 +149,10 @@ def test_full_blends_the_results_unless_there_are_enough_slots(model: LatentReas
     assert covered == pytest.approx({4: 0.27, 12: 1.0, 16: 1.0}, abs=0.02)
     (found,) = measure_kept(model, samples(model, PADDED), {"full": Full()}, batch_size=5)
     assert found.layers[0].steps_covered == found.layers[1].steps_covered
-    # Twelve tokens in three slots, each more than half filler.
+    # Twelve tokens in three slots, each more than half filler, so no step is fully covered.
     assert (found.layers[0].result_share or 1.0) < 0.5
+    assert found.layers[0].role_entropy is None
+    assert (found.layers[0].steps_covered or 1.0) < 1
 
 
 def test_random_tokens_are_near_the_base_rate() -> None:

@@ -2,9 +2,8 @@
 
 from collections.abc import Mapping
 from math import isfinite
-from pathlib import Path
 
-from kvdistill.records.schema import Curve, Metrics
+from kvdistill.records.schema import Curve
 
 
 def validation_curve(method: str, series: Mapping[str, Mapping[int, float]]) -> Curve | None:
@@ -31,11 +30,13 @@ def validation_curve(method: str, series: Mapping[str, Mapping[int, float]]) -> 
     return Curve(method=method, steps=list(accuracy), accuracy=list(accuracy.values()), nats=nats)
 
 
-def last_accuracy(metrics: Path) -> float | None:
-    """The last validation accuracy (0 to 1) in a run's ``metrics.jsonl``; None where there is none."""
-    if not metrics.is_file():
-        return None
-    accuracies = list(Metrics(metrics).series().get("validation_accuracy", {}).values())
+def last_accuracy(series: Mapping[str, Mapping[int, float]]) -> float | None:
+    """The last validation accuracy (0 to 1) of a run; None where no validation was logged.
+
+    Args:
+        series: values of each metric by step, as ``Metrics.series`` returns them.
+    """
+    accuracies = list(series.get("validation_accuracy", {}).values())
     if not accuracies:
         return None
     return accuracies[-1]

@@ -96,16 +96,17 @@ def demo(output: str | Path, seed: int, command: str, share: float = 1.0) -> Dem
         old.unlink()
     torch.set_num_threads(1)
     start = None
-    for number, stage in enumerate(warm_stages(share), start=1):
-        print(f"[{number}/6] {stage.name}: chains of thought, {stage.goal}", flush=True)
+    stages = warm_stages(share)
+    parts = len(stages) + 2  # the runs side by side, and the evaluation
+    for number, stage in enumerate(stages, start=1):
+        print(f"[{number}/{parts}] {stage.name}: chains of thought, {stage.goal}", flush=True)
         start = newest_checkpoint(train(stage.config(folder, start, seed)).folder)
         print(f"{stage.name} ended: {_outcome(folder, stage)}", flush=True)
     assert start is not None
-    print(
-        "[5/6] latents with the KV loss beside a control, latents without it and direct answers", flush=True
-    )
+    told = "latents with the KV loss beside a control, latents without it and direct answers"
+    print(f"[{parts - 1}/{parts}] {told}", flush=True)
     _side_by_side(folder, start, seed, share)
-    print("[6/6] evaluation on the test set", flush=True)
+    print(f"[{parts}/{parts}] evaluation on the test set", flush=True)
     summary = _evaluate(folder, start, Run(seed, share, clock))
     config = lanes(share)[0][0].config(folder, start, seed)
     record = replace(record_of(config, started, command), seconds=time.monotonic() - clock)

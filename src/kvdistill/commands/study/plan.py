@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 from kvdistill.config import RunConfig
 from kvdistill.config.study_file import StudyFile
 from kvdistill.config.study_stages import Stage
+from kvdistill.records.schema import Metrics
 from kvdistill.records.validation import last_accuracy
 from kvdistill.run.folder import COMPLETED
 from kvdistill.training.checkpoint import newest_checkpoint
@@ -69,7 +70,10 @@ class Job:
     @property
     def accuracy(self) -> float | None:
         """Last validation accuracy (0 to 1); None where there is none."""
-        return last_accuracy(self.folder / "metrics.jsonl")
+        metrics = Metrics(self.folder / "metrics.jsonl")
+        if not metrics.path.is_file():
+            return None
+        return last_accuracy(metrics.series())
 
     @property
     def held_back_by(self) -> "Job | None":

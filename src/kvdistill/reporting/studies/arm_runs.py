@@ -111,7 +111,7 @@ def read_warm_runs(folder: Path, plan: StudyPlan) -> list[WarmRun]:
                     stage=stage.name,
                     seed=seed,
                     steps=steps,
-                    accuracy=last_accuracy(place / "metrics.jsonl"),
+                    accuracy=last_accuracy(series),
                     minutes=(record.seconds or 0.0) / 60,
                 )
             )
