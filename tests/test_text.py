@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 import pico
-from kvdistill.text import Example, Padded
+from kvdistill.text import Example, Padded, TokenAlignment
 
 
 def test_lengths_count_tokens_and_not_padding() -> None:
@@ -39,7 +39,17 @@ def tensors(value: Any, name: str = "") -> dict[str, torch.Tensor]:
 
 def test_a_batch_moves_with_every_tensor_and_keeps_its_names() -> None:
     batch = pico.batch(pico.samples(3))
-    batch = replace(batch, teachers={"large": batch.teacher_mode})
+    mode = batch.teacher_mode
+    weights = torch.zeros(*mode.cot.ids.shape, 1)
+    aligned = TokenAlignment(
+        index=weights.long(),
+        average=weights,
+        carry=weights,
+        mask=mode.cot.mask,
+        covered=torch.zeros_like(mode.cot.mask),
+        step_end=mode.step_end,
+    )
+    batch = replace(batch, teachers={"large": mode}, alignments={"large": aligned})
     moved = batch.to("meta")
     assert len(batch) == len(moved) == 3
     assert moved.sample_ids == ("0", "1", "2")
@@ -48,10 +58,12 @@ def test_a_batch_moves_with_every_tensor_and_keeps_its_names() -> None:
     assert {"cot_id", "teacher_mode.cot.ids", "student_mode.step_end", "teachers.large.cue.mask"} <= set(
         found
     )
+    assert {"alignments.large.index", "alignments.large.average"} <= set(found)
     for name, value in found.items():
         assert (value.device.type, there[name].device.type) == ("cpu", "meta"), name
         assert (value.shape, value.dtype) == (there[name].shape, there[name].dtype), name
-    # Shared by both modes before, and after.
+    # Shared before, and after.
+    assert moved.alignments["large"].mask is moved.teacher_mode.cot.mask
     assert moved.student_mode.question.ids is moved.teacher_mode.question.ids
 
 

@@ -1,7 +1,7 @@
 """Text types: examples, what each reader reads of them, and padded batches.
 
 A reader is a model with its prompt: the student in its two modes, and each separate teacher. Letters of
-shapes: see ``kv.py``.
+shapes: see ``kv.py``; ``k`` counts the teacher tokens that one student token overlaps.
 """
 
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -128,6 +128,30 @@ class ReaderBatch:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenAlignment:
+    """Which teacher tokens cover the characters of each student token, over one chain of thought.
+
+    ``N`` are the tokens of the chain of thought as the student's teacher mode reads it, ``k`` is the largest
+    number of teacher tokens that one of them overlaps, at least 1.
+    """
+
+    index: Int[Tensor, "B N k"]
+    """Column in the teacher's padded ``cot`` of each overlapping teacher token; 0 where unused."""
+    average: Float[Tensor, "B N k"]
+    """Weights for keys and values: they sum to 1 over k where ``covered``, else they are 0."""
+    carry: Float[Tensor, "B N k"]
+    """Share of each teacher token's importance that goes to the student token; summed over all student tokens
+    1 for every teacher token that overlaps one.
+    """
+    mask: Bool[Tensor, "B N"]
+    """True where the student has a token."""
+    covered: Bool[Tensor, "B N"]
+    """True where the student has a token that a teacher token overlaps."""
+    step_end: Bool[Tensor, "B N"]
+    """True at the student's last token of each reasoning step."""
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """A batch of encoded examples, as each reader reads them."""
 
@@ -139,6 +163,10 @@ class Batch:
     sample_ids: tuple[str, ...]
     teachers: Mapping[str, ReaderBatch] = field(default_factory=dict)
     """By short name, what each teacher reads whose tokens are not those of teacher mode."""
+    alignments: Mapping[str, TokenAlignment] = field(default_factory=dict)
+    """By short name, the alignment of each of ``teachers`` whose chain of thought has other tokens than that
+    of teacher mode.
+    """
 
     def __len__(self) -> int:
         return len(self.sample_ids)
