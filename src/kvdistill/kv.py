@@ -216,6 +216,10 @@ class TeacherCache:
     """Short name of the teacher: its key in the configuration, in logs and in checkpoints."""
     kv: ModelKV
     """Cache over the chain of thought, N slots, un-rotated."""
+    covered: Bool[Tensor, "B N"] | None = None
+    """True where a teacher has read the token; None where all are. A token that none has read keeps its slot,
+    which counts in no loss.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +232,8 @@ class KVPair:
     """Weight of each compared layer; None weighs all alike."""
     share: Float[Tensor, " B"] | None = None
     """Weight of the pair in each sample's loss; None is 1."""
+    scale: Float[Tensor, "L 2"] | None = None
+    """Divisors of the distances of keys and of values; None takes the target's standard deviations."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,8 +124,10 @@ class Distillation(TrainingStep):
         if "target" not in self.objective.needs:
             return self._loss(LossInputs(outputs, read=batch.teacher_mode, modules=dict(self.learned)), {})
         # Step 2: one cache of N tokens per teacher; in self-distillation, teacher mode's.
-        caches = [teacher.cache(batch, outputs) for teacher in self.teachers]
-        self._stage("teachers", caches)
+        read = [teacher.cache(batch, outputs) for teacher in self.teachers]
+        self._stage("teachers", read)
+        # One fused cache, or the teachers' own.
+        caches = self.bridge.merge(read, batch.alignments)
         weights = self._layer_weights(len(outputs.student.kv.layers), progress)
         # Step 3: compressed targets, each with the student's M slots in the same geometry.
         pairs = self.bridge(caches, outputs.student.kv, batch.cot_id, step, weights)
@@ -215,7 +217,8 @@ class Distillation(TrainingStep):
         the sum of the samples' squared norms.
         """
         outputs = self._outputs(batch)
-        caches = [teacher.cache(batch, outputs) for teacher in self.teachers]
+        read = [teacher.cache(batch, outputs) for teacher in self.teachers]
+        caches = self.bridge.merge(read, batch.alignments)
         own, size = outputs.student.kv, len(batch)
         weights = self._layer_weights(len(own.layers), progress=1.0)
         pairs: tuple[KVPair, ...] = self.bridge(caches, own, batch.cot_id, 0, weights)

@@ -102,7 +102,10 @@ class KVLoss:
                 "KVLoss: there is no target cache to compare with. Pass one, or set kv_weight to 0."
             )
         parts = [
-            _shared(self.per_sample(pair.target, pair.student, inputs.frame, pair.layer_weights), pair.share)
+            _shared(
+                self.per_sample(pair.target, pair.student, inputs.frame, pair.layer_weights, pair.scale),
+                pair.share,
+            )
             for pair in inputs.pairs
         ]
         # (pairs, 3, B) -> (3, B) -> loss, distance of keys, distance of values
@@ -117,7 +120,7 @@ class KVLoss:
         bound = replace(self, axis="slots", distance="mse", cosine_weight=0.0)
         # Outside the graph: the bound depends on the target and on masks alone.
         best = least_squares_reconstruction(pair.target, pair.student)
-        losses = bound.per_sample(pair.target.detach(), best, None, pair.layer_weights)
+        losses = bound.per_sample(pair.target.detach(), best, None, pair.layer_weights, pair.scale)
         # Row 0 is the loss; rows 1 and 2 are the distances of keys and of values.
         return _shared(losses, pair.share)[0].mean()
 
@@ -127,6 +130,7 @@ class KVLoss:
         student: ModelKV,
         frame: CachedFrame | None = None,
         layer_weights: Float[Tensor, " L"] | None = None,
+        scale: Float[Tensor, "L 2"] | None = None,
     ) -> Float[Tensor, "3 B"]:
         """Loss, distance of the keys and distance of the values of each sample.
 
@@ -135,6 +139,8 @@ class KVLoss:
             student: The student's cache in the target's heads and widths, un-rotated, M slots.
             frame: Rotations and start positions; needed where ``self.frame`` is ``as_cached``.
             layer_weights: (L,), weight of each compared layer; None weighs all alike.
+            scale: (L, 2), divisors of the distances of keys and of values in place of the target's standard
+                deviations; without ``layer_std`` neither is used.
 
         Returns:
             (3, B): loss, distance of keys and distance of values, the latter two before λ and ½.
@@ -154,6 +160,9 @@ class KVLoss:
         for index, (ours, theirs) in enumerate(zip(student.layers, target.layers, strict=True)):
             # Taken before the rotation, so that both frames divide by the same number.
             scales = self._scales(theirs)
+            if scale is not None and self.layer_std:
+                # (2,) -> (2, B)
+                scales = scale[index][:, None].expand_as(scales)
             if cached is not None:
                 theirs, ours = cached.turn(index, theirs, ours)
             layers.append(self._layer(theirs, ours, scales))

@@ -2,6 +2,7 @@
 
 ``SameBridge`` is for self-distillation, where both caches have the same heads and widths. ``LiftBridge``
 trains a projector per teacher that maps the student's cache to the teacher's heads and widths.
+``LowerBridge`` (``target/lower.py``) maps the teachers' caches to the student's and fuses them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from kvdistill.align.projector import Projector
 from kvdistill.kv import KVPair, ModelKV, TeacherCache
 from kvdistill.target.build import TargetBuilder
 from kvdistill.target.mean import TargetMean
+from kvdistill.text import TokenAlignment
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +41,19 @@ class Lift:
     kind: Literal["lift"] = "lift"
 
 
-BridgeMethod = Same | Lift
+@dataclass(frozen=True, kw_only=True)
+class Lower:
+    """Teachers' caches aligned with the student's tokens, layers, heads and widths, and fused to one target.
+
+    The adapters are fitted before training and dropped afterwards.
+
+    Source: ours; linear maps between the caches of models: https://arxiv.org/abs/2601.06123.
+    """
+
+    kind: Literal["lower"] = "lower"
+
+
+BridgeMethod = Same | Lift | Lower
 """Every bridge, told apart by ``kind``."""
 
 
@@ -55,6 +69,20 @@ class Bridge(nn.Module):
         # A plain dictionary: builders are neither modules nor parameters.
         self.builders = dict(builders)
 
+    def merge(
+        self, caches: Sequence[TeacherCache], alignments: Mapping[str, TokenAlignment]
+    ) -> tuple[TeacherCache, ...]:
+        """The caches that targets are built from, one per builder.
+
+        Args:
+            caches: The teachers' caches of the batch.
+            alignments: By teacher, the alignment of its tokens with the student's, where they differ.
+
+        Returns:
+            The caches themselves; one fused cache where the bridge fuses them.
+        """
+        return tuple(caches)
+
     def forward(
         self,
         caches: Sequence[TeacherCache],
@@ -66,19 +94,19 @@ class Bridge(nn.Module):
         """Pairs of target and student cache.
 
         Args:
-            caches: The teachers' caches of the batch, each over N tokens of the chain of thought.
+            caches: The result of ``merge``, each over N tokens of the chain of thought.
             student: The latent cache, M slots per layer and head, in the autograd graph.
             cot_id: (B,), equal where samples have the same chain of thought and answer.
             draw: Seed of a control's partners.
             layer_weights: (L,), weight of each student layer; None weighs all alike.
 
         Returns:
-            One pair per teacher, in the order of ``caches``.
+            One pair per cache, in their order.
         """
         pairs = []
         for cache in caches:
-            # Each teacher has a builder of its own, with the running mean of its targets.
-            target = self.builders[cache.teacher](cache.kv, cot_id, draw)
+            # Each has a builder of its own, with the running mean of its targets.
+            target = self.builders[cache.teacher](cache.kv, cot_id, draw, cache.covered)
             pairs.append(self.match(cache.teacher, target, student, layer_weights))
         return tuple(pairs)
 
@@ -119,7 +147,7 @@ class Bridge(nn.Module):
         """The compressors' metrics for the log.
 
         Args:
-            caches: The teachers' caches of the batch, before compression.
+            caches: The result of ``merge``, before compression.
 
         Returns:
             Scalars by name, prefixed with ``TEACHER_`` where there are several teachers.

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from kvdistill.compress import CompressorMethod
@@ -40,13 +40,21 @@ class TargetBuilder:
     mean: TargetMean | None = None
     """Mean of the compressed targets of all batches so far; None without one."""
 
-    def __call__(self, teacher: ModelKV, cot_id: Int[Tensor, " B"], draw: int) -> ModelKV:
+    def __call__(
+        self,
+        teacher: ModelKV,
+        cot_id: Int[Tensor, " B"],
+        draw: int,
+        covered: Bool[Tensor, "B N"] | None = None,
+    ) -> ModelKV:
         """The target of one batch.
 
         Args:
             teacher: The cache over N tokens of the chain of thought, un-rotated.
             cot_id: (B,), equal where samples have the same chain of thought and answer.
             draw: Seed of a control's partners, which are samples of the same process.
+            covered: (B, N), True where the token was read; None where all were. Slots of other tokens keep
+                their place and are masked.
 
         Returns:
             A cache of M slots; of N tokens where the compressor keeps them.
@@ -57,6 +65,8 @@ class TargetBuilder:
         # Scores and means need float32; autocast would compute their matrix products in half precision.
         with torch.autocast(cot_id.device.type, enabled=False):
             compressed = self.method.compress(teacher, self.slots)
+            if covered is not None:
+                compressed = compressed.map(tuple(_masked(layer, covered) for layer in compressed.layers))
             if self.control.needs_running_mean:
                 # Updated before it is used: the first batch already has a mean.
                 self.mean = TargetMean.over(compressed, self.mean, self.all_reduce_sum)
@@ -81,6 +91,13 @@ class TargetBuilder:
         self.mean = None
         if state:
             self.mean = TargetMean.of(state)
+
+
+def _masked(layer: LayerKV, covered: Bool[Tensor, "B N"]) -> LayerKV:
+    """Mask the slots whose token was not read."""
+    # (B, N) -> (B, H, N), read at each slot's token -> (B, H, M)
+    heads = covered[:, None].expand(-1, layer.positions.shape[1], -1)
+    return layer.replace(mask=layer.mask & heads.gather(-1, layer.positions))
 
 
 def check_settings(method: CompressorMethod, control: Control, slots: int, batch_size: int) -> None:
