@@ -1,8 +1,8 @@
 """The runs of a study in their order: shared warm starts, priorities, seeds, and the share of one task."""
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -36,6 +36,8 @@ class Job:
     """The study's folder."""
     needs: "Job | None" = None
     """The run whose checkpoint it starts from."""
+    teachers: "Mapping[str, Job]" = field(default_factory=dict)
+    """By short name, the runs whose checkpoints are its teachers."""
 
     @property
     def name(self) -> str:
@@ -76,14 +78,21 @@ class Job:
         return last_accuracy(metrics.series())
 
     @property
+    def before(self) -> "tuple[Job, ...]":
+        """The runs that have to be complete before this one begins."""
+        if self.needs is None:
+            return tuple(self.teachers.values())
+        return self.needs, *self.teachers.values()
+
+    @property
     def held_back_by(self) -> "Job | None":
-        """The warm start of its seed that ended below the accuracy it requires; None where none did."""
-        before = self.needs
-        while before is not None:
-            required = before.stage.require_accuracy
-            if required is not None and before.state == "complete" and (before.accuracy or 0.0) < required:
-                return before
-            before = before.needs
+        """A run before it that ended below the accuracy it requires; None where none did."""
+        for job in self.before:
+            required = job.stage.require_accuracy
+            if required is not None and job.state == "complete" and (job.accuracy or 0.0) < required:
+                return job
+            if found := job.held_back_by:
+                return found
         return None
 
     @property
@@ -92,20 +101,25 @@ class Job:
         return max(0, self.stage.tree.get("training", {}).get("max_steps", 0))
 
     def config(self) -> RunConfig:
-        """The configuration of the run; the run that it starts from has to be complete.
+        """The configuration of the run; the runs before it have to be complete.
 
         Raises:
-            ValueError: if that run left no checkpoint.
+            ValueError: if one of them left no checkpoint.
         """
         start = None
         if self.needs is not None:
-            start = newest_checkpoint(self.needs.folder)
-            if start is None:
-                raise ValueError(
-                    f"{self.needs.folder} is complete, but holds no checkpoint to start {self.name} from: "
-                    "delete that folder, so that it runs again."
-                )
-        return self.stage.config(self.folder, start, self.seed)
+            start = self._checkpoint(self.needs)
+        teachers = {name: self._checkpoint(job) for name, job in self.teachers.items()}
+        return self.stage.config(self.folder, start, self.seed, teachers)
+
+    def _checkpoint(self, job: "Job") -> Path:
+        found = newest_checkpoint(job.folder)
+        if found is None:
+            raise ValueError(
+                f"{job.folder} is complete, but holds no checkpoint for {self.name}: delete that folder, so "
+                "that it runs again."
+            )
+        return found
 
 
 def jobs_of(study: StudyFile, base: Path, arms: Sequence[str], seeds: Sequence[int]) -> list[Job]:
@@ -129,7 +143,8 @@ def jobs_of(study: StudyFile, base: Path, arms: Sequence[str], seeds: Sequence[i
         needs = None
         if stage.start is not None:
             needs = add(stage.start, seed)
-        ordered[name, seed] = Job(stage, seed, base, needs)
+        teachers = {short: add(arm, seed) for short, arm in stage.teacher_arms.items()}
+        ordered[name, seed] = Job(stage, seed, base, needs, teachers)
         return ordered[name, seed]
 
     for priority in sorted({study.arms[name].priority for name in arms}):
