@@ -67,15 +67,17 @@ class Stage:
 
 
 def overlaid(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested options with others in their place; a changed ``kind`` drops the options of the previous one.
+    """Nested options with others in their place; a changed ``kind`` or ``model_type`` drops the options of the
+    previous one.
 
     Args:
         below: nested options; not changed.
         above: those that win.
     """
     merged = deepcopy(dict(below))
-    if "kind" in above and merged.get("kind") not in (None, above["kind"]):
-        merged = {}
+    for tag in ("kind", "model_type"):
+        if tag in above and merged.get(tag) not in (None, above[tag]):
+            merged = {}
     for name, value in above.items():
         if isinstance(value, Mapping):
             inner = merged.get(name)
