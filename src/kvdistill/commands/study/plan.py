@@ -2,15 +2,14 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from kvdistill.config import RunConfig
 from kvdistill.config.study_file import StudyFile
 from kvdistill.config.study_stages import Stage
-from kvdistill.records.schema import Metrics
-from kvdistill.records.validation import last_accuracy
+from kvdistill.records.validation import LastLogged
 from kvdistill.run.folder import COMPLETED
 from kvdistill.training.checkpoint import newest_checkpoint
 
@@ -36,6 +35,7 @@ class Job:
     """The study's folder."""
     needs: "Job | None" = None
     """The run whose checkpoint it starts from."""
+    _logged: LastLogged = field(default_factory=LastLogged, repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -68,12 +68,9 @@ class Job:
         return "new"
 
     @property
-    def accuracy(self) -> float | None:
-        """Last validation accuracy (0 to 1); None where there is none."""
-        metrics = Metrics(self.folder / "metrics.jsonl")
-        if not metrics.path.is_file():
-            return None
-        return last_accuracy(metrics.series())
+    def logged(self) -> LastLogged:
+        """Last step and validation accuracy that the run has logged so far."""
+        return self._logged.read(self.folder / "metrics.jsonl")
 
     @property
     def held_back_by(self) -> "Job | None":
@@ -81,8 +78,10 @@ class Job:
         before = self.needs
         while before is not None:
             required = before.stage.require_accuracy
-            if required is not None and before.state == "complete" and (before.accuracy or 0.0) < required:
-                return before
+            if required is not None and before.state == "complete":
+                accuracy = before.logged.accuracy
+                if accuracy is None or accuracy < required:
+                    return before
             before = before.needs
         return None
 
