@@ -9,8 +9,7 @@ from typing import Literal, NamedTuple
 from kvdistill.config import RunConfig
 from kvdistill.config.study_file import StudyFile
 from kvdistill.config.study_stages import Stage
-from kvdistill.records.schema import Metrics
-from kvdistill.records.validation import last_accuracy
+from kvdistill.records.validation import LastLogged
 from kvdistill.run.folder import COMPLETED
 from kvdistill.training.checkpoint import newest_checkpoint
 
@@ -38,6 +37,7 @@ class Job:
     """The run whose checkpoint it starts from."""
     teachers: "Mapping[str, Job]" = field(default_factory=dict)
     """By short name, the runs whose checkpoints are its teachers."""
+    _logged: LastLogged = field(default_factory=LastLogged, repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -70,12 +70,9 @@ class Job:
         return "new"
 
     @property
-    def accuracy(self) -> float | None:
-        """Last validation accuracy (0 to 1); None where there is none."""
-        metrics = Metrics(self.folder / "metrics.jsonl")
-        if not metrics.path.is_file():
-            return None
-        return last_accuracy(metrics.series())
+    def logged(self) -> LastLogged:
+        """Last step and validation accuracy that the run has logged so far."""
+        return self._logged.read(self.folder / "metrics.jsonl")
 
     @property
     def before(self) -> "tuple[Job, ...]":
@@ -89,7 +86,7 @@ class Job:
         """A run before it that ended below the accuracy it requires; None where none did."""
         for job in self.before:
             required = job.stage.require_accuracy
-            if required is not None and job.state == "complete" and (job.accuracy or 0.0) < required:
+            if required is not None and job.state == "complete" and (job.logged.accuracy or 0.0) < required:
                 return job
             if found := job.held_back_by:
                 return found
