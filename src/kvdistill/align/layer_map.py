@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -39,6 +40,27 @@ class LayerMap:
             Its pairs; their weights sum to 1.
         """
         return tuple(pair for pair in self.pairs if pair.student == student)
+
+    def tensor(self) -> Float[Tensor, "P 3"]:
+        """The pairs as numbers, for a checkpoint.
+
+        Returns:
+            (P, 3), float64: student layer, teacher layer, weight.
+        """
+        rows = [[pair.student, pair.teacher, pair.weight] for pair in self.pairs]
+        return torch.tensor(rows, dtype=torch.float64)
+
+    @staticmethod
+    def of_tensor(pairs: Float[Tensor, "P 3"]) -> "LayerMap":
+        """The map from a checkpoint.
+
+        Args:
+            pairs: The result of ``tensor``.
+
+        Returns:
+            The layer map.
+        """
+        return LayerMap(tuple(LayerPair(int(s), int(t), weight) for s, t, weight in pairs.tolist()))
 
     def __str__(self) -> str:
         """One line per student layer: its teacher layers and the share of each."""

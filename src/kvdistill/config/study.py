@@ -116,7 +116,7 @@ class Overrides(Section):
     model: dict[str, Any] = Field(default={})
     teacher: dict[str, Any] = Field(default={})
     teachers: dict[str, Any] = Field(default={})
-    """By short name; with ``arm`` in place of ``name`` the teacher is the run of an earlier arm, same seed."""
+    """By short name; with ``arm`` in place of ``name`` it is the run of an earlier arm, same seed."""
     bridge: dict[str, Any] = Field(default={})
     data: dict[str, Any] = Field(default={})
     latent: dict[str, Any] = Field(default={})

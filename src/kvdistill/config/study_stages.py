@@ -67,8 +67,8 @@ class Stage:
 
 
 def overlaid(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested options with others in their place; a changed ``kind`` or ``model_type`` drops the options of the
-    previous one.
+    """Nested options with others in their place; a changed ``kind`` or ``model_type`` drops the options of
+    the previous one.
 
     Args:
         below: nested options; not changed.

@@ -23,7 +23,7 @@ class AdapterMap:
     r2: float
     """1 - error / variance of the student's own cache."""
     penalty: float | None = None
-    """Ridge penalty chosen, relative to the mean variance of the inputs; None for maps that are not fitted."""
+    """Ridge penalty chosen, relative to the mean variance of the inputs; None for unfitted maps."""
 
 
 @dataclass(frozen=True, kw_only=True)
