@@ -128,6 +128,8 @@ class Distillation(TrainingStep):
         self._stage("teachers", read)
         # One fused cache, or the teachers' own.
         caches = self.bridge.merge(read, batch.alignments, outputs.teacher.kv)
+        if self.bridge.fuses:
+            self._stage("fused", caches)
         weights = self._layer_weights(len(outputs.student.kv.layers), progress)
         # Step 3: compressed targets, each with the student's M slots in the same geometry.
         pairs = self.bridge(caches, outputs.student.kv, batch.cot_id, step, weights)

@@ -66,7 +66,7 @@ class Aligner(nn.Module):
         lines = [
             f"layers: {layers}",
             f"heads: {_shape(adapter.teacher.layers[-1])} -> {_shape(adapter.student.layers[-1])}, "
-            f"{adapter.method.kind}",
+            f"{type(adapter.method).__name__.lower()}",
         ]
         if adapter.student.layers[0].key_norm is not None:
             lines.append("key norm: keys are projected onto the student's")

@@ -20,6 +20,8 @@ from kvdistill.evaluation.roles import batch_roles
 from kvdistill.kv import Geometry, KVPair, LayerGeometry, LossOutput, ModelKV, TeacherCache, TwoModes
 from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.pipeline import Distillation, TrainingStep
+from kvdistill.run.alignment import align_teachers
+from kvdistill.run.calibration import SAMPLES
 from kvdistill.run.samples import Samples, examples
 from kvdistill.run.step import step_model
 from kvdistill.run.student import build_student
@@ -84,6 +86,8 @@ def trace(path: str | None, overrides: list[str]) -> LossOutput:
     step = run_stage("step", lambda: step_model(config, model), _parts)
     assert isinstance(step, Distillation)
     usable = samples.usable(found)
+    if step.bridge.fuses:
+        _calibrate(config, step, samples)
     batch = run_stage("data", lambda: _batch(usable, step).to(model.device), _lengths)
     step.on_stage = stages(time.perf_counter(), partial(_kept, step, usable, batch))
     loss = step(batch, 0, 0.0)
@@ -92,6 +96,20 @@ def trace(path: str | None, overrides: list[str]) -> LossOutput:
         "backward", loss.loss.backward, lambda _: f"gradients in {_with_gradient(step)} trained tensors"
     )
     return loss
+
+
+def _calibrate(config: RunConfig, step: Distillation, samples: Samples) -> None:
+    """Fit the teachers' adapters as before a run's first step, and print a line per teacher."""
+    train = config.data.train
+    if isinstance(train, SyntheticData):
+        train = train.model_copy(update={"num": min(train.num, SAMPLES)})
+    text = samples.usable(examples(train).examples[:SAMPLES])
+    record = align_teachers(config, step, text, None, lambda line: None)
+    assert record is not None
+    for teacher in record.teachers:
+        r2 = ", ".join(f"{states} {teacher.mean_r2(states):.3f}" for states in ("keys", "values"))
+        told = f"{teacher.teacher}: {100 * teacher.covered:.1f} % of the tokens covered; held-out R² {r2}"
+        _print("align", "; ".join([told, *teacher.steps]), teacher.seconds)
 
 
 def _batch(samples: Sequence[Encoded], step: TrainingStep) -> Batch:
@@ -122,7 +140,7 @@ def stages(
     def show(name: str, result: Any) -> None:
         now = time.perf_counter()
         _print(name, _STAGES[name](result), now - last[0])
-        if name == "teachers":
+        if name in ("teachers", "fused"):
             caches[:] = result
         if name == "targets" and describe_kept is not None:
             run_stage("kept", partial(describe_kept, caches), str)
@@ -261,6 +279,7 @@ def _kept(
 _STAGES: dict[str, Callable[[Any], str]] = {
     "student": _modes,
     "teachers": _caches,
+    "fused": _caches,
     "targets": _pairs,
     "loss": _terms,
 }

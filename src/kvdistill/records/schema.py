@@ -45,6 +45,8 @@ class RunRecord(JsonFile):
     """Fingerprint of the training data: of the token ids, for a stream of files of their names and sizes;
     None for a streamed hub data set.
     """
+    teachers: dict[str, str] | None = None
+    """Fingerprint of the weights of each separate teacher by short name; None in files of older versions."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "config", present_options(self.config))

@@ -1,7 +1,7 @@
 """Calibration of a run's teachers before the first step: adapters, and the utility of their targets."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from random import Random
@@ -59,7 +59,7 @@ class Calibrator:
     def __init__(
         self,
         step: Distillation,
-        selectors: dict[str, LayerSelector],
+        selectors: Mapping[str, LayerSelector],
         ranks: Ranks,
         say: Callable[[str], None],
     ) -> None:

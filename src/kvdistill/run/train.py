@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from transformers import TrainingArguments, set_seed
 
-from kvdistill.config import FileData, HubData, RunConfig
+from kvdistill.config import RunConfig
 from kvdistill.console.extras import how_to_install, missing_packages
-from kvdistill.data.collate import collate
-from kvdistill.data.encode import num_tokens, pad_id_of
-from kvdistill.data.readers import Reader
+from kvdistill.data.encode import pad_id_of
 from kvdistill.latent.reasoner import LatentReasoner
+from kvdistill.records.calibration import CALIBRATION, CalibrationRecord
 from kvdistill.records.schema import EvaluationRecord, RunRecord
+from kvdistill.run.alignment import align_teachers, teachers_record
 from kvdistill.run.evaluation import evaluate_run, measure_during_training
 from kvdistill.run.example import write_example
 from kvdistill.run.folder import (
@@ -28,11 +28,13 @@ from kvdistill.run.folder import (
     mark_completed,
     summary,
 )
+from kvdistill.run.loading import collate_batch, training_data
 from kvdistill.run.provenance import record_of
 from kvdistill.run.samples import Samples, fingerprint, require_files
 from kvdistill.run.step import step_model
 from kvdistill.run.stream import SampleStream
 from kvdistill.run.student import build_student, resumed_student
+from kvdistill.run.windows import require_windows
 from kvdistill.text import Encoded
 from kvdistill.training.arguments import training_arguments
 from kvdistill.training.callbacks import (
@@ -46,8 +48,7 @@ from kvdistill.training.callbacks import (
 from kvdistill.training.checkpoint import newest_checkpoint, read_state
 from kvdistill.training.means import TERMS
 from kvdistill.training.ranks import Ranks
-from kvdistill.training.sampler import RankBatches
-from kvdistill.training.stream import Stream, StreamBatch, StreamSampler, unwrap_worker_error
+from kvdistill.training.stream import Stream, unwrap_worker_error
 from kvdistill.training.trainer import LatentTrainer
 
 
@@ -74,6 +75,8 @@ class Run:
     samples: Samples
     questions: tuple[Encoded, ...]
     """The test set, read before the first step, so that a broken one is noticed before training."""
+    calibration: CalibrationRecord | None = None
+    """How the teachers were aligned; None where they were not."""
 
     @property
     def folder(self) -> Path:
@@ -115,6 +118,8 @@ def train(config: RunConfig, command: str | None = None) -> Trained:
         if ranks.rank == 0:
             clear_run_dir(start)
             run.record.write(run.folder / "run.json")
+            if run.calibration is not None:
+                run.calibration.write(run.folder / CALIBRATION)
         ranks.wait()
         if not _is_trained(config, start):
             with interruptible(trainer, ranks):
@@ -234,14 +239,19 @@ def _closing(run: Run, evaluations: Sequence[EvaluationRecord]) -> dict[str, Any
 
 def _trainer(run: Run) -> LatentTrainer:
     config, section = run.config, run.config.training
-    data, batches = _training_data(run)
+    data, batches = training_data(config, run.samples, run.ranks)
     step = step_model(config, run.model, run.ranks)
+    if not isinstance(data, Stream):
+        require_windows(step.teachers, data)
+    fingerprints = teachers_record(step, run.start.before, run.start)
+    run.record = replace(run.record, teachers=fingerprints or None)
+    run.calibration = align_teachers(config, step, data, run.start.checkpoint, run.samples.say)
     assert run.model.tokenizer is not None
     trainer = LatentTrainer(
         model=step,
         args=run.args,
         train_dataset=data,
-        data_collator=partial(_collate, pad_id=pad_id_of(run.model.tokenizer), readers=step.readers),
+        data_collator=partial(collate_batch, pad_id=pad_id_of(run.model.tokenizer), readers=step.readers),
         callbacks=[WriteLogs(run.folder, run.record.command or "")],
         batches=batches,
         ranks=run.ranks,
@@ -261,33 +271,6 @@ def _trainer(run: Run) -> LatentTrainer:
     trainer.add_callback(EndEpoch(trainer.log_epoch))
     trainer.add_callback(SaveWhen(section.save_steps))
     return trainer
-
-
-def _training_data(run: Run) -> tuple[Any, Any]:
-    """The training data set, and the sampler that yields this process's batches in order."""
-    section, data, ranks = run.config.training, run.config.data.train, run.ranks
-    least = 2 if run.config.paired else 1  # samples a process: a control may need a partner in the batch
-    if not isinstance(data, FileData | HubData) or not data.streaming:
-        samples = run.samples.read(data, "train")
-        return samples, RankBatches(
-            [num_tokens(sample) for sample in samples], section.batch_size, section.seed, ranks, least
-        )
-    stream = Stream(SampleStream(run.samples, data), section.batch_size, section.seed, ranks, least)
-    if section.max_steps < 1:
-        stream.rows = data.limit or 0
-        full, rest = divmod(stream.rows, section.batch_size * ranks.size)
-        stream.count = max(1, full + (rest >= least * ranks.size))  # a smaller rest joins the last batch
-    return stream, StreamSampler(stream.count)
-
-
-def _collate(
-    found: Sequence[Encoded] | Sequence[StreamBatch], pad_id: int, readers: dict[str, Reader]
-) -> dict[str, Any]:
-    """Called in the loader's workers."""
-    first = found[0]
-    if isinstance(first, StreamBatch):
-        return {"batch": collate(first.samples, pad_id, readers=readers), "place": first.place}
-    return {"batch": collate(found, pad_id, readers=readers)}  # pyright: ignore[reportArgumentType]
 
 
 def to_device(model: LatentReasoner) -> LatentReasoner:

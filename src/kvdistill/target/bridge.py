@@ -7,8 +7,9 @@ trains a projector per teacher that maps the student's cache to the teacher's he
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -63,6 +64,9 @@ class Bridge(nn.Module):
     Args:
         builders: The target builder of each teacher, by the teacher's short name.
     """
+
+    fuses: ClassVar[bool] = False
+    """Whether ``merge`` makes one cache of those of all teachers."""
 
     def __init__(self, builders: Mapping[str, TargetBuilder]) -> None:
         super().__init__()
@@ -202,12 +206,20 @@ class LiftBridge(Bridge):
     Args:
         builders: The target builder of each teacher, by the teacher's short name.
         projectors: The projector to each teacher's geometry, by the same names; trained.
+        weights: Weight of each teacher's loss, above 0, by the same names; None weighs all alike.
     """
 
-    def __init__(self, builders: Mapping[str, TargetBuilder], projectors: Mapping[str, Projector]) -> None:
+    def __init__(
+        self,
+        builders: Mapping[str, TargetBuilder],
+        projectors: Mapping[str, Projector],
+        weights: Mapping[str, float] | None = None,
+    ) -> None:
         super().__init__(builders)
         # Modules, so that the optimizer, DDP or FSDP and checkpoints see them.
         self.projectors = nn.ModuleDict(projectors)
+        weights = weights or dict.fromkeys(projectors, 1.0)
+        self.shares = {name: weight / sum(weights.values()) for name, weight in weights.items()}
 
     def match(
         self, teacher: str, target: ModelKV, student: ModelKV, layer_weights: Float[Tensor, " L"] | None
@@ -216,7 +228,12 @@ class LiftBridge(Bridge):
         projector = self.projector(teacher)
         # Student to teacher: the target depends on no trained parameter. It is compressed before the layers
         # are selected, since a teacher layer may be in several pairs.
-        return KVPair(projector.select(target), projector.move(student), projector.weights(layer_weights))
+        theirs, ours = projector.select(target), projector.move(student)
+        share = None
+        if len(self.shares) > 1:
+            batch = ours.layers[0].keys
+            share = batch.new_full((len(batch),), self.shares[teacher], dtype=torch.float32)
+        return KVPair(theirs, ours, projector.weights(layer_weights), share)
 
     def projector(self, teacher: str) -> Projector:
         """The projector to a teacher's geometry.

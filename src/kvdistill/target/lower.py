@@ -1,6 +1,7 @@
 """Bridge to several teachers: caches aligned with the student's, fused, and compressed to one target."""
 
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -35,6 +36,7 @@ class LowerBridge(Bridge):
     Source: ours.
     """
 
+    fuses: ClassVar[bool] = True
     scale: Float[Tensor, "L 2"] | None
 
     def __init__(

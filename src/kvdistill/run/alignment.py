@@ -1,0 +1,136 @@
+"""Alignment of a run's teachers: fitted before the first step, restored when a run resumes."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from kvdistill.align import Identity
+from kvdistill.config import OwnTeacher, RunConfig
+from kvdistill.models.checkpoint_integrity import same_weights
+from kvdistill.pipeline import Distillation
+from kvdistill.records.calibration import CalibrationRecord
+from kvdistill.records.schema import RunRecord
+from kvdistill.run.calibration import SAMPLES, Calibrator
+from kvdistill.run.folder import RunState
+from kvdistill.target.lower import LowerBridge
+from kvdistill.teacher.causal_lm import CausalLMTeacher
+from kvdistill.text import Encoded
+from kvdistill.training.checkpoint import load_extra_state
+from kvdistill.training.ranks import Ranks
+from kvdistill.training.stream import Stream
+from kvdistill.training_step import TrainingStep
+
+
+def align_teachers(
+    config: RunConfig, step: TrainingStep, data: Any, checkpoint: Path | None, say: Callable[[str], None]
+) -> CalibrationRecord | None:
+    """Fit the adapters of a bridge that lowers teachers; from a checkpoint they are restored.
+
+    Args:
+        config: the run's configuration.
+        step: the training step; its bridge gets the adapters.
+        data: the training data set.
+        checkpoint: the checkpoint to resume from; None at the start of a run.
+        say: prints a line.
+
+    Returns:
+        The report of the calibration; None where nothing was calibrated.
+
+    Raises:
+        ValueError: if an adapter does not fit its teacher, or there is too little text to fit one.
+    """
+    if not isinstance(step, Distillation) or not isinstance(step.bridge, LowerBridge):
+        return None
+    if checkpoint is not None:
+        # Here and not by Trainer alone: a measured layer map decides which parameters there are.
+        tensors, _ = load_extra_state(checkpoint)
+        step.load_state(
+            {name.removeprefix("step/"): value for name, value in tensors.items() if name.startswith("step/")}
+        )
+        return None
+    require_copies(config, step)
+    selectors = {
+        teacher.name: config.all_teachers.get(teacher.name, OwnTeacher()).layers for teacher in step.teachers
+    }
+    samples = _first_samples(data)
+    return Calibrator(step, selectors, Ranks.here(), say).run(samples, config.training.seed)
+
+
+def require_copies(config: RunConfig, step: Distillation) -> None:
+    """Refuse the adapter ``identity`` for a teacher that is no copy of the student.
+
+    Args:
+        config: the run's configuration.
+        step: the training step, with the student at its starting weights.
+
+    Raises:
+        ValueError: naming the teacher.
+    """
+    for teacher in step.teachers:
+        section = config.all_teachers.get(teacher.name, OwnTeacher())
+        if not isinstance(section.adapter, Identity) or not isinstance(teacher, CausalLMTeacher):
+            continue
+        if not is_copy(step.student.backbone, teacher.model):
+            raise ValueError(
+                f"teachers.{teacher.name}: adapter identity takes the teacher's cache for the student's own, "
+                f"and {teacher.source} has other weights than the student: set "
+                f"teachers.{teacher.name}.adapter.kind to ridge."
+            )
+
+
+def is_copy(student: nn.Module, teacher: nn.Module) -> bool:
+    """Whether every weight of a teacher is in the student; embeddings of added tokens do not count.
+
+    Args:
+        student: the student's backbone, with or without low-rank adapters.
+        teacher: the teacher's model.
+    """
+    ours = {
+        name.removeprefix("base_model.model.").replace(".base_layer", ""): value
+        for name, value in student.named_parameters()
+    }
+    for name, value in teacher.named_parameters():
+        own = ours.get(name)
+        if own is None or own.shape[1:] != value.shape[1:] or len(own) < len(value):
+            return False
+        if not torch.equal(own[: len(value)].to(value), value):
+            return False
+    return True
+
+
+def teachers_record(step: TrainingStep, before: RunRecord | None, start: RunState) -> dict[str, str]:
+    """Fingerprints of the teachers; refuses to resume a run with others.
+
+    Args:
+        step: the training step.
+        before: the record of the run so far; None at its start.
+        start: the state of the run folder.
+
+    Returns:
+        By short name; the student's own teacher mode is left out.
+
+    Raises:
+        ValueError: naming the teacher whose weights have changed.
+    """
+    separate = [teacher for teacher in step.teachers if isinstance(teacher, CausalLMTeacher)]
+    found = {teacher.name: teacher.fingerprint() for teacher in separate}
+    if start.checkpoint is None or before is None or before.teachers is None:
+        return found
+    for name, fingerprint in found.items():
+        if not same_weights(before.teachers.get(name, fingerprint), fingerprint):
+            raise ValueError(
+                f"teachers.{name}: its weights are not those that {start.folder} was begun with. Put the old "
+                f"teacher back, or begin a new run from {start.checkpoint} (--model_name)."
+            )
+    return found
+
+
+def _first_samples(data: Any) -> Sequence[Encoded]:
+    """The samples that calibration chooses from: all of a data set, the first of a stream."""
+    if isinstance(data, Stream):
+        samples, _ = data.read(None, SAMPLES)
+        return samples
+    return data
