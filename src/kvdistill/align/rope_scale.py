@@ -5,7 +5,6 @@ Frequencies of D rotated channels (2 F, in the letters of ``kv.py``) at base θ 
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -71,8 +70,6 @@ def ntk_base(theta: float, factor: float, width: int) -> float:
 class Unscaled:
     """Frequencies as trained."""
 
-    kind: Literal["default"] = "default"
-
     def rope(self, theta: float, width: int, length: int = 0) -> Rope:
         """Rotation of D channels at base ``theta``; the other methods have the same arguments.
 
@@ -94,7 +91,6 @@ class Linear:
     Source: https://arxiv.org/abs/2306.15595, equation 4.
     """
 
-    kind: Literal["linear"] = "linear"
     factor: float
 
     def rope(self, theta: float, width: int, length: int = 0) -> Rope:
@@ -109,7 +105,6 @@ class NTKAware:
     Source: https://arxiv.org/abs/2309.00071, equation 16.
     """
 
-    kind: Literal["ntk"] = "ntk"
     factor: float
 
     def rope(self, theta: float, width: int, length: int = 0) -> Rope:
@@ -124,7 +119,6 @@ class Dynamic:
     Source: https://arxiv.org/abs/2309.00071, appendix B.1; the factor as transformers has it.
     """
 
-    kind: Literal["dynamic"] = "dynamic"
     factor: float
     window: int
     """Tokens that the model was trained on."""
@@ -143,7 +137,6 @@ class Llama3:
     Source: Llama 3.1, https://arxiv.org/abs/2407.21783, section 3.4.2; thresholds as in transformers.
     """
 
-    kind: Literal["llama3"] = "llama3"
     factor: float
     window: int
     """Tokens that the model was trained on."""
@@ -167,7 +160,6 @@ class Yarn:
     Source: https://arxiv.org/abs/2309.00071, equations 17 to 22.
     """
 
-    kind: Literal["yarn"] = "yarn"
     factor: float
     window: int
     """Tokens that the model was trained on."""
@@ -202,7 +194,6 @@ class LongRope:
     Source: https://arxiv.org/abs/2402.13753, equation 2; the attention factor as in transformers.
     """
 
-    kind: Literal["longrope"] = "longrope"
     factor: float
     window: int
     """Tokens that the model was trained on; longer texts take ``long``."""

@@ -5,6 +5,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from kvdistill.align.tokenizer_align import TokenWeights
 from kvdistill.config import DataSection, OwnTeacher, TeacherSection
 from kvdistill.data import Reader, Template
 from kvdistill.latent.reasoner import SPECIAL_TOKENS, LatentReasoner
@@ -55,17 +56,23 @@ def load_teacher(
     read = [number for token, number in tokenizer.get_vocab().items() if token not in SPECIAL_TOKENS.values()]
     require_vocabulary(opened.model, read, section.name)
     if template is not None:
-        reader = _reader(option_of(name), opened.tokenizer, template, data)
+        reader = _reader(option_of(name), opened.tokenizer, template, data, section.tokens)
     placed = section.device is not None or section.device_map is not None
     return CausalLMTeacher(opened.model, section.name, opened.delimiters, name, reader, placed)
 
 
-def _reader(option: str, tokenizer: PreTrainedTokenizerBase, template: Template, data: DataSection) -> Reader:
+def _reader(
+    option: str,
+    tokenizer: PreTrainedTokenizerBase,
+    template: Template,
+    data: DataSection,
+    token_weights: TokenWeights,
+) -> Reader:
     """A reader, tried on one example, so that what it lacks is found before training."""
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token  # padding is masked, whatever its id
     try:
-        reader = Reader(tokenizer, template, data.drop_last_step)
+        reader = Reader(tokenizer, template, data.drop_last_step, token_weights)
         reader.read([Example("1", ("1", "1"), "1", "probe")])
     except ValueError as error:
         raise ValueError(f"{option}: {error}") from error
