@@ -86,6 +86,13 @@ def test_tokens_without_characters_overlap_nothing() -> None:
     assert uncovered_tokens(aligned).tolist() == pytest.approx([2 / 3])
 
 
+def test_a_span_inside_another_hides_nothing() -> None:
+    aligned = align("abcdef", [(3, 4), (1, 2)], [(0, 6), (1, 2)])
+    assert aligned.index.tolist() == [[[0, 0], [0, 1]]]
+    # A sixth of abcdef against b itself.
+    assert rows(aligned.average) == [[1.0, 0.0], [0.1429, 0.8571]]
+
+
 def test_empty_texts() -> None:
     aligned = align("", [], [])
     assert aligned.index.shape == aligned.average.shape == (1, 0, 1)

@@ -123,3 +123,42 @@ def test_a_further_reader_reads_the_same_texts_in_its_own_tokens() -> None:
         assert "".join(sample.teacher_mode.cot.text[start:end] for start, end in spans) == texts[0]
         assert read.step_end[place].sum() == len(sample.example.steps)
     assert reader.tokenizer.decode(unpadded(read.prompt)[0]) == "Hence:"
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_tokens_of_another_tokenizer_are_aligned(side: Side) -> None:
+    encoded = samples()
+    tokenizer = pico_tokenizer.byte_bpe(["Ann", "Bob"])
+    readers = {
+        "bytes": Reader(tokenizer, Plain()),
+        "last": Reader(tokenizer, Plain(), token_weights="last"),
+        "same": Reader(pico_tokenizer.word_level(["Ann", "Bob", ".", "?", "so", "fully"]), Plain()),
+    }
+    batch = collate(encoded, 0, side, readers)
+    # A reader with the student's tokens is not aligned.
+    assert list(batch.alignments) == ["bytes", "last"]
+    student, aligned = batch.teacher_mode, batch.alignments["bytes"]
+    assert aligned.mask is student.cot.mask
+    assert aligned.step_end is student.step_end
+    assert torch.equal(aligned.covered, student.cot.mask)
+    teacher = batch.teachers["bytes"]
+    places = [*zip(*(axis.tolist() for axis in (aligned.average > 0).nonzero(as_tuple=True)), strict=True)]
+    assert len(places) >= 4
+    for row, token, slot in places:
+        text = encoded[row].teacher_mode.cot.text
+        column = aligned.index[row, token, slot]
+        assert teacher.cot.mask[row, column]
+        start, end = teacher.spans[row, column].tolist()
+        first, stop = student.spans[row, token].tolist()
+        assert text[start:end].strip() in text[first:stop]
+    chosen = batch.alignments["last"].average
+    assert torch.equal(chosen.sum(-1), student.cot.mask.float())
+    assert ((chosen == 0) | (chosen == 1)).all()
+
+
+def test_a_reader_of_another_text_is_refused() -> None:
+    reader = Reader(pico_tokenizer.byte_bpe(["Ann"]), Plain(), drop_last_step=True)
+    with pytest.raises(
+        ValueError, match=r"The teacher large reads another chain of thought of sample a.*drop_last_step"
+    ):
+        collate(samples(), 0, readers={"large": reader})

@@ -46,22 +46,36 @@ class _Table:
     slot: Int[np.ndarray, " p"]
     counts: Int[np.ndarray, " r"]
     """Pairs in each row."""
+    shape: tuple[int, int]
+    """Samples and columns of the student's padded ``cot``."""
 
     @classmethod
-    def of(cls, place: Int[np.ndarray, " p"], source: Int[np.ndarray, " p"], rows: int) -> "_Table":
+    def of(
+        cls, place: Int[np.ndarray, " p"], source: Int[np.ndarray, " p"], shape: tuple[int, int]
+    ) -> "_Table":
         """Order pairs by the student's place, and within a row by the teacher's."""
         order = _stable_order(place * (source.max(initial=0) + 1) + source)
         row = place[order]
-        counts = np.bincount(row, minlength=rows)
+        counts = np.bincount(row, minlength=shape[0] * shape[1])
         slot = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
-        return cls(order, row, slot, counts)
+        return cls(order, row, slot, counts, shape)
 
-    def fill(self, values: Shaped[np.ndarray, " p"]) -> Shaped[np.ndarray, "r k"]:
-        """Values of the pairs by row, 0 where a row has fewer than k; k is at least 1."""
+    def last(self, inside: Bool[np.ndarray, " p"]) -> Float[np.ndarray, " p"]:
+        """Weight 1 at the last pair of each row that is ``inside``, or at its first where none is."""
+        ends = inside[self.order]
+        chosen = np.zeros(len(self.counts), dtype=np.int64)
+        # Slots rise within a row, and the last of several assignments to one row remains.
+        chosen[self.row[ends]] = self.slot[ends]
+        weights = np.empty(len(self.row))
+        weights[self.order] = self.slot == chosen[self.row]
+        return weights
+
+    def fill(self, values: Shaped[np.ndarray, " p"]) -> Shaped[np.ndarray, "B N k"]:
+        """Values of the pairs by student token, 0 where it has fewer than k; k is at least 1."""
         columns = max(1, int(self.counts.max(initial=0)))
         filled = np.zeros((len(self.counts), columns), values.dtype)
         filled[self.row, self.slot] = values[self.order]
-        return filled
+        return filled.reshape(*self.shape, columns)
 
 
 def align_tokens(
@@ -77,7 +91,7 @@ def align_tokens(
 
     Args:
         texts: B chains of thought, the same for both readers.
-        student: What the student reads in teacher mode, N tokens.
+        student: What the student reads in teacher mode, N tokens; on the CPU, as the teacher's.
         teacher: What the teacher reads.
         weights: How ``average`` of the result is made.
 
@@ -86,27 +100,31 @@ def align_tokens(
 
     Source: ours.
     """
-    ours = _tokens(texts, student)
-    theirs = _tokens(texts, teacher)
+    # Texts are counted through, so that one sweep serves all samples of the batch.
+    following = _next_letters(texts)
+    ours = _tokens(texts, student, following)
+    theirs = _tokens(texts, teacher, following)
     row, column, overlap = _overlaps(ours, theirs)
-    union = (ours.right - ours.left)[row] + (theirs.right - theirs.left)[column] - overlap
-    inside = theirs.right[column] <= ours.right[row] + SHORTEST
-    # Importance that each teacher token has to give away: the sum over the student tokens it overlaps.
-    received = np.bincount(column, overlap, minlength=len(theirs.place))
-    table = _Table.of(ours.place[row], theirs.place[column], student.cot.mask.numel())
-    average = table.fill(overlap / union)
+    batch, width = student.cot.mask.shape
+    table = _Table.of(ours.place[row], theirs.place[column], (batch, width))
     if weights == "last":
-        average = _last_inside(table.fill(inside), table.counts)
-    total = average.sum(-1, keepdims=True)
-    width = max(1, teacher.cot.mask.shape[1])
-    shape = (*student.cot.mask.shape, average.shape[1])
-    return TokenAlignment(
+        average = table.last(theirs.right[column] <= ours.right[row] + SHORTEST)
+    else:
+        union = (ours.right - ours.left)[row] + (theirs.right - theirs.left)[column] - overlap
+        average = overlap / union
+    total = np.bincount(row, average, minlength=len(ours.place))
+    # Importance that each teacher token has to give away: the sum over the student tokens that it overlaps.
+    received = np.bincount(column, overlap, minlength=len(theirs.place))
+    columns = {
         # A place modulo the width of the padded segment is the column.
-        index=torch.from_numpy(table.fill(theirs.place[column] % width).reshape(shape)),
-        average=torch.from_numpy((average / np.where(total > 0, total, 1.0)).reshape(shape)).float(),
-        carry=torch.from_numpy(table.fill(overlap / received[column]).reshape(shape)).float(),
+        "index": theirs.place[column] % max(1, teacher.cot.mask.shape[1]),
+        "average": (average / total[row]).astype(np.float32),
+        "carry": (overlap / received[column]).astype(np.float32),
+    }
+    return TokenAlignment(
+        **{name: torch.from_numpy(table.fill(values)) for name, values in columns.items()},
         mask=student.cot.mask,
-        covered=torch.from_numpy((table.counts > 0).reshape(shape[:2])),
+        covered=torch.from_numpy((table.counts > 0).reshape(batch, width)),
         step_end=student.step_end,
     )
 
@@ -161,11 +179,15 @@ def _spans(
     texts: Sequence[str], reader: ReaderBatch
 ) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:
     """Start, end and offset of every token: spans in ``_joined``, and where the token's own text begins."""
-    mask = reader.cot.mask.numpy()
     lengths = _lengths(texts)
-    offset = np.repeat(np.cumsum(lengths) - lengths, mask.sum(-1))
-    spans = reader.spans.numpy()[mask]
+    offset = np.repeat(np.cumsum(lengths) - lengths, np.count_nonzero(reader.cot.mask.numpy(), axis=1))
+    spans = reader.spans.numpy().reshape(-1, 2)[_places(reader)]
     return spans[:, 0] + offset, spans[:, 1] + offset, offset
+
+
+def _places(reader: ReaderBatch) -> Int[np.ndarray, " n"]:
+    """Where each token is in the padded ``cot``, flattened over samples and columns."""
+    return np.flatnonzero(reader.cot.mask.numpy())
 
 
 def _covered_characters(texts: Sequence[str], reader: ReaderBatch) -> Bool[np.ndarray, " c"]:
@@ -177,12 +199,13 @@ def _covered_characters(texts: Sequence[str], reader: ReaderBatch) -> Bool[np.nd
     return np.cumsum(begun)[:characters] > 0
 
 
-def _tokens(texts: Sequence[str], reader: ReaderBatch) -> _Tokens:
+def _tokens(texts: Sequence[str], reader: ReaderBatch, following: Int[np.ndarray, " c"]) -> _Tokens:
     """The tokens of a reader that cover characters, without leading spaces."""
-    # Texts are counted through, so that one sweep serves all samples.
     start, end, offset = _spans(texts, reader)
-    place = np.flatnonzero(reader.cot.mask.numpy())
-    start = _without_leading_spaces(texts, start, end)
+    place = _places(reader)
+    # Leading spaces are left out, except from tokens that have nothing else.
+    stripped = following[np.minimum(start, len(following) - 1)]
+    start = np.where(stripped < end, stripped, start)
     # Special tokens, and tokens that a normalizer left without characters, overlap nothing.
     filled = np.flatnonzero(end > start)
     order = filled[_stable_order(start[filled] * (end.max(initial=0) + 1) + end[filled])]
@@ -191,7 +214,7 @@ def _tokens(texts: Sequence[str], reader: ReaderBatch) -> _Tokens:
     first = np.ones(len(start), dtype=bool)
     first[1:] = (start[1:] != start[:-1]) | (end[1:] != end[:-1])
     heads = np.flatnonzero(first)
-    sizes = np.diff(heads, append=len(start))
+    sizes = np.append(heads[1:], len(start)) - heads
     count = np.repeat(sizes, sizes)
     rank = np.arange(len(start)) - np.repeat(heads, sizes)
     length = end - start
@@ -201,17 +224,12 @@ def _tokens(texts: Sequence[str], reader: ReaderBatch) -> _Tokens:
     return _Tokens(place, start, end, left, right)
 
 
-def _without_leading_spaces(
-    texts: Sequence[str], start: Int[np.ndarray, " n"], end: Int[np.ndarray, " n"]
-) -> Int[np.ndarray, " n"]:
-    """Starts behind the leading spaces of each span, unchanged where the span has only spaces."""
+def _next_letters(texts: Sequence[str]) -> Int[np.ndarray, " c"]:
+    """For each character of ``_joined``, the index of the first one from there on that is no space."""
     letters = np.frombuffer(_joined(texts).encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
-    places = np.arange(len(letters))
-    # Index of the next character that is no space, from the end of the text to its beginning.
-    other = np.where(letters == ord(" "), len(letters), places)
-    following = np.minimum.accumulate(other[::-1])[::-1]
-    stripped = following[np.minimum(start, len(letters) - 1)]
-    return np.where(stripped < end, stripped, start)
+    other = np.where(letters == ord(" "), len(letters), np.arange(len(letters)))
+    # The smallest index to the right: a running minimum from the end of the text.
+    return np.minimum.accumulate(other[::-1])[::-1]
 
 
 def _overlaps(
@@ -232,15 +250,6 @@ def _overlaps(
     # Two tokens that share the same span may have disjoint parts of it.
     kept = np.flatnonzero(overlap > SHORTEST)
     return row[kept], column[kept], overlap[kept]
-
-
-def _last_inside(inside: Bool[np.ndarray, "r k"], counts: Int[np.ndarray, " r"]) -> Float[np.ndarray, "r k"]:
-    """Weight 1 at the last True of each row, at the first entry where there is none; 0 in empty rows."""
-    last = inside.shape[1] - 1 - inside[:, ::-1].argmax(-1)
-    chosen = np.where(inside.any(-1), last, 0)
-    weights = np.zeros(inside.shape)
-    weights[np.arange(len(chosen)), chosen] = counts > 0
-    return weights
 
 
 def _stable_order(keys: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:

@@ -87,7 +87,7 @@ def _same_tokens(samples: Sequence[Encoded], readings: Sequence[Reading]) -> boo
 
 
 def _stack(readings: Sequence[Reading], pad_id: int, side: Side) -> ReaderBatch:
-    ends = [[index in reading.step_ends for index in range(len(reading.cot.ids))] for reading in readings]
+    ends = [_is_step_end(reading) for reading in readings]
     cot = _pad([reading.cot.ids for reading in readings], pad_id, side)
     return ReaderBatch(
         question=_pad([reading.question.ids for reading in readings], pad_id, side),
@@ -99,6 +99,11 @@ def _stack(readings: Sequence[Reading], pad_id: int, side: Side) -> ReaderBatch:
         spans=_spans(readings, cot),
         step=_pad([steps_of_tokens(reading) for reading in readings], -1, side).ids,
     )
+
+
+def _is_step_end(reading: Reading) -> list[bool]:
+    ends = set(reading.step_ends)
+    return [index in ends for index in range(len(reading.cot.ids))]
 
 
 def steps_of_tokens(reading: Reading) -> list[int]:
