@@ -1,6 +1,7 @@
 """Attention output and its cosine by hand."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -31,11 +32,11 @@ def cache(
     return ModelKV((layer,), (0,), "a cache by hand")
 
 
-def asked(query: list, positions: list[int], start: int = 0, **settings: object) -> AnswerQueries:
+def asked(query: list, positions: list[int], start: int = 0, **settings: Any) -> AnswerQueries:
     """Queries of one head, (A, K), or of several, (Q, A, K)."""
     rows = torch.tensor(query, dtype=torch.float32)
     rows = rows[None] if rows.ndim == 3 else rows[None, None]
-    layer = LayerQueries(rows, **({"scaling": 1.0} | settings))
+    layer = LayerQueries(rows, **{"scaling": 1.0, **settings})
     mask = torch.ones(1, len(positions), dtype=torch.bool)
     return AnswerQueries((layer,), (0,), mask, torch.tensor([positions]), torch.tensor([start]))
 
