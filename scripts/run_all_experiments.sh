@@ -63,22 +63,42 @@ source "$ROOT/scripts/_common.sh"
 # cot_folder: that of the chains of thought; a study that an earlier version began has another name for it.
 cot_folder() { [ -d "$OUTPUT_BASE/explicit_cot" ] && echo explicit_cot || echo cot; }
 
-# describe EXPERIMENT: its folder, its configuration on the embedded task, and the options that make it what it is.
+# describe EXPERIMENT: its folder and its configuration file.
 describe() {
   case $1 in
-    E1) FOLDER=E1_baseline CONFIG=e1_baseline OWN=(--kv_weight 0) ;;
-    E2) FOLDER=E2_full_kv CONFIG=e2_full OWN=(--kv_method full --kv_weight auto) ;;
-    E3) FOLDER=E3_right_crop CONFIG=e3_right_crop OWN=(--kv_method right_crop --kv_weight auto) ;;
-    E4) FOLDER=E4_rkv CONFIG=e4_rkv OWN=(--kv_method rkv --kv_weight auto) ;;
-    E5) FOLDER=E5_shuffled CONFIG=e5_shuffled OWN=(--kv_method rkv --kv_weight auto --shuffle_kv) ;;
-    direct) FOLDER=direct CONFIG=e1_baseline OWN=(--training.task direct) ;;
-    cot) FOLDER=$(cot_folder) CONFIG=e0_warm OWN=(--training.task cot) ;;
+    E1) FOLDER=E1_baseline CONFIG=e1_baseline ;;
+    E2) FOLDER=E2_full_kv CONFIG=e2_full ;;
+    E3) FOLDER=E3_right_crop CONFIG=e3_right_crop ;;
+    E4) FOLDER=E4_rkv CONFIG=e4_rkv ;;
+    E5) FOLDER=E5_shuffled CONFIG=e5_shuffled ;;
+    direct) FOLDER=direct CONFIG=e1_baseline ;;
+    cot) FOLDER=$(cot_folder) CONFIG=e0_warm ;;
     *) die "EXPERIMENTS: there is no experiment '$1'. Choose from E1 E2 E3 E4 E5 direct cot." ;;
   esac
+}
+
+# configured OPTION: its value in the experiment's configuration file, without quotes; of a table a line "name = value" for each entry.
+configured() {
+  sed -n "s/^$1 = \([^#]*[^# ]\).*/\1/p" "experiments/configs/$CONFIG.toml" | tr -d '"{}' | tr ',' '\n'
+}
+
+# own_options EXPERIMENT: what makes a run this experiment, into OWN. On the embedded task its file is the whole configuration; elsewhere
+# the method and control of its target and its KV weight are taken from it.
+own_options() {
+  local part name value
   case $1 in
-    E*) OWN+=(--evaluation.modes '["latent"]') ;;
-    *) OWN+=(--evaluation.modes "[\"$1\"]") ;;
+    E*) OWN=(--evaluation.modes '["latent"]') ;;
+    *) OWN=(--training.task "$1" --evaluation.modes "[\"$1\"]") && return ;;
   esac
+  [ -z "$EMBEDDED" ] || return 0
+  value=$(configured kv_weight)
+  [ -n "$value" ] || die "experiments/configs/$CONFIG.toml has no line such as kv_weight = \"auto\", which makes it $1. Add it."
+  OWN+=(--kv_weight "$value")
+  for part in method control; do
+    while read -r name _ value; do
+      OWN+=("--target.$part.$name" "$value")
+    done < <(configured "$part")
+  done
 }
 
 check_settings() {
@@ -139,6 +159,7 @@ start_options() {
 train() {
   local folder run begin=$SECONDS settings command START=()
   describe "$1"
+  own_options "$1"
   run=$FOLDER/seed$2 folder=$OUTPUT_BASE/$FOLDER/seed$2
   if [ -n "$EMBEDDED" ] && ! start_options "$1" "$2"; then
     echo "$run is left out: it starts from $(cot_folder)/seed$2, which is not complete."

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from kvdistill.config import from_flags, resolved
+from kvdistill.config import from_flags, load, resolved
 from kvdistill.records.schema import Metrics, RunRecord
 from kvdistill.reporting.studies.comparability import CLAIMED
 from kvdistill.reporting.studies.experiments import classify
@@ -151,6 +151,30 @@ def test_commands_on_a_real_model_are_the_experiments(clerk: Project) -> None:
         assert {role: (data[role]["name"], data[role]["config"], data[role]["split"]) for role in splits} == {
             role: ("openai/gsm8k", "main", split) for role, split in splits.items()
         }
+
+
+def test_what_an_experiment_is_comes_from_its_configuration_file(clerk: Project) -> None:
+    configs = clerk.root / "experiments" / "configs"
+    arms = [next(configs.glob(f"e{number}_*.toml")) for number in range(1, 6)]
+    rkv = arms[3].read_text(encoding="utf-8").replace("importance_weight = 0.1", "importance_weight = 0.25")
+    arms[3].write_text(rkv, encoding="utf-8")
+    done = clerk.run(SCRIPT, SEEDS="0", EXPERIMENTS="E1 E2 E3 E4 E5", NUM_GPUS="0")
+    assert done.returncode == 0, done.stderr
+    made = [from_flags(words[1:], words[0], "") for words in clerk.calls()]
+    for config, path in zip(made, arms, strict=True):
+        described = load(path)
+        assert config.target.method == described.target.method
+        assert config.target.control == described.target.control
+        assert config.loss.kv_weight == described.loss.kv_weight
+    assert resolved(made[3])["target"]["method"]["importance_weight"] == 0.25
+    assert made[3].target.anneal_layers == 0.0, "that is of the small model on the embedded task"
+
+    arms[1].write_text("[target]\nmethod = {kind = 'full'}\n", encoding="utf-8")
+    without = clerk.run(SCRIPT, SEEDS="1", EXPERIMENTS="E2", NUM_GPUS="0")
+    assert without.returncode == 2
+    assert without.stderr.startswith(
+        'run_all_experiments.sh: experiments/configs/e2_full.toml has no line such as kv_weight = "auto"'
+    )
 
 
 def test_files_and_sizes_reach_every_run(clerk: Project) -> None:
