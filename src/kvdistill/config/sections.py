@@ -13,7 +13,7 @@ from kvdistill.data.template import Chat, Plain
 from kvdistill.latent.curriculum import Stages
 from kvdistill.latent.slots import check_slots
 from kvdistill.losses.objective import Objective
-from kvdistill.target.bridge import Lift, Same
+from kvdistill.target.bridge import BridgeMethod, Lift, Same
 from kvdistill.target.build import check_settings
 from kvdistill.target.controls import Control, NoControl
 
@@ -160,7 +160,7 @@ class RunConfig(Section):
     """A single teacher: short for ``[teachers.teacher]``."""
     teachers: dict[ShortName, AnyTeacher] = Field(default={})
     """Teachers by their short names."""
-    bridge: Annotated[Same | Lift, Field(discriminator="kind")] | None = None
+    bridge: Annotated[BridgeMethod, Field(discriminator="kind")] | None = None
     """How student and teacher caches are made comparable; default: lift for separate teachers, else same."""
     data: DataSection
     latent: LatentSection = LatentSection()
@@ -177,7 +177,7 @@ class RunConfig(Section):
         return {"teacher": self.teacher, **self.teachers}
 
     @property
-    def bridge_method(self) -> Same | Lift:
+    def bridge_method(self) -> BridgeMethod:
         """The configured bridge; by default ``Lift`` for separate teachers, else ``Same``."""
         if self.bridge is not None:
             return self.bridge
