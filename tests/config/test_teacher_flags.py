@@ -9,6 +9,7 @@ from kvdistill.config.sections import TeacherSection
 from kvdistill.config.teacher_flags import check_phase, separate_teachers, short_names, teacher_sections
 from kvdistill.target.bridge import Lift, Lower, Same
 
+DATA = ("--student_model", "m", "--train_file", "x.jsonl")
 TWO = ("--teacher_models", "hub/A", "folder/b-2/")
 
 
@@ -98,6 +99,15 @@ def test_flags_change_the_teachers_of_a_file(tmp_path: Path) -> None:
     assert "--teacher_models and the file after --config both name teachers" in refused(
         "--config", str(file), *TWO
     )
+
+
+def test_a_bridge_in_the_file_is_kept(tmp_path: Path) -> None:
+    file = tmp_path / "two.toml"
+    two = "".join(f'[teachers.{name}]\nkind = "live"\nname = "{name}"\n' for name in ("a", "b"))
+    file.write_text(two)
+    assert several("--config", str(file), *DATA).bridge == Lower()
+    file.write_text(two + '[bridge]\nkind = "lift"\n')
+    assert several("--config", str(file), *DATA).bridge == Lift()
 
 
 def test_sections_of_teachers_by_their_dotted_names() -> None:
