@@ -220,6 +220,8 @@ class TeacherCache:
     """True where a teacher has read the token; None where all are. A token that none has read keeps its slot,
     which counts in no loss.
     """
+    regularizer: Float[Tensor, ""] | None = None
+    """Term of trained adapters that is added to the loss; None without any."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,13 +127,18 @@ class Distillation(TrainingStep):
         read = [teacher.cache(batch, outputs) for teacher in self.teachers]
         self._stage("teachers", read)
         # One fused cache, or the teachers' own.
-        caches = self.bridge.merge(read, batch.alignments)
+        caches = self.bridge.merge(read, batch.alignments, outputs.teacher.kv)
         weights = self._layer_weights(len(outputs.student.kv.layers), progress)
         # Step 3: compressed targets, each with the student's M slots in the same geometry.
         pairs = self.bridge(caches, outputs.student.kv, batch.cot_id, step, weights)
         self._stage("targets", pairs)
         inputs = LossInputs(outputs, pairs, self.frame(batch), batch.teacher_mode, dict(self.learned))
-        return self._loss(inputs, self.bridge.diagnostics(caches))
+        output = self._loss(inputs, self.bridge.diagnostics(caches))
+        terms = [cache.regularizer for cache in caches if cache.regularizer is not None]
+        if not terms:
+            return output
+        adapter = torch.stack(terms).sum()
+        return LossOutput(output.loss + adapter, output.metrics | {"adapter": adapter.detach()})
 
     def _outputs(self, batch: Batch, step: int = 0, progress: float = 0.0) -> TwoModes:
         needs, curriculum = self.objective.needs, self.settings.curriculum
@@ -218,7 +223,7 @@ class Distillation(TrainingStep):
         """
         outputs = self._outputs(batch)
         read = [teacher.cache(batch, outputs) for teacher in self.teachers]
-        caches = self.bridge.merge(read, batch.alignments)
+        caches = self.bridge.merge(read, batch.alignments, outputs.teacher.kv)
         own, size = outputs.student.kv, len(batch)
         weights = self._layer_weights(len(own.layers), progress=1.0)
         pairs: tuple[KVPair, ...] = self.bridge(caches, own, batch.cot_id, 0, weights)

@@ -17,7 +17,7 @@ VALUES: dict[str, tuple[str, Any]] = {
     "teacher_name": ("folder/big", "folder/big"),
     "teacher_models": ("folder/big", "folder/big"),
     "teacher_weights": ("0.5", 0.5),
-    "layer_mapping_strategy": ("ratio", "ratio"),
+    "layer_mapping_strategy": ("nearest", "nearest"),
     "rope_scaling_method": ("ntk", "ntk"),
     "rope_scaling_factor": ("2", 2.0),
     "dataset_name": ("owner/set", "owner/set"),

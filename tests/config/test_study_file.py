@@ -57,6 +57,27 @@ def test_an_arm_may_start_from_an_earlier_arm_or_from_nothing(tmp_path: Path) ->
     assert (study.stages["alone"].start, study.stages["alone"].priority) == (None, 2)
 
 
+TEACHERS = """
+[arms.big]
+start = "none"
+training.task = "cot"
+require_accuracy = 0.9
+[arms.taught]
+teachers.big = {arm = "big"}
+"""
+
+
+def test_the_run_of_an_arm_may_be_a_teacher_of_another(tmp_path: Path) -> None:
+    study = read_study(study_file(tmp_path, TOML + TEACHERS))
+    stage = study.stages["taught"]
+    assert stage.teacher_arms == {"big": "big"}
+    config = stage.config(tmp_path / "run", tmp_path / "start", 0, {"big": tmp_path / "teacher"})
+    assert config.teachers["big"].name == str(tmp_path / "teacher")  # pyright: ignore
+    assert study.stages["big"].require_accuracy == 0.9
+    with pytest.raises(ValueError, match="arm taught: a teacher's arm is 'bigg', which .* mean 'big'"):
+        read_study(study_file(tmp_path, TOML + TEACHERS.replace('arm = "big"', 'arm = "bigg"')))
+
+
 def test_a_grid_makes_an_arm_of_each_value(tmp_path: Path) -> None:
     study = read_study(study_file(tmp_path, TOML + GRID))
     assert list(study.arms)[2:] == ["lambda_shared_0", "lambda_shared_0.5"]

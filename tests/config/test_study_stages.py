@@ -15,6 +15,11 @@ def test_options_are_merged_and_a_changed_kind_drops_those_of_the_previous_one()
     }
     merged = overlaid(below, {"target": {"method": {"kind": "full"}}, "a": 3})
     assert merged == {"target": {"method": {"kind": "full"}, "anneal_layers": 0.5}, "a": 3}
+    model = {"config": {"model_type": "llama", "num_hidden_layers": 2}, "dtype": "float32"}
+    assert overlaid(model, {"config": {"model_type": "gpt2", "n_layer": 3}}) == {
+        "config": {"model_type": "gpt2", "n_layer": 3},
+        "dtype": "float32",
+    }
     kept = overlaid(below, nested("target.method.importance_weight", 1.0))
     assert kept["target"]["method"] == {"kind": "rkv", "importance_weight": 1.0}
     assert below["target"]["method"] == {"kind": "rkv", "importance_weight": 0.1}

@@ -54,13 +54,20 @@ def test_short_names_come_from_the_last_part_of_a_path(paths: list[str], names: 
 def test_each_teacher_gets_a_section_with_its_settings() -> None:
     config = several(
         *(*TWO, "--teacher_weights", ".25", "3"),
-        *("--rope_scaling_method", "yarn", "--rope_scaling_factor", "2", "--layer_mapping_strategy", "ratio"),
+        *(
+            "--rope_scaling_method",
+            "yarn",
+            "--rope_scaling_factor",
+            "2",
+            "--layer_mapping_strategy",
+            "uniform",
+        ),
     )
     found = teachers(config)
     assert {name: section.name for name, section in found.items()} == {"a": "hub/A", "b-2": "folder/b-2/"}
     assert [section.weight for section in found.values()] == [0.25, 3]
     assert [section.rope_scaling for section in found.values()] == [{"rope_type": "yarn", "factor": 2.0}] * 2
-    assert [section.layers.kind for section in found.values()] == ["ratio"] * 2
+    assert [section.layers.kind for section in found.values()] == ["uniform"] * 2
     assert config.teacher is None
 
 
@@ -141,7 +148,10 @@ def test_sections_of_teachers_by_their_dotted_names() -> None:
             "--rope_scaling_factor 2",
             "--rope_scaling_factor: teachers.a has no rotary scaling of which this is",
         ),
-        ("--layer_mapping_strategy rato", "--layer_mapping_strategy"),
+        (
+            "--layer_mapping_strategy rato",
+            "--layer_mapping_strategy has no kind 'rato'. Did you mean 'ratio'? Choose one of ratio, nearest",
+        ),
         (
             "--rope_scaling_method ntkk --rope_scaling_factor 2",
             "--rope_scaling_method is 'ntkk': give one of linear, ntk",

@@ -15,7 +15,7 @@ NAME = "train_multi_teacher_kv.py"
 SCRIPT = Path(__file__).resolve().parents[2] / "experiments" / NAME
 TYPED = """
 --student_model folder/student --teacher_models hub/Teacher-A hub/B --teacher_weights .5 .25 --phase 3
---layer_mapping_strategy ratio --rope_scaling_method ntk --rope_scaling_factor 2
+--layer_mapping_strategy cka --rope_scaling_method ntk --rope_scaling_factor 2
 --kv_compression step_end --kv_loss_type l1 --lambda_k 0.5 --lambda_v 2 --beta_cos 0.1
 --gamma_kl 0 --delta_ce 0.7 --train_file rows.jsonl --max_samples 100 --num_train_epochs 3
 --per_device_train_batch_size 4 --learning_rate 1e-4 --warmup_steps 50 --seed 7 --output_dir outputs/two
@@ -58,7 +58,7 @@ def test_every_promised_flag_reaches_its_option() -> None:
     for section in config.teachers.values():
         assert isinstance(section, TeacherSection)
         assert section.rope_scaling == {"rope_type": "ntk", "factor": 2.0}
-        assert section.layers.kind == "ratio"
+        assert section.layers.kind == "cka"
     assert config.bridge == Lower()
     assert config.target.method.kind == "step_end"
     loss, kv = config.loss, config.loss.kv

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from kvdistill.align.layer_map import Ratio
+from kvdistill.align import LayerMethod, Ratio
 from kvdistill.compress import RKV, CompressorMethod
 from kvdistill.config.data import DataSection, SyntheticData
 from kvdistill.config.section import Section, UserPath
@@ -81,7 +81,7 @@ class OwnTeacher(Section):
     """The student's own teacher mode: self-distillation."""
 
     kind: Literal["own"] = "own"
-    layers: Ratio = Ratio()
+    layers: Annotated[LayerMethod, Field(discriminator="kind")] = Ratio()
     """Which of the teacher's layers each layer of the student is compared with."""
 
 
@@ -100,7 +100,7 @@ class TeacherSection(Section):
     """Run code that comes with a model; off by default."""
     template: Annotated[Plain | Chat, Field(discriminator="kind")] | None = None
     """The prompt that the teacher reads; default: the student's."""
-    layers: Ratio = Ratio()
+    layers: Annotated[LayerMethod, Field(discriminator="kind")] = Ratio()
     """Which of the teacher's layers each layer of the student is compared with."""
 
 
@@ -241,7 +241,7 @@ class RunConfig(Section):
         if live and isinstance(self.bridge_method, Same):
             raise ValueError(
                 f"bridge.kind same compares caches of one geometry, and teacher {live[0]} is a model of its "
-                "own: set bridge.kind to lift"
+                "own: set bridge.kind to lift or lower"
             )
         if not isinstance(self.bridge_method, Lift):
             return

@@ -116,6 +116,7 @@ class Overrides(Section):
     model: dict[str, Any] = Field(default={})
     teacher: dict[str, Any] = Field(default={})
     teachers: dict[str, Any] = Field(default={})
+    """By short name; with ``arm`` in place of ``name`` it is the run of an earlier arm, same seed."""
     bridge: dict[str, Any] = Field(default={})
     data: dict[str, Any] = Field(default={})
     latent: dict[str, Any] = Field(default={})
@@ -159,6 +160,8 @@ class Arm(Overrides):
     """Default: the study's."""
     start: str = "warm"
     """``warm`` (the last warm stage), ``none``, or the name of a stage or of an earlier arm."""
+    require_accuracy: float | None = Field(default=None, gt=0, le=1)
+    """Last validation accuracy below which no run starts from it or has it as a teacher."""
     config: UserPath | None = None
     """A configuration file whose target and loss sections the arm takes, relative to the study file."""
 

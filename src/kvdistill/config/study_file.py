@@ -1,5 +1,6 @@
 """A study file, read and checked: which runs it has, and the configuration of each."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -227,7 +228,7 @@ def _add(study: StudyFile, section: Overrides, name: str, tree: dict[str, Any], 
     seeds, priority, required = study.sections.study.seeds, 1, None
     if isinstance(section, Arm):
         seeds, priority = section.seeds or seeds, section.priority
-    if isinstance(section, WarmStage):
+    if isinstance(section, Arm | WarmStage):
         required = section.require_accuracy
     tree = overlaid({"evaluation": {"modes": [tree.get("training", {}).get("task", "latent")]}}, tree)
     stage = Stage(
@@ -242,11 +243,24 @@ def _add(study: StudyFile, section: Overrides, name: str, tree: dict[str, Any], 
     checkpoint = None
     if start is not None:
         checkpoint = _NO_CHECKPOINT
+    _require_earlier(study, name, stage.teacher_arms.values())
+    teachers = dict.fromkeys(stage.teacher_arms, _NO_CHECKPOINT)
     try:
-        stage.config(Path("unused"), checkpoint, seeds[0])
+        stage.config(Path("unused"), checkpoint, seeds[0], teachers)
     except ValueError as error:
         raise ValueError("\n".join(f"{study.path}, {line}" for line in str(error).splitlines())) from None
     study.stages[name] = stage
+
+
+def _require_earlier(study: StudyFile, name: str, arms: Iterable[str]) -> None:
+    """Refuse a teacher that is no stage before the arm."""
+    for arm in arms:
+        if arm not in study.stages:
+            known = list(study.stages)
+            hint = did_you_mean(arm, known) or f" Choose one of {', '.join(known)}."
+            raise ValueError(
+                f"{study.path}, arm {name}: a teacher's arm is {arm!r}, which is no stage before it.{hint}"
+            )
 
 
 def _start(study: StudyFile, name: str, arm: Arm, last: str | None) -> str | None:

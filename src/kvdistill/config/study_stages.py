@@ -32,13 +32,22 @@ class Stage:
     require_accuracy: float | None = None
     """Last validation accuracy (0 to 1) below which no run starts from it."""
 
-    def config(self, folder: Path, start: Path | None, seed: int) -> RunConfig:
+    @property
+    def teacher_arms(self) -> dict[str, str]:
+        """By short name, the arm whose run is a teacher of this one: ``teachers.NAME.arm``."""
+        teachers = self.tree.get("teachers", {})
+        return {name: section["arm"] for name, section in teachers.items() if "arm" in section}
+
+    def config(
+        self, folder: Path, start: Path | None, seed: int, teachers: Mapping[str, Path] | None = None
+    ) -> RunConfig:
         """The configuration of one run.
 
         Args:
             folder: its run folder.
             start: the checkpoint that it starts from; None where ``start`` is None.
             seed: seed of weights, order and generated data.
+            teachers: by short name, the checkpoint of each of ``teacher_arms``.
 
         Raises:
             ValueError: naming the stage and the option.
@@ -50,19 +59,25 @@ class Stage:
         tree["training"] = tree.get("training", {}) | ALWAYS | {"output_dir": str(folder), "seed": seed}
         for section in _generated(tree):
             section.setdefault("seed", seed)
+        for name in self.teacher_arms:
+            section = tree["teachers"][name]
+            del section["arm"]
+            tree["teachers"][name] = section | {"kind": "live", "name": str((teachers or {})[name])}
         return parse(tree, f"arm {self.name}")
 
 
 def overlaid(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested options with others in their place; a changed ``kind`` drops the options of the previous one.
+    """Nested options with others in their place; a changed ``kind`` or ``model_type`` drops the options of
+    the previous one.
 
     Args:
         below: nested options; not changed.
         above: those that win.
     """
     merged = deepcopy(dict(below))
-    if "kind" in above and merged.get("kind") not in (None, above["kind"]):
-        merged = {}
+    for tag in ("kind", "model_type"):
+        if tag in above and merged.get(tag) not in (None, above[tag]):
+            merged = {}
     for name, value in above.items():
         if isinstance(value, Mapping):
             inner = merged.get(name)

@@ -10,10 +10,11 @@ from jaxtyping import Int
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from kvdistill.align.tokenizer_align import align_tokens
 from kvdistill.data.encode import encode_all, pad_id_of
 from kvdistill.data.readers import Reader
 from kvdistill.data.template import Template, template_from
-from kvdistill.text import Batch, Encoded, Example, Padded, ReaderBatch, Reading
+from kvdistill.text import Batch, Encoded, Example, Padded, ReaderBatch, Reading, TokenAlignment
 
 Side = Literal["right", "left"]
 
@@ -26,7 +27,7 @@ def collate(
 ) -> Batch:
     """Stack samples into a batch, each segment padded to its own longest member.
 
-    Called in the loader's workers, where the texts of further readers are tokenized too.
+    Called in the loader's workers, where the texts of further readers are tokenized and aligned too.
 
     Args:
         samples: B encoded examples, at least one.
@@ -38,7 +39,7 @@ def collate(
         A batch of B samples; each segment has ids and mask of shape (B, its longest length).
 
     Raises:
-        ValueError: if there is no sample.
+        ValueError: if there is no sample, or a reader reads another chain of thought than the student.
     """
     if not samples:
         raise ValueError(
@@ -48,16 +49,40 @@ def collate(
     teacher_mode = _stack([sample.teacher_mode for sample in samples], pad_id, padding_side)
     student_cue = _pad([sample.student_mode.cue.ids for sample in samples], pad_id, padding_side)
     examples = [sample.example for sample in samples]
+    teachers: dict[str, ReaderBatch] = {}
+    alignments: dict[str, TokenAlignment] = {}
+    for name, reader in (readers or {}).items():
+        readings = reader.read(examples)
+        _require_same_text(samples, readings, name)
+        teachers[name] = _stack(readings, reader.pad_id, padding_side)
+        if not _same_tokens(samples, readings):
+            texts = [reading.cot.text for reading in readings]
+            alignments[name] = align_tokens(texts, teacher_mode, teachers[name], reader.token_weights)
     return Batch(
         # Question, prompt and answer are shared with teacher mode.
         student_mode=replace(teacher_mode.without_cot(), cue=student_cue),
         teacher_mode=teacher_mode,
-        teachers={
-            name: _stack(reader.read(examples), reader.pad_id, padding_side)
-            for name, reader in (readers or {}).items()
-        },
+        teachers=teachers,
+        alignments=alignments,
         cot_id=torch.tensor([cot_id_of(sample) for sample in samples]),
         sample_ids=tuple(sample.sample_id for sample in samples),
+    )
+
+
+def _require_same_text(samples: Sequence[Encoded], readings: Sequence[Reading], name: str) -> None:
+    for sample, reading in zip(samples, readings, strict=True):
+        if sample.teacher_mode.cot.text != reading.cot.text:
+            raise ValueError(
+                f"The teacher {name} reads another chain of thought of sample {sample.sample_id} than the "
+                "student, so their tokens cannot be aligned by characters. Set drop_last_step alike for "
+                "both readers."
+            )
+
+
+def _same_tokens(samples: Sequence[Encoded], readings: Sequence[Reading]) -> bool:
+    """Whether a reader has the student's ids and spans in every chain of thought of the batch."""
+    return all(
+        sample.teacher_mode.cot == reading.cot for sample, reading in zip(samples, readings, strict=True)
     )
 
 

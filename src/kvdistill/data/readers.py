@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
+from kvdistill.align.tokenizer_align import TokenWeights
 from kvdistill.data.encode import encode_all, pad_id_of
 from kvdistill.data.template import Template
 from kvdistill.text import Example, Reading
@@ -23,6 +24,8 @@ class Reader:
     """None takes the tokenizer's chat template where it has one, else ``Plain``."""
     drop_last_step: bool = False
     """As for the student: leave out the last step of the chain of thought."""
+    token_weights: TokenWeights = "average"
+    """How keys and values of several teacher tokens become those of one student token."""
 
     def __post_init__(self) -> None:
         pad_id_of(self.tokenizer)

@@ -9,9 +9,14 @@ from kvdistill.text import Segment
 _ANCHOR = "a"
 """Text that is put before continuations while they are tokenized; its tokens are removed again."""
 
+_WORD_MARK = "▁"
+"""SentencePiece's token for the space before a word, which it also puts at the head of a text."""
+
 
 def segments_of(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[Segment]:
     """Tokenize each text on its own, without special tokens; equal texts are tokenized once.
+
+    SentencePiece's token ``▁`` covers a space of the text or, where the text has none, no character.
 
     Args:
         texts: any number of texts.
@@ -24,11 +29,34 @@ def segments_of(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> lis
         return []
     unique = list(dict.fromkeys(texts))
     out = tokenizer(unique, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    mark = _word_mark(tokenizer)
     segments = {
-        text: Segment(text, tuple(ids), tuple((start, end) for start, end in spans))
+        text: Segment(text, tuple(ids), _spans(text, ids, spans, mark))
         for text, ids, spans in zip(unique, out["input_ids"], out["offset_mapping"], strict=True)
     }
     return [segments[text] for text in texts]
+
+
+def _word_mark(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """Id of the token ``▁``; None where the tokenizer has none."""
+    number = tokenizer.convert_tokens_to_ids(_WORD_MARK)
+    if isinstance(number, int) and number != tokenizer.unk_token_id:
+        return number
+    return None
+
+
+def _spans(
+    text: str, ids: Sequence[int], spans: Sequence[tuple[int, int]], mark: int | None
+) -> tuple[tuple[int, int], ...]:
+    """Spans of a text's tokens; empty for word marks to which the tokenizer gives the next word's letter."""
+    if mark not in ids:
+        return tuple((start, end) for start, end in spans)
+    found = []
+    for number, (start, end) in zip(ids, spans, strict=True):
+        if number == mark and text[start:end].strip():
+            end = start
+        found.append((start, end))
+    return tuple(found)
 
 
 def continuations_of(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[Segment]:

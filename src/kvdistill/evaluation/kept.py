@@ -1,6 +1,6 @@
 """What a compressor keeps: the step and word of the token in each slot, and whether it is a step's result."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -59,24 +59,15 @@ def measure_kept(
         raise ValueError("This student has no tokenizer: load it from a folder that holds one.")
     if not methods:
         return []
-    samples = [sample for sample in samples if sample.teacher_mode.cot.ids]
     roles: list[TokenRoles] = []
     kept: dict[str, list[tuple[KeptSlots, ...]]] = {name: [] for name in methods}
     layer_ids: tuple[int, ...] = ()
-    for start in range(0, len(samples), batch_size):
-        some = samples[start : start + batch_size]
-        batch = collate(some, pad_id_of(model.tokenizer)).to(model.device)
-        with torch.no_grad(), evaluating(model):
-            kv = model(batch=batch, mode="cot").kv
+    # Caches are large and are dropped after each batch; roles are a few integers per slot.
+    for kv, tokens in _teacher_caches(model, samples, pad_id_of(model.tokenizer), batch_size):
         layer_ids = kv.layer_ids
-        # Caches are large and are dropped after each batch; roles are a few integers per slot.
-        roles.append(
-            token_roles(
-                [sample.teacher_mode.cot.spans for sample in some], [sample.example.steps for sample in some]
-            )
-        )
+        roles.append(tokens)
         for name, method in methods.items():
-            kept[name].append(kept_slots(method, kv, roles[-1], model.config.slots))
+            kept[name].append(kept_slots(method, kv, tokens, model.config.slots))
     if not roles:
         return []
     return [
@@ -210,6 +201,20 @@ def fitted_slots(roles: TokenRoles, slots: int, layer_id: int) -> KeptLayer:
         steps_covered=float(heaviest),
         role_entropy=None,
     )
+
+
+def _teacher_caches(
+    model: LatentReasoner, samples: Sequence[Encoded], pad_id: int, batch_size: int
+) -> Iterator[tuple[ModelKV, TokenRoles]]:
+    """Teacher-mode caches over chains of thought, a batch at a time, with the roles of their tokens."""
+    samples = [sample for sample in samples if sample.teacher_mode.cot.ids]
+    for start in range(0, len(samples), batch_size):
+        some = samples[start : start + batch_size]
+        batch = collate(some, pad_id).to(model.device)
+        with torch.no_grad(), evaluating(model):
+            kv = model(batch=batch, mode="cot").kv
+        spans = [sample.teacher_mode.cot.spans for sample in some]
+        yield kv, token_roles(spans, [sample.example.steps for sample in some])
 
 
 def _summary(

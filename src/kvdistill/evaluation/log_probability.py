@@ -51,7 +51,7 @@ def log_probabilities(model: "LatentReasoner", batch: Batch, reasoning: "Reasoni
         rows = model(replace(batch, teacher_mode=batch.teacher_mode.without_cot()), "cot").rows
     else:
         rows = model(batch, "cot").rows
-    return _answer_sums(rows, len(batch))
+    return answer_sums(rows, len(batch))
 
 
 def with_nats(record: EvaluationRecord, values: Sequence[float] | None) -> EvaluationRecord:
@@ -70,8 +70,16 @@ def with_nats(record: EvaluationRecord, values: Sequence[float] | None) -> Evalu
     return replace(record, nats_low=interval.low, nats_high=interval.high)
 
 
-def _answer_sums(rows: LabelRows, num_samples: int) -> Float[Tensor, " B"]:
-    """Sum of the log-probabilities of each sample's answer tokens."""
+def answer_sums(rows: LabelRows, num_samples: int) -> Float[Tensor, " B"]:
+    """Sum of the log-probabilities of each sample's answer tokens.
+
+    Args:
+        rows: Rows that predict a label; those outside the answer are left out.
+        num_samples: B.
+
+    Returns:
+        (B,), in nats, at most 0.
+    """
     own = rows.is_answer
     # (R, C) -> (A,): the rows of the chain of thought and the prompt are dropped before the softmax.
     logits, labels = to_float32(rows.logits[own]), rows.labels[own]

@@ -52,7 +52,7 @@ def probe(
             "latents cannot be zeroed or swapped there: evaluate it without probes."
         )
     slots = model.config.slots
-    evaluator = replace(evaluator, batch_size=_pairable(len(samples), evaluator.batch_size))
+    evaluator = replace(evaluator, batch_size=pairable(len(samples), evaluator.batch_size))
 
     def ask(purpose: str, edit: Edit) -> float:
         return replace(evaluator, purpose=purpose).accuracy(model, samples, "latent", edit)
@@ -129,8 +129,16 @@ def cut(past: PrefixCache, slots: int, keep: int) -> PrefixCache:
     return replace(past, mask=mask)
 
 
-def _pairable(num: int, batch_size: int) -> int:
-    """Next batch size whose last batch is not a single question, which would be swapped with itself."""
+def pairable(num: int, batch_size: int) -> int:
+    """Next batch size whose last batch is not a single question, which has no other question in its batch.
+
+    Args:
+        num: Number of questions, at least 2.
+        batch_size: The batch size wanted.
+
+    Returns:
+        At least ``batch_size``, and at least 2.
+    """
     return next(size for size in range(max(batch_size, 2), max(batch_size, num) + 2) if num % size != 1)
 
 

@@ -109,7 +109,7 @@ def teacher_output(model: "LatentReasoner", packed: ForwardResult, batch: Batch)
     read = batch.teacher_mode
     cot = Columns(start, stop, read.cot.mask, sequence.positions[:, start:stop], read.step_end)
     kv = extract(packed.call, model.geometry(), cot, sequence.answer_rows("teacher"), "teacher mode")
-    return ModelOutput(kv, _label_rows(model, packed, "teacher"), _distilled(packed, "teacher"))
+    return ModelOutput(kv, label_rows(model, packed, "teacher"), _distilled(packed, "teacher"))
 
 
 def student_output(
@@ -150,7 +150,7 @@ def student_output(
             attention.append(_latent_attention(last, layer_id, keys, positions))
     kv = ModelKV(tuple(layers), tuple(sorted(latents)), "student mode")
     return ModelOutput(
-        kv, _label_rows(model, last, "student"), _distilled(last, "student"), tuple(attention) or None
+        kv, label_rows(model, last, "student"), _distilled(last, "student"), tuple(attention) or None
     )
 
 
@@ -166,7 +166,17 @@ def _latent_attention(
     return torch.where(visible.any((1, 2))[:, None, None], weights, 1 / keys.shape[2])
 
 
-def _label_rows(model: "LatentReasoner", state: ForwardResult, reader: str) -> LabelRows:
+def label_rows(model: "LatentReasoner", state: ForwardResult, reader: str) -> LabelRows:
+    """The rows of a forward pass that predict a label.
+
+    Args:
+        model: The student.
+        state: A forward pass over a sequence with labels.
+        reader: ``teacher`` or ``student``.
+
+    Returns:
+        R rows with their logits and labels.
+    """
     targets = state.sequence.targets(reader)  # pyright: ignore[reportArgumentType]
     logits = model.head(state.last[targets.sample, targets.column])  # R C: not on every column
     return LabelRows(logits, targets.label, targets.sample, targets.is_answer)

@@ -1,9 +1,11 @@
-"""The validation curve of a run, from its logged metrics."""
+"""The validation curve of a run and how far it got, from its logged metrics."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from math import isfinite
+from pathlib import Path
 
-from kvdistill.records.schema import Curve
+from kvdistill.records.schema import Curve, Metrics
 
 
 def validation_curve(method: str, series: Mapping[str, Mapping[int, float]]) -> Curve | None:
@@ -40,3 +42,36 @@ def last_accuracy(series: Mapping[str, Mapping[int, float]]) -> float | None:
     if not accuracies:
         return None
     return accuracies[-1]
+
+
+@dataclass
+class LastLogged:
+    """Last step and validation accuracy of a run; its metrics are read again only once they have changed."""
+
+    step: int = 0
+    """The last logged step; 0 before the first."""
+    accuracy: float | None = None
+    """The last validation accuracy (0 to 1); None before the first validation."""
+    _stamp: tuple[Path, int, int] | None = None
+    """Path, size in bytes and time of the last change in ns of the file that was read."""
+
+    def read(self, path: Path) -> "LastLogged":
+        """Bring both values up to date.
+
+        Args:
+            path: the run's ``metrics.jsonl``.
+
+        Returns:
+            This object; without a file as before the first step.
+        """
+        if not path.is_file():
+            self.step, self.accuracy, self._stamp = 0, None, None
+            return self
+        status = path.stat()
+        stamp = (path, status.st_size, status.st_mtime_ns)
+        if stamp != self._stamp:
+            series = Metrics(path).series()
+            self.step = max((max(values) for values in series.values()), default=0)
+            self.accuracy = last_accuracy(series)
+            self._stamp = stamp
+        return self

@@ -1,12 +1,16 @@
 """Build the module that Trainer trains: student, teachers, the bridge between them and the losses."""
 
+from kvdistill.align.aligner import Aligner
+from kvdistill.align.head_dim_adapter import Adapter
+from kvdistill.align.layer_map import Ratio
 from kvdistill.align.projector import Projector
 from kvdistill.config import OwnTeacher, RunConfig
 from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.pipeline import Distillation, FineTuning, StepSettings, TrainingStep
 from kvdistill.run.teachers import OPEN
-from kvdistill.target.bridge import Bridge, LiftBridge, Same, SameBridge
+from kvdistill.target.bridge import Bridge, LiftBridge, Lower, Same, SameBridge
 from kvdistill.target.build import TargetBuilder
+from kvdistill.target.lower import LowerBridge
 from kvdistill.teacher.base import Teacher
 from kvdistill.teacher.self_distillation import OWN, SelfDistillation
 from kvdistill.training.ranks import Ranks
@@ -70,8 +74,8 @@ def bridge_of(
         ranks: the processes of the run; they share the running mean of a control.
 
     Returns:
-        ``SameBridge`` where all caches have the student's geometry, else ``LiftBridge`` with one projector
-        per teacher.
+        ``SameBridge`` where all caches have the student's geometry, ``LowerBridge`` with an aligner per
+        teacher, or ``LiftBridge`` with a projector per teacher.
     """
     target, slots = config.target, config.latent.slots
     builders = {
@@ -79,6 +83,9 @@ def bridge_of(
     }
     if isinstance(config.bridge_method, Same) or not config.reads_teachers:
         return SameBridge(builders)
+    if isinstance(config.bridge_method, Lower):
+        builder = TargetBuilder(target.method, target.control, slots, ranks.sum)
+        return lower_bridge(config, student, teachers, builder)
     # The layer map pairs each student layer with a teacher layer; the projector adapts heads and widths.
     ours, projectors = student.geometry(), {}
     for teacher in teachers:
@@ -86,3 +93,37 @@ def bridge_of(
         pairs = config.all_teachers[teacher.name].layers.pair(ours, theirs)
         projectors[teacher.name] = Projector(ours, theirs, pairs)
     return LiftBridge(builders, projectors)
+
+
+def lower_bridge(
+    config: RunConfig, student: LatentReasoner, teachers: tuple[Teacher, ...], builder: TargetBuilder
+) -> LowerBridge:
+    """The bridge that aligns the teachers' caches with the student's and fuses them.
+
+    Args:
+        config: the run's configuration.
+        student: the student.
+        teachers: the teachers.
+        builder: the target builder of the fused cache.
+
+    Returns:
+        A bridge whose adapters are not fitted yet.
+
+    Raises:
+        ValueError: if an adapter's method does not fit a teacher.
+    """
+    ours, aligners, weights = student.geometry(), {}, {}
+    for teacher in teachers:
+        section = config.all_teachers.get(teacher.name, OwnTeacher())
+        selector = section.layers
+        if selector.needs_similarity:
+            # Measured at calibration; until then the layers are paired by depth.
+            selector = Ratio()
+        theirs = teacher.geometry()
+        try:
+            adapter = Adapter(ours, theirs, selector.pair(ours, theirs), section.adapter)
+        except ValueError as error:
+            raise ValueError(f"teachers.{teacher.name}: {error}") from error
+        aligners[teacher.name] = Aligner(adapter)
+        weights[teacher.name] = section.weight
+    return LowerBridge(builder, aligners, weights, ours)

@@ -70,13 +70,14 @@ class Bridge(nn.Module):
         self.builders = dict(builders)
 
     def merge(
-        self, caches: Sequence[TeacherCache], alignments: Mapping[str, TokenAlignment]
+        self, caches: Sequence[TeacherCache], alignments: Mapping[str, TokenAlignment], own: ModelKV
     ) -> tuple[TeacherCache, ...]:
         """The caches that targets are built from, one per builder.
 
         Args:
             caches: The teachers' caches of the batch.
             alignments: By teacher, the alignment of its tokens with the student's, where they differ.
+            own: The student's own cache over its N tokens (teacher mode).
 
         Returns:
             The caches themselves; one fused cache where the bridge fuses them.

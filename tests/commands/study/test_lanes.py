@@ -12,6 +12,7 @@ from kvdistill.commands.study.plan import Job, jobs_of
 from kvdistill.commands.study.run import summary_of, table_of, unfinished
 from kvdistill.config.study_file import read_study
 from kvdistill.records.schema import Metrics
+from kvdistill.run.folder import COMPLETED
 from pico_study import TOML, study_file
 
 
@@ -126,6 +127,24 @@ def test_a_seed_whose_warm_start_ends_too_low_is_held_back(tmp_path: Path, jobs:
         "and require_accuracy is 0.8."
     )
     assert "new, held back" in table_of(jobs)
+
+
+def test_a_waiting_study_reads_the_metrics_of_a_warm_start_once(
+    tmp_path: Path, jobs: list[Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = TOML.replace(
+        'training = {task = "cot", max_steps = 2}',
+        'training = {task = "cot", max_steps = 2}\nrequire_accuracy = 0.8',
+    )
+    jobs = jobs_of(read_study(study_file(tmp_path, text)), tmp_path / "out", ["e1", "step_end"], [0, 1])
+    Metrics(jobs[0].folder / "metrics.jsonl").append_row(2, {"validation_accuracy": 0.5})
+    (jobs[0].folder / COMPLETED).write_text("")
+    reads: list[Path] = []
+    read_rows = Metrics.read_rows
+    monkeypatch.setattr(Metrics, "read_rows", lambda self: reads.append(self.path) or read_rows(self))
+    waiting = jobs[1:3]
+    assert [lanes._ready(waiting, []) for _ in range(5)] == [None] * 5
+    assert reads == [jobs[0].folder / "metrics.jsonl"]
 
 
 def test_when_time_is_up_the_running_ones_are_finished(jobs: list[Job]) -> None:

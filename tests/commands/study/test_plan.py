@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from kvdistill.commands.study import plan
 from kvdistill.commands.study.plan import Share, jobs_of, seeds_of, share_of
 from kvdistill.config.study_file import read_study
 from pico_study import TOML, study_file
@@ -32,6 +33,26 @@ def test_priority_comes_first_then_seeds_and_warm_starts_where_they_are_needed(t
     assert jobs[9].needs is jobs[3]
 
 
+def test_a_teacher_is_the_run_of_the_same_seed_and_comes_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taught = '[arms.big]\nstart = "none"\n[arms.taught]\nteachers.big = {arm = "big"}\n'
+    study = read_study(study_file(tmp_path, TOML + taught))
+    jobs = jobs_of(study, tmp_path / "out", ["taught"], [0, 1])
+    assert [job.name for job in jobs] == [
+        "warm/terse/seed0",
+        "big/seed0",
+        "taught/seed0",
+        "warm/terse/seed1",
+        "big/seed1",
+        "taught/seed1",
+    ]
+    assert jobs[2].before == (jobs[0], jobs[1])
+    assert jobs[5].teachers["big"] is jobs[4]
+    monkeypatch.setattr(plan, "newest_checkpoint", lambda folder: folder / "checkpoint-ep1")
+    assert jobs[2].config().teachers["big"].name.endswith("big/seed0/checkpoint-ep1")  # pyright: ignore
+
+
 def test_arms_and_seeds_that_are_asked_for(tmp_path: Path) -> None:
     study = read_study(study_file(tmp_path))
     arms = study.chosen("E1")
@@ -56,7 +77,7 @@ def test_a_run_is_complete_only_with_its_last_file(tmp_path: Path, monkeypatch: 
     (warm.folder / "TRAINING_COMPLETED.txt").write_text("")
     assert warm.state == "complete"
     assert arm.steps == 3
-    with pytest.raises(ValueError, match="holds no checkpoint to start e1/seed0 from: delete that folder"):
+    with pytest.raises(ValueError, match="holds no checkpoint for e1/seed0: delete that folder"):
         arm.config()
 
 

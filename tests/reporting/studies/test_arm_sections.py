@@ -52,6 +52,25 @@ def test_the_tables_of_a_small_study(tmp_path: Path) -> None:
     assert facts["hours of training"] == "0.1"
 
 
+def test_a_task_that_all_data_sets_share_is_listed_once(tmp_path: Path) -> None:
+    found = numbers(tmp_path)
+    task = {
+        "data.train.task.trace": '"verbose"',
+        "data.validation.task.trace": '"verbose"',
+        "data.test.task.trace": '"verbose"',
+        "data.train.task.steps": "4",
+        "data.validation.task.steps": "4",
+        "data.test.task.steps": "8",
+        "data.train.task.filler": '"giver"',
+        "loss.kv_weight": "0.0",
+    }
+    _, rkv, _ = rows(arm_sections.ran(replace(found, options={"rkv": task})))
+    assert rkv[5] == (
+        'task.trace = "verbose", data.train.task.steps = 4, data.validation.task.steps = 4, '
+        'data.test.task.steps = 8, data.train.task.filler = "giver", loss.kv_weight = 0.0'
+    )
+
+
 def test_an_arm_has_the_color_of_its_experiment_and_its_own_label(tmp_path: Path) -> None:
     look = arm_sections.look(numbers(tmp_path), "e1")
     assert (look.label, look.tint) == ("no KV loss", METHODS["e1"].tint)

@@ -87,20 +87,30 @@ class Stage:
             start: checkpoint to start from; None starts from random weights.
             seed: seed of data, weights and order.
         """
-        backbone = {
-            "model_type": "llama",
-            "hidden_size": 64,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "intermediate_size": 256,
-            "max_position_embeddings": 128,
-            "initializer_range": 0.06,
-            "tie_word_embeddings": False,
+        return RunConfig.model_validate(
+            {
+                "model": _model(start),
+                "data": self._data(seed),
+                "latent": {"slots": HOPS, "passes": HOPS, "delimiters": "both"},
+                "target": self.target,
+                "loss": self.loss,
+                "training": self._training(folder, seed),
+                "evaluation": {"batch_size": 128, "max_new_tokens": 5 * HOPS + 8},
+            }
+        )
+
+    def _data(self, seed: int) -> dict[str, Any]:
+        """The ``data`` section."""
+        some = {"kind": "synthetic", "task": self.task, "seed": seed}
+        return {
+            "train": some | {"num": min(24576, 64 * self.steps)},
+            "validation": some | {"num": min(256, 64 * self.steps), "split": "validation"},
+            "template": {"kind": "plain", "prompt": "answer"},
         }
-        model: dict[str, Any] = {"config": backbone}
-        if start is not None:
-            model = {"name": str(start)}
-        training = {
+
+    def _training(self, folder: Path, seed: int) -> dict[str, Any]:
+        """The ``training`` section: what all stages share, and the stage's own options."""
+        shared = {
             "output_dir": str(folder / self.name),
             "overwrite": True,
             "max_steps": self.steps,
@@ -116,23 +126,25 @@ class Stage:
             "report": False,
             "seed": seed,
         }
-        some = {"kind": "synthetic", "task": self.task, "seed": seed}
-        data = {
-            "train": some | {"num": min(24576, 64 * self.steps)},
-            "validation": some | {"num": min(256, 64 * self.steps), "split": "validation"},
-            "template": {"kind": "plain", "prompt": "answer"},
-        }
-        return RunConfig.model_validate(
-            {
-                "model": model | {"tuning": {"kind": "full"}},
-                "data": data,
-                "latent": {"slots": HOPS, "passes": HOPS, "delimiters": "both"},
-                "target": self.target,
-                "loss": self.loss,
-                "training": training | self.options,
-                "evaluation": {"batch_size": 128, "max_new_tokens": 5 * HOPS + 8},
-            }
-        )
+        return shared | self.options
+
+
+def _model(start: Path | None) -> dict[str, Any]:
+    """The ``model`` section: a checkpoint, or a small Llama with random weights."""
+    tuning = {"kind": "full"}
+    if start is not None:
+        return {"name": str(start), "tuning": tuning}
+    backbone = {
+        "model_type": "llama",
+        "hidden_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 256,
+        "max_position_embeddings": 128,
+        "initializer_range": 0.06,
+        "tie_word_embeddings": False,
+    }
+    return {"config": backbone, "tuning": tuning}
 
 
 def warm_stages(share: float = 1.0) -> list[Stage]:

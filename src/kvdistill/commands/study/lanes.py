@@ -124,23 +124,25 @@ def run_all(
 
 
 def _ready(waiting: Sequence[Job], running: Sequence[Running]) -> Job | None:
-    """The first job whose start is there and good enough; those that need a process still ending wait."""
+    """The first job whose start and teachers are there and good enough; those that need a process still
+    ending wait.
+    """
     busy = [each.job for each in running]
     return next(
-        (job for job in waiting if job.needs not in busy and _has_start(job) and job.held_back_by is None),
+        (job for job in waiting if _can_begin(job, busy) and job.held_back_by is None),
         None,
     )
 
 
-def _has_start(job: Job) -> bool:
-    return job.needs is None or job.needs.state == "complete"
+def _can_begin(job: Job, busy: Sequence[Job]) -> bool:
+    return all(before not in busy and before.state == "complete" for before in job.before)
 
 
 def _is_complete(job: Job) -> bool:
     """Whether a run is complete, with the very options that the study gives it."""
     if job.state != "complete":
         return False
-    if _has_start(job):
+    if _can_begin(job, ()):
         inspect_run_dir(job.config())
     return True
 

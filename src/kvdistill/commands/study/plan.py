@@ -1,16 +1,15 @@
 """The runs of a study in their order: shared warm starts, priorities, seeds, and the share of one task."""
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from kvdistill.config import RunConfig
 from kvdistill.config.study_file import StudyFile
 from kvdistill.config.study_stages import Stage
-from kvdistill.records.schema import Metrics
-from kvdistill.records.validation import last_accuracy
+from kvdistill.records.validation import LastLogged
 from kvdistill.run.folder import COMPLETED
 from kvdistill.training.checkpoint import newest_checkpoint
 
@@ -36,6 +35,9 @@ class Job:
     """The study's folder."""
     needs: "Job | None" = None
     """The run whose checkpoint it starts from."""
+    teachers: "Mapping[str, Job]" = field(default_factory=dict)
+    """By short name, the runs whose checkpoints are its teachers."""
+    _logged: LastLogged = field(default_factory=LastLogged, repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -68,22 +70,26 @@ class Job:
         return "new"
 
     @property
-    def accuracy(self) -> float | None:
-        """Last validation accuracy (0 to 1); None where there is none."""
-        metrics = Metrics(self.folder / "metrics.jsonl")
-        if not metrics.path.is_file():
-            return None
-        return last_accuracy(metrics.series())
+    def logged(self) -> LastLogged:
+        """Last step and validation accuracy that the run has logged so far."""
+        return self._logged.read(self.folder / "metrics.jsonl")
+
+    @property
+    def before(self) -> "tuple[Job, ...]":
+        """The runs that have to be complete before this one begins."""
+        if self.needs is None:
+            return tuple(self.teachers.values())
+        return self.needs, *self.teachers.values()
 
     @property
     def held_back_by(self) -> "Job | None":
-        """The warm start of its seed that ended below the accuracy it requires; None where none did."""
-        before = self.needs
-        while before is not None:
-            required = before.stage.require_accuracy
-            if required is not None and before.state == "complete" and (before.accuracy or 0.0) < required:
-                return before
-            before = before.needs
+        """A run before it that ended below the accuracy it requires; None where none did."""
+        for job in self.before:
+            required = job.stage.require_accuracy
+            if required is not None and job.state == "complete" and (job.logged.accuracy or 0.0) < required:
+                return job
+            if found := job.held_back_by:
+                return found
         return None
 
     @property
@@ -92,20 +98,25 @@ class Job:
         return max(0, self.stage.tree.get("training", {}).get("max_steps", 0))
 
     def config(self) -> RunConfig:
-        """The configuration of the run; the run that it starts from has to be complete.
+        """The configuration of the run; the runs before it have to be complete.
 
         Raises:
-            ValueError: if that run left no checkpoint.
+            ValueError: if one of them left no checkpoint.
         """
         start = None
         if self.needs is not None:
-            start = newest_checkpoint(self.needs.folder)
-            if start is None:
-                raise ValueError(
-                    f"{self.needs.folder} is complete, but holds no checkpoint to start {self.name} from: "
-                    "delete that folder, so that it runs again."
-                )
-        return self.stage.config(self.folder, start, self.seed)
+            start = self._checkpoint(self.needs)
+        teachers = {name: self._checkpoint(job) for name, job in self.teachers.items()}
+        return self.stage.config(self.folder, start, self.seed, teachers)
+
+    def _checkpoint(self, job: "Job") -> Path:
+        found = newest_checkpoint(job.folder)
+        if found is None:
+            raise ValueError(
+                f"{job.folder} is complete, but holds no checkpoint for {self.name}: delete that folder, so "
+                "that it runs again."
+            )
+        return found
 
 
 def jobs_of(study: StudyFile, base: Path, arms: Sequence[str], seeds: Sequence[int]) -> list[Job]:
@@ -129,7 +140,8 @@ def jobs_of(study: StudyFile, base: Path, arms: Sequence[str], seeds: Sequence[i
         needs = None
         if stage.start is not None:
             needs = add(stage.start, seed)
-        ordered[name, seed] = Job(stage, seed, base, needs)
+        teachers = {short: add(arm, seed) for short, arm in stage.teacher_arms.items()}
+        ordered[name, seed] = Job(stage, seed, base, needs, teachers)
         return ordered[name, seed]
 
     for priority in sorted({study.arms[name].priority for name in arms}):

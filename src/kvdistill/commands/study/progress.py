@@ -9,7 +9,7 @@ from tqdm import tqdm
 from kvdistill.commands.study.lanes import CONSOLE, End, last_line
 from kvdistill.commands.study.plan import Job
 from kvdistill.console.progress import EVERY, Bar, on_terminal
-from kvdistill.records.schema import EvaluationRecord, Metrics
+from kvdistill.records.schema import EvaluationRecord
 
 _LOOK = 2.0
 """Seconds between two looks at a run's metrics."""
@@ -82,17 +82,11 @@ class StudyProgress:
 
 def progress_of(job: Job) -> tuple[int, str]:
     """The last logged step of a run, and its last validation accuracy as text."""
-    path = job.folder / "metrics.jsonl"
-    if not path.is_file():
-        return 0, ""
-    rows = Metrics(path).read_rows()
-    if not rows:
-        return 0, ""
-    accuracies = [row["validation_accuracy"] for row in rows if "validation_accuracy" in row]
+    logged = job.logged
     note = ""
-    if accuracies:
-        note = f"(validation {accuracies[-1]:.2f})"
-    return int(rows[-1]["step"]), note
+    if logged.accuracy is not None:
+        note = f"(validation {logged.accuracy:.2f})"
+    return logged.step, note
 
 
 def outcome_of(job: Job) -> str:

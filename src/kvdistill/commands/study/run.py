@@ -168,7 +168,7 @@ def summary_of(jobs: Sequence[Job], outcome: Outcome, minutes: float | None) -> 
     for start in starts.values():
         told += (
             f" Seed {start.seed} is held back: {start.name} ended at validation accuracy "
-            f"{start.accuracy or 0.0:.3f}, and require_accuracy is {start.stage.require_accuracy:g}."
+            f"{start.logged.accuracy or 0.0:.3f}, and require_accuracy is {start.stage.require_accuracy:g}."
         )
     if not unfinished(jobs):
         return told

@@ -1,8 +1,10 @@
 """The sections of a study's report, made from its numbers alone."""
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
+from kvdistill.config.study_stages import ROLES
 from kvdistill.console.wording import number
 from kvdistill.reporting.blocks import Block, Code, Table, Words, percent, percent_range
 from kvdistill.reporting.drawing import draw
@@ -54,8 +56,21 @@ def ran(numbers: StudyNumbers) -> Section:
 def _options(numbers: StudyNumbers, name: str) -> str:
     if name == numbers.plan.baseline:
         return "the baseline"
-    options = numbers.options.get(name, {})
+    options = _task_once(numbers.options.get(name, {}))
     return ", ".join(f"{option} = {value}" for option, value in options.items()) or "–"
+
+
+def _task_once(options: Mapping[str, str]) -> dict[str, str]:
+    """Options of the task that all data sets share under one name, ``task.``, as in a study file."""
+    once: dict[str, str] = {}
+    for option, value in options.items():
+        data_set, _, name = option.partition(".task.")
+        everywhere = [options.get(f"data.{role}.task.{name}") for role in ROLES]
+        if name and data_set.startswith("data.") and everywhere == [value] * len(ROLES):
+            once[f"task.{name}"] = value
+        else:
+            once[option] = value
+    return once
 
 
 def table(numbers: StudyNumbers, figures: Path) -> Section:

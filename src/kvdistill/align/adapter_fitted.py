@@ -1,0 +1,97 @@
+"""Adapters that calibration fits: ridge regression, and maps trained along with the student."""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from kvdistill.align.adapter_base import AdapterSettings, Block, affine_map
+from kvdistill.kv import ModelKV
+from kvdistill.ops import EPSILON, to_float32
+
+PENALTIES = (1e-8, 1e-6, 1e-4, 1e-2, 1.0)
+"""Ridge penalties, relative to the mean variance of the inputs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ridge(AdapterSettings):
+    """Ridge regression onto the student's own cache on calibration text; fixed from then on.
+
+    The penalty of each map is chosen from the grid by its error on samples that are held out of the fit.
+
+    Source: ours; ridge regression: https://doi.org/10.1080/00401706.1970.10488634, equation 2.2.
+    """
+
+    kind: Literal["ridge"] = "ridge"
+    penalties: tuple[float, ...] = PENALTIES
+    """Relative to the mean variance of the inputs."""
+
+    def __post_init__(self) -> None:
+        if not self.penalties or min(self.penalties) <= 0:
+            raise ValueError(f"ridge: penalties {self.penalties} have to be one or more numbers above 0")
+
+    def penalty_grid(self) -> tuple[float, ...]:
+        """The configured penalties."""
+        return self.penalties
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learned(AdapterSettings):
+    """Maps trained along with the student, with a term that keeps them from shrinking their target.
+
+    A map over heads x width contains every mixing of heads (a 1x1 convolution over heads) and every linear
+    map of their widths. ``reconstruction`` adds the error of the moved cache against the student's own,
+    ``variance_floor`` what the standard deviation of a channel lacks to the student's own; both are relative,
+    so that 1 is a constant.
+
+    Source: ours; variance floor: VICReg, https://arxiv.org/abs/2105.04906, equation 1.
+    Differs: the floor is the student's own standard deviation of the channel, over tokens of the batch.
+    """
+
+    kind: Literal["learned"] = "learned"
+    initial: Literal["ridge", "orthogonal"] = "ridge"
+    term: Literal["reconstruction", "variance_floor"] = "reconstruction"
+    weight: float = 1.0
+    """Weight of the term in the loss."""
+    learns: ClassVar[bool] = True
+
+    def penalty_grid(self) -> tuple[float, ...]:
+        """The grid of ``ridge`` where the maps start from it."""
+        if self.initial == "ridge":
+            return PENALTIES
+        return ()
+
+    def start(self, block: Block, draw: torch.Generator) -> nn.Module:
+        """An orthogonal map, which ``ridge`` replaces at calibration."""
+        weight = torch.empty(block.outputs, block.inputs)
+        # An orthogonal map to more dimensions keeps the norm; the gain restores the mean square.
+        gain = max(1.0, math.sqrt(block.outputs / block.inputs))
+        nn.init.orthogonal_(weight, gain=gain, generator=draw)
+        return affine_map(weight)
+
+    def regularizer(self, moved: ModelKV, student: ModelKV) -> Float[Tensor, ""]:
+        """The mean of the term over layers, keys and values, times ``weight``."""
+        terms = []
+        for ours, own in zip(moved.layers, student.layers, strict=True):
+            # (B, H, N): padding of either side and uncovered tokens are left out.
+            valid = ours.mask & own.mask
+            for name in ("keys", "values"):
+                # The heads of a layer hold the same tokens: (B, H, N, W) -> (n, H, W).
+                got, wanted = (to_float32(getattr(x, name)).transpose(1, 2)[valid[:, 0]] for x in (ours, own))
+                terms.append(self._term(got, wanted.detach()))
+        return self.weight * torch.stack(terms).mean()
+
+    def _term(self, moved: Float[Tensor, "n H W"], student: Float[Tensor, "n H W"]) -> Float[Tensor, ""]:
+        if moved.shape[0] < 2:
+            # A single token has no variance to keep.
+            return moved.sum() * 0.0
+        variance = student.var(0, correction=0)
+        if self.term == "reconstruction":
+            error = (moved - student).square().mean()
+            return error / variance.mean().clamp_min(EPSILON**2)
+        # The epsilon under the root keeps the gradient finite where a channel is constant.
+        std = (moved.var(0, correction=0) + EPSILON).sqrt()
+        return (1 - std / (variance + EPSILON).sqrt()).clamp_min(0).mean()

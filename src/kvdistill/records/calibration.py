@@ -1,0 +1,73 @@
+"""``calibration.json``: how a run's teachers were aligned, and what their targets are worth."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from kvdistill.records.jsonfile import JsonFile
+from kvdistill.records.utility import TargetUtility
+
+CALIBRATION = "calibration.json"
+"""Its name in the run folder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterMap:
+    """One map of an adapter, measured on samples that took no part in its fit."""
+
+    layer: int
+    """Student layer."""
+    teacher_layers: list[int]
+    """Teacher layers that it reads."""
+    states: str
+    """``keys`` or ``values``."""
+    r2: float
+    """1 - error / variance of the student's own cache."""
+    penalty: float | None = None
+    """Ridge penalty chosen, relative to the mean variance of the inputs; None for unfitted maps."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherCalibration:
+    """The alignment of one teacher."""
+
+    teacher: str
+    """Short name."""
+    source: str
+    """Folder or hub name of the model."""
+    weight: float
+    """Weight in the fusion."""
+    steps: list[str]
+    """What is done to its cache, one line per step."""
+    covered: float
+    """Share (0 to 1) of the student's tokens that it has read."""
+    tokens: dict[str, int]
+    """Tokens to fit the adapter, to choose its penalty and to report."""
+    maps: list[AdapterMap]
+    memory: int
+    """Bytes of the regression's moments."""
+    seconds: float
+    """Seconds of its forward passes over the calibration text."""
+
+    def mean_r2(self, states: str) -> float:
+        """Mean R² over the student's layers.
+
+        Args:
+            states: ``keys`` or ``values``.
+        """
+        found = [each.r2 for each in self.maps if each.states == states]
+        return sum(found) / len(found)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationRecord(JsonFile):
+    """``calibration.json``: all teachers of a run, and the utility of their targets before training."""
+
+    made_by: ClassVar[str] = "kvdistill train"
+
+    samples: int
+    """Training samples that were read."""
+    teachers: list[TeacherCalibration]
+    scale: list[list[float]] | None = None
+    """Standard deviations of the student's own keys and values per layer, by which the loss is divided."""
+    targets: list[TargetUtility] | None = None
+    """Utility of each target on held-out samples; None where the compressor keeps more than M tokens."""

@@ -1,0 +1,251 @@
+"""Calibration of a run's teachers before the first step: adapters, and the utility of their targets."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from random import Random
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from kvdistill.align.adapter_report import AdapterReport
+from kvdistill.align.aligner import Aligner, in_student_tokens
+from kvdistill.align.calibration import Calibration, part_of
+from kvdistill.align.cka import LayerSimilarity
+from kvdistill.align.layer_map import LayerSelector
+from kvdistill.capture.attention import evaluating
+from kvdistill.console.wording import short_number
+from kvdistill.data.collate import collate
+from kvdistill.data.encode import pad_id_of
+from kvdistill.evaluation.utility import TargetOf, controlled, own_target, target_utility
+from kvdistill.kv import ModelKV, TwoModes
+from kvdistill.pipeline import Distillation
+from kvdistill.records.calibration import AdapterMap, CalibrationRecord, TeacherCalibration
+from kvdistill.target.build import TargetBuilder
+from kvdistill.target.controls import NoControl, OtherSample
+from kvdistill.target.lower import FUSED, LowerBridge, covered_tokens
+from kvdistill.teacher.base import Teacher
+from kvdistill.text import Batch, Encoded
+from kvdistill.training.ranks import Ranks
+
+SAMPLES = 512
+"""Training samples that adapters are fitted and reported on."""
+BATCH = 32
+"""Samples per forward pass; does not change the result."""
+
+
+@dataclass
+class _Seen:
+    """What has been gathered of one teacher."""
+
+    calibration: Calibration
+    tokens: int = 0
+    covered: int = 0
+    seconds: float = 0.0
+
+
+class Calibrator:
+    """Fits the adapters of a ``LowerBridge`` in place, with the student at its starting weights.
+
+    Args:
+        step: The training step; its bridge is a ``LowerBridge``.
+        selectors: The layer map of each teacher, by short name.
+        ranks: The processes of the run; each reads its share of the samples.
+        say: Prints a line.
+    """
+
+    def __init__(
+        self,
+        step: Distillation,
+        selectors: dict[str, LayerSelector],
+        ranks: Ranks,
+        say: Callable[[str], None],
+    ) -> None:
+        assert isinstance(step.bridge, LowerBridge)
+        self.step, self.bridge = step, step.bridge
+        self.selectors, self.ranks, self.say = selectors, ranks, say
+        self.device = step.student.device
+
+    def run(self, samples: Sequence[Encoded], seed: int) -> CalibrationRecord:
+        """Calibrate every teacher.
+
+        Args:
+            samples: The training samples.
+            seed: Seed of which samples are read.
+
+        Returns:
+            The report; the bridge holds the fitted adapters and the scale of the loss.
+
+        Raises:
+            ValueError: if there is too little text for an adapter; names the tokens needed.
+        """
+        chosen = chosen_samples(samples, seed)
+        mine = chosen[self.ranks.rank :: self.ranks.size]
+        with evaluating(self.step), torch.no_grad():
+            self._map_layers(mine)
+            seen = self._gather(mine)
+            teachers = [self._fit(teacher, seen[teacher.name]) for teacher in self.step.teachers]
+            self._set_scale(seen)
+            held_out = [sample for sample in chosen if part_of(sample.sample_id) == "report"]
+            targets = None
+            if held_out and not self.bridge.builders[FUSED].method.keeps_tokens:
+                targets = target_utility(self.step.student, held_out, self._targets(), batch_of=self._batch)
+        scale = None
+        if self.bridge.scale is not None:
+            scale = self.bridge.scale.tolist()
+        return CalibrationRecord(samples=len(chosen), teachers=teachers, scale=scale, targets=targets)
+
+    def _batch(self, samples: Sequence[Encoded]) -> Batch:
+        tokenizer = self.step.student.tokenizer
+        assert tokenizer is not None
+        return collate(samples, pad_id_of(tokenizer), readers=self.step.readers).to(self.device)
+
+    def _batches(self, samples: Sequence[Encoded]) -> list[Sequence[Encoded]]:
+        return [samples[start : start + BATCH] for start in range(0, len(samples), BATCH)]
+
+    def _map_layers(self, samples: Sequence[Encoded]) -> None:
+        """Choose the layers of the teachers whose layer map is measured."""
+        measured = [t for t in self.step.teachers if self.selectors[t.name].needs_similarity]
+        if not measured:
+            return
+        student = self.step.student.geometry()
+        found = {t.name: LayerSimilarity(student, t.geometry(), self.device) for t in measured}
+        for some in self._batches(samples):
+            batch = self._batch(some)
+            outputs = self.step.student(batch=batch)
+            for teacher in measured:
+                found[teacher.name].add(self._aligned(teacher, batch, outputs), outputs.teacher.kv)
+        for teacher in measured:
+            found[teacher.name].all_reduce(self.ranks.sum)
+            similarity = found[teacher.name].similarity()
+            layer_map = self.selectors[teacher.name].pair(student, teacher.geometry(), similarity)
+            self.bridge.set_layers(teacher.name, layer_map)
+
+    def _aligned(self, teacher: Teacher, batch: Batch, outputs: TwoModes) -> ModelKV:
+        """A teacher's cache at the student's tokens; those that it does not cover are masked."""
+        cache = teacher.cache(batch, outputs)
+        alignment = batch.alignments.get(teacher.name)
+        kv = in_student_tokens(cache.kv, alignment)
+        return _only(kv, covered_tokens(cache, alignment))
+
+    def _gather(self, samples: Sequence[Encoded]) -> dict[str, _Seen]:
+        seen: dict[str, _Seen] = {}
+        for teacher in self.step.teachers:
+            adapter = self.bridge.aligner(teacher.name).adapter
+            geometries = adapter.student, adapter.teacher, adapter.layer_map
+            self.say(
+                f"teachers.{teacher.name}: calibration on {SAMPLES} samples at most, "
+                f"{short_number(Calibration.bytes_needed(*geometries) / 2**20)} MiB"
+            )
+            seen[teacher.name] = _Seen(Calibration(*geometries, self.device))
+        for some in self._batches(samples):
+            batch = self._batch(some)
+            outputs = self.step.student(batch=batch)
+            for teacher in self.step.teachers:
+                self._add(seen[teacher.name], teacher, batch, outputs)
+        return seen
+
+    def _add(self, seen: _Seen, teacher: Teacher, batch: Batch, outputs: TwoModes) -> None:
+        began = time.monotonic()
+        aligned = self._aligned(teacher, batch, outputs)
+        seen.seconds += time.monotonic() - began
+        seen.calibration.add(aligned, outputs.teacher.kv, batch.sample_ids)
+        seen.tokens += int(batch.teacher_mode.cot.mask.sum())
+        seen.covered += int(aligned.layers[0].mask[:, 0].sum())
+
+    def _fit(self, teacher: Teacher, seen: _Seen) -> TeacherCalibration:
+        calibration = seen.calibration
+        calibration.all_reduce(self.ranks.sum)
+        old = self.bridge.aligner(teacher.name).adapter
+        try:
+            adapter, report = calibration.solve(old.method)
+        except ValueError as error:
+            raise ValueError(f"teachers.{teacher.name}: {error}") from error
+        self.bridge.aligners[teacher.name] = Aligner(adapter.to(self.device))
+        tokens = self.ranks.sum(torch.tensor([seen.tokens, seen.covered], device=self.device))
+        total, covered = tokens.tolist()
+        return TeacherCalibration(
+            teacher=teacher.name,
+            source=getattr(teacher, "source", "the student's own teacher mode"),
+            weight=self.bridge.weights[teacher.name],
+            steps=self.bridge.aligner(teacher.name).describe().splitlines(),
+            covered=covered / max(total, 1),
+            tokens=dict(report.tokens),
+            maps=maps_of(report),
+            memory=Calibration.bytes_needed(adapter.student, adapter.teacher, adapter.layer_map),
+            seconds=seen.seconds,
+        )
+
+    def _set_scale(self, seen: dict[str, _Seen]) -> None:
+        """Divide the loss by the student's own deviations where a target is a fitted image of its cache."""
+        for name, found in seen.items():
+            if self.bridge.aligner(name).adapter.method.penalty_grid():
+                # 2 x (L,) -> (L, 2)
+                self.bridge.scale = torch.stack(found.calibration.student_std(), dim=1).to(self.device)
+
+    def _targets(self) -> dict[str, TargetOf]:
+        """The targets whose utility is measured, by name."""
+        builder = self.bridge.builders[FUSED]
+        fused = partial(self._target, tuple(self.step.teachers))
+        own = own_target(self.step.student, builder.method)
+        found: dict[str, TargetOf] = {"own cache": own, "fused": fused}
+        if len(self.step.teachers) > 1:
+            found |= {teacher.name: partial(self._target, (teacher,)) for teacher in self.step.teachers}
+        found["other sample"] = controlled(fused, OtherSample())
+        return found
+
+    def _target(self, teachers: Sequence[Teacher], batch: Batch) -> ModelKV:
+        outputs = self.step.student(batch=batch)
+        caches = [teacher.cache(batch, outputs) for teacher in teachers]
+        (merged,) = self.bridge.merge(caches, batch.alignments, outputs.teacher.kv)
+        builder = self.bridge.builders[FUSED]
+        build = TargetBuilder(builder.method, NoControl(), builder.slots)
+        return build(merged.kv, batch.cot_id, 0, merged.covered)
+
+
+def chosen_samples(samples: Sequence[Encoded], seed: int) -> list[Encoded]:
+    """The training samples that calibration reads: up to ``SAMPLES`` with a chain of thought.
+
+    Args:
+        samples: The training samples.
+        seed: Seed of the choice.
+
+    Returns:
+        Samples in the order of the draw.
+    """
+    places = Random(seed).sample(range(len(samples)), len(samples))
+    chosen: list[Encoded] = []
+    for place in places:
+        if samples[place].teacher_mode.cot.ids:
+            chosen.append(samples[place])
+        if len(chosen) == SAMPLES:
+            break
+    return chosen
+
+
+def maps_of(report: AdapterReport) -> list[AdapterMap]:
+    """The maps of a report as records.
+
+    Args:
+        report: What an adapter explains of the student's cache.
+
+    Returns:
+        One record per map.
+    """
+    return [
+        AdapterMap(
+            layer=each.layer,
+            teacher_layers=list(each.teacher_layers),
+            states=each.states,
+            r2=each.r2,
+            penalty=each.penalty,
+        )
+        for each in report.maps
+    ]
+
+
+def _only(kv: ModelKV, covered: Bool[Tensor, "B N"]) -> ModelKV:
+    """Mask the tokens that were not read."""
+    return kv.map(tuple(layer.replace(mask=layer.mask & covered[:, None]) for layer in kv.layers))
