@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from kvdistill.data.readers import Reader
 from kvdistill.latent.reasoner import LatentReasoner
+from kvdistill.teacher.base import Teacher
 from kvdistill.text import Batch
 
 FROM_STUDENT = (
@@ -33,6 +34,8 @@ class TrainingStep(nn.Module):
 
     # Losses are means over a batch: Trainer divides them by the number of accumulation steps.
     accepts_loss_kwargs = False
+    teachers: tuple[Teacher, ...] = ()
+    """The teachers whose caches are compared; outside the module tree."""
 
     def __init__(self, student: LatentReasoner) -> None:
         super().__init__()

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from kvdistill.config import RunConfig, from_flags
-from kvdistill.config.sections import TeacherSection
 from kvdistill.config.teacher_flags import check_phase, separate_teachers, short_names, teacher_sections
+from kvdistill.config.teachers import TeacherSection
 from kvdistill.target.bridge import Lift, Lower, Same
 
 DATA = ("--student_model", "m", "--train_file", "x.jsonl")

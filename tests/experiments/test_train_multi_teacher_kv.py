@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kvdistill.config import RunConfig, from_flags, resolved
-from kvdistill.config.sections import TeacherSection
+from kvdistill.config.teachers import TeacherSection
 from kvdistill.target.bridge import Lower
 
 NAME = "train_multi_teacher_kv.py"

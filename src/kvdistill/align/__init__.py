@@ -1,4 +1,4 @@
-"""Alignment of two models' caches: tokens, time, layers, heads and widths, and projection to the teacher."""
+"""Alignment of two models' caches: tokens, time, layers, heads and widths, rotary scaling, projection."""
 
 from kvdistill.align.adapter_fitted import Learned, Ridge
 from kvdistill.align.adapter_fixed import GroupMean, Identity, Repeat
@@ -9,6 +9,8 @@ from kvdistill.align.head_dim_adapter import Adapter
 from kvdistill.align.key_norm import to_key_norm
 from kvdistill.align.layer_map import LastAligned, LayerMap, LayerPair, Nearest, Ratio, Uniform
 from kvdistill.align.projector import Projector
+from kvdistill.align.rope_parameters import check_scaling, readable_window, scaled_parameters
+from kvdistill.align.rope_scale import move
 from kvdistill.align.time_align import align_time
 from kvdistill.align.tokenizer_align import align_tokens, uncovered_characters, uncovered_tokens
 
@@ -40,6 +42,10 @@ __all__ = [
     "Uniform",
     "align_time",
     "align_tokens",
+    "check_scaling",
+    "move",
+    "readable_window",
+    "scaled_parameters",
     "to_key_norm",
     "uncovered_characters",
     "uncovered_tokens",

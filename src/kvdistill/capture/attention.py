@@ -77,7 +77,7 @@ def attend(  # noqa: PLR0913  (transformers dictates the signature)
         key, value = torch.cat((*keys, key), dim=2), torch.cat((*values, value), dim=2)
     ready = kv_call.mask(backend, window, query.dtype)
     if ready is not None:
-        attention_mask = ready
+        attention_mask = ready.to(query.device)  # a teacher may have its layers on several devices
     return inner(module, query, key, value, attention_mask, **kwargs)
 
 
@@ -96,6 +96,7 @@ def _require_given_mask(module: nn.Module, mask: Tensor | None, visible: Tensor 
     if mask is None or visible is None or mask.data_ptr() == visible.data_ptr():  # passed on as given
         return
     # The same mask in another form: boolean, or additive with 0 for visible keys.
+    visible = visible.to(mask.device)
     same = mask.shape[-2:] == visible.shape[-2:]
     if same and mask.dtype == torch.bool:
         same = bool((mask == visible).all())

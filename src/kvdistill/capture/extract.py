@@ -87,10 +87,11 @@ def extract(
     """
     layers = []
     for layer_id, seen in sorted(call.seen.items()):
-        # A target takes no gradient; the slices are views until they are un-rotated.
+        # A target takes no gradient; the slices are views until they are un-rotated. Only they leave the
+        # device of a layer that is not on the device of the text.
         keys, values = (
-            seen.keys[:, :, text.start : text.stop].detach(),
-            seen.values[:, :, text.start : text.stop].detach(),
+            seen.keys[:, :, text.start : text.stop].detach().to(text.mask.device),
+            seen.values[:, :, text.start : text.stop].detach().to(text.mask.device),
         )
         wide = keys.shape[:3]  # (B, H, T): heads start alike, compressors may then keep different tokens
         importance, step_end = None, None
@@ -115,7 +116,7 @@ def extract(
 def _importance(
     seen: CapturedAttention, keys: Tensor, text: Columns, rows: AnswerRows
 ) -> Float[Tensor, "B H T"]:
-    query = gather_rows(seen.query, rows.columns)  # (B, Q, A, K)
+    query = gather_rows(seen.query, rows.columns.to(seen.query.device)).to(keys.device)  # (B, Q, A, K)
     # (B, A, T): valid rows see valid tokens that are not after them, within the layer's sliding window.
     visible = (
         rows.mask[:, :, None]

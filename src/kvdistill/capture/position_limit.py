@@ -11,6 +11,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from kvdistill.align.rope_parameters import readable_window
 from kvdistill.capture.attention import body_of
 
 
@@ -29,6 +30,8 @@ class PositionLimit:
     """Whether padding and the tokens of the other reader in the same sequence count too."""
     learned: bool = False
     """Whether it is the size of a learned position table; does not hold if positions prove not learned."""
+    scalable: bool = False
+    """Whether it is the window of rotary positions, which a rotary scaling makes longer."""
 
 
 def position_limits(model: PreTrainedModel) -> tuple[PositionLimit, ...]:
@@ -63,6 +66,26 @@ def position_limits(model: PreTrainedModel) -> tuple[PositionLimit, ...]:
     if blocks is not None:
         add(blocks * config.index_block_size, "attends to a selection of")
     return tuple(sorted(found, key=lambda limit: limit.tokens))
+
+
+def trained_window(model: PreTrainedModel) -> PositionLimit | None:
+    """The window of a model with rotary positions, which it can be run beyond, but was not trained for.
+
+    Args:
+        model: A transformers model; a rotary scaling in its configuration makes the window longer.
+
+    Returns:
+        The window in tokens; None where the configuration names none.
+    """
+    config = model.config.get_text_config()
+    window = getattr(config, "max_position_embeddings", None)
+    parameters: dict[str, Any] = getattr(config, "rope_parameters", None) or {}
+    if not isinstance(window, int) or not parameters:
+        return None
+    # Gemma 3 has parameters for each type of layer; windowed layers see no further than their window.
+    nested = [each for name, each in parameters.items() if isinstance(each, dict) and "sliding" not in name]
+    tokens = min(readable_window(each, window) for each in nested or [parameters])
+    return PositionLimit(tokens, "was trained on texts of", scalable=True)
 
 
 def require_positions(

@@ -1,15 +1,14 @@
-"""Sections of a run's configuration: model, teachers, latent slots, target, evaluation."""
+"""Sections of a run's configuration: model, latent slots, target, evaluation."""
 
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from kvdistill.align import LayerMethod, Ratio
 from kvdistill.compress import RKV, CompressorMethod
 from kvdistill.config.data import DataSection, SyntheticData
 from kvdistill.config.section import Section, UserPath
+from kvdistill.config.teachers import AnyTeacher, OwnTeacher, ShortName, TeacherSection
 from kvdistill.config.training import TrainingSection
-from kvdistill.data.template import Chat, Plain
 from kvdistill.latent.curriculum import Stages
 from kvdistill.latent.slots import check_slots
 from kvdistill.losses.objective import Objective
@@ -75,38 +74,6 @@ class ModelSection(Section):
                 "model.config"
             )
         return self
-
-
-class OwnTeacher(Section):
-    """The student's own teacher mode: self-distillation."""
-
-    kind: Literal["own"] = "own"
-    layers: Annotated[LayerMethod, Field(discriminator="kind")] = Ratio()
-    """Which of the teacher's layers each layer of the student is compared with."""
-
-
-class TeacherSection(Section):
-    """A separate frozen teacher with the student's tokenizer.
-
-    Without this section the student's own teacher mode is the teacher.
-    """
-
-    kind: Literal["live"] = "live"
-    name: UserPath
-    """Folder or hub name of a causal language model, or a checkpoint of kvdistill."""
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    attention: Literal["sdpa", "eager"] | None = None
-    trust_remote_code: bool = False
-    """Run code that comes with a model; off by default."""
-    template: Annotated[Plain | Chat, Field(discriminator="kind")] | None = None
-    """The prompt that the teacher reads; default: the student's."""
-    layers: Annotated[LayerMethod, Field(discriminator="kind")] = Ratio()
-    """Which of the teacher's layers each layer of the student is compared with."""
-
-
-AnyTeacher = Annotated[OwnTeacher | TeacherSection, Field(discriminator="kind")]
-ShortName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,39}$")]
-"""Name of a teacher in the configuration, in the columns of reports and in checkpoints."""
 
 
 class LatentSection(Section):
@@ -177,6 +144,11 @@ class RunConfig(Section):
         return {"teacher": self.teacher, **self.teachers}
 
     @property
+    def active_teachers(self) -> dict[str, OwnTeacher | TeacherSection]:
+        """The teachers whose weight is above 0."""
+        return {name: section for name, section in self.all_teachers.items() if section.weight > 0}
+
+    @property
     def bridge_method(self) -> BridgeMethod:
         """The configured bridge; by default ``Lift`` for separate teachers, else ``Same``."""
         if self.bridge is not None:
@@ -186,8 +158,8 @@ class RunConfig(Section):
         return Same()
 
     def _live_teachers(self) -> list[str]:
-        """Names of the teachers that are separate models."""
-        return [name for name, section in self.all_teachers.items() if isinstance(section, TeacherSection)]
+        """Names of the active teachers that are separate models."""
+        return [name for name, section in self.active_teachers.items() if isinstance(section, TeacherSection)]
 
     @property
     def reads_teachers(self) -> bool:
@@ -237,6 +209,13 @@ class RunConfig(Section):
         """Refuse losses and bridges that do not work with a separate teacher."""
         if self.teacher is not None and "teacher" in self.teachers:
             raise ValueError("teacher and teachers.teacher are two teachers of one name: give one of them")
+        if self.all_teachers and not self.active_teachers:
+            options = ["teacher.weight"] * (self.teacher is not None)
+            options += [f"teachers.{name}.weight" for name in self.teachers]
+            raise ValueError(
+                f"every teacher has weight 0 ({', '.join(options)}), so none is left: raise a weight, or set "
+                "loss.kv_weight to 0 for a run without teachers"
+            )
         live = self._live_teachers()
         if live and isinstance(self.bridge_method, Same):
             raise ValueError(

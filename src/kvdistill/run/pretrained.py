@@ -19,6 +19,7 @@ from kvdistill.console.messages import did_you_mean
 from kvdistill.data import word_tokenizer
 from kvdistill.latent.config import LatentConfig
 from kvdistill.models.checkpoint_integrity import explain_load_failure, read_backbone, require_regular_files
+from kvdistill.models.memory import is_out_of_memory
 from kvdistill.records.manifest import require_unchanged
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -59,26 +60,32 @@ def load_backbone(section: ModelSection, tokenizer: PreTrainedTokenizerBase) -> 
 
 
 @contextmanager
-def placed(section: ModelSection) -> Iterator[dict[str, Any]]:
-    """Loading options for the section's ``device_map``; explains errors of the placement inside the block.
+def placed(section: ModelSection | TeacherSection, option: str = "model") -> Iterator[dict[str, Any]]:
+    """Loading options for the section's device; explains errors of the placement inside the block.
+
+    Args:
+        section: a model's ``device_map``, or a teacher's ``device`` or ``device_map``.
+        option: name of the section in error messages.
 
     Raises:
         ValueError: if the model cannot be placed on that device.
     """
     options: dict[str, Any] = {}
-    if section.device_map is not None:
-        options["device_map"] = section.device_map
+    setting, place = "device_map", section.device_map
+    if isinstance(section, TeacherSection) and section.device is not None:
+        setting, place = "device", section.device
+    if place is not None:
+        options["device_map"] = place
     try:
         yield options
     except (OSError, ValueError, RuntimeError, AssertionError) as error:
-        if section.device_map is None or (
-            isinstance(error, OSError | ValueError) and "device_map" not in str(error)
-        ):
+        unplaced = isinstance(error, OSError | ValueError) and "device_map" not in str(error)
+        if place is None or unplaced or is_out_of_memory(error):
             raise
         raise ValueError(
-            f"model.device_map is {section.device_map!r}, and {section.name} cannot be put there ({error}): "
+            f"{option}.{setting} is {place!r}, and {section.name} cannot be put there ({error}): "
             "name one device of this "
-            "machine (cpu, cuda:0), or leave device_map out."
+            f"machine (cpu, cuda:0), or leave {setting} out."
         ) from error
 
 
@@ -108,6 +115,8 @@ def is_student(name: str | None) -> bool:
 def options_of(section: ModelSection | TeacherSection) -> dict[str, Any]:
     """Keyword arguments of ``from_pretrained`` and ``from_config``: dtype and attention implementation."""
     options: dict[str, Any] = {"dtype": DTYPES[section.dtype]}
+    if isinstance(section, TeacherSection) and section.revision is not None:
+        options["revision"] = section.revision
     if section.attention is not None:
         options["attn_implementation"] = section.attention
     return options
@@ -117,7 +126,7 @@ def pretrained(option: str, section: ModelSection | TeacherSection, options: dic
     """A pretrained causal language model, from safetensors alone.
 
     Args:
-        option: name of the section in error messages, ``model`` or ``teacher``.
+        option: name of the section in error messages: ``model``, ``teacher``, ``teachers.NAME``.
         section: the model's name and whether its remote code may run.
         options: keyword arguments of ``from_pretrained``.
 
@@ -131,9 +140,9 @@ def pretrained(option: str, section: ModelSection | TeacherSection, options: dic
     try:
         return read_backbone(name, trust_remote_code=section.trust_remote_code, **options)
     except (OSError, ValueError) as error:
-        if "device_map" in options and "device_map" in str(error):
+        if ("device_map" in options and "device_map" in str(error)) or is_out_of_memory(error):
             raise
-        raise _not_loaded(f"{option}.name", name, error) from error
+        raise not_loaded(f"{option}.name", name, error) from error
 
 
 def load_tokenizer(config: RunConfig) -> PreTrainedTokenizerBase:
@@ -176,13 +185,16 @@ def load_tokenizer(config: RunConfig) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def open_tokenizer(option: str, name: str, trust_remote_code: bool) -> PreTrainedTokenizerBase:
+def open_tokenizer(
+    option: str, name: str, trust_remote_code: bool, revision: str | None = None
+) -> PreTrainedTokenizerBase:
     """Load a tokenizer.
 
     Args:
         option: the configuration option that names it, for error messages.
         name: a folder, a hub name, or a tokenizer.json.
         trust_remote_code: whether code beside the tokenizer may run.
+        revision: branch, tag or commit on the hub; None is the newest.
 
     Raises:
         ValueError: if it is not there, is damaged, or needs remote code that is not allowed.
@@ -192,7 +204,7 @@ def open_tokenizer(option: str, name: str, trust_remote_code: bool) -> PreTraine
         any(Path(name).glob(file)) for file in ("tokenizer*", "vocab*", "*.model")
     ):
         remedy = "copy its files there"
-        if option != "teacher.name":
+        if not option.startswith("teacher"):
             remedy = f"name one with --model.tokenizer (folder, hub name or tokenizer.json), or {remedy}"
         raise ValueError(
             f"{option}: {name} holds no tokenizer (no tokenizer.json or tokenizer_config.json): {remedy}."
@@ -202,12 +214,14 @@ def open_tokenizer(option: str, name: str, trust_remote_code: bool) -> PreTraine
         require_unchanged(Path(name))
     try:
         if not name.endswith(".json"):
-            return AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
+            return AutoTokenizer.from_pretrained(
+                name, trust_remote_code=trust_remote_code, revision=revision or "main"
+            )
         if not Path(name).is_file():
             raise FileNotFoundError(f"there is no file {name}")
         return PreTrainedTokenizerFast(tokenizer_file=name)
     except Exception as error:  # a damaged tokenizer.json raises a bare Exception
-        raise _not_loaded(option, name, error) from error
+        raise not_loaded(option, name, error) from error
 
 
 def _described(settings: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> Any:
@@ -241,9 +255,10 @@ def _name_tokens(tokenizer: PreTrainedTokenizerBase, special: dict[str, str]) ->
         setattr(tokenizer, token, text)
 
 
-def _not_loaded(option: str, name: str, error: Exception) -> ValueError:
+def not_loaded(option: str, name: str, error: Exception) -> ValueError:
+    """The error for a model or tokenizer that could not be loaded, with the option that names it."""
     if "trust_remote_code" in str(error):
-        allow = f"--{option.partition('.')[0]}.trust_remote_code true"
+        allow = f"--{option.rpartition('.')[0]}.trust_remote_code true"
         return ValueError(
             f"{option}: {name} brings code of its own, which is not run unless you allow it: read it, then "
             f"say {allow}."

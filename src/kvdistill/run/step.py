@@ -28,7 +28,7 @@ def step_model(config: RunConfig, student: LatentReasoner, ranks: Ranks | None =
         A module whose forward pass computes the loss of a batch.
 
     Raises:
-        ValueError: if a teacher is missing, cannot be captured, or reads other tokens than the student.
+        ValueError: if a teacher is missing, cannot be captured, or does not fit in memory.
     """
     if config.training.task != "latent":
         return FineTuning(student)
@@ -56,7 +56,8 @@ def teachers_of(config: RunConfig, student: LatentReasoner) -> tuple[Teacher, ..
     # Without a loss on caches (E1) no separate teacher is loaded.
     if not config.reads_teachers:
         return (SelfDistillation(student.geometry),)
-    sections = config.all_teachers or {OWN: OwnTeacher()}
+    # Nor is one of weight 0.
+    sections = config.active_teachers or {OWN: OwnTeacher()}
     return tuple(
         OPEN[section.kind](name, section, student, config.data) for name, section in sections.items()
     )

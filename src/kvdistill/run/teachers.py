@@ -3,14 +3,17 @@
 from collections.abc import Callable
 from typing import Any
 
+from transformers import PreTrainedTokenizerBase
+
 from kvdistill.config import DataSection, OwnTeacher, TeacherSection
-from kvdistill.data import Reader
-from kvdistill.latent.layout import cot_delimiters
+from kvdistill.data import Reader, Template
 from kvdistill.latent.reasoner import SPECIAL_TOKENS, LatentReasoner
-from kvdistill.run.pretrained import is_student, open_tokenizer, options_of, pretrained
+from kvdistill.run.student import template_of
+from kvdistill.run.teacher_models import open_teacher, option_of
 from kvdistill.teacher.base import Teacher
-from kvdistill.teacher.causal_lm import CausalLMTeacher, require_same_tokenizer, require_vocabulary
+from kvdistill.teacher.causal_lm import CausalLMTeacher, require_vocabulary, tokenizer_difference
 from kvdistill.teacher.self_distillation import SelfDistillation
+from kvdistill.text import Example
 
 
 def open_own(name: str, section: OwnTeacher, student: LatentReasoner, data: DataSection) -> SelfDistillation:
@@ -23,40 +26,50 @@ def load_teacher(
 ) -> CausalLMTeacher:
     """A frozen causal language model as teacher.
 
+    A teacher whose tokenizer is not the student's reads in its own tokens, in the section's template, else
+    in the one it was trained with (a saved student), else in the student's.
+
     Args:
         name: the teacher's short name, as in ``[teachers.NAME]``.
         section: the model: a causal language model, or a saved student whose teacher mode is used.
-        student: the student; the teacher has to read the same token ids.
+        student: the student.
         data: how examples are encoded for the student.
 
+    Returns:
+        The teacher, with a reader of its own unless it reads what the student reads.
+
     Raises:
-        ValueError: if it is missing, cannot be captured, or reads other tokens than the student.
+        ValueError: if it is missing, cannot be captured, has no fast tokenizer, or does not fit in memory.
     """
-    option = "teacher" if name == "teacher" else f"teachers.{name}"  # as it was configured
-    if is_student(section.name):
-        saved = LatentReasoner.from_pretrained(section.name, **options_of(section))
-        tokenizer, model = saved.tokenizer, saved.backbone
-        # Where both modes were trained with <bot> and <eot>, the teacher's chain is enclosed in them too.
-        delimiters = cot_delimiters(saved.config.delimiters, saved.special)
-    else:
-        model, delimiters = pretrained(option, section, options_of(section)), None
-        tokenizer = open_tokenizer(f"{option}.name", section.name, section.trust_remote_code)
-    if tokenizer is None or student.tokenizer is None:
-        raise ValueError(
-            f"{option}.name: {section.name} was saved without its tokenizer, so it is not known whether it "
-            "reads the same tokens."
-        )
-    require_same_tokenizer(student.tokenizer, tokenizer, section.name, SPECIAL_TOKENS.values())
-    read = [
-        number
-        for token, number in student.tokenizer.get_vocab().items()
-        if token not in SPECIAL_TOKENS.values()
-    ]
-    require_vocabulary(model, read, section.name)
-    reader = None
-    if section.template is not None:
-        reader = Reader(tokenizer, section.template, data.drop_last_step)
-    return CausalLMTeacher(model, section.name, delimiters, name, reader)
+    if student.tokenizer is None:
+        raise ValueError("The student was saved without its tokenizer, which its teachers are compared with.")
+    opened = open_teacher(name, section)
+    difference = tokenizer_difference(
+        student.tokenizer, opened.tokenizer, section.name, SPECIAL_TOKENS.values()
+    )
+    reader, tokenizer, template = None, student.tokenizer, section.template
+    if difference:
+        tokenizer = opened.tokenizer
+        template = template or opened.template or template_of(student)
+    # The student's latent tokens are no part of any text, so a teacher needs no embeddings for them.
+    read = [number for token, number in tokenizer.get_vocab().items() if token not in SPECIAL_TOKENS.values()]
+    require_vocabulary(opened.model, read, section.name)
+    if template is not None:
+        reader = _reader(option_of(name), opened.tokenizer, template, data)
+    placed = section.device is not None or section.device_map is not None
+    return CausalLMTeacher(opened.model, section.name, opened.delimiters, name, reader, placed)
+
+
+def _reader(option: str, tokenizer: PreTrainedTokenizerBase, template: Template, data: DataSection) -> Reader:
+    """A reader, tried on one example, so that what it lacks is found before training."""
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token  # padding is masked, whatever its id
+    try:
+        reader = Reader(tokenizer, template, data.drop_last_step)
+        reader.read([Example("1", ("1", "1"), "1", "probe")])
+    except ValueError as error:
+        raise ValueError(f"{option}: {error}") from error
+    return reader
 
 
 OPEN: dict[str, Callable[[str, Any, LatentReasoner, DataSection], Teacher]] = {

@@ -33,6 +33,7 @@ from kvdistill.run.samples import Samples, fingerprint, require_files
 from kvdistill.run.step import step_model
 from kvdistill.run.stream import SampleStream
 from kvdistill.run.student import build_student, resumed_student
+from kvdistill.run.windows import require_windows
 from kvdistill.text import Encoded
 from kvdistill.training.arguments import training_arguments
 from kvdistill.training.callbacks import (
@@ -236,6 +237,8 @@ def _trainer(run: Run) -> LatentTrainer:
     config, section = run.config, run.config.training
     data, batches = _training_data(run)
     step = step_model(config, run.model, run.ranks)
+    if not isinstance(data, Stream):
+        require_windows(step.teachers, data)
     assert run.model.tokenizer is not None
     trainer = LatentTrainer(
         model=step,

@@ -1,7 +1,7 @@
 """Teachers: one file per kind, all with the protocol of ``base.py``."""
 
 from kvdistill.teacher.base import Teacher
-from kvdistill.teacher.causal_lm import CausalLMTeacher, require_same_tokenizer, require_vocabulary
+from kvdistill.teacher.causal_lm import CausalLMTeacher, require_vocabulary, tokenizer_difference
 from kvdistill.teacher.self_distillation import OWN, SelfDistillation
 
 __all__ = [
@@ -9,6 +9,6 @@ __all__ = [
     "CausalLMTeacher",
     "SelfDistillation",
     "Teacher",
-    "require_same_tokenizer",
     "require_vocabulary",
+    "tokenizer_difference",
 ]

@@ -1,4 +1,4 @@
-"""Live teacher: a frozen causal language model with the student's tokenizer."""
+"""Live teacher: a frozen causal language model of any family."""
 
 import json
 from collections.abc import Collection, Iterable
@@ -15,11 +15,17 @@ from kvdistill.capture import rotation
 from kvdistill.capture.architecture import Architecture, examine
 from kvdistill.capture.attention import body_of, capture_attention
 from kvdistill.capture.extract import Columns, extract
-from kvdistill.capture.position_limit import PositionLimit, position_limits, require_positions
+from kvdistill.capture.position_limit import (
+    PositionLimit,
+    position_limits,
+    require_positions,
+    trained_window,
+)
 from kvdistill.capture.sequence import attention_call, explicit
 from kvdistill.data.readers import Reader
 from kvdistill.kv import Geometry, ModelKV, TeacherCache, TwoModes
 from kvdistill.models.checkpoint_integrity import fingerprint
+from kvdistill.models.memory import explained_out_of_memory
 from kvdistill.text import Batch
 
 PARTS = {"normalizer": "normaliser", "pre_tokenizer": "pre-tokeniser", "model": "model"}
@@ -32,7 +38,8 @@ tokens do not.
 class CausalLMTeacher:
     """A frozen causal language model whose KV cache is the teacher's; gradients are turned off.
 
-    It is not part of the student, so it is neither trained nor saved with it; ``read`` moves it to the batch.
+    It is not part of the student, so it is neither trained nor saved with it. ``read`` moves it to the device
+    of the batch, unless it is ``placed``; its cache is on the device of the batch in any case.
 
     Raises:
         ValueError: if the model cannot be captured under a mask for each query and key.
@@ -47,6 +54,8 @@ class CausalLMTeacher:
     """Short name: its key in the configuration, in logs and in checkpoints."""
     reader: Reader | None = None
     """Its tokenizer and prompt template; None where it reads what the student reads in teacher mode."""
+    placed: bool = False
+    """Whether it stays on the devices where it was loaded."""
 
     def __post_init__(self) -> None:
         self.model.requires_grad_(False)
@@ -90,18 +99,21 @@ class CausalLMTeacher:
         evaluation mode. None of these contains the student's latent tokens.
 
         Args:
-            batch: B samples; the teacher is moved to their device.
+            batch: B samples.
 
         Returns:
             Per layer un-rotated keys (B, H, N, K) and values (B, H, N, V), with importance (B, H, N) from the
             teacher's own attention.
 
         Raises:
-            ValueError: if a text is longer than the teacher reads (learned positions, chunked attention).
+            ValueError: if a text is longer than the teacher reads (learned positions, chunked attention), or
+                the teacher does not fit beside the student on its device.
         """
-        reader, device = batch.read_by(self.name), batch.cot_id.device
-        if self.model.device != device:
-            self.model.to(device)  # pyright: ignore[reportArgumentType]
+        device = batch.cot_id.device
+        if not self.placed and self.model.device != device:
+            with explained_out_of_memory(self.name, self.source, self.model):
+                self.model.to(device)  # pyright: ignore[reportArgumentType]
+        reader = batch.to(self.model.device).read_by(self.name)
         self.geometry()  # measured before the call, since measuring sets the frequencies of a short text
         sequence = explicit(reader, self.delimiters)
         width = sequence.ids.shape[1] - 1  # the last token of an answer predicts nothing
@@ -122,7 +134,21 @@ class CausalLMTeacher:
         # Of all S columns only the N of the chain of thought are kept.
         start, stop = sequence.span("cot", "teacher")
         cot = Columns(start, stop, reader.cot.mask, positions[:, start:stop], reader.step_end)
-        return extract(call, self.geometry(), cot, sequence.answer_rows("teacher"), self.source)
+        kv = extract(call, self.geometry(), cot, sequence.answer_rows("teacher"), self.source)
+        return kv.map(tuple(layer.map_slots(lambda tensor: tensor.to(device)) for layer in kv.layers))
+
+    def window(self) -> PositionLimit | None:
+        """The longest text that the teacher reads.
+
+        Returns:
+            The smallest of its limits: learned positions, chunked attention, the window that its rotary
+            positions were trained on; None where there is none.
+        """
+        found = [limit for limit in self._limits if not limit.learned or self.architecture.is_learned]
+        trained = trained_window(self.model)
+        if trained is not None and any(layer.rotation is not None for layer in self.architecture.layers):
+            found.append(trained)
+        return min(found, key=lambda limit: limit.tokens, default=None)
 
     @cached_property
     def architecture(self) -> Architecture:
@@ -146,10 +172,10 @@ class CausalLMTeacher:
         )
 
 
-def require_same_tokenizer(
+def tokenizer_difference(
     student: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase, name: str, added: Collection[str]
-) -> None:
-    """Refuse a teacher whose tokenizer assigns other ids to tokens or splits a text differently.
+) -> str:
+    """How a teacher's tokenizer differs from the student's, in the ids of tokens or in splitting a text.
 
     Args:
         student: The student's tokenizer.
@@ -157,25 +183,26 @@ def require_same_tokenizer(
         name: Name of the teacher, for the message.
         added: Tokens that the student may have added (the latent ones); either side may lack them.
 
+    Returns:
+        The first difference, as a clause; empty where both read the same tokens.
+
     Raises:
-        ValueError: if the tokenizers differ; names the first difference, and what to do.
+        ValueError: if one of them is not a fast tokenizer, which alone gives character offsets.
     """
-    if not (isinstance(student, PreTrainedTokenizerFast) and isinstance(teacher, PreTrainedTokenizerFast)):
-        raise ValueError(
-            f"The tokenizers of student and teacher {name} can only be compared where both are fast (have a "
-            "tokenizer.json)."
-        )
-    difference = _numbers_differ(student, teacher, added) or _cuts_differ(student, teacher)
-    if difference:
-        raise ValueError(
-            f"The teacher {name} has another tokenizer than the student: {difference}. Choose a teacher of "
-            "the student's family, which "
-            "shares its tokenizer; teachers with other tokenizers are for the multi-teacher script."
-        )
+    for owner, tokenizer in ((f"teacher {name}", teacher), ("student", student)):
+        if not isinstance(tokenizer, PreTrainedTokenizerFast):
+            raise ValueError(
+                f"The {owner} has no fast tokenizer (no tokenizer.json) but a {type(tokenizer).__name__}, "
+                "which gives no characters of its tokens, so they cannot be matched: put a tokenizer.json "
+                "into its folder, or choose a model that has one."
+            )
+    assert isinstance(student, PreTrainedTokenizerFast)
+    assert isinstance(teacher, PreTrainedTokenizerFast)
+    return _numbers_differ(student, teacher, added) or _cuts_differ(student, teacher)
 
 
 def require_vocabulary(model: PreTrainedModel, ids: Iterable[int], name: str) -> None:
-    """Refuse a teacher that has no embedding for one of the student's token ids.
+    """Refuse a teacher that has no embedding for one of the token ids that it will read.
 
     Args:
         model: The teacher's model.
@@ -189,9 +216,8 @@ def require_vocabulary(model: PreTrainedModel, ids: Iterable[int], name: str) ->
     highest = max(ids, default=-1)
     if highest >= rows:
         raise ValueError(
-            f"The teacher {name} has embeddings for {rows} tokens, but the student's tokens go up to id "
-            f"{highest}. Choose a teacher that "
-            "was trained with the student's tokenizer."
+            f"The teacher {name} has embeddings for {rows} tokens, but its tokens go up to id {highest}: its "
+            "tokenizer is another model's. Choose a teacher that was trained with its tokenizer."
         )
 
 

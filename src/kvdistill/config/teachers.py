@@ -1,0 +1,70 @@
+"""Teachers in a run's configuration: the student's own teacher mode, and separate models."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from kvdistill.align import LayerMethod, Ratio, check_scaling
+from kvdistill.config.section import Section, UserPath
+from kvdistill.data.template import Chat, Plain
+
+
+class OwnTeacher(Section):
+    """The student's own teacher mode: self-distillation."""
+
+    kind: Literal["own"] = "own"
+    weight: float = Field(default=1.0, ge=0)
+    """Weight among the teachers; 0 leaves this one out."""
+    layers: Annotated[LayerMethod, Field(discriminator="kind")] = Ratio()
+    """Which of the teacher's layers each layer of the student is compared with."""
+
+
+class TeacherSection(Section):
+    """A separate frozen teacher of any family, with its own tokenizer where that is not the student's.
+
+    Without this section the student's own teacher mode is the teacher.
+    """
+
+    kind: Literal["live"] = "live"
+    name: UserPath
+    """Folder or hub name of a causal language model, or a checkpoint of kvdistill."""
+    revision: str | None = None
+    """Branch, tag or commit of a model on the hub; default: the newest."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    attention: Literal["sdpa", "eager"] | None = None
+    trust_remote_code: bool = False
+    """Run code that comes with a model; off by default."""
+    device: str | None = None
+    """Device on which the teacher is loaded and stays (``cpu``, ``cuda:1``); default: the student's."""
+    device_map: str | dict[str, str | int] | None = None
+    """The same for a teacher on several devices: ``auto``, or a device for each part."""
+    rope_scaling: dict[str, Any] | None = None
+    """Rotary scaling at load, for texts longer than the teacher's window: ``rope_type`` (linear, ntk,
+    dynamic, yarn, llama3, longrope), ``factor``, and further ``rope_parameters`` of transformers.
+    """
+    weight: float = Field(default=1.0, ge=0)
+    """Weight among the teachers; one with weight 0 is not loaded."""
+    tokens: Literal["average", "last"] = "average"
+    """Teacher tokens that a student token gets where the tokenizers differ: the average of all that overlap
+    it, or the one that ends last in it.
+    """
+    template: Annotated[Plain | Chat, Field(discriminator="kind")] | None = None
+    """The prompt that the teacher reads; default: the student's."""
+    layers: Annotated[LayerMethod, Field(discriminator="kind")] = Ratio()
+    """Which of the teacher's layers each layer of the student is compared with."""
+
+    @model_validator(mode="after")
+    def _loadable(self) -> "TeacherSection":
+        if self.device is not None and self.device_map is not None:
+            raise ValueError("device and device_map both name where the teacher is loaded: give one of them")
+        if self.rope_scaling is not None:
+            try:
+                check_scaling(self.rope_scaling)
+            except ValueError as error:
+                raise ValueError(f"rope_scaling: {error}") from None
+        return self
+
+
+AnyTeacher = Annotated[OwnTeacher | TeacherSection, Field(discriminator="kind")]
+ShortName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,39}$")]
+"""Name of a teacher in the configuration, in the columns of reports and in checkpoints."""
