@@ -197,6 +197,16 @@ REFUSED_OPTIONS = (
         "--output_dir /proc/none/x",
         "--output_dir {in}/earlier",
         "--teacher_name {in}",
+        "--teacher_models {in}",
+        "--teacher_models x y",
+        "--teacher_models x --teacher_name x",
+        "--teacher_models x --teacher_weights 1 2",
+        "--teacher_models x --teacher_weights -1",
+        "--teacher_models x --teacher_weights 0",
+        "--teacher_weights 1",
+        "--rope_scaling_factor 2",
+        "--phase 3",
+        "--lr 1 --learning_rate 1",
     ),
 )
 ACCEPTED_OPTIONS = (

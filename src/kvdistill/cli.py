@@ -74,12 +74,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return exit_code(f"kvdistill {name}", work, command.resume)
 
 
-def train_from_flags(program: str, description: str) -> int:
+def train_from_flags(program: str, description: str, multi_teacher: bool = False) -> int:
     """Entry point of the training scripts: build the configuration from short flags, then train.
 
     Args:
         program: name of the script, for messages and ``--help``.
         description: head of ``--help``.
+        multi_teacher: whether the script trains from several teachers.
 
     Returns:
         The exit code, as for :func:`main`.
@@ -90,7 +91,8 @@ def train_from_flags(program: str, description: str) -> int:
         from kvdistill.config import from_flags
 
         _quiet()
-        _train_and_print(from_flags(words, program, description), shlex.join([program, *words]))
+        config = from_flags(words, program, description, multi_teacher)
+        _train_and_print(config, shlex.join([program, *words]))
 
     return exit_code(program, work, RESUME)
 

@@ -16,6 +16,18 @@ WRONG = {
         r"there is no option trainig\.lr\. Did you mean 'training'\?",
     ),
     "misspelt option": (["--training.lrr", "1"], r"there is no option training\.lrr\. Did you mean 'lr'\?"),
+    "misspelt option of an optional section": (
+        ["--teacher.name", "x", "--teacher.dtyp", "float32"],
+        r"there is no option teacher\.dtyp\. Did you mean 'dtype'\?",
+    ),
+    "misspelt option of a section by name": (
+        ["--teachers.a.kind", "live", "--teachers.a.name", "x", "--teachers.a.dtyp", "float32"],
+        r"there is no option teachers\.a\.dtyp\. Did you mean 'dtype'\?",
+    ),
+    "misspelt kind of a section by name": (
+        ["--teachers.a.kind", "lve"],
+        r"teachers\.a has no kind 'lve'\. Did you mean 'live'\?",
+    ),
     "misspelt option of a dataclass": (
         ["--loss.kv.distnce", "mse"],
         r"there is no option loss\.kv\.distnce\. Did you mean 'distance'\?",

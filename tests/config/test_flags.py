@@ -8,13 +8,18 @@ import pytest
 from kvdistill.compress import CompressorMethod
 from kvdistill.config import FileData, FullTuning, HubData, Lora, RunConfig, from_flags, resolved
 from kvdistill.config.explain import members, tag_of
+from kvdistill.config.flag_parser import RECIPE
 from kvdistill.config.flag_table import FLAGS, Flag
-from kvdistill.config.flags import RECIPE
 from kvdistill.target import NoControl, Shuffled
 
 VALUES: dict[str, tuple[str, Any]] = {
     "model_name": ("folder/model", "folder/model"),
     "teacher_name": ("folder/big", "folder/big"),
+    "teacher_models": ("folder/big", "folder/big"),
+    "teacher_weights": ("0.5", 0.5),
+    "layer_mapping_strategy": ("nearest", "nearest"),
+    "rope_scaling_method": ("ntk", "ntk"),
+    "rope_scaling_factor": ("2", 2.0),
     "dataset_name": ("owner/set", "owner/set"),
     "dataset_config": ("socratic", "socratic"),
     "dataset_split": ("test", "test"),
@@ -30,12 +35,18 @@ VALUES: dict[str, tuple[str, Any]] = {
     "batch_size": ("3", 3),
     "gradient_accumulation_steps": ("2", 2),
     "lr": ("1e-4", 1e-4),
+    "warmup_steps": ("0.1", 0.1),
     "max_length": ("99", 99),
     "target_len": ("6", 6),
     "num_iterations": ("2", 2),
     "kv_method": ("step_end", "step_end"),
     "kv_loss": ("smooth_l1", "smooth_l1"),
     "kv_weight": ("auto", "auto"),
+    "lambda_k": ("0.5", 0.5),
+    "lambda_v": ("2", 2),
+    "beta_cos": ("0.1", 0.1),
+    "gamma_kl": ("0.2", 0.2),
+    "delta_ce": ("0", 0),
     "codi_weight": ("0", 0),
     "shuffle_kv": ("true", "shuffled"),
     "save_steps": ("5", 5),
@@ -52,6 +63,15 @@ VALUES: dict[str, tuple[str, Any]] = {
     "seed": ("3", 3),
     "resume": ("true", True),
 }
+TEACHER = ["--teacher_name", "big"]
+NEEDED = {
+    "streaming": ["--subset_size", "100"],
+    "teacher_weights": TEACHER,
+    "layer_mapping_strategy": TEACHER,
+    "rope_scaling_method": [*TEACHER, "--rope_scaling_factor", "2"],
+    "rope_scaling_factor": [*TEACHER, "--rope_scaling_method", "ntk"],
+}
+"""Further words of the flags that do not go alone."""
 TOML = """
 [model]
 name = "base"
@@ -98,14 +118,17 @@ def toml(tmp_path: Path) -> str:
 @pytest.mark.parametrize("flag", FLAGS, ids=lambda flag: flag.name)
 def test_every_flag_reaches_its_option(flag: Flag) -> None:
     text, value = VALUES[flag.name]
-    more = ["--subset_size", "100"] if flag.name == "streaming" else []
-    for words in (
-        ["--" + flag.name, text],
-        [f"--{flag.name}={text}"],
-        ["--" + flag.name] if flag.switch else [],
-    ):
-        if words:
-            assert option(told(*words, *more), flag.option) == value
+    more = NEEDED.get(flag.name, [])
+    path = flag.option
+    if flag.name == "teacher_models":
+        path = "teachers.big.name"
+    lines = [
+        line for name in (flag.name, *flag.aliases) for line in ([f"--{name}", text], [f"--{name}={text}"])
+    ]
+    if flag.switch:
+        lines.append([f"--{flag.name}"])
+    for words in lines:
+        assert option(told(*words, *more), path) == value
 
 
 def test_every_flag_has_its_case() -> None:
@@ -214,8 +237,9 @@ def test_names_that_look_like_numbers_stay_as_they_are_typed() -> None:
         ("--prompt_template chatt", "--prompt_template has no kind 'chatt'. Did you mean 'chat'?"),
         ("--lr", "--lr: expected one argument. --help lists all flags."),
         ("--lr fast", "--lr: should be a number (given: 'fast')"),
-        ("--training.lr fast", "--lr: should be a number"),
-        ("--training.lr", "--lr has no value: write --lr value."),
+        ("--learning_rate fast", "--learning_rate: should be a number (given: 'fast')"),
+        ("--training.lr fast", "training.lr: should be a number"),
+        ("--training.lr", "--training.lr has no value: write --training.lr value."),
         (
             "--training.weight_decay",
             "--training.weight_decay has no value: write --training.weight_decay value.",
@@ -226,6 +250,13 @@ def test_names_that_look_like_numbers_stay_as_they_are_typed() -> None:
             "--train_file a --dataset_name b",
             "--train_file and --dataset_name both say what to train on: give one of them.",
         ),
+        (
+            "--lr 1 --learning_rate 2",
+            "--lr and --learning_rate are two names of one option: give one of them.",
+        ),
+        ("--kv_compression rkw", "--kv_compression has no kind 'rkw'. Did you mean 'rkv'?"),
+        ("--learning_rat 1", "There is no option --learning_rat. Did you mean --learning_rate?"),
+        ("--max_samples 0", "--max_samples: should be 1 or more (given: 0)"),
         (
             "--train_file a --dataset_split b",
             "--dataset_split does not go with data.train of the kind 'file': leave it out, or choose",
@@ -275,13 +306,15 @@ def test_help_lists_every_flag_with_choices_and_defaults(capsys: pytest.CaptureF
         assert f" --{flag.name} " in text
         assert flag.help in text
     for words in (
-        "(default: 0.0005)",
+        "(default: 0.0005; also --learning_rate)",
         "float16; default: float32)",
-        "(mse, l1, smooth_l1, cosine; default: mse)",
+        "(mse, l1, smooth_l1, cosine; default: mse; also --kv_loss_type)",
         "auto (default: 1.0)",
     ):
         assert words in text
-    assert f"({', '.join(str(tag_of(kind)) for kind in members(CompressorMethod))}; default: rkv)" in text
+    assert (
+        f"({', '.join(str(tag_of(kind)) for kind in members(CompressorMethod))}; default: rkv; also " in text
+    )
     assert (
         text.count("(default: none)") > 3
         and "--bf16 [{true,false}] mixed precision in bfloat16 (default: false)" in text

@@ -34,6 +34,14 @@ def test_numbers_as_people_write_them_are_kept() -> None:
         ),
         ({"model": {"tuning": {"r": True}}}, "model.tuning.r: should be an integer (given: True)"),
         ({"loss": {"kv": {"lambda_k": "1"}}}, "loss.kv.lambda_k: should be a number (given: '1')"),
+        (
+            {"teacher": {"trust_remote_code": 1}},
+            "teacher.trust_remote_code: should be true or false (given: 1)",
+        ),
+        (
+            {"teachers": {"a": {"kind": "live", "trust_remote_code": 1}}},
+            "teachers.a.trust_remote_code: should be true or false (given: 1)",
+        ),
     ],
 )
 def test_other_types_are_named(tree: dict[str, Any], sentence: str) -> None:

@@ -131,13 +131,23 @@ def _place(location: tuple[int | str, ...], root: Any) -> tuple[str, list[str]]:
     words: list[str] = []
     beside: list[str] = []
     for part in location:
+        sections = [member for member in members(kind) if options_of(member)]
+        if len(sections) == 1:
+            kind = sections[0]  # an optional section: its location holds no tag
         options = options_of(kind)
         if options or not members(kind):
             words.append(str(part))
-            beside, kind = list(options), options.get(part)
+            beside, kind = list(options), _below(part, kind)
         else:
             kind = next((member for member in members(kind) if tag_of(member) == part), None)
     return ".".join(words), beside
+
+
+def _below(part: Any, kind: Any) -> Any:
+    """Type of an option of a section, or of a value of a dictionary such as ``teachers``."""
+    if get_origin(kind) is dict:
+        return get_args(kind)[1]
+    return options_of(kind).get(part)
 
 
 def options_of(kind: Any) -> dict[Any, Any]:

@@ -1,4 +1,7 @@
-"""Table of the short command-line flags, such as ``--lr`` for ``training.lr``."""
+"""Table of the short command-line flags, such as ``--lr`` for ``training.lr``.
+
+Both training scripts have all of them.
+"""
 
 from dataclasses import dataclass
 
@@ -16,16 +19,58 @@ class Flag:
     """Value of the option for the bare flag or ``true``; None where a value has to follow."""
     off: str = "false"
     """Value of the option for ``false``."""
+    aliases: tuple[str, ...] = ()
+    """Further names of the flag, such as those of other training scripts."""
+    several: bool = False
+    """Whether the flag takes one value or more."""
+    each_teacher: bool = False
+    """Whether it sets the option, one of the section ``teacher``, for every separate teacher."""
 
 
 FLAGS = (
     Flag(
-        "model_name", "model.name", "backbone: folder or hub name, or a checkpoint of kvdistill to start from"
+        "model_name",
+        "model.name",
+        "backbone: folder or hub name, or a checkpoint of kvdistill to start from",
+        aliases=("student_model",),
     ),
     Flag(
         "teacher_name",
         "teacher.name",
         "a separate frozen teacher with the same tokenizer; none: the student's own teacher mode",
+    ),
+    Flag(
+        "teacher_models",
+        "teacher.name",
+        "separate frozen teachers; the last part of a path becomes a teacher's short name",
+        several=True,
+        each_teacher=True,
+    ),
+    Flag(
+        "teacher_weights",
+        "teacher.weight",
+        "a weight for each teacher, in the order of the teachers; 0 leaves one out",
+        several=True,
+        each_teacher=True,
+    ),
+    Flag(
+        "layer_mapping_strategy",
+        "teacher.layers.kind",
+        "which layers of each teacher a student layer is compared with",
+        each_teacher=True,
+    ),
+    Flag(
+        "rope_scaling_method",
+        "teacher.rope_scaling.rope_type",
+        "rotary scaling of each teacher at load, for texts longer than its window: linear, ntk, dynamic, "
+        "yarn, llama3, longrope",
+        each_teacher=True,
+    ),
+    Flag(
+        "rope_scaling_factor",
+        "teacher.rope_scaling.factor",
+        "ratio of the longer window to the trained one",
+        each_teacher=True,
     ),
     Flag("dataset_name", "data.train.name", "data set on the hub"),
     Flag("dataset_config", "data.train.config", "its configuration"),
@@ -38,27 +83,47 @@ FLAGS = (
     Flag("validation_file", "data.validation.path", "data file to evaluate on during training"),
     Flag("test_file", "data.test.path", "data file to evaluate on at the end"),
     Flag("streaming", "data.train.streaming", "read while training, for data larger than memory", "true"),
-    Flag("subset_size", "data.train.limit", "use only so many examples"),
+    Flag("subset_size", "data.train.limit", "use only so many examples", aliases=("max_samples",)),
     Flag(
         "prompt_template",
         "data.template.kind",
         "plain, or chat: the question in the user's turn; none: chat where the tokenizer has a template",
     ),
     Flag("output_dir", "training.output_dir", "folder of the run"),
-    Flag("epochs", "training.epochs", "passes over the data"),
+    Flag("epochs", "training.epochs", "passes over the data", aliases=("num_train_epochs",)),
     Flag("max_steps", "training.max_steps", "stop after so many optimiser steps, whatever --epochs is"),
-    Flag("batch_size", "training.batch_size", "examples per device and step"),
+    Flag(
+        "batch_size",
+        "training.batch_size",
+        "examples per device and step",
+        aliases=("per_device_train_batch_size",),
+    ),
     Flag(
         "gradient_accumulation_steps", "training.gradient_accumulation_steps", "batches to an optimiser step"
     ),
-    Flag("lr", "training.lr", "learning rate"),
+    Flag("lr", "training.lr", "learning rate", aliases=("learning_rate",)),
+    Flag(
+        "warmup_steps",
+        "training.warmup_steps",
+        "warmup of the learning rate in steps; below 1 a share of all steps",
+    ),
     Flag("max_length", "data.max_length", "longest example in tokens; longer ones are left out and counted"),
     Flag("target_len", "latent.slots", "latent slots, M"),
     Flag("num_iterations", "latent.passes", "passes over the slots, T"),
-    Flag("kv_method", "target.method.kind", "how the teacher's cache is compressed"),
-    Flag("kv_loss", "loss.kv.distance", "distance of keys and values"),
+    Flag(
+        "kv_method",
+        "target.method.kind",
+        "how the teacher's cache is compressed",
+        aliases=("kv_compression",),
+    ),
+    Flag("kv_loss", "loss.kv.distance", "distance of keys and values", aliases=("kv_loss_type",)),
+    Flag("lambda_k", "loss.kv.lambda_k", "weight of the keys in the KV loss"),
+    Flag("lambda_v", "loss.kv.lambda_v", "weight of the values in the KV loss"),
+    Flag("beta_cos", "loss.kv.cosine_weight", "weight of the cosine term in the KV loss"),
     Flag("kv_weight", "loss.kv_weight", "weight of the KV loss: a number, or auto"),
     Flag("codi_weight", "loss.codi_weight", "weight of the hidden-state loss"),
+    Flag("gamma_kl", "loss.attention_weight", "weight of the attention loss"),
+    Flag("delta_ce", "loss.ce_student_weight", "weight of the student's cross-entropy"),
     Flag(
         "shuffle_kv",
         "target.control.kind",

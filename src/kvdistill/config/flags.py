@@ -1,85 +1,121 @@
 """Command line of the training scripts: short flags are translated into options of the configuration."""
 
-import argparse
 import json
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import fields, is_dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from types import NoneType
-from typing import Any, Literal, NoReturn, get_args, get_origin
-
-from pydantic import BaseModel
-from pydantic.fields import FieldInfo
+from typing import Any
 
 from kvdistill.config.explain import bare, members, tag_of
+from kvdistill.config.flag_parser import (
+    RECIPE,
+    CommandLine,
+    TypedFlag,
+    fields_of,
+    held_value,
+    option_type,
+    parse_flags,
+)
 from kvdistill.config.flag_table import FLAGS, Flag
 from kvdistill.config.read import changed, parse, read_tree
 from kvdistill.config.sections import RunConfig
-from kvdistill.console.messages import did_you_mean
-from kvdistill.console.paths import path_argument
+from kvdistill.config.teacher_flags import check_phase, model_words, separate_teachers, setting_words
 
-RECIPE: dict[str, Any] = {
-    "model": {"name": "Qwen/Qwen2.5-0.5B-Instruct"},
-    "data": {
-        "train": {"kind": "hub", "name": "openai/gsm8k", "config": "main", "split": "train"},
-        "test": {"kind": "hub", "name": "openai/gsm8k", "config": "main", "split": "test"},
-    },
-}
-"""Default model and data, used where neither a file nor flags name them."""
 # A file or hub name also decides the kind of its data set.
 _KINDS = {"train_file": "file", "validation_file": "file", "test_file": "file", "dataset_name": "hub"}
 
 
-def from_flags(words: Sequence[str], program: str, description: str) -> RunConfig:
+def from_flags(
+    words: Sequence[str], program: str, description: str, multi_teacher: bool = False
+) -> RunConfig:
     """Build the configuration from a script's command line.
 
     Args:
         words: the arguments: ``--config FILE``, short flags and ``--section.option value``, in any order.
         program: name of the script, for ``--help``.
         description: what it does, for ``--help``.
+        multi_teacher: whether the script trains from several teachers: it needs one at least, and fuses them
+            (``bridge.kind = "lower"``) where two or more are named and no bridge is.
 
     Returns:
         The file (or the default recipe) with flags and options applied.
 
     Raises:
-        ValueError: naming the flag or option, and the nearest name where one is misspelled.
+        ValueError: naming the flag or option as it was typed, and the nearest name where one is misspelled.
         SystemExit: for ``--help``.
     """
-    known, rest = _parser(program, description).parse_known_args(list(words))
-    given = {flag: getattr(known, flag.name) for flag in FLAGS if getattr(known, flag.name) is not None}
-    _refuse_strangers(rest)
-    names = {flag.name for flag, value in given.items() if value != "false"}
+    line = parse_flags(words, program, description)
+    check_phase(line.phase, program, multi_teacher)
+    _refuse_contradictions(line.given)
+    if line.config is None:
+        tree, where = _recipe(line.given), "the command line"
+    else:
+        tree, where = read_tree(line.config), line.config
+    try:
+        tree = _applied(line, tree, program, multi_teacher)
+        return parse(tree, where)
+    except ValueError as error:
+        raise ValueError(_as_typed(str(error), line)) from None
+
+
+def _refuse_contradictions(given: Mapping[Flag, TypedFlag]) -> None:
+    """Refuse two flags that set one thing."""
+    names = _switched_on(given)
     for one, other, about in (
         ("train_file", "dataset_name", "what to train on"),
         ("fp16", "bf16", "how precisely to compute"),
     ):
         if {one, other} <= names:
             raise ValueError(f"--{one} and --{other} both say {about}: give one of them.")
-    if known.config is None:
-        tree, where = _recipe(names), "the command line"
-    else:
-        tree, where = read_tree(known.config), known.config
-    overrides = _overrides(given, tree)
-    try:
-        tree = changed(tree, [*overrides, *rest])
-        _refuse_misplaced([flag for flag in given if f"--{flag.option}" in overrides], tree)
-        return parse(tree, where)
-    except ValueError as error:
-        raise ValueError(_in_flags(str(error), given)) from None
 
 
-def _recipe(names: set[str]) -> dict[str, Any]:
+def _switched_on(given: Mapping[Flag, TypedFlag]) -> set[str]:
+    """Names of the flags that were typed, without switches turned off."""
+    return {flag.name for flag, typed in given.items() if typed.values != ("false",)}
+
+
+def _recipe(given: Mapping[Flag, TypedFlag]) -> dict[str, Any]:
     """The default recipe, without its data sets where the flags name data."""
-    if names & {"train_file", "dataset_name"}:
+    if _switched_on(given) & {"train_file", "dataset_name"}:
         return {"model": RECIPE["model"], "data": {}}
     return RECIPE
 
 
-def _overrides(given: dict[Flag, str], tree: dict[str, Any]) -> list[str]:
+def _applied(line: CommandLine, tree: dict[str, Any], program: str, multi_teacher: bool) -> dict[str, Any]:
+    """The tree with all flags and options: options win over flags, and flags over the file."""
+    words = _overrides(line.given, tree)
+    words += model_words(line.given, tree, program, multi_teacher)
+    # Teachers may be named by the file, by flags and by options, so all of these come first.
+    named = changed(tree, [*words, *line.rest])
+    words += setting_words(line.given, named)
+    if multi_teacher:
+        words += _bridge_words(named, program)
+    tree = changed(tree, [*words, *line.rest])
+    given = [(flag, typed) for flag, typed in line.given.items() if f"--{flag.option}" in words]
+    _refuse_misplaced(given, tree)
+    return tree
+
+
+def _bridge_words(named: Mapping[str, Any], program: str) -> list[str]:
+    """The default bridge of the script for several teachers, which refuses to train from none."""
+    count = len(separate_teachers(named))
+    if count == 0:
+        raise ValueError(
+            f"{program} trains from separate teachers, and there is none: name them with --teacher_models A "
+            "B, or give a --config with [teachers.NAME]. experiments/train_with_kv.py trains from the "
+            "student's own teacher mode."
+        )
+    if count == 1 or named.get("bridge"):
+        return []
+    return ["--bridge.kind", "lower"]
+
+
+def _overrides(given: Mapping[Flag, TypedFlag], tree: dict[str, Any]) -> list[str]:
     """The flags as ``--section.option value`` words, in the order in which they are applied."""
     words: list[str] = []
+    single = [(flag, typed.value) for flag, typed in given.items() if not flag.each_teacher]
     # Switches turned off come first, so that one turned on wins.
-    for flag, value in sorted(given.items(), key=lambda pair: pair[1] != "false"):
+    for flag, value in sorted(single, key=lambda pair: pair[1] != "false"):
         words += _override(flag, value, tree)
     return words
 
@@ -96,7 +132,7 @@ def _override(flag: Flag, value: str, tree: dict[str, Any]) -> list[str]:
     if flag.switch is not None and value == "true":
         value = flag.switch
     elif flag.switch is not None:
-        if flag.off != "false" and _held(tree, flag.option) != flag.switch:
+        if flag.off != "false" and held_value(tree, flag.option) != flag.switch:
             return []  # the option has another value: this switch is not on
         value = flag.off
     elif _is_text(flag.option) and value != "null":
@@ -104,144 +140,48 @@ def _override(flag: Flag, value: str, tree: dict[str, Any]) -> list[str]:
     return [*words, f"--{flag.option}", value]
 
 
-def _held(tree: Any, option: str) -> Any:
-    """Value of an option in a tree; None where it is not set."""
-    for part in option.split("."):
-        if not isinstance(tree, dict):
-            return None
-        tree = tree.get(part)
-    return tree
-
-
-def _refuse_strangers(rest: Sequence[str]) -> None:
-    """Refuse unknown flags; names with a dot are options, which are checked later."""
-    for word in rest:
-        if word.startswith("--") and "." not in word.partition("=")[0]:
-            name = word[2:].partition("=")[0]
-            hint = did_you_mean(name, (flag.name for flag in FLAGS), "--{}")
-            raise ValueError(
-                f"There is no option --{name}.{hint} --help lists all; every other option is "
-                "--section.option value."
-            )
-
-
-def _refuse_misplaced(given: Iterable[Flag], tree: dict[str, Any]) -> None:
+def _refuse_misplaced(given: Iterable[tuple[Flag, TypedFlag]], tree: dict[str, Any]) -> None:
     """Refuse a flag whose option the chosen kind does not have."""
-    for flag in given:
+    for flag, typed in given:
         above, _, name = flag.option.rpartition(".")
-        kind = _held(tree, f"{above}.kind")
+        kind = held_value(tree, f"{above}.kind")
         if not kind:
             continue
-        methods = members(_type_of(above))
+        methods = members(option_type(above)[0])
         method = next((method for method in methods if tag_of(method) == kind), None)
-        if method is not None and name not in _fields(method):
+        if method is not None and name not in fields_of(method):
             raise ValueError(
-                f"--{flag.name} does not go with {above} of the kind {kind!r}: leave it out, or choose "
+                f"--{typed.name} does not go with {above} of the kind {kind!r}: leave it out, or choose "
                 f"another {above}.kind."
             )
 
 
-def _in_flags(message: str, given: Iterable[Flag]) -> str:
-    """An error message with short flags in place of option names, those that were typed first."""
-    for flag in (*given, *(flag for flag in FLAGS if flag.switch in (None, "true"))):
-        option = flag.option.removesuffix(".kind")
-        message = re.sub(
-            rf"(?<![\w.-])(?:--)?{re.escape(option)}(?:\.kind)?(?![\w.]*\w)", f"--{flag.name}", message
-        )
-    return message
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """Raise in place of printing the usage and exiting.
-
-        Raises:
-            ValueError: always.
-        """
-        raise ValueError(f"{message.removeprefix('argument ')}. --help lists all flags.")
-
-
-def _parser(program: str, description: str) -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog=program,
-        description=description,
-        epilog="Every option of the configuration can also be given as --section.option value "
-        "(--training.warmup_steps 100);\n"
-        "the run.json of a run holds them all, and --config takes such a file. Shipped configurations: "
-        "experiments/configs.",
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "--config",
-        metavar="FILE",
-        type=path_argument,
-        help="a TOML file, or the run.json of a run; none: Qwen2.5-0.5B on GSM8K (default: none)",
-    )
+def _as_typed(message: str, line: CommandLine) -> str:
+    """An error message with flags in place of option names; an option typed in full keeps its name."""
+    parameter = r"(teachers?(?:\.[\w-]+)?): rope_scaling: (rope_type|factor)\b"
+    message = re.sub(parameter, r"\1.rope_scaling.\2", message)
+    full = {word[2:].partition("=")[0].removesuffix(".kind") for word in line.rest if word.startswith("--")}
+    for flag, typed in line.given.items():
+        message = _renamed(message, flag, typed.name)
     for flag in FLAGS:
-        more = _more(flag)
-        if flag.switch is None:
-            parser.add_argument(f"--{flag.name}", metavar="X", help=f"{flag.help}{more}")
-        else:
-            parser.add_argument(
-                f"--{flag.name}",
-                nargs="?",
-                const="true",
-                choices=("true", "false"),
-                help=f"{flag.help} (default: false)",
-            )
-    return parser
+        known = flag in line.given or flag.each_teacher or flag.option.removesuffix(".kind") in full
+        if not known and flag.switch in (None, "true"):
+            message = _renamed(message, flag, flag.name)
+    # What is wrong for every teacher alike is said once.
+    return "\n".join(dict.fromkeys(message.split("\n")))
 
 
-def _more(flag: Flag) -> str:
-    """Choices and default of a flag's option, taken from the configuration, for its help text."""
-    above, _, name = flag.option.rpartition(".")
-    kind, default = _option(flag.option)
-    default = _held(RECIPE, flag.option) or default
-    kinds = members(kind) or [kind]
-    choices: list[str] = []
-    if name == "kind":
-        choices = list(filter(None, map(tag_of, members(_type_of(above)))))
-        default = getattr(_option(above)[1], "kind", None)
-    elif all(get_origin(each) is Literal for each in kinds):
-        choices = [str(choice) for each in kinds for choice in get_args(each)]
-    if default is None:
-        default = "none"
-    parts = [", ".join(choices), f"default: {default}"]
-    return f" ({'; '.join(filter(None, parts))})"
+def _renamed(message: str, flag: Flag, name: str) -> str:
+    """An error message with one flag in place of its option."""
+    option = flag.option.removesuffix(".kind")
+    pattern = re.escape(option)
+    if flag.each_teacher:
+        pattern = rf"teachers?(?:\.[\w-]+)?{re.escape(option.removeprefix('teacher'))}"
+    return re.sub(rf"(?<![\w.-])(?:--)?{pattern}(?:\.kind)?(?![\w.]*\w)", f"--{name}", message)
 
 
 def _is_text(option: str) -> bool:
     """Whether an option takes text only, and no number or list."""
-    kind = _type_of(option)
+    kind = option_type(option)[0]
     kinds = members(kind) or [bare(kind)]
     return str in kinds and set(kinds) <= {str, NoneType}
-
-
-def _type_of(option: str) -> Any:
-    return _option(option)[0]
-
-
-def _option(option: str) -> tuple[Any, Any]:
-    """Type and default of an option; (None, None) where it does not exist."""
-    found: tuple[Any, Any] = (RunConfig, None)
-    for part in option.split("."):
-        owner = next((member for member in members(found[0]) if part in _fields(member)), found[0])
-        found = _fields(owner).get(part, (None, None))
-    return found
-
-
-def _fields(kind: Any) -> dict[str, tuple[Any, Any]]:
-    """Type and default of each option of a section or method."""
-    if isinstance(kind, type) and issubclass(kind, BaseModel):
-        return {name: (field.annotation, _default(field)) for name, field in kind.model_fields.items()}
-    if is_dataclass(kind):
-        return {field.name: (field.type, field.default) for field in fields(kind)}
-    return {}
-
-
-def _default(field: FieldInfo) -> Any:
-    """The default of a section's option; None where it has none."""
-    if field.is_required():
-        return None
-    return field.get_default(call_default_factory=True)

@@ -57,6 +57,8 @@ def _is_finite(value: int | float) -> bool:
 
 def _type_of(name: str, kind: Any, given: dict[Any, Any]) -> Any:
     """Type of an option; where several methods have it, that of the method whose ``kind`` is given."""
+    if get_origin(kind) is dict:
+        return get_args(kind)[1]
     owners = [owner for owner in members(kind) or [kind] if name in options_of(owner)]
     if not owners:
         return None
