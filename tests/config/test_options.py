@@ -39,6 +39,7 @@ def test_every_option_of_a_configuration_is_listed() -> None:
         "data.validation.",
         "data.test.",
         "model.config",
+        "model.new_tokenizer",
         "loss.kind",
         "teacher",
         "bridge",

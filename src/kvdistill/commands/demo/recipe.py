@@ -45,6 +45,19 @@ CONTROL = "shuffled"
 """R-KV with another question's target, its slots in another order."""
 LATENT_STEPS = 250
 """Steps of every arm after the warm start."""
+STUDENT: dict[str, Any] = {
+    "config": {
+        "model_type": "llama",
+        "hidden_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 256,
+        "max_position_embeddings": 128,
+        "initializer_range": 0.06,
+        "tie_word_embeddings": False,
+    }
+}
+"""Options of the ``model`` section of a new student; its tokenizer has whole words."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +75,10 @@ class Stage:
     """Options of the ``loss`` section."""
     target: dict[str, Any] = field(default_factory=dict)
     """Options of the ``target`` section."""
+    model: dict[str, Any] = field(default_factory=lambda: STUDENT)
+    """Options of the ``model`` section where it starts from random weights."""
+    max_new_tokens: int = 5 * HOPS + 8
+    """Longest answer in tokens, chain of thought included."""
 
     def shortened(self, share: float) -> "Stage":
         """The same stage with a share (0 to 1) of its steps, at least two."""
@@ -87,17 +104,7 @@ class Stage:
             start: checkpoint to start from; None starts from random weights.
             seed: seed of data, weights and order.
         """
-        backbone = {
-            "model_type": "llama",
-            "hidden_size": 64,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "intermediate_size": 256,
-            "max_position_embeddings": 128,
-            "initializer_range": 0.06,
-            "tie_word_embeddings": False,
-        }
-        model: dict[str, Any] = {"config": backbone}
+        model = self.model
         if start is not None:
             model = {"name": str(start)}
         training = {
@@ -130,7 +137,7 @@ class Stage:
                 "target": self.target,
                 "loss": self.loss,
                 "training": training | self.options,
-                "evaluation": {"batch_size": 128, "max_new_tokens": 5 * HOPS + 8},
+                "evaluation": {"batch_size": 128, "max_new_tokens": self.max_new_tokens},
             }
         )
 
