@@ -7,6 +7,7 @@ import pytest
 from kvdistill.capture import rotation
 from kvdistill.capture.architecture import examine
 from kvdistill.commands.demo_teachers.recipe import FAMILIES, TEACHERS
+from kvdistill.config import SyntheticData, load
 from kvdistill.data import Chain
 from kvdistill.kv import LayerGeometry
 from kvdistill.run.pretrained import load_backbone, load_tokenizer
@@ -63,3 +64,23 @@ def test_a_tokenizer_is_the_same_in_every_stage(name: str, tmp_path: Path) -> No
     configs = [stage.config(tmp_path, None, 0) for stage in FAMILIES[name](0.01)]
     first, *others = [load_tokenizer(config).get_vocab() for config in configs]
     assert all(vocabulary == first for vocabulary in others)
+
+
+@pytest.mark.parametrize("name", TEACHERS)
+def test_the_shipped_configuration_is_the_last_stage(name: str, tmp_path: Path) -> None:
+    shipped = load(f"experiments/configs/teacher_{name}.toml")
+    stage = FAMILIES[name](1.0)[-1]
+    last = stage.config(tmp_path, None, 0)
+    assert shipped.model == last.model
+    assert shipped.latent == last.latent
+    assert shipped.data.template == last.data.template
+    for ours, theirs in (
+        (shipped.data.train, last.data.train),
+        (shipped.data.validation, last.data.validation),
+    ):
+        assert isinstance(ours, SyntheticData)
+        assert isinstance(theirs, SyntheticData)
+        assert (ours.task, ours.split) == (theirs.task, theirs.split)
+    for option in ("task", "lr", "batch_size", "max_steps", "scheduler", "adam_beta2", "max_grad_norm"):
+        assert getattr(shipped.training, option) == getattr(last.training, option)
+    assert shipped.evaluation.max_new_tokens == last.evaluation.max_new_tokens

@@ -13,7 +13,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from kvdistill.commands.demo.recipe import Stage, warm_stages
+from kvdistill.commands.demo.recipe import GIVER, LONG, MIXED, Stage, warm_stages
+from kvdistill.data import Chain
 
 GPT2: dict[str, Any] = {
     "config": {
@@ -45,12 +46,18 @@ QWEN3: dict[str, Any] = {
     },
     "new_tokenizer": {"kind": "metaspace_bpe", "vocab": 152},
 }
+FIRST: dict[str, Chain] = {"gpt2": replace(LONG, trace="verbose"), "qwen3": LONG}
+"""The longest chains, from which a look-up of the next holder is learned.
+
+GPT-2's tokens of a word differ at the beginning of a line, so a terse step's name is not the token that it is
+in the question; within a verbose step it is.
+"""
 LONGEST = 72
 """Most tokens of a teacher's chain of thought and answer."""
 
 
 def teacher_stages(name: str, model: dict[str, Any], share: float = 1.0) -> list[Stage]:
-    """The stages of a teacher: those of the student's warm start, with smaller batches and fewer evaluations.
+    """The stages of a teacher: those of the student's warm start, with half as many questions a step.
 
     Args:
         name: Short name of the teacher.
@@ -60,13 +67,15 @@ def teacher_stages(name: str, model: dict[str, Any], share: float = 1.0) -> list
     Returns:
         The stages in order; each starts from the checkpoint of the one before.
     """
-    stages = []
-    for stage in warm_stages(share):
-        options = stage.options | {"batch_size": 32}
-        if "eval_steps" in options:
-            options["eval_steps"] = 50
-        stages.append(replace(stage, options=options, model=model, max_new_tokens=LONGEST))
-    return stages
+    cot = {"task": "cot", "lr": 2e-3, "batch_size": 32}
+    measured = cot | {"eval_steps": 50}
+    stages = [
+        Stage("look_up", FIRST[name], 1200, measured | {"stop_at_accuracy": 0.85}),
+        Stage("giver", GIVER, 900, measured | {"stop_at_accuracy": 0.97}),
+        Stage("mixed", MIXED, 900, measured | {"stop_at_accuracy": 0.97}),
+        Stage("final", MIXED, 300, cot | {"scheduler": "cosine", "warmup_steps": 0, "eval_steps": 100}),
+    ]
+    return [replace(stage, model=model, max_new_tokens=LONGEST).shortened(share) for stage in stages]
 
 
 FAMILIES: dict[str, Callable[[float], list[Stage]]] = {
