@@ -90,7 +90,15 @@ def test_every_shipped_configuration_loads_and_writes_where_its_name_says(path: 
 
 
 def test_what_is_shipped_is_what_is_tested_here() -> None:
-    tasks = {"chain", "chain_mixed", "chain_study", "rules_mixed", "gsm8k_tiny"}
+    tasks = {
+        "chain",
+        "chain_mixed",
+        "chain_study",
+        "rules_mixed",
+        "gsm8k_tiny",
+        "teacher_gpt2",
+        "teacher_qwen3",
+    }
     assert {*TABLE, *FIVE, "e0_warm", *tasks} == NAMES
 
 

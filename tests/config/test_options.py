@@ -39,6 +39,7 @@ def test_every_option_of_a_configuration_is_listed() -> None:
         "data.validation.",
         "data.test.",
         "model.config",
+        "model.new_tokenizer",
         "loss.kind",
         "teacher",
         "bridge",
@@ -49,7 +50,7 @@ def test_every_option_of_a_configuration_is_listed() -> None:
     assert not [name for name in wanted if name not in single and f"--{name} " not in text]
     assert "--data.test.* null" in text
     assert "--latent.curriculum.start 1" in text
-    assert "--bridge.kind null" in text and "one of same, lift" in " ".join(text.split())
+    assert "--bridge.kind null" in text and "one of same, lift, lower" in " ".join(text.split())
     assert "the same options as data.train.*" in text
 
 

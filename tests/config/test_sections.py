@@ -13,6 +13,7 @@ from kvdistill.compress import CompressorMethod, Full
 from kvdistill.config.explain import members, tag_of
 from kvdistill.config.sections import FullTuning, LatentSection, Lora, ModelSection, RunConfig, TeacherSection
 from kvdistill.data import Arith, Chain, Chat, Plain
+from kvdistill.data.bpe import ByteBPE
 from kvdistill.target import Control
 
 TREE: dict[str, Any] = {
@@ -99,7 +100,7 @@ def test_teachers_by_short_names() -> None:
     teachers = {"a": {"kind": "own"}, "big": {"kind": "live", "name": "x"}}
     config = RunConfig.model_validate(TREE | {"teachers": teachers, "teacher": {"name": "y"}})
     assert list(config.all_teachers) == ["teacher", "a", "big"]
-    assert config.bridge_method.kind == "lift"
+    assert config.bridge_method.kind == "lower"
     assert RunConfig.model_validate(TREE | {"teachers": {"a": {"kind": "own"}}}).bridge_method.kind == "same"
     for wrong, message in (
         ({"teachers": {"a.b": {"kind": "own"}}}, "String should match pattern"),
@@ -124,6 +125,15 @@ def test_a_model_has_one_source() -> None:
     for both in ({}, {"name": "x", "config": {}}):
         with pytest.raises(ValidationError, match="give either model.name"):
             ModelSection(**both)
+
+
+def test_a_new_tokenizer_is_for_a_new_backbone() -> None:
+    new = {"kind": "byte_bpe", "vocab": 300}
+    section = ModelSection.model_validate({"config": {"model_type": "gpt2"}, "new_tokenizer": new})
+    assert section.new_tokenizer == ByteBPE(vocab=300)
+    for other in ({"name": "x"}, {"config": {}, "tokenizer": "x"}):
+        with pytest.raises(ValidationError, match="new_tokenizer is trained for a new backbone: give model"):
+            ModelSection.model_validate(other | {"new_tokenizer": new})
 
 
 def test_sections_do_not_change() -> None:

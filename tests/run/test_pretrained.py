@@ -39,6 +39,21 @@ def test_the_embedded_task_brings_its_words_and_those_of_the_prompt() -> None:
     assert template_of(model) == Plain(prompt="and so")
 
 
+def test_a_new_tokenizer_is_trained_on_the_words_of_task_and_prompt() -> None:
+    task = {"kind": "chain", "names": 5, "steps": 2}
+    template = {"kind": "plain", "prompt": "answer"}
+    data = {"train": {"kind": "synthetic", "num": 4, "task": task}, "template": template}
+    new = {"kind": "metaspace_bpe", "vocab": 250}
+    model = {"config": TINY, "tuning": {"kind": "full"}, "new_tokenizer": new}
+    tokenizer = load_tokenizer(config(model=model, data=data))
+    # So large a vocabulary holds every word as one token; of the other names only the letters.
+    assert tokenizer.tokenize(" Eve hands answer") == ["▁Eve", "▁hands", "▁answer"]
+    assert len(tokenizer.tokenize(" Gus")) > 1
+    student = build_student(config(model=model, data=data))
+    assert student.backbone.get_input_embeddings().weight.shape[0] >= len(tokenizer) + 3
+    assert torch.isfinite(loss_of(student)).all()
+
+
 def test_a_task_without_a_word_list_asks_for_a_tokenizer() -> None:
     data = {"train": {"kind": "synthetic", "task": {"kind": "arith"}}}
     with pytest.raises(ValueError, match="Arith has no word list.*Name a tokenizer"):

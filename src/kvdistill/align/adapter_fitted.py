@@ -53,7 +53,9 @@ class Learned(AdapterSettings):
 
     kind: Literal["learned"] = "learned"
     initial: Literal["ridge", "orthogonal"] = "ridge"
+    """Where the maps start: from ridge regression on calibration text, or from an orthogonal matrix."""
     term: Literal["reconstruction", "variance_floor"] = "reconstruction"
+    """What is added to the loss; see above."""
     weight: float = 1.0
     """Weight of the term in the loss."""
     learns: ClassVar[bool] = True

@@ -9,6 +9,7 @@ from kvdistill.config.data import DataSection, SyntheticData
 from kvdistill.config.section import Section, UserPath
 from kvdistill.config.teachers import AnyTeacher, OwnTeacher, ShortName, TeacherSection
 from kvdistill.config.training import TrainingSection
+from kvdistill.data.bpe import ByteBPE, MetaspaceBPE
 from kvdistill.latent.curriculum import Stages
 from kvdistill.latent.slots import check_slots
 from kvdistill.losses.objective import Objective
@@ -47,6 +48,8 @@ class ModelSection(Section):
     """Folder or hub name of a causal language model, or a checkpoint of a latent student to start from."""
     tokenizer: UserPath | None = None
     """Folder, hub name or tokenizer.json; default: the model's own."""
+    new_tokenizer: Annotated[ByteBPE | MetaspaceBPE, Field(discriminator="kind")] | None = None
+    """For a new backbone on an embedded task: pieces of words, trained on its words; default: whole words."""
     config: dict[str, Any] | None = None
     """For a new backbone with random weights: its transformers configuration, ``model_type`` included."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
@@ -72,6 +75,11 @@ class ModelSection(Section):
             raise ValueError(
                 "model.device_map is where a model of that name is loaded; leave it out for a new one from "
                 "model.config"
+            )
+        if self.new_tokenizer is not None and (self.config is None or self.tokenizer is not None):
+            raise ValueError(
+                "model.new_tokenizer is trained for a new backbone: give model.config, and leave "
+                "model.name and model.tokenizer out"
             )
         return self
 

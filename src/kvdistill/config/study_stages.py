@@ -13,7 +13,7 @@ from kvdistill.config.study import Arm, Overrides
 ROLES = ("train", "validation", "test")
 ALWAYS = {"resume": True, "overwrite": False, "progress": False, "tensorboard": False, "report": False}
 """Options of the ``training`` section that every run of a study has; the study has its own report."""
-NEW_MODEL = ("name", "config", "tokenizer", "special_tokens")
+NEW_MODEL = ("name", "config", "tokenizer", "new_tokenizer", "special_tokens")
 """Options of the ``model`` section that a run does not need where it starts from a checkpoint."""
 
 

@@ -146,23 +146,17 @@ def pretrained(option: str, section: ModelSection | TeacherSection, options: dic
 
 
 def load_tokenizer(config: RunConfig) -> PreTrainedTokenizerBase:
-    """The run's tokenizer: the named one, the model's own, or a word-level one for an embedded task.
+    """The run's tokenizer: the named one, the model's own, or one made for an embedded task.
+
+    For an embedded task it is word-level, or what ``model.new_tokenizer`` trains on the task's words.
 
     Raises:
         ValueError: if none is named and the data needs one, or it has no padding or end-of-sequence token.
     """
-    section, train = config.model, config.data.train
+    section = config.model
     name = section.tokenizer or section.name
     if name is None:
-        if not isinstance(train, SyntheticData):
-            raise ValueError(
-                "model.tokenizer is missing: a new backbone on a data file needs a tokenizer (folder, hub "
-                "name or tokenizer.json)."
-            )
-        words = list(train.task.words())
-        if config.data.template is not None:
-            words += config.data.template.prompt.split()
-        return word_tokenizer(words)
+        return _task_tokenizer(config)
     option = "model.tokenizer"
     if section.tokenizer is None:
         option = "model.name"
@@ -183,6 +177,22 @@ def load_tokenizer(config: RunConfig) -> PreTrainedTokenizerBase:
             '--model.special_tokens \'{"eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>"}\'.'
         )
     return tokenizer
+
+
+def _task_tokenizer(config: RunConfig) -> PreTrainedTokenizerBase:
+    """The tokenizer of a new backbone, made from the words of an embedded task and of the answer prompt."""
+    train = config.data.train
+    if not isinstance(train, SyntheticData):
+        raise ValueError(
+            "model.tokenizer is missing: a new backbone on a data file needs a tokenizer (folder, hub "
+            "name or tokenizer.json)."
+        )
+    words = list(train.task.words())
+    if config.data.template is not None:
+        words += config.data.template.prompt.split()
+    if config.model.new_tokenizer is not None:
+        return config.model.new_tokenizer.train(tuple(dict.fromkeys(words)))
+    return word_tokenizer(words)
 
 
 def open_tokenizer(
