@@ -25,7 +25,7 @@ FLAGS = (
     Flag(
         "teacher_name",
         "teacher.name",
-        "a separate frozen teacher with the same tokenizer; none: the student's own teacher mode",
+        "a separate frozen teacher; none: the student's own teacher mode",
     ),
     Flag("dataset_name", "data.train.name", "data set on the hub"),
     Flag("dataset_config", "data.train.config", "its configuration"),
