@@ -70,12 +70,8 @@ def summarize(study: Path, seed: int, minutes: float) -> TeachersSummary:
     def accuracy(arm: str, mode: str = "latent") -> float:
         return EvaluationRecord.read(study / arm / f"seed{seed}" / f"evaluation_test_{mode}.json").accuracy
 
-    cot, fused, own, other = (
-        accuracy("cot", "cot"),
-        accuracy("fused"),
-        accuracy("self"),
-        accuracy("other_text"),
-    )
+    cot, fused = accuracy("cot", "cot"), accuracy("fused")
+    own, other = accuracy("self"), accuracy("other_text")
     steps = {arm: steps_of(study / arm / f"seed{seed}", 0.9 * cot) for arm in ("fused", "self")}
     utility = utilities(study / "fused" / f"seed{seed}")
     random = utilities(study / "random_teacher" / f"seed{seed}")
