@@ -1,4 +1,4 @@
-"""The command line: ``kvdistill trace | demo | train | evaluate | report | study | doctor``.
+"""The command line: ``kvdistill trace | align | demo | train | evaluate | report | study | doctor``.
 
 It parses and dispatches only: each command imports its own modules when it runs, so ``--help`` is fast.
 """
@@ -8,10 +8,12 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from kvdistill.commands.options import (
+    align_options,
     demo_options,
     demo_teachers_options,
     evaluate_options,
@@ -157,6 +159,24 @@ def _trace(known: argparse.Namespace, overrides: list[str], command: str) -> Non
     trace(known.config, overrides)
 
 
+def _align(known: argparse.Namespace, overrides: list[str], command: str) -> None:
+    from kvdistill.config import load
+
+    if known.action == "fit" and known.output is None:
+        raise ValueError("kvdistill align fit: give --output, the folder for the adapters.")
+    folder = Path(known.output or "outputs/align")
+    require_folder("--output", folder)
+    config = load(known.config, overrides)
+    if known.action == "fit":
+        from kvdistill.commands.align.fit import fit
+
+        fit(config, folder, partial(print, flush=True))
+        return
+    from kvdistill.commands.align.inspect import inspect
+
+    inspect(config, folder, partial(print, flush=True))
+
+
 def _demo(known: argparse.Namespace, overrides: list[str], command: str) -> None:
     require_extra("reporting", "kvdistill demo")
     require_folder("--output", Path(known.output))
@@ -227,7 +247,7 @@ and the run.json of a run holds every option:
 %(prog)s --config run.toml --training.lr 1e-4 --target.method.kind rkv \
 --target.method.importance_weight 0.2"""
 
-CONFIGURED = ("trace", "train")
+CONFIGURED = ("trace", "align", "train")
 """Commands that take every option of the configuration."""
 ALIASES = {"walk": "trace"}
 """Earlier names of commands."""
@@ -237,6 +257,13 @@ COMMANDS = {
         f"Without --config, tiny models with random weights are traced. {OVERRIDES}",
         _trace,
         trace_options,
+    ),
+    "align": Command(
+        "inspect how the teachers of a configuration are aligned, or fit their adapters for later runs",
+        f"Example: %(prog)s inspect --config experiments/configs/chain_mixed.toml --teachers.a.kind live "
+        f"--teachers.a.name FOLDER --bridge.kind lower. {OVERRIDES}",
+        _align,
+        align_options,
     ),
     "demo": Command(
         "teach and evaluate a small student on the embedded task, with a report",

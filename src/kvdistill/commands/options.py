@@ -14,6 +14,22 @@ def trace_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=path_argument, help=SHIPPED)
 
 
+def align_options(parser: argparse.ArgumentParser) -> None:
+    """Options of ``kvdistill align``."""
+    parser.add_argument(
+        "action",
+        choices=("inspect", "fit"),
+        help="inspect: print and draw what will be done to each teacher, and what it is worth; fit: write "
+        "the adapters, which runs take with bridge.adapters",
+    )
+    parser.add_argument("--config", type=path_argument, help=SHIPPED, required=True)
+    parser.add_argument(
+        "--output",
+        type=path_argument,
+        help="folder for the results (default of inspect: outputs/align; fit needs one)",
+    )
+
+
 def train_options(parser: argparse.ArgumentParser) -> None:
     """Options of ``kvdistill train``."""
     parser.add_argument("--config", type=path_argument, help=SHIPPED, required=True)

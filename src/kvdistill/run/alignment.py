@@ -13,8 +13,10 @@ from kvdistill.models.checkpoint_integrity import same_weights
 from kvdistill.pipeline import Distillation
 from kvdistill.records.calibration import CalibrationRecord
 from kvdistill.records.schema import RunRecord
+from kvdistill.run.adapters import load_adapters
 from kvdistill.run.calibration import SAMPLES, Calibrator
 from kvdistill.run.folder import RunState
+from kvdistill.target.bridge import Lower
 from kvdistill.target.lower import LowerBridge
 from kvdistill.teacher.causal_lm import CausalLMTeacher
 from kvdistill.text import Encoded
@@ -27,7 +29,9 @@ from kvdistill.training_step import TrainingStep
 def align_teachers(
     config: RunConfig, step: TrainingStep, data: Any, checkpoint: Path | None, say: Callable[[str], None]
 ) -> CalibrationRecord | None:
-    """Fit the adapters of a bridge that lowers teachers; from a checkpoint they are restored.
+    """Fit the adapters of a bridge that lowers teachers, or load those of ``bridge.adapters``.
+
+    From a checkpoint they are restored.
 
     Args:
         config: the run's configuration.
@@ -37,10 +41,11 @@ def align_teachers(
         say: prints a line.
 
     Returns:
-        The report of the calibration; None where nothing was calibrated.
+        The report of the calibration, or that of the loaded adapters; None where there is neither.
 
     Raises:
-        ValueError: if an adapter does not fit its teacher, or there is too little text to fit one.
+        ValueError: if an adapter does not fit its teacher, there is too little text to fit one, or the loaded
+            adapters are of another pair.
     """
     if not isinstance(step, Distillation) or not isinstance(step.bridge, LowerBridge):
         return None
@@ -52,6 +57,10 @@ def align_teachers(
         )
         return None
     require_copies(config, step)
+    method = config.bridge_method
+    if isinstance(method, Lower) and method.adapters is not None:
+        say(f"teachers: adapters of {method.adapters}; nothing is fitted")
+        return load_adapters(config, step, Path(method.adapters))
     selectors = {
         teacher.name: config.all_teachers.get(teacher.name, OwnTeacher()).layers for teacher in step.teachers
     }

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from random import Random
 
@@ -23,6 +23,7 @@ from kvdistill.evaluation.utility import TargetOf, controlled, own_target, targe
 from kvdistill.kv import ModelKV, TwoModes
 from kvdistill.pipeline import Distillation
 from kvdistill.records.calibration import AdapterMap, CalibrationRecord, TeacherCalibration
+from kvdistill.run.output_cosine import attention_cosines
 from kvdistill.target.build import TargetBuilder
 from kvdistill.target.controls import NoControl, OtherSample
 from kvdistill.target.lower import FUSED, LowerBridge, covered_tokens
@@ -89,6 +90,8 @@ class Calibrator:
             teachers = [self._fit(teacher, seen[teacher.name]) for teacher in self.step.teachers]
             self._set_scale(seen)
             held_out = [sample for sample in chosen if part_of(sample.sample_id) == "report"]
+            cosines = attention_cosines(self.step, map(self._batch, self._batches(held_out)))
+            teachers = [replace(each, attention_cosine=cosines.get(each.teacher)) for each in teachers]
             targets = None
             if held_out and not self.bridge.builders[FUSED].method.keeps_tokens:
                 targets = target_utility(self.step.student, held_out, self._targets(), batch_of=self._batch)
