@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from kvdistill.commands.options import (
     align_options,
     demo_options,
+    demo_teachers_options,
     evaluate_options,
     no_options,
     report_options,
@@ -184,6 +185,14 @@ def _demo(known: argparse.Namespace, overrides: list[str], command: str) -> None
     demo(known.output, known.seed, command, known.share)
 
 
+def _demo_teachers(known: argparse.Namespace, overrides: list[str], command: str) -> None:
+    require_extra("reporting", "kvdistill demo-teachers")
+    require_folder("--output", Path(known.output))
+    from kvdistill.commands.demo_teachers import demo_teachers
+
+    demo_teachers(known.output, known.seed, known.study, known.jobs, command)
+
+
 def _train(known: argparse.Namespace, overrides: list[str], command: str) -> None:
     from kvdistill.config import load
 
@@ -261,6 +270,13 @@ COMMANDS = {
         "Example: %(prog)s --output outputs/demo",
         _demo,
         demo_options,
+    ),
+    "demo-teachers": Command(
+        "train two unlike teachers, and teach a small student from both, with a report",
+        "Example: %(prog)s --output outputs/demo_teachers",
+        _demo_teachers,
+        demo_teachers_options,
+        "The same command continues from here.",
     ),
     "train": Command(
         "train by a configuration, and evaluate what came out", OVERRIDES, _train, train_options, RESUME

@@ -1,5 +1,7 @@
 """The projector by hand, its gradients in float64, and the loss that it stands in."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -74,6 +76,20 @@ def test_entries_and_weights_by_hand() -> None:
         assert ours.mask.shape == ours.positions.shape == (2, 3, 5)
     assert projector.weights().tolist() == [1.0, 0.25, 0.75]
     assert projector.weights(torch.tensor([1.0, 0.0])).tolist() == [1.0, 0.0, 0.0]
+
+
+def test_layers_without_attention_are_skipped_on_both_sides() -> None:
+    """Pairs count attention layers: student layers 1 and 3 with teacher layers 2 and 5 of their models."""
+    shape = geometry(2, 1, 2, 2)
+    student, teacher = Geometry(shape.layers, (1, 3)), Geometry(shape.layers, (2, 5))
+    projector = Projector(student, teacher, LayerMap((LayerPair(0, 0, 1.0), LayerPair(1, 1, 1.0))))
+    own, target = replace(cache(shape), layer_ids=(1, 3)), replace(cache(shape), layer_ids=(2, 5))
+    moved, chosen = projector.move(own), projector.select(target)
+    assert moved.layer_ids == chosen.layer_ids == (2, 5)
+    # Both sides have one geometry, so the maps are the identity.
+    assert torch.equal(moved.layers[1].keys, own.layers[1].keys)
+    assert chosen.layers[1].keys is target.layers[1].keys
+    assert projector.weights(torch.tensor([1.0, 3.0])).tolist() == [1.0, 3.0]
 
 
 def test_the_loss_of_a_student_layer_is_the_mean_over_its_pairs() -> None:

@@ -32,6 +32,9 @@ class Projector(nn.Module):
     def __init__(self, student: Geometry, teacher: Geometry, layer_map: LayerMap) -> None:
         super().__init__()
         self.pairs = layer_map.pairs
+        # Pairs count attention layers, caches hold ids: they differ where some layers have no attention.
+        self.student_ids = tuple(student.layer_ids[pair.student] for pair in self.pairs)
+        self.teacher_ids = tuple(teacher.layer_ids[pair.teacher] for pair in self.pairs)
         # Keyed by pair, not by student layer: a student layer between two teacher layers has two maps.
         draw = torch.Generator().manual_seed(torch.initial_seed())
         ends = [(student.layers[pair.student], teacher.layers[pair.teacher]) for pair in self.pairs]
@@ -60,7 +63,7 @@ class Projector(nn.Module):
         require_unrotated(student, "align/projector")
         return ModelKV(
             tuple(self._move(index, student) for index in range(len(self.pairs))),
-            self._teacher_ids(),
+            self.teacher_ids,
             student.source,
         )
 
@@ -74,8 +77,8 @@ class Projector(nn.Module):
             One layer of ``target`` per pair, P in all, in the order of ``move``.
         """
         # A teacher layer in several pairs is repeated.
-        layers = tuple(target.layers[target.layer_ids.index(layer_id)] for layer_id in self._teacher_ids())
-        return ModelKV(layers, self._teacher_ids(), target.source)
+        layers = tuple(target.layers[target.layer_ids.index(layer_id)] for layer_id in self.teacher_ids)
+        return ModelKV(layers, self.teacher_ids, target.source)
 
     def weights(self, layers: Float[Tensor, " L"] | None = None) -> Float[Tensor, " P"]:
         """The weight of each pair: its share of its student layer, times the weight of that layer.
@@ -92,11 +95,8 @@ class Projector(nn.Module):
         # (L,) -> (P,): a student layer between two teacher layers is in two pairs.
         return shares * layers[[pair.student for pair in self.pairs]]
 
-    def _teacher_ids(self) -> tuple[int, ...]:
-        return tuple(pair.teacher for pair in self.pairs)
-
     def _move(self, index: int, student: ModelKV) -> LayerKV:
-        layer_id, heads = self.pairs[index].student, self.heads[index]
+        layer_id, heads = self.student_ids[index], self.heads[index]
         layer = student.layers[student.layer_ids.index(layer_id)]
         # Every head must equal the first one, whose mask and positions are used for all of them below.
         if any((field != field[:, :1]).any() for field in (layer.mask, layer.positions)):

@@ -53,6 +53,25 @@ def demo_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def demo_teachers_options(parser: argparse.ArgumentParser) -> None:
+    """Options of ``kvdistill demo-teachers``."""
+    add = parser.add_argument
+    add(
+        "--output",
+        type=path_argument,
+        default="outputs/demo_teachers",
+        help=f"folder for models, figures and report ({DEFAULT})",
+    )
+    add("--seed", type=int, default=0, help=f"seed of data, weights and order ({DEFAULT})")
+    add("--jobs", type=_count, default=2, help=f"runs side by side ({DEFAULT})")
+    add(
+        "--study",
+        type=path_argument,
+        default="experiments/studies/teachers.toml",
+        help=f"the study file with both teachers and all arms ({DEFAULT})",
+    )
+
+
 def report_options(parser: argparse.ArgumentParser) -> None:
     """Options of ``kvdistill report``."""
     add = parser.add_argument

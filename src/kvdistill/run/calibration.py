@@ -167,8 +167,8 @@ class Calibrator:
         except ValueError as error:
             raise ValueError(f"teachers.{teacher.name}: {error}") from error
         self.bridge.aligners[teacher.name] = Aligner(adapter.to(self.device))
-        tokens = self.ranks.sum(torch.tensor([seen.tokens, seen.covered], device=self.device))
-        total, covered = tokens.tolist()
+        counts = torch.tensor([seen.tokens, seen.covered], dtype=torch.float64, device=self.device)
+        total, covered = self.ranks.sum(counts).tolist()
         return TeacherCalibration(
             teacher=teacher.name,
             source=getattr(teacher, "source", "the student's own teacher mode"),
