@@ -163,7 +163,7 @@ def _align(known: argparse.Namespace, overrides: list[str], command: str) -> Non
     from kvdistill.config import load
 
     if known.action == "fit" and known.output is None:
-        raise ValueError("kvdistill align fit: give --output, the folder for the adapters.")
+        raise ValueError("align fit needs --output, the folder for the adapters.")
     folder = Path(known.output or "outputs/align")
     require_folder("--output", folder)
     config = load(known.config, overrides)

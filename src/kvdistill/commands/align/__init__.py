@@ -1,1 +1,1 @@
-"""``kvdistill align``: inspect how a configuration's teachers are aligned, or fit their adapters in advance."""
+"""``kvdistill align``: inspect how the teachers of a run are aligned, or fit their adapters in advance."""

@@ -69,17 +69,18 @@ def require_separate_teachers(config: RunConfig) -> None:
     live = [name for name, each in config.active_teachers.items() if isinstance(each, TeacherSection)]
     if not live:
         raise ValueError(
-            "kvdistill align: the configuration has no separate teacher with a weight above 0, so there is "
-            "nothing to align. Add one: --teachers.NAME.kind live --teachers.NAME.name FOLDER."
+            "The configuration has no separate teacher with a weight above 0, so there is "
+            "nothing to align. Add one: --teachers.NAME.kind live --teachers.NAME.name FOLDER --bridge.kind "
+            "lower."
         )
     if not config.reads_teachers:
         raise ValueError(
-            "kvdistill align: this run compares no caches. Set --training.task latent, and give "
+            "This run compares no caches. Set --training.task latent, and give "
             "loss.kv_weight a value above 0."
         )
     if not isinstance(config.bridge_method, Lower):
         raise ValueError(
-            f"kvdistill align: bridge.kind is {config.bridge_method.kind}, which maps the student's cache to "
+            f"bridge.kind is {config.bridge_method.kind}, which maps the student's cache to "
             f"the teacher {live[0]} and fits no adapter. Set --bridge.kind lower to align the teachers' "
             "caches."
         )
