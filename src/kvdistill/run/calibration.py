@@ -184,7 +184,8 @@ class Calibrator:
     def _set_scale(self, seen: dict[str, _Seen]) -> None:
         """Divide the loss by the student's own deviations where a target is a fitted image of its cache."""
         for name, found in seen.items():
-            if self.bridge.aligner(name).adapter.method.penalty_grid():
+            method = self.bridge.aligner(name).adapter.method
+            if method.learns or method.penalty_grid():
                 # 2 x (L,) -> (L, 2)
                 self.bridge.scale = torch.stack(found.calibration.student_std(), dim=1).to(self.device)
 
