@@ -26,7 +26,7 @@ def attention_cosines(step: Distillation, batches: Iterable[Batch]) -> dict[str,
         By teacher, the mean cosine over samples of each student layer; None for a layer in which no answer
         row sees the chain of thought. Empty without samples.
     """
-    found: dict[str, list[Float[Tensor, "B L"]]] = {}
+    found: dict[str, list[Tensor]] = {}
     for batch in batches:
         queries, _ = answer_queries(step.student, batch)
         outputs = step.student(batch=batch)
@@ -46,8 +46,8 @@ def _aligned(step: Distillation, cache: TeacherCache, batch: Batch) -> ModelKV:
     return aligned.map(tuple(each.replace(mask=each.mask & covered[:, None]) for each in aligned.layers))
 
 
-def _mean(parts: list[Float[Tensor, "B L"]]) -> list[float | None]:
-    """Mean over samples without those that measure nothing (NaN)."""
+def _mean(parts: list[Float[Tensor, "_ L"]]) -> list[float | None]:
+    """Mean over the samples of all batches, without those that measure nothing (NaN)."""
     found: list[float | None] = []
     for mean in torch.cat(parts).nanmean(0).tolist():
         if math.isnan(mean):

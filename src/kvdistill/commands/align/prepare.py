@@ -69,9 +69,8 @@ def require_separate_teachers(config: RunConfig) -> None:
     live = [name for name, each in config.active_teachers.items() if isinstance(each, TeacherSection)]
     if not live:
         raise ValueError(
-            "The configuration has no separate teacher with a weight above 0, so there is "
-            "nothing to align. Add one: --teachers.NAME.kind live --teachers.NAME.name FOLDER --bridge.kind "
-            "lower."
+            "The configuration has no separate teacher with a weight above 0, so there is nothing to align. "
+            "Add one: --teachers.NAME.kind live --teachers.NAME.name FOLDER --bridge.kind lower."
         )
     if not config.reads_teachers:
         raise ValueError(
