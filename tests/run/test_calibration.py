@@ -12,6 +12,7 @@ from torch import Tensor
 import pico_trained
 from kvdistill.align import CKA, Adapter, AdapterMethod, Ridge
 from kvdistill.align.aligner import Aligner
+from kvdistill.align.calibration import part_of
 from kvdistill.align.layer_map import Ratio
 from kvdistill.compress import StepEnd
 from kvdistill.kv import TeacherCache, TwoModes
@@ -210,6 +211,16 @@ def test_samples_are_drawn_by_seed_and_have_a_chain(student: Any, monkeypatch: p
     assert drawn == chosen_samples([*samples, bare], 3) != chosen_samples([*samples, bare], 4)
     assert len(drawn) == 5
     assert chosen_samples([bare, samples[1]], 0) == [samples[1]]
+
+
+def test_one_sample_that_is_held_out_has_no_partner(student: Any, pairs: Any) -> None:
+    reported = [each for each in pairs if part_of(each.sample_id) == "report"]
+    record = calibrated(step_of(student, teacher_of(student)), [*_fitted(pairs), reported[0]])
+    assert list(utility(record)) == ["own cache", "fused"]
+
+
+def _fitted(pairs: list[Encoded]) -> list[Encoded]:
+    return [each for each in pairs if part_of(each.sample_id) != "report"]
 
 
 def test_a_measured_layer_map_finds_the_layers_of_a_copy(student: Any, pairs: Any) -> None:
