@@ -10,8 +10,9 @@ from kvdistill.config import OwnTeacher, RunConfig
 from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.pipeline import Distillation, FineTuning, StepSettings, TrainingStep
 from kvdistill.run.teachers import OPEN
-from kvdistill.target.bridge import Bridge, LiftBridge, SameBridge
+from kvdistill.target.bridge import Bridge, SameBridge
 from kvdistill.target.build import TargetBuilder
+from kvdistill.target.lift import LiftBridge
 from kvdistill.target.lower import LowerBridge
 from kvdistill.teacher.base import Teacher
 from kvdistill.teacher.self_distillation import OWN, SelfDistillation
