@@ -8,7 +8,6 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -160,21 +159,9 @@ def _trace(known: argparse.Namespace, overrides: list[str], command: str) -> Non
 
 
 def _align(known: argparse.Namespace, overrides: list[str], command: str) -> None:
-    from kvdistill.config import load
+    from kvdistill.commands.align.main import align_command
 
-    if known.action == "fit" and known.output is None:
-        raise ValueError("align fit needs --output, the folder for the adapters.")
-    folder = Path(known.output or "outputs/align")
-    require_folder("--output", folder)
-    config = load(known.config, overrides)
-    if known.action == "fit":
-        from kvdistill.commands.align.fit import fit
-
-        fit(config, folder, partial(print, flush=True))
-        return
-    from kvdistill.commands.align.inspect import inspect
-
-    inspect(config, folder, partial(print, flush=True))
+    align_command(known, overrides)
 
 
 def _demo(known: argparse.Namespace, overrides: list[str], command: str) -> None:
