@@ -238,6 +238,12 @@ class RunConfig(Section):
             )
         if not isinstance(self.bridge_method, Lift):
             return
+        for name, section in self.active_teachers.items():
+            if section.layers.needs_similarity:
+                raise ValueError(
+                    f"teachers.{name}.layers.kind cka is measured at calibration, which bridge.kind lift does "
+                    "not have: set bridge.kind to lower, or the layer map to ratio"
+                )
         if self.loss.attention_weight > 0:
             raise ValueError(
                 "teacher: a separate teacher's attention has other heads than the student's; set "
