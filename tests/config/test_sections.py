@@ -105,10 +105,10 @@ def test_teachers_by_short_names() -> None:
     for wrong, message in (
         ({"teachers": {"a.b": {"kind": "own"}}}, "String should match pattern"),
         ({"teacher": {"name": "x"}, "teachers": {"teacher": {"kind": "own"}}}, "two teachers of one name"),
-        ({"teacher": {"name": "x"}, "bridge": {"kind": "same"}}, r"set bridge\.kind to lower or lift"),
+        ({"teacher": {"name": "x"}, "bridge": {"kind": "same"}}, r"set bridge\.kind to lower"),
         (
             {"teachers": {"big": {"kind": "live", "name": "x", "layers": {"kind": "cka"}}}},
-            r"teachers\.big\.layers\.kind cka is measured at calibration, .* lift .* set bridge\.kind to lower",
+            r"teachers\.big\.layers\.kind cka is measured at calibration, .* set bridge\.kind to lower",
         ),
         ({"teacher": {"name": "x"}, "loss": {"attention_weight": 1}}, "other heads than the student's"),
     ):
