@@ -15,6 +15,9 @@ from kvdistill.records.calibration import CalibrationRecord
 from kvdistill.records.schema import RunRecord
 from kvdistill.run.calibration import SAMPLES, Calibrator
 from kvdistill.run.folder import RunState
+from kvdistill.run.projection import ProjectorFit
+from kvdistill.target.bridge import Lift
+from kvdistill.target.lift import LiftBridge
 from kvdistill.target.lower import LowerBridge
 from kvdistill.teacher.causal_lm import CausalLMTeacher
 from kvdistill.text import Encoded
@@ -27,7 +30,7 @@ from kvdistill.training_step import TrainingStep
 def align_teachers(
     config: RunConfig, step: TrainingStep, data: Any, checkpoint: Path | None, say: Callable[[str], None]
 ) -> CalibrationRecord | None:
-    """Fit the adapters of a bridge that lowers teachers; from a checkpoint they are restored.
+    """Fit the adapters or projectors between teachers and student; from a checkpoint they are restored.
 
     Args:
         config: the run's configuration.
@@ -42,15 +45,20 @@ def align_teachers(
     Raises:
         ValueError: if an adapter does not fit its teacher, or there is too little text to fit one.
     """
-    if not isinstance(step, Distillation) or not isinstance(step.bridge, LowerBridge):
+    if not isinstance(step, Distillation) or not isinstance(step.bridge, LowerBridge | LiftBridge):
         return None
     if checkpoint is not None:
-        # Here and not by Trainer alone: a measured layer map decides which parameters there are.
+        # Here and not by Trainer alone: a measured layer map and a fitted projector decide which parameters
+        # there are.
         tensors, _ = load_extra_state(checkpoint)
         step.load_state(
             {name.removeprefix("step/"): value for name, value in tensors.items() if name.startswith("step/")}
         )
         return None
+    if isinstance(step.bridge, LiftBridge):
+        if isinstance(config.bridge_method, Lift) and config.bridge_method.projector == "trained":
+            return None
+        return ProjectorFit(step, Ranks.here(), say).run(_first_samples(data), config.training.seed)
     require_copies(config, step)
     selectors = {
         teacher.name: config.all_teachers.get(teacher.name, OwnTeacher()).layers for teacher in step.teachers
