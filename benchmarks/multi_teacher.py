@@ -124,10 +124,11 @@ class Case:
             for parameter in self.step.bridge.aligners.parameters():
                 torch.nn.init.normal_(parameter, std=WIDTH**-0.5)
         self.teachers = [TimedTeacher(teacher) for teacher in self.step.teachers]
-        self.step.teachers = tuple(self.teachers)
+        self.step.teachers = tuple(self.teachers)  # pyright: ignore[reportAttributeAccessIssue]
         trained = [parameter for parameter in self.step.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.AdamW(trained, lr=1e-4)
         samples = Samples(config.data, student, folder, False, first=False)
+        assert student.tokenizer is not None
         data, batches = training_data(config, samples, Ranks())
         self.collate: Callable[[Any], Any] = partial(
             collate_batch, pad_id=pad_id_of(student.tokenizer), readers=self.step.readers

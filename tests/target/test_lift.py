@@ -62,3 +62,19 @@ def test_what_a_bridge_carries_is_named_after_its_teacher() -> None:
     other.load_state(one.state())
     assert torch.equal(other.projector("big").keys[0].weight, one.projector("big").keys[0].weight)
     assert part(one.state(), "big/projector/").keys() == {"keys.0.weight", "values.0.weight"}
+
+
+def test_a_fitted_projector_is_fixed_where_it_is_restored() -> None:
+    """Only a fitted map has a bias: an older checkpoint goes on with a trained one."""
+    pairs = LayerMap((LayerPair(0, 0, 1.0),))
+    fitted, new, older = (
+        LiftBridge(builders("big"), {"big": Projector(geometry(2, 1), geometry(2, 1), pairs)})
+        for _ in range(3)
+    )
+    new.load_state(older.state())
+    assert all(parameter.requires_grad for parameter in new.parameters())
+    fitted.projector("big").fix()
+    torch.nn.init.normal_(fitted.projector("big").keys[0].bias)
+    new.load_state(fitted.state())
+    assert torch.equal(new.projector("big").keys[0].bias, fitted.projector("big").keys[0].bias)
+    assert not any(parameter.requires_grad for parameter in new.parameters())

@@ -13,9 +13,10 @@ from kvdistill.kv import Geometry, LayerKV, ModelKV, require_unrotated
 class Projector(nn.Module):
     """Two linear maps per layer pair, one for keys and one for values, over heads x width together.
 
-    It is trained with the student and dropped afterwards. The target depends on no trained parameter, so it
-    cannot collapse and no variance floor is needed. There is no bias: a constant in the target has to be in
-    the student's cache, as in self-distillation. A map is initialized to the identity where heads and width
+    It is fitted before training and fixed (``fix``), or trained with the student, and dropped afterwards. The
+    target depends on no trained parameter, so it cannot collapse and no variance floor is needed. A trained
+    map has no bias: a constant in the target has to be in the student's cache, as in self-distillation. A map
+    is initialized to the identity where heads and width
     are equal on both sides, else to an orthogonal matrix that keeps the mean square of a number. The matrix
     is drawn from the run's seed with a generator of its own: a run with a teacher and one without get the
     same numbers from torch's global generator.
@@ -45,6 +46,13 @@ class Projector(nn.Module):
         self.values = nn.ModuleList(
             _start((s.heads, s.value_width), (t.heads, t.value_width), draw) for s, t in ends
         )
+
+    def fix(self) -> None:
+        """Train no map, and give each a bias of 0, to be fitted."""
+        for linear in (*self.keys, *self.values):
+            assert isinstance(linear, nn.Linear)
+            linear.bias = nn.Parameter(linear.weight.new_zeros(linear.out_features))
+        self.requires_grad_(False)
 
     def move(self, student: ModelKV) -> ModelKV:
         """Project the student's cache to the teacher's geometry.

@@ -17,7 +17,9 @@ from kvdistill.run.adapters import load_adapters
 from kvdistill.run.calibration import SAMPLES, Calibrator, chosen_samples
 from kvdistill.run.coverage import require_coverage
 from kvdistill.run.folder import RunState
-from kvdistill.target.bridge import Lower
+from kvdistill.run.projection import ProjectorFit
+from kvdistill.target.bridge import Lift, Lower
+from kvdistill.target.lift import LiftBridge
 from kvdistill.target.lower import LowerBridge
 from kvdistill.teacher.causal_lm import CausalLMTeacher
 from kvdistill.text import Encoded
@@ -30,7 +32,7 @@ from kvdistill.training_step import TrainingStep
 def align_teachers(
     config: RunConfig, step: TrainingStep, data: Any, checkpoint: Path | None, say: Callable[[str], None]
 ) -> CalibrationRecord | None:
-    """Fit the adapters of a bridge that lowers teachers, or load those of ``bridge.adapters``.
+    """Fit the adapters or projectors between teachers and student, or load those of ``bridge.adapters``.
 
     From a checkpoint they are restored.
 
@@ -48,11 +50,15 @@ def align_teachers(
         ValueError: if a teacher does not read the text, there is too little of it to fit an adapter, or the
             loaded adapters are of another pair.
     """
-    if not isinstance(step, Distillation) or not isinstance(step.bridge, LowerBridge):
+    if not isinstance(step, Distillation) or not isinstance(step.bridge, LowerBridge | LiftBridge):
         return None
     if checkpoint is not None:
         restore(step, checkpoint)
         return None
+    if isinstance(step.bridge, LiftBridge):
+        if isinstance(config.bridge_method, Lift) and config.bridge_method.projector == "trained":
+            return None
+        return ProjectorFit(step, Ranks.here(), say).run(_first_samples(data), config.training.seed)
     require_copies(config, step)
     method = config.bridge_method
     if isinstance(method, Lower) and method.adapters is not None:

@@ -7,8 +7,6 @@ from functools import partial
 from random import Random
 
 import torch
-from jaxtyping import Bool
-from torch import Tensor
 
 from kvdistill.align.adapter_report import AdapterReport
 from kvdistill.align.aligner import Aligner, in_student_tokens
@@ -120,19 +118,12 @@ class Calibrator:
             batch = self._batch(some)
             outputs = self.step.student(batch=batch)
             for teacher in measured:
-                found[teacher.name].add(self._aligned(teacher, batch, outputs), outputs.teacher.kv)
+                found[teacher.name].add(at_student_tokens(teacher, batch, outputs), outputs.teacher.kv)
         for teacher in measured:
             found[teacher.name].all_reduce(self.ranks.sum)
             similarity = found[teacher.name].similarity()
             layer_map = self.selectors[teacher.name].pair(student, teacher.geometry(), similarity)
             self.bridge.set_layers(teacher.name, layer_map)
-
-    def _aligned(self, teacher: Teacher, batch: Batch, outputs: TwoModes) -> ModelKV:
-        """A teacher's cache at the student's tokens; those that it does not cover are masked."""
-        cache = teacher.cache(batch, outputs)
-        alignment = batch.alignments.get(teacher.name)
-        kv = in_student_tokens(cache.kv, alignment)
-        return _only(kv, covered_tokens(cache, alignment))
 
     def _gather(self, samples: Sequence[Encoded]) -> dict[str, _Seen]:
         seen: dict[str, _Seen] = {}
@@ -153,7 +144,7 @@ class Calibrator:
 
     def _add(self, seen: _Seen, teacher: Teacher, batch: Batch, outputs: TwoModes) -> None:
         began = time.monotonic()
-        aligned = self._aligned(teacher, batch, outputs)
+        aligned = at_student_tokens(teacher, batch, outputs)
         seen.seconds += time.monotonic() - began
         seen.calibration.add(aligned, outputs.teacher.kv, batch.sample_ids)
         seen.tokens += int(batch.teacher_mode.cot.mask.sum())
@@ -252,6 +243,19 @@ def maps_of(report: AdapterReport) -> list[AdapterMap]:
     ]
 
 
-def _only(kv: ModelKV, covered: Bool[Tensor, "B N"]) -> ModelKV:
-    """Mask the tokens that were not read."""
+def at_student_tokens(teacher: Teacher, batch: Batch, outputs: TwoModes) -> ModelKV:
+    """A teacher's cache at the student's tokens.
+
+    Args:
+        teacher: The teacher.
+        batch: B samples.
+        outputs: The student's outputs, which are the cache of self-distillation.
+
+    Returns:
+        N slots in the teacher's geometry; tokens that it does not cover are masked.
+    """
+    cache = teacher.cache(batch, outputs)
+    alignment = batch.alignments.get(teacher.name)
+    kv = in_student_tokens(cache.kv, alignment)
+    covered = covered_tokens(cache, alignment)
     return kv.map(tuple(layer.replace(mask=layer.mask & covered[:, None]) for layer in kv.layers))

@@ -32,14 +32,20 @@ class Same:
 
 @dataclass(frozen=True, kw_only=True)
 class Lift:
-    """Targets in each teacher's geometry, to which a trained projector maps the student's cache.
+    """Targets in each teacher's geometry, to which a projector maps the student's cache.
 
     The projectors are dropped after training.
 
     Source: ours; a regressor onto a wider teacher, dropped later: https://arxiv.org/abs/1412.6550.
+    Differs: fitted before training by default. One that is trained along is fitted to slots that the
+    student's own layers cannot read yet.
     """
 
     kind: Literal["lift"] = "lift"
+    projector: Literal["procrustes", "trained"] = "procrustes"
+    """``procrustes``: fitted to both caches on calibration text before the first step, then fixed.
+    ``trained``: along with the student.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ class LiftBridge(Bridge):
 
     Args:
         builders: The target builder of each teacher, by the teacher's short name.
-        projectors: The projector to each teacher's geometry, by the same names; trained.
+        projectors: The projector to each teacher's geometry, by the same names; trained, or fixed.
         weights: Weight of each teacher's loss, above 0, by the same names; None weighs all alike.
     """
 
@@ -54,7 +54,7 @@ class LiftBridge(Bridge):
             teacher: Short name of the teacher.
 
         Returns:
-            The trained module itself.
+            The module itself.
         """
         found = self.projectors[teacher]
         # A ModuleDict is typed as holding plain modules.
@@ -81,5 +81,8 @@ class LiftBridge(Bridge):
         """
         super().load_state(state)
         for name, projector in self.projectors.items():
+            found = part(state, f"{name}/projector/")
+            if "keys.0.bias" in found:
+                self.projector(name).fix()
             # Strict: a missing or superfluous weight raises.
-            projector.load_state_dict(part(state, f"{name}/projector/"))
+            projector.load_state_dict(found)
