@@ -44,11 +44,14 @@ def silent(_: str) -> None:
 # When adapters are fitted.
 
 
-def test_only_a_bridge_that_lowers_is_calibrated(models: dict[str, Path], tmp_path: Path) -> None:
-    for bridge in ("lift", "lower"):
-        told, step = built(models, tmp_path, {"big": live(models["words"])}, bridge={"kind": bridge})
+def test_bridges_are_calibrated_unless_their_projector_is_trained(
+    models: dict[str, Path], tmp_path: Path
+) -> None:
+    trained = {"kind": "lift", "projector": "trained"}
+    for bridge in ({"kind": "lower"}, {"kind": "lift"}, trained):
+        told, step = built(models, tmp_path, {"big": live(models["words"])}, bridge=bridge)
         record = align_teachers(told, step, encoded(step.student, 40), None, silent)
-        assert (record is not None) == (bridge == "lower")
+        assert (record is None) == (bridge is trained)
     cot = config(training={"task": "cot"})
     assert align_teachers(cot, step_model(cot, build_student(cot)), (), None, silent) is None
 
