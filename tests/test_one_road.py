@@ -30,8 +30,9 @@ from pico_teachers import NUM, TASK, batch_of, encoded, live, run, save_teachers
 from pico_training import distance
 
 IDENTITY = {"adapter": {"kind": "identity"}}
-LEARNED = {"adapter": {"kind": "learned"}}
-CKA = {"layers": {"kind": "cka"}}
+# Well-conditioned, so that weights can be compared: a small penalty makes much of the last bit of a cache.
+LEARNED = {"adapter": {"kind": "learned", "initial": "orthogonal"}}
+CKA = {"layers": {"kind": "cka"}, "adapter": {"kind": "ridge", "penalties": [0.1]}}
 TIMED = {"train_runtime", "train_samples_per_second", "train_steps_per_second"}
 
 

@@ -159,9 +159,9 @@ def _trace(known: argparse.Namespace, overrides: list[str], command: str) -> Non
 
 
 def _align(known: argparse.Namespace, overrides: list[str], command: str) -> None:
-    from kvdistill.commands.align.main import align_command
+    from kvdistill.commands.align.main import align
 
-    align_command(known, overrides)
+    align(known.action, known.config, overrides, known.output)
 
 
 def _demo(known: argparse.Namespace, overrides: list[str], command: str) -> None:

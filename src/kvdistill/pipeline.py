@@ -51,6 +51,11 @@ class FineTuning(TrainingStep):
             loss = cross_entropy(rows, len(batch))
         return LossOutput(loss, {"ce_teacher": loss.detach()})
 
+    @torch.no_grad()
+    def validate(self, batch: Batch) -> dict[str, Tensor]:
+        """The loss itself, as ``ce``."""
+        return {"ce": self(batch, 0, 1.0).loss}
+
 
 @dataclass(frozen=True, kw_only=True)
 class StepSettings:
@@ -141,6 +146,21 @@ class Distillation(TrainingStep):
             return output
         adapter = torch.stack(terms).sum()
         return LossOutput(output.loss + adapter, output.metrics | {"adapter": adapter.detach()})
+
+    @torch.no_grad()
+    def validate(self, batch: Batch) -> dict[str, Tensor]:
+        """Cross-entropy of the answer after all passes, and KV loss over all layers without a control."""
+        outputs = self.student(batch=batch)
+        with torch.autocast(batch.cot_id.device.type, enabled=False):
+            found = {"ce": cross_entropy(outputs.student.rows, len(batch))}
+        if not self.objective.kv_weight:
+            return found
+        read = [teacher.cache(batch, outputs) for teacher in self.teachers]
+        bridge = self.bridge.without_control()
+        caches = bridge.merge(read, batch.alignments, outputs.teacher.kv)
+        pairs = bridge(caches, outputs.student.kv, batch.cot_id, 0)
+        with torch.autocast(batch.cot_id.device.type, enabled=False):
+            return found | {"kv": self.objective.kv(LossInputs(outputs, pairs, self.frame(batch))).loss}
 
     def _outputs(self, batch: Batch, step: int = 0, progress: float = 0.0) -> TwoModes:
         needs, curriculum = self.objective.needs, self.settings.curriculum

@@ -57,6 +57,17 @@ class TrainingStep(nn.Module):
             batches: All batches of that step on this process.
         """
 
+    def validate(self, batch: Batch) -> dict[str, Tensor]:
+        """Losses of a validation batch, beside accuracy and log-probability.
+
+        Args:
+            batch: B samples, padded.
+
+        Returns:
+            Scalars by name, without gradient: ``ce`` of the answer, and ``kv`` where caches are compared.
+        """
+        return {}
+
     def state(self) -> dict[str, Tensor]:
         """State for a checkpoint, without the student's.
 

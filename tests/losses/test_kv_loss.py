@@ -8,7 +8,7 @@ from torch import Tensor
 
 from kvdistill.kv import LayerKV, ModelKV, Rope
 from kvdistill.losses.axis import CachedFrame
-from kvdistill.losses.kv_loss import KVLoss, annealed_layer_weights
+from kvdistill.losses.kv_loss import KVLoss
 from pico_losses import compare
 
 DISTANCES = ("mse", "l1", "smooth_l1", "cosine")
@@ -86,6 +86,7 @@ def test_by_hand() -> None:
         "kv": 6.0,
         "kv_k": 5.0,
         "kv_v": 4.0,
+        "kv_layer0": 6.0,
     }
 
 
@@ -280,13 +281,6 @@ def test_layer_weights_choose_layers() -> None:
     assert torch.allclose(weighted, 0.25 * apart[0] + 0.75 * apart[2])
     with pytest.raises(ValueError, match="layer weights sum to 0"):
         compare(PLAIN, target, student, layer_weights=torch.zeros(3))
-
-
-def test_annealed_layer_weights_by_hand() -> None:
-    assert annealed_layer_weights(0.1, 7, 0.3).tolist() == [1, 1, 1, 0, 0, 0, 0]
-    assert annealed_layer_weights(0.3, 7, 0.3).tolist() == [1] * 7
-    assert annealed_layer_weights(0.0, 1, 0.3).tolist() == [1]
-    assert annealed_layer_weights(0.0, 6, 0.0).tolist() == [1] * 6
 
 
 @given(st.integers(0, 2**31), st.floats(0.1, 10.0))

@@ -53,6 +53,19 @@ def test_losses_come_from_every_metrics_file_without_the_bookkeeping(tmp_path: P
     )
 
 
+def test_layers_are_shown_by_number_and_many_layers_by_a_few(tmp_path: Path) -> None:
+    """Six panels of eleven layers: 0, 2, 4, 6, 8 and 10; validation has panels beside the training terms."""
+    values = {f"kv_layer{layer}": 1.0 for layer in range(11)}
+    Metrics(tmp_path / "metrics.jsonl").append_row(1, values | {"kv": 1.0, "validation_kv": 1.0, "loss": 2.0})
+    picture, terms = training_sections.losses(tmp_path, "kvdistill train").blocks
+    assert isinstance(picture, Picture) and isinstance(terms, Table)
+    html = picture.html()
+    shown = [layer for layer in range(11) if f">kv_layer{layer}<" in html]
+    assert shown == [0, 2, 4, 6, 8, 10]
+    assert html.index(">kv_layer2<") < html.index(">kv_layer10<")
+    assert [row[0] for row in terms.rows] == ["loss", "kv", "kv_layer*", "validation_kv"]
+
+
 def test_a_run_has_the_validation_curve_that_it_logged(tmp_path: Path) -> None:
     assert training_sections.run_curve(tmp_path) == {}
     Metrics(tmp_path / "metrics.jsonl").append_row(5, {"validation_accuracy": 0.5})

@@ -1,13 +1,19 @@
 """Evaluations as files and as lines."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 import pico_runs
-from kvdistill.config import SyntheticData, load
+from kvdistill.capture.attention import evaluating
+from kvdistill.config import RunConfig, SyntheticData, load
 from kvdistill.data import Chain
+from kvdistill.data.collate import collate
+from kvdistill.data.encode import pad_id_of
+from kvdistill.pipeline import Distillation
 from kvdistill.records.schema import DepthCount, EvaluationRecord
 from kvdistill.run.evaluation import (
     Place,
@@ -17,7 +23,9 @@ from kvdistill.run.evaluation import (
     write_evaluation,
 )
 from kvdistill.run.samples import Samples
+from kvdistill.run.step import step_model
 from kvdistill.run.student import build_student
+from kvdistill.text import Encoded
 
 
 @pytest.fixture
@@ -85,16 +93,50 @@ def test_a_line_has_the_log_probability_and_the_accuracy_by_depth() -> None:
     assert summary_line(record).endswith("a question; right by depth: 1: 100.0 %, 4: 0.0 %")
 
 
-def test_training_measures_accuracy_and_log_probability(
+def test_training_measures_accuracy_log_probability_and_losses(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = load(tiny, [])
+    config = load(tiny, ["--target.control.kind", "mean_target"])
     model = build_student(config)
+    step = step_model(config, model).train()
+    assert isinstance(step, Distillation)
     questions = Samples(config.data, model, tmp_path).read(SyntheticData(task=Chain(names=5, steps=2), num=3))
-    measured = measure_during_training(config, questions)(model, 1)
+    measured = measure_during_training(config, questions, step)(model, 1)
     values = evaluator_of(config, timed=0).log_probabilities(model, questions, "latent")
     assert values is not None
-    assert measured == {"validation_accuracy": 0.0, "validation_nats": pytest.approx(sum(values) / 3)}
+    # The answer and its end are two tokens in every sample.
+    nats = sum(values) / 3
+    assert measured == {
+        "validation_accuracy": 0.0,
+        "validation_nats": pytest.approx(nats),
+        "validation_ce": pytest.approx(-nats / 2, rel=1e-4),
+        "validation_kv": pytest.approx(plain_kv(config, step, questions), rel=1e-4),
+    }
+    # The control's running mean is that of training alone, and the modules are in training mode again.
+    assert step.bridge.builders["own"].mean is None
+    assert step.training
+    assert all(parameter.grad is None for parameter in step.parameters())
     # Without a value, a row of metrics has the accuracy alone.
     monkeypatch.setattr("kvdistill.evaluation.evaluate.Evaluator.log_probabilities", lambda *_: None)
-    assert measure_during_training(config, questions)(model, 1) == {"validation_accuracy": 0.0}
+    assert measure_during_training(config, questions, step)(model, 1) == {"validation_accuracy": 0.0}
+
+
+def plain_kv(config: RunConfig, step: Distillation, samples: Sequence[Encoded]) -> float:
+    """The KV loss of self-distillation without a control, from its parts."""
+    tokenizer = step.student.tokenizer
+    assert tokenizer is not None
+    with evaluating(step), torch.no_grad():
+        outputs = step.student(batch=collate(samples, pad_id_of(tokenizer)))
+        target = config.target.method.compress(outputs.teacher.kv, config.latent.slots)
+        return float(config.loss.kv.per_sample(target, outputs.student.kv)[0].mean())
+
+
+def test_a_run_without_caches_measures_no_kv(tiny: Path, tmp_path: Path) -> None:
+    for words in (["--loss.kv_weight", "0"], ["--training.task", "cot"]):
+        config = load(tiny, words)
+        model = build_student(config)
+        questions = Samples(config.data, model, tmp_path).read(
+            SyntheticData(task=Chain(names=5, steps=2), num=2)
+        )
+        measured = measure_during_training(config, questions, step_model(config, model))(model, 1)
+        assert measured.keys() == {"validation_accuracy", "validation_nats", "validation_ce"}

@@ -14,7 +14,7 @@ import pytest
 from kvdistill.config import from_flags, load, resolved
 from kvdistill.records.schema import Metrics, RunRecord
 from kvdistill.reporting.studies.comparability import CLAIMED
-from kvdistill.reporting.studies.experiments import classify
+from kvdistill.reporting.studies.experiment_names import classify
 from kvdistill.reporting.studies.record import ExperimentReport
 from pico_project import Project
 

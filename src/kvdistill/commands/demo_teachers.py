@@ -164,7 +164,7 @@ def table(summary: TeachersSummary) -> str:
     return "\n".join(lines)
 
 
-def _ratio(value: float | None, of: float | None) -> float | None:
+def _ratio(value: float | int | None, of: float | int | None) -> float | None:
     """One number divided by another; None where one is missing or the other is 0."""
     if value is None or not of:
         return None

@@ -8,7 +8,8 @@ from kvdistill.losses.axis import CachedFrame
 from kvdistill.losses.codi import CODILoss, codi_supported
 from kvdistill.losses.cross_entropy import CrossEntropy, cross_entropy
 from kvdistill.losses.inputs import Loss, LossInputs
-from kvdistill.losses.kv_loss import KVLoss, annealed_layer_weights
+from kvdistill.losses.kv_loss import KVLoss
+from kvdistill.losses.layer_weights import annealed_layer_weights
 from kvdistill.losses.mux import Mux
 from kvdistill.losses.objective import LossTerm, Objective, WeightedLoss
 from kvdistill.losses.step_ce import StepCE

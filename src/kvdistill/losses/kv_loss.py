@@ -1,6 +1,5 @@
 """KV loss: distance between a target cache and the student's latent cache."""
 
-import math
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
@@ -19,6 +18,7 @@ from kvdistill.losses.axis import (
 )
 from kvdistill.losses.distance import Distance, elementwise, require_positive_beta
 from kvdistill.losses.inputs import LossInputs, Need
+from kvdistill.losses.layer_weights import losses_by_layer, shared, weighted_mean
 from kvdistill.ops import masked_mean, masked_std
 
 
@@ -91,8 +91,9 @@ class KVLoss:
 
         Returns:
             A scalar and the metrics ``kv`` (the same), ``kv_k`` and ``kv_v`` (distances of keys and of values
-            before λ and ½) and, for ``tokens``, ``kv_lower_bound``: the loss of the best possible student
-            under a squared distance without the cosine term.
+            before λ and ½), ``kv_layer0``, ... (the loss of each compared layer, whatever its weight) and,
+            for ``tokens``, ``kv_lower_bound``: the loss of the best possible student under a squared distance
+            without the cosine term.
 
         Raises:
             ValueError: if keys are rotated, shapes differ, the frame is missing, or no layer has a weight.
@@ -101,16 +102,17 @@ class KVLoss:
             raise ValueError(
                 "KVLoss: there is no target cache to compare with. Pass one, or set kv_weight to 0."
             )
+        layers = [
+            self.per_layer(pair.target, pair.student, inputs.frame, pair.scale) for pair in inputs.pairs
+        ]
         parts = [
-            _shared(
-                self.per_sample(pair.target, pair.student, inputs.frame, pair.layer_weights, pair.scale),
-                pair.share,
-            )
-            for pair in inputs.pairs
+            shared(weighted_mean(each, pair.layer_weights), pair.share)
+            for each, pair in zip(layers, inputs.pairs, strict=True)
         ]
         # (pairs, 3, B) -> (3, B) -> loss, distance of keys, distance of values
         loss, keys, values = torch.stack(parts).sum(0).mean(-1)
         metrics = {"kv": loss.detach(), "kv_k": keys.detach(), "kv_v": values.detach()}
+        metrics |= losses_by_layer(layers, inputs.pairs)
         if self.axis == "tokens":
             metrics["kv_lower_bound"] = torch.stack([self._lower_bound(pair) for pair in inputs.pairs]).sum()
         return LossOutput(loss, metrics)
@@ -122,7 +124,7 @@ class KVLoss:
         best = least_squares_reconstruction(pair.target, pair.student)
         losses = bound.per_sample(pair.target.detach(), best, None, pair.layer_weights, pair.scale)
         # Row 0 is the loss; rows 1 and 2 are the distances of keys and of values.
-        return _shared(losses, pair.share)[0].mean()
+        return shared(losses, pair.share)[0].mean()
 
     def per_sample(
         self,
@@ -148,6 +150,30 @@ class KVLoss:
         Raises:
             ValueError: as in ``__call__``.
         """
+        # (L, 3, B) -> (3, B)
+        return weighted_mean(self.per_layer(target, student, frame, scale), layer_weights)
+
+    def per_layer(
+        self,
+        target: ModelKV,
+        student: ModelKV,
+        frame: CachedFrame | None = None,
+        scale: Float[Tensor, "L 2"] | None = None,
+    ) -> Float[Tensor, "L 3 B"]:
+        """Loss, distance of the keys and distance of the values of each layer and sample.
+
+        Args:
+            target: As in ``per_sample``, like the others.
+            student: The student's cache.
+            frame: Rotations and start positions.
+            scale: (L, 2), divisors of the distances.
+
+        Returns:
+            (L, 3, B): loss, distance of keys and distance of values, the latter two before λ and ½.
+
+        Raises:
+            ValueError: as in ``__call__``.
+        """
         require_unrotated(target, "losses/kv_loss (target)")
         require_unrotated(student, "losses/kv_loss (student)")
         require_same_shape(target, student, self.axis)
@@ -166,8 +192,7 @@ class KVLoss:
             if cached is not None:
                 theirs, ours = cached.turn(index, theirs, ours)
             layers.append(self._layer(theirs, ours, scales))
-        # (L, 3, B) -> (3, B)
-        return _weighted_mean(torch.stack(layers), layer_weights)
+        return torch.stack(layers)
 
     def _scales(self, target: LayerKV) -> Float[Tensor, "2 B"]:
         """Divisors of the distances of keys and values: standard deviations, or 1 without ``layer_std``."""
@@ -214,52 +239,11 @@ class KVLoss:
         return mean / scale
 
 
-def annealed_layer_weights(progress: float, num_layers: int, share: float) -> Float[Tensor, " L"]:
-    """Layer weights of an annealed run: the lowest third of the layers first, later all.
-
-    Args:
-        progress: Share of the run that is done, 0 to 1.
-        num_layers: L, the student's layers; a third of them is rounded up.
-        share: Share of the run in which only the lowest third counts, 0 to 1.
-
-    Returns:
-        (L,), 1 for layers that count and 0 for the others.
-
-    Source: ours.
-    """
-    counted = num_layers
-    if progress < share:
-        counted = math.ceil(num_layers / 3)
-    return (torch.arange(num_layers) < counted).to(torch.float32)
-
-
-def _shared(losses: Float[Tensor, "3 B"], share: Float[Tensor, " B"] | None) -> Float[Tensor, "3 B"]:
-    if share is None:
-        return losses
-    # (3, B) * (B,): the share weighs loss and distances alike.
-    return losses * share
-
-
 def _cosine(
     target: Float[Tensor, "B H T W"], student: Float[Tensor, "B H T W"], mask: Bool[Tensor, "B H T"]
 ) -> Float[Tensor, " B"]:
     # (B, H, T) -> (B,), over heads and valid slots.
     return masked_mean(1 - functional.cosine_similarity(target, student, dim=-1), mask, (1, 2))
-
-
-def _weighted_mean(
-    layers: Float[Tensor, "L 3 B"], weights: Float[Tensor, " L"] | None
-) -> Float[Tensor, "3 B"]:
-    if weights is None:
-        return layers.mean(0)
-    if not weights.sum() > 0:
-        raise ValueError(
-            "KVLoss: the layer weights sum to 0 or less, so no layer counts. Give at least one layer a "
-            "positive weight."
-        )
-    # Normalized, so that annealing changes which layers count but not the size of the loss.
-    shares = (weights / weights.sum()).to(layers)
-    return (shares[:, None, None] * layers).sum(0)
 
 
 def _require_frame(frame: CachedFrame | None, num_layers: int) -> CachedFrame:

@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from kvdistill.records.calibration import CALIBRATION, CalibrationRecord
 from kvdistill.records.example import ExampleRecord
 from kvdistill.records.probes import ProbesRecord
 from kvdistill.records.schema import Curve, DemoSummary, EvaluationRecord
 from kvdistill.records.study import PLAN
 from kvdistill.reporting import results, sections, training_sections
 from kvdistill.reporting.blocks import Block, Missing, percent
+from kvdistill.reporting.calibration_section import calibration_section
 from kvdistill.reporting.depth_section import depth_section
 from kvdistill.reporting.example_section import example_section
 from kvdistill.reporting.page import Page, Section
@@ -90,8 +92,8 @@ def write_demo_report(folder: Path) -> Path:
 def write_report(folder: Path) -> Path:
     """Write ``report.html`` and ``report.md`` of a training run into its folder; returns the HTML file.
 
-    Reads ``run.json``, ``metrics*.jsonl``, ``evaluation*.json``, ``example.json``, ``probes.json`` and
-    ``curve_*.json``, where they exist. Figures are written to ``figures/``.
+    Reads ``run.json``, ``metrics*.jsonl``, ``evaluation*.json``, ``example.json``, ``probes.json``,
+    ``calibration.json`` and ``curve_*.json``, where they exist. Figures are written to ``figures/``.
 
     Raises:
         FileNotFoundError: if there is no such folder.
@@ -112,6 +114,7 @@ def write_report(folder: Path) -> Path:
     parts += depth_section(folder, rows, chance)
     if (probes := ProbesRecord.find(folder / "probes.json")) is not None:
         parts.append(sections.probes(folder, probes, None, chance))
+    parts += calibration_section(CalibrationRecord.find(folder / CALIBRATION))
     if curves:
         parts.append(training_sections.training(folder, None, curves, None))
     parts += [

@@ -17,6 +17,8 @@ from kvdistill.reporting.stats import area, roughness, steps_to
 
 _NOT_LOSSES = {"epoch", "grad_norm", "learning_rate", "total_flos", "validation_accuracy", "validation_nats"}
 _NOT_PREFIXES = ("eval_", "train_", "importance_", "distinctness_")
+_LAYER, _LAYER_PANELS = "kv_layer", 6
+"""Start of the names of the layers' terms, and how many of them get a panel."""
 _RANGES = ("importance_min", "importance_max", "distinctness_min", "distinctness_max")
 _TERMS = {
     "loss": "what training minimizes: the weighted sum of the terms",
@@ -26,6 +28,7 @@ _TERMS = {
     "kv": "distance of the slots' keys and values from the compressed cache",
     "kv_k": "the keys' part of kv",
     "kv_v": "the values' part of kv",
+    "kv_layer*": "kv of one layer, the lowest first",
     "kv_lower_bound": "the kv that the best possible student would be left with",
     "kv_weight": "the weight of kv in the loss",
     "step_ce": "cross-entropy of the slots to the written tokens of their reasoning step",
@@ -34,6 +37,8 @@ _TERMS = {
     "step_decoder": "cross-entropy of the auxiliary decoder that writes a reasoning step from its slot",
     "step_decoder_share": "share of the chain's tokens that it writes",
     "mux": "divergence of the slots' words from a weighted mix of the written tokens of their span",
+    "validation_kv": "kv on validation samples, against targets without a control",
+    "validation_ce": "cross-entropy of the answer on validation samples",
     "attention_kl": "divergence of the answer's attention over the slots from that over the compressed cache",
 }
 """Logged terms with their explanation, in the order of the panels."""
@@ -128,12 +133,12 @@ def losses(folder: Path, command: str) -> Section:
         run = path.stem.removeprefix("metrics").strip("_") or "run"
         for name, values in Metrics(path).series().items():
             logged.setdefault(name, {})[run] = values
-    shown = {name: logged[name] for name in sorted(logged, key=_place) if _is_term(name, logged)}
+    shown = {name: logged[name] for name in _shown(logged)}
     if not shown:
         return Section("Losses", [Missing("metrics.jsonl", command)])
     caption = "Terms of the loss over training steps, each on its own scale; means since the point before."
     blocks: list[Block] = [draw(partial(loss_curves, shown), folder / "figures" / "losses.svg", caption)]
-    known = [[name, _TERMS[name]] for name in shown if name in _TERMS]
+    known = [[name, _TERMS[name]] for name in dict.fromkeys(map(_known_name, shown)) if name in _TERMS]
     if known:
         blocks.append(Table(("term", "what it is"), known, words=True))
     if any(name in logged for name in _RANGES):
@@ -158,11 +163,32 @@ def _first_reached(summary: DemoSummary, curves: Mapping[str, Curve]) -> str:
     return f"Validation accuracy first reached {percent(summary.threshold)}: {'; '.join(told)}."
 
 
-def _place(term: str) -> tuple[int, str]:
-    """Sort key: known terms in their order, then the others by name."""
-    if term not in _TERMS:
-        return (len(_TERMS), term)
-    return (list(_TERMS).index(term), term)
+def _shown(logged: Mapping[str, object]) -> list[str]:
+    """The logged terms that get a panel, in order; of many layers a few at equal distances."""
+    names = [name for name in sorted(logged, key=_place) if _is_term(name, logged)]
+    layers = [name for name in names if name.startswith(_LAYER)]
+    last, panels = len(layers) - 1, min(len(layers), _LAYER_PANELS)
+    kept = {layers[place * last // max(panels - 1, 1)] for place in range(panels)}
+    return [name for name in names if not name.startswith(_LAYER) or name in kept]
+
+
+def _known_name(term: str) -> str:
+    """The key of a term in ``_TERMS``."""
+    if term.startswith(_LAYER):
+        return f"{_LAYER}*"
+    return term
+
+
+def _place(term: str) -> tuple[int, int, str]:
+    """Sort key: known terms in their order and layers by number, then the others by name."""
+    known = _known_name(term)
+    if known not in _TERMS:
+        return (len(_TERMS), 0, term)
+    number = term.removeprefix(_LAYER)
+    layer = 0
+    if number.isdigit():
+        layer = int(number)
+    return (list(_TERMS).index(known), layer, term)
 
 
 def _is_term(name: str, logged: Mapping[str, object]) -> bool:

@@ -9,12 +9,13 @@ from torch import nn
 
 from kvdistill.align import Identity
 from kvdistill.config import OwnTeacher, RunConfig
-from kvdistill.models.checkpoint_integrity import same_weights
+from kvdistill.models.checkpoint_integrity import first_line, same_weights
 from kvdistill.pipeline import Distillation
 from kvdistill.records.calibration import CalibrationRecord
 from kvdistill.records.schema import RunRecord
 from kvdistill.run.adapters import load_adapters
-from kvdistill.run.calibration import SAMPLES, Calibrator
+from kvdistill.run.calibration import SAMPLES, Calibrator, chosen_samples
+from kvdistill.run.coverage import require_coverage
 from kvdistill.run.folder import RunState
 from kvdistill.target.bridge import Lower
 from kvdistill.target.lower import LowerBridge
@@ -44,17 +45,13 @@ def align_teachers(
         The report of the calibration, or that of the loaded adapters; None where there is neither.
 
     Raises:
-        ValueError: if an adapter does not fit its teacher, there is too little text to fit one, or the loaded
-            adapters are of another pair.
+        ValueError: if a teacher does not read the text, there is too little of it to fit an adapter, or the
+            loaded adapters are of another pair.
     """
     if not isinstance(step, Distillation) or not isinstance(step.bridge, LowerBridge):
         return None
     if checkpoint is not None:
-        # Here and not by Trainer alone: a measured layer map decides which parameters there are.
-        tensors, _ = load_extra_state(checkpoint)
-        step.load_state(
-            {name.removeprefix("step/"): value for name, value in tensors.items() if name.startswith("step/")}
-        )
+        restore(step, checkpoint)
         return None
     require_copies(config, step)
     method = config.bridge_method
@@ -64,8 +61,33 @@ def align_teachers(
     selectors = {
         teacher.name: config.all_teachers.get(teacher.name, OwnTeacher()).layers for teacher in step.teachers
     }
-    samples = _first_samples(data)
+    samples = chosen_samples(_first_samples(data), config.training.seed)
+    require_coverage(step.teachers, samples, say)
     return Calibrator(step, selectors, Ranks.here(), say).run(samples, config.training.seed)
+
+
+def restore(step: Distillation, checkpoint: Path) -> None:
+    """Load the step's state before Trainer does: a measured layer map decides which parameters there are.
+
+    Args:
+        step: the training step; its bridge lowers teachers.
+        checkpoint: the checkpoint to resume from.
+
+    Raises:
+        ValueError: if an adapter is missing or belongs to another teacher.
+    """
+    tensors, _ = load_extra_state(checkpoint)
+    state = {name.removeprefix("step/"): value for name, value in tensors.items() if name.startswith("step/")}
+    remedy = f"Put the old teacher back, or begin a new run from {checkpoint} (--model_name)."
+    for teacher in step.teachers:
+        if f"{teacher.name}/layers" not in state:
+            raise ValueError(f"teachers.{teacher.name}: {checkpoint} holds no adapter for it. {remedy}")
+    try:
+        step.load_state(state)
+    except (RuntimeError, IndexError) as error:
+        raise ValueError(
+            f"{checkpoint}: an adapter does not fit its teacher ({first_line(error)}). {remedy}"
+        ) from error
 
 
 def require_copies(config: RunConfig, step: Distillation) -> None:

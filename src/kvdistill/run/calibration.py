@@ -94,7 +94,8 @@ class Calibrator:
             teachers = [replace(each, attention_cosine=cosines.get(each.teacher)) for each in teachers]
             targets = None
             if held_out and not self.bridge.builders[FUSED].method.keeps_tokens:
-                targets = target_utility(self.step.student, held_out, self._targets(), batch_of=self._batch)
+                found = self._targets(paired=len(held_out) > 1)
+                targets = target_utility(self.step.student, held_out, found, batch_of=self._batch)
         scale = None
         if self.bridge.scale is not None:
             scale = self.bridge.scale.tolist()
@@ -184,19 +185,21 @@ class Calibrator:
     def _set_scale(self, seen: dict[str, _Seen]) -> None:
         """Divide the loss by the student's own deviations where a target is a fitted image of its cache."""
         for name, found in seen.items():
-            if self.bridge.aligner(name).adapter.method.penalty_grid():
+            method = self.bridge.aligner(name).adapter.method
+            if method.learns or method.penalty_grid():
                 # 2 x (L,) -> (L, 2)
                 self.bridge.scale = torch.stack(found.calibration.student_std(), dim=1).to(self.device)
 
-    def _targets(self) -> dict[str, TargetOf]:
-        """The targets whose utility is measured, by name."""
+    def _targets(self, paired: bool = True) -> dict[str, TargetOf]:
+        """The targets whose utility is measured, by name; ``paired`` with another sample's target."""
         builder = self.bridge.builders[FUSED]
         fused = partial(self._target, tuple(self.step.teachers))
         own = own_target(self.step.student, builder.method)
         found: dict[str, TargetOf] = {"own cache": own, "fused": fused}
         if len(self.step.teachers) > 1:
             found |= {teacher.name: partial(self._target, (teacher,)) for teacher in self.step.teachers}
-        found["other sample"] = controlled(fused, OtherSample())
+        if paired:
+            found["other sample"] = controlled(fused, OtherSample())
         return found
 
     def _target(self, teachers: Sequence[Teacher], batch: Batch) -> ModelKV:

@@ -6,13 +6,22 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import torch
+
+from kvdistill.capture.attention import evaluating
 from kvdistill.config import RunConfig
 from kvdistill.console.wording import counted, short_number
+from kvdistill.data.collate import collate
+from kvdistill.data.encode import pad_id_of
 from kvdistill.evaluation.evaluate import Evaluator
 from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.records.jsonfile import write_atomic
 from kvdistill.records.schema import EvaluationRecord
 from kvdistill.text import Encoded
+from kvdistill.training_step import TrainingStep
+
+LOSS_SAMPLES = 64
+"""Validation samples whose losses are measured: one batch costs a small part of a validation."""
 
 
 def evaluator_of(config: RunConfig, timed: int = 32) -> Evaluator:
@@ -53,28 +62,53 @@ def evaluate_run(
 
 
 def measure_during_training(
-    config: RunConfig, validation: Sequence[Encoded]
+    config: RunConfig, validation: Sequence[Encoded], step: TrainingStep
 ) -> Callable[[Any, int], dict[str, float]]:
     """The validation metrics during training, in the mode that is trained.
 
     Args:
         config: the run's configuration; its task decides the mode.
         validation: the encoded validation set.
+        step: the training step, for the losses of validation.
 
     Returns:
-        A function of student and step that returns ``validation_accuracy`` (0 to 1) and ``validation_nats``,
-        the mean log-probability of the right answer; the latter is left out where a text is longer than the
-        model reads.
+        A function of student and step that returns ``validation_accuracy`` (0 to 1), ``validation_nats``,
+        the mean log-probability of the right answer, ``validation_ce``, its cross-entropy in nats per token,
+        and ``validation_kv``, the KV loss against the run's targets without their control. The last two are
+        of the first ``LOSS_SAMPLES`` samples; a metric is left out where the run has none.
     """
     reasoning: Any = config.training.task
     evaluator = replace(evaluator_of(config, timed=0), progress=False)
+    lost = validation_losses(step, validation[:LOSS_SAMPLES])
 
     def measure(student: Any, step: int) -> dict[str, float]:
         measured = {"validation_accuracy": evaluator.accuracy(student, validation, reasoning)}
         values = evaluator.log_probabilities(student, validation, reasoning)
         if values is not None:
-            measured["validation_nats"] = fmean(values)
+            # A text is longer than the model reads where there are none.
+            measured |= {"validation_nats": fmean(values)} | lost()
         return measured
+
+    return measure
+
+
+def validation_losses(step: TrainingStep, samples: Sequence[Encoded]) -> Callable[[], dict[str, float]]:
+    """The losses of a validation batch in evaluation mode.
+
+    Args:
+        step: the training step.
+        samples: the batch; it is encoded for every reader once.
+
+    Returns:
+        A function without arguments that returns the losses by name, each with the prefix ``validation_``.
+    """
+    assert step.student.tokenizer is not None
+    batch = collate(samples, pad_id_of(step.student.tokenizer), readers=step.readers)
+
+    def measure() -> dict[str, float]:
+        with evaluating(step), torch.random.fork_rng():
+            found = step.validate(batch.to(step.student.device))
+        return {f"validation_{name}": float(value) for name, value in found.items()}
 
     return measure
 

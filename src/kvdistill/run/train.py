@@ -18,7 +18,7 @@ from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.records.calibration import CALIBRATION, CalibrationRecord
 from kvdistill.records.schema import EvaluationRecord, RunRecord
 from kvdistill.run.alignment import align_teachers, teachers_record
-from kvdistill.run.evaluation import evaluate_run, measure_during_training
+from kvdistill.run.evaluation import LOSS_SAMPLES, evaluate_run, measure_during_training
 from kvdistill.run.example import write_example
 from kvdistill.run.folder import (
     RunState,
@@ -257,9 +257,10 @@ def _trainer(run: Run) -> LatentTrainer:
         validation = run.samples.read(config.data.validation, "validation")[
             : config.evaluation.during_training
         ]
+        require_windows(step.teachers, validation[:LOSS_SAMPLES], "validation")
         trainer.add_callback(
             EvaluateWhen(
-                measure_during_training(config, validation),
+                measure_during_training(config, validation, step),
                 section.eval_steps,
                 trainer.log,
                 section.stop_at_accuracy,

@@ -25,12 +25,15 @@ class TooLong:
     """The largest ``data.max_length``, in the student's tokens, that leaves them out."""
 
 
-def require_windows(teachers: Sequence[Teacher], samples: Sequence[Encoded]) -> None:
-    """Refuse training data with samples that are longer than a teacher reads.
+def require_windows(
+    teachers: Sequence[Teacher], samples: Sequence[Encoded], data_set: str = "training"
+) -> None:
+    """Refuse data with samples that are longer than a teacher reads.
 
     Args:
         teachers: the teachers of a run; self-distillation has the student's own limits.
-        samples: the encoded training set.
+        samples: the encoded samples.
+        data_set: which they are, for the message.
 
     Raises:
         ValueError: names the teacher, its window, the number of samples beyond it, the longest of them, and
@@ -44,7 +47,7 @@ def require_windows(teachers: Sequence[Teacher], samples: Sequence[Encoded]) -> 
             continue
         found = beyond(teacher, samples, limit.tokens)
         if found is not None:
-            raise ValueError(_message(teacher, limit, found, len(samples)))
+            raise ValueError(_message(teacher, limit, found, f"{len(samples)} {data_set}"))
 
 
 def beyond(teacher: CausalLMTeacher, samples: Sequence[Encoded], window: int) -> TooLong | None:
@@ -100,14 +103,14 @@ def _bytes(example: Example) -> int:
     return sum(len(text.encode()) + 2 for text in texts)
 
 
-def _message(teacher: CausalLMTeacher, limit: PositionLimit, found: TooLong, num: int) -> str:
+def _message(teacher: CausalLMTeacher, limit: PositionLimit, found: TooLong, whole: str) -> str:
     option = option_of(teacher.name)
     longer = "choose a teacher that reads further"
     if limit.scalable:
         factor = -(-found.longest // limit.tokens)
         longer = f'set {option}.rope_scaling = {{rope_type = "ntk", factor = {factor}}}, or {longer}'
     return (
-        f"{option}: {found.count} of {num} training samples are longer than the teacher {teacher.source} "
+        f"{option}: {found.count} of {whole} samples are longer than the teacher {teacher.source} "
         f"reads: it {limit.reason} {limit.tokens} tokens, and the longest has {found.longest}. Leave them "
         f"out (data.max_length = {found.max_length}, counted in the student's tokens), {longer}."
     )

@@ -1,8 +1,9 @@
 """Targets from teachers' caches: compressed, replaced by a control, and paired with the student's cache."""
 
-from kvdistill.target.bridge import Bridge, BridgeMethod, Lift, LiftBridge, Same, SameBridge
+from kvdistill.target.bridge import Bridge, BridgeMethod, Lift, Same, SameBridge
 from kvdistill.target.build import TargetBuilder, check_settings
 from kvdistill.target.controls import Control, MeanTarget, NoControl, OtherSample, Shuffled
+from kvdistill.target.lift import LiftBridge
 from kvdistill.target.mean import TargetMean
 
 __all__ = [

@@ -1,21 +1,21 @@
 """Bridge: pairs of a teacher's target cache and the student's cache in the same geometry.
 
 ``SameBridge`` is for self-distillation, where both caches have the same heads and widths. ``LiftBridge``
-trains a projector per teacher that maps the student's cache to the teacher's heads and widths.
-``LowerBridge`` (``target/lower.py``) maps the teachers' caches to the student's and fuses them.
+(``target/lift.py``) maps the student's cache to each teacher's heads and widths. ``LowerBridge``
+(``target/lower.py``) maps the teachers' caches to the student's and fuses them.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from kvdistill.align.projector import Projector
 from kvdistill.kv import KVPair, ModelKV, TeacherCache
 from kvdistill.target.build import TargetBuilder
+from kvdistill.target.controls import NoControl
 from kvdistill.target.mean import TargetMean
 from kvdistill.text import TokenAlignment
 
@@ -133,6 +133,18 @@ class Bridge(nn.Module):
         """
         raise NotImplementedError
 
+    def without_control(self) -> "Bridge":
+        """The same bridge for validation: targets of no control, with the same maps.
+
+        Returns:
+            A shallow copy; this bridge and its running means stay as they are.
+        """
+        found = copy(self)
+        found.builders = {
+            name: replace(builder, control=NoControl()) for name, builder in self.builders.items()
+        }
+        return found
+
     def means(self) -> dict[str, TargetMean | None]:
         """The running mean of each teacher's targets.
 
@@ -200,79 +212,6 @@ class SameBridge(Bridge):
     ) -> KVPair:
         """The target with the student's cache as it is."""
         return KVPair(target, student, layer_weights)
-
-
-class LiftBridge(Bridge):
-    """Bridge to teachers of other geometries; see ``Lift``.
-
-    Args:
-        builders: The target builder of each teacher, by the teacher's short name.
-        projectors: The projector to each teacher's geometry, by the same names; trained.
-        weights: Weight of each teacher's loss, above 0, by the same names; None weighs all alike.
-    """
-
-    def __init__(
-        self,
-        builders: Mapping[str, TargetBuilder],
-        projectors: Mapping[str, Projector],
-        weights: Mapping[str, float] | None = None,
-    ) -> None:
-        super().__init__(builders)
-        # Modules, so that the optimizer, DDP or FSDP and checkpoints see them.
-        self.projectors = nn.ModuleDict(projectors)
-        weights = weights or dict.fromkeys(projectors, 1.0)
-        self.shares = {name: weight / sum(weights.values()) for name, weight in weights.items()}
-
-    def match(
-        self, teacher: str, target: ModelKV, student: ModelKV, layer_weights: Float[Tensor, " L"] | None
-    ) -> KVPair:
-        """The target's mapped layers with the projected student cache; one layer weight per mapped layer."""
-        projector = self.projector(teacher)
-        # Student to teacher: the target depends on no trained parameter. It is compressed before the layers
-        # are selected, since a teacher layer may be in several pairs.
-        theirs, ours = projector.select(target), projector.move(student)
-        share = None
-        if len(self.shares) > 1:
-            batch = ours.layers[0].keys
-            share = batch.new_full((len(batch),), self.shares[teacher], dtype=torch.float32)
-        return KVPair(theirs, ours, projector.weights(layer_weights), share)
-
-    def projector(self, teacher: str) -> Projector:
-        """The projector to a teacher's geometry.
-
-        Args:
-            teacher: Short name of the teacher.
-
-        Returns:
-            The trained module itself.
-        """
-        found = self.projectors[teacher]
-        # A ModuleDict is typed as holding plain modules.
-        assert isinstance(found, Projector)
-        return found
-
-    def state(self) -> dict[str, Tensor]:
-        """State for a checkpoint.
-
-        Returns:
-            Tensors by name: the running means, and ``TEACHER/projector/...`` for the projectors' weights.
-        """
-        return super().state() | {
-            f"{name}/projector/{key}": value
-            for name, projector in self.projectors.items()
-            for key, value in projector.state_dict().items()
-        }
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Resume from a checkpoint.
-
-        Args:
-            state: The result of ``state``.
-        """
-        super().load_state(state)
-        for name, projector in self.projectors.items():
-            # Strict: a missing or superfluous weight raises.
-            projector.load_state_dict(part(state, f"{name}/projector/"))
 
 
 def part(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -6,31 +6,12 @@ from typing import Any
 import pytest
 
 from kvdistill.reporting.studies.comparability import differences
-from kvdistill.reporting.studies.experiments import Found, classify, discover, option, seeds_in_words
+from kvdistill.reporting.studies.experiments import Found, discover, seeds_in_words
 
 
 def only(found: Found) -> Any:
     (study,) = found.studies
     return study
-
-
-@pytest.mark.parametrize(
-    ("experiment", "options", "expected"),
-    [
-        *((name, {}, name) for name in ("E1", "E2", "E3", "E4", "E5", "direct", "CoT")),
-        ("E5", {"loss__kv_weight": 0}, "E1"),
-        ("E4", {"loss__kv_weight": 0, "loss__attention_weight": 0.1}, "attention KL alone (rkv)"),
-        ("E4", {"target__method": {"kind": "step_end"}}, "step_end"),
-        ("E4", {"target__control": {"kind": "mean_target"}}, "rkv, mean_target"),
-        ("E2", {"target__control": {"kind": "other_sample"}}, "full, other_sample"),
-    ],
-)
-def test_the_configuration_says_which_experiment_it_is(
-    tmp_path: Path, write_run: Any, experiment: str, options: dict[str, Any], expected: str
-) -> None:
-    write_run(tmp_path / "x" / "seed3", experiment, 0.5, **options)
-    (run,) = only(discover(tmp_path)).runs
-    assert (run.experiment, run.record.seed, run.state) == (expected, 3, "counts")
 
 
 def test_a_run_is_read_whole(tmp_path: Path, write_run: Any) -> None:
@@ -133,9 +114,6 @@ def test_a_configuration_of_another_time_is_named(tmp_path: Path, write_run: Any
         "Train again, or move the "
         "folder away."
     ]
-    with pytest.raises(ValueError, match=r"the configuration lacks training.task"):
-        classify({"training": 3})
-    assert option({"a": {"b": None}}, "a.b") is None
 
 
 def test_the_newest_finished_run_of_a_seed_counts(tmp_path: Path, write_run: Any) -> None:

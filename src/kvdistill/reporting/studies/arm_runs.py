@@ -10,7 +10,8 @@ from kvdistill.records.jsonfile import by_dotted_name
 from kvdistill.records.schema import Curve, EvaluationRecord, Metrics, RunRecord
 from kvdistill.records.study import StudyPlan
 from kvdistill.records.validation import last_accuracy, validation_curve
-from kvdistill.reporting.studies.experiments import classify, option, seeds_in_words
+from kvdistill.reporting.studies.experiment_names import classify, option
+from kvdistill.reporting.studies.experiments import seeds_in_words
 
 COMPLETED = "TRAINING_COMPLETED.txt"
 WARM = "warm"

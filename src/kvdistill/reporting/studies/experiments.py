@@ -10,19 +10,9 @@ from typing import Any, Literal
 
 from kvdistill.records.schema import Curve, EvaluationRecord, Metrics, RunRecord
 from kvdistill.records.validation import validation_curve
+from kvdistill.reporting.studies.experiment_names import classify, option
 
-EXPERIMENTS = {
-    "E1": "baseline: latents with CE and CODI only",
-    "E2": "full KV",
-    "E3": "right-crop KV",
-    "E4": "R-KV",
-    "E5": "shuffled KV (negative control)",
-    "direct": "reference: answers without a chain of thought",
-    "CoT": "reference: chain of thought",
-}
-"""The known experiments with a description. Other runs get a row of their own and take part in no claim."""
 LOSSES = ("ce_student", "ce_teacher", "codi", "kv", "kv_weight", "kv_lower_bound")
-_METHODS = {"full": "E2", "right_crop": "E3", "rkv": "E4"}
 _SEED_FOLDER = re.compile(r"seed\d+")
 _NAMED = re.compile(r"e[1-5](?!\d)|direct|explicit|cot", re.IGNORECASE)
 """The experiment that a folder's name promises, if any."""
@@ -108,44 +98,6 @@ def discover(base: Path) -> Found:
     names = {study: study.relative_to(base).as_posix() for study in by_study} | {base: base.resolve().name}
     studies = [_study(names[study], study, folders) for study, folders in by_study.items()]
     return Found(studies=studies, others=others)
-
-
-def classify(config: Mapping[str, Any]) -> str:
-    """The experiment of a resolved configuration: a key of ``EXPERIMENTS``, or a descriptive name.
-
-    Raises:
-        ValueError: if a deciding option is missing.
-    """
-    task = option(config, "training.task")
-    if task != "latent":
-        return {"direct": "direct", "cot": "CoT"}.get(task, f"task {task}")
-    method, control = option(config, "target.method.kind"), option(config, "target.control.kind")
-    name = method
-    if control != "none":
-        name = f"{method}, {control}"
-    if option(config, "loss.kv_weight") == 0:
-        if option(config, "loss.attention_weight") == 0:
-            return "E1"
-        return f"attention KL alone ({name})"
-    if control == "shuffled":
-        return "E5"
-    return _METHODS.get(name, name)
-
-
-def option(config: Mapping[str, Any], name: str) -> Any:
-    """The value of an option by its dotted name.
-
-    Raises:
-        ValueError: if there is none.
-    """
-    value: Any = config
-    for part in name.split("."):
-        if not isinstance(value, Mapping) or part not in value:
-            raise ValueError(
-                f"run.json: the configuration lacks {name}. Train again, or move the folder away."
-            )
-        value = value[part]
-    return value
 
 
 def seeds_in_words(seeds: Sequence[int]) -> str:

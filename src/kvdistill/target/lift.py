@@ -1,0 +1,85 @@
+"""Bridge to teachers of other geometries: projectors map the student's cache to their heads and widths."""
+
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from kvdistill.align.projector import Projector
+from kvdistill.kv import KVPair, ModelKV
+from kvdistill.target.bridge import Bridge, part
+from kvdistill.target.build import TargetBuilder
+
+
+class LiftBridge(Bridge):
+    """Bridge to teachers of other geometries; see ``Lift``.
+
+    Args:
+        builders: The target builder of each teacher, by the teacher's short name.
+        projectors: The projector to each teacher's geometry, by the same names; trained.
+        weights: Weight of each teacher's loss, above 0, by the same names; None weighs all alike.
+    """
+
+    def __init__(
+        self,
+        builders: Mapping[str, TargetBuilder],
+        projectors: Mapping[str, Projector],
+        weights: Mapping[str, float] | None = None,
+    ) -> None:
+        super().__init__(builders)
+        # Modules, so that the optimizer, DDP or FSDP and checkpoints see them.
+        self.projectors = nn.ModuleDict(projectors)
+        weights = weights or dict.fromkeys(projectors, 1.0)
+        self.shares = {name: weight / sum(weights.values()) for name, weight in weights.items()}
+
+    def match(
+        self, teacher: str, target: ModelKV, student: ModelKV, layer_weights: Float[Tensor, " L"] | None
+    ) -> KVPair:
+        """The target's mapped layers with the projected student cache; one layer weight per mapped layer."""
+        projector = self.projector(teacher)
+        # Student to teacher: the target depends on no trained parameter. It is compressed before the layers
+        # are selected, since a teacher layer may be in several pairs.
+        theirs, ours = projector.select(target), projector.move(student)
+        share = None
+        if len(self.shares) > 1:
+            batch = ours.layers[0].keys
+            share = batch.new_full((len(batch),), self.shares[teacher], dtype=torch.float32)
+        return KVPair(theirs, ours, projector.weights(layer_weights), share)
+
+    def projector(self, teacher: str) -> Projector:
+        """The projector to a teacher's geometry.
+
+        Args:
+            teacher: Short name of the teacher.
+
+        Returns:
+            The trained module itself.
+        """
+        found = self.projectors[teacher]
+        # A ModuleDict is typed as holding plain modules.
+        assert isinstance(found, Projector)
+        return found
+
+    def state(self) -> dict[str, Tensor]:
+        """State for a checkpoint.
+
+        Returns:
+            Tensors by name: the running means, and ``TEACHER/projector/...`` for the projectors' weights.
+        """
+        return super().state() | {
+            f"{name}/projector/{key}": value
+            for name, projector in self.projectors.items()
+            for key, value in projector.state_dict().items()
+        }
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Resume from a checkpoint.
+
+        Args:
+            state: The result of ``state``.
+        """
+        super().load_state(state)
+        for name, projector in self.projectors.items():
+            # Strict: a missing or superfluous weight raises.
+            projector.load_state_dict(part(state, f"{name}/projector/"))
