@@ -159,9 +159,9 @@ def _trace(known: argparse.Namespace, overrides: list[str], command: str) -> Non
 
 
 def _align(known: argparse.Namespace, overrides: list[str], command: str) -> None:
-    from kvdistill.commands.align.main import align
+    from kvdistill.commands.align.main import align_command
 
-    align(known.action, known.config, overrides, known.output)
+    align_command(known, overrides)
 
 
 def _demo(known: argparse.Namespace, overrides: list[str], command: str) -> None:

@@ -1,66 +1,53 @@
-"""The record of a calibration: means over layers, and what is on disk."""
+"""The record of a calibration: means, the teachers that are kept, and back from its file."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from kvdistill.records.calibration import CALIBRATION, AdapterMap, CalibrationRecord, TeacherCalibration
-from kvdistill.records.utility import utility_of
+from kvdistill.records.calibration import AdapterMap, CalibrationRecord, TeacherCalibration
+from kvdistill.records.utility import TargetUtility
 
 
-def record() -> CalibrationRecord:
-    shares = {("keys", 0): 0.9, ("values", 0): 0.5, ("keys", 1): 0.7, ("values", 1): -0.1}
+def teacher(name: str, cosine: list[float | None] | None = None) -> TeacherCalibration:
+    r2 = [("keys", 0.5), ("values", 0.25), ("keys", 1.0), ("values", 0.75)]
     maps = [
-        AdapterMap(layer=layer, teacher_layers=[layer, layer + 1], states=states, r2=r2, penalty=1e-4)
-        for (states, layer), r2 in shares.items()
+        AdapterMap(layer=place // 2, teacher_layers=[0], states=states, r2=value)
+        for place, (states, value) in enumerate(r2)
     ]
-    teacher = TeacherCalibration(
-        teacher="big",
-        source="hub/Big",
-        weight=0.3,
+    return TeacherCalibration(
+        teacher=name,
+        source=name,
+        weight=1.0,
         steps=["layers: 0 <- 0 (1.00)"],
-        covered=0.98,
-        tokens={"fit": 64, "choose": 16, "report": 20},
+        covered=1.0,
+        tokens={"fit": 3},
         maps=maps,
-        memory=1024,
-        seconds=1.5,
+        memory=1,
+        seconds=1.0,
+        attention_cosine=cosine,
     )
-    targets = [utility_of("fused", [True, True, False, True], [-0.1, -0.2, -3.0, -0.1], 0.25)]
-    return CalibrationRecord(samples=100, teachers=[teacher], scale=[[1.0, 2.0]], targets=targets)
 
 
-def test_the_mean_over_layers_is_that_of_keys_or_of_values() -> None:
-    (teacher,) = record().teachers
-    assert teacher.mean_r2("keys") == pytest.approx(0.8)
-    assert teacher.mean_r2("values") == pytest.approx(0.2)
+RECORD = CalibrationRecord(
+    samples=2,
+    teachers=[teacher("a", [0.5, None, 1.0]), teacher("b")],
+    scale=[[1.0, 2.0]],
+    targets=[TargetUtility(target="fused", num=2, correct=1, nats=-1.0)],
+)
 
 
-def test_what_is_written_is_read(tmp_path: Path) -> None:
-    record().write(tmp_path / CALIBRATION)
-    assert CalibrationRecord.read(tmp_path / CALIBRATION) == record()
-    unfitted = CalibrationRecord(samples=2, teachers=[])
-    unfitted.write(tmp_path / CALIBRATION)
-    found = CalibrationRecord.read(tmp_path / CALIBRATION)
-    assert (found.scale, found.targets) == (None, None)
-
-
-def test_a_damaged_record_is_refused(tmp_path: Path) -> None:
-    (tmp_path / CALIBRATION).write_text('{"version": 1, "samples": "many", "teachers": []}')
-    with pytest.raises(ValueError, match=r"calibration\.json.*samples should be int"):
-        CalibrationRecord.read(tmp_path / CALIBRATION)
-
-
-def test_the_mean_cosine_leaves_out_layers_without_one() -> None:
-    (teacher,) = record().teachers
-    assert teacher.mean_cosine() is None
-    assert replace(teacher, attention_cosine=[0.5, None, 1.0]).mean_cosine() == pytest.approx(0.75)
+def test_means_by_hand() -> None:
+    a, b = RECORD.teachers
+    assert (a.mean_r2("keys"), a.mean_r2("values")) == (0.75, 0.5)
+    assert (a.mean_cosine(), b.mean_cosine()) == (pytest.approx(0.75), None)
 
 
 def test_only_some_teachers_are_kept_without_the_utility_of_all() -> None:
-    (teacher,) = record().teachers
-    both = replace(record(), teachers=[teacher, replace(teacher, teacher="small")])
-    assert both.only(["small", "big"]) is both
-    kept = both.only(["small"])
-    assert ([each.teacher for each in kept.teachers], kept.targets) == (["small"], None)
-    assert kept.scale == both.scale
+    assert RECORD.only(["b", "a"]) is RECORD
+    kept = RECORD.only(["b"])
+    assert ([each.teacher for each in kept.teachers], kept.targets, kept.scale) == (["b"], None, [[1.0, 2.0]])
+
+
+def test_it_comes_back_from_its_file(tmp_path: Path) -> None:
+    RECORD.write(tmp_path / "calibration.json")
+    assert CalibrationRecord.read(tmp_path / "calibration.json") == RECORD

@@ -1,35 +1,31 @@
-"""``kvdistill align inspect | fit``: from the parsed options to the action."""
+"""``kvdistill align inspect | fit``: options and configuration to the action."""
 
+import argparse
 from functools import partial
 from pathlib import Path
 
+from kvdistill.commands.align.fit import fit
+from kvdistill.commands.align.inspect import inspect
 from kvdistill.config import load
 from kvdistill.console.paths import require_folder
 
+OUTPUT = "outputs/align"
+"""Default folder of ``inspect``."""
 
-def align(action: str, path: str, overrides: list[str], output: str | None) -> None:
-    """Inspect how a configuration's teachers are aligned, or fit their adapters.
+
+def align_command(known: argparse.Namespace, overrides: list[str]) -> None:
+    """Run an action.
 
     Args:
-        action: ``inspect`` or ``fit``.
-        path: the configuration.
+        known: the parsed options: ``action``, ``config``, ``output``.
         overrides: ``--section.option value`` pairs, as typed.
-        output: folder for the results; None is ``outputs/align`` for ``inspect``.
 
     Raises:
-        ValueError: if ``fit`` has no folder, or the configuration cannot be aligned.
+        ValueError: if ``fit`` has no folder, or the configuration aligns no teachers.
     """
-    if action == "fit" and output is None:
+    if known.action == "fit" and known.output is None:
         raise ValueError("align fit needs --output, the folder for the adapters.")
-    folder = Path(output or "outputs/align")
+    folder = Path(known.output or OUTPUT)
     require_folder("--output", folder)
-    config = load(path, overrides)
-    say = partial(print, flush=True)
-    if action == "fit":
-        from kvdistill.commands.align.fit import fit
-
-        fit(config, folder, say)
-        return
-    from kvdistill.commands.align.inspect import inspect
-
-    inspect(config, folder, say)
+    action = {"fit": fit, "inspect": inspect}[known.action]
+    action(load(known.config, overrides), folder, partial(print, flush=True))
