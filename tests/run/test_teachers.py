@@ -202,7 +202,7 @@ def test_several_teachers_by_name_are_lifted_to_each(base_folder: Path, tmp_path
     """The student's own teacher mode beside a larger model: two pairs, two projectors, one loss."""
     save_base(tmp_path / "big", **BIG["llama"])
     teachers = {"self": {"kind": "own"}, "big": {"kind": "live", "name": str(tmp_path / "big")}}
-    run = on({"name": str(base_folder)}, teachers=teachers)
+    run = on({"name": str(base_folder)}, teachers=teachers, bridge={"kind": "lift"})
     model = build_student(run)
     step = step_model(run, model)
     assert isinstance(step, Distillation)

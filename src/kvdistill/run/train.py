@@ -242,6 +242,8 @@ def _trainer(run: Run) -> LatentTrainer:
         require_windows(step.teachers, data)
     fingerprints = teachers_record(step, run.start.before, run.start)
     run.record = replace(run.record, teachers=fingerprints or None)
+    if step.teachers and config.model.device_map is None:
+        step.to(run.args.device)  # calibration runs the student before Trainer would move it
     run.calibration = align_teachers(config, step, data, run.start.checkpoint, run.samples.say)
     assert run.model.tokenizer is not None
     trainer = LatentTrainer(
