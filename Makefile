@@ -3,7 +3,7 @@ PYTHON := .venv/bin/python
 WORKERS ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo format api check test test-full
+.PHONY: help setup demo demo-teachers format api check test test-full
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## */  make \1|/p' Makefile | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -13,6 +13,9 @@ setup:  ## environment and packages (the same as: bash setup.sh)
 
 demo: setup  ## a small run from data to report, on CPU
 	.venv/bin/kvdistill demo
+
+demo-teachers: setup  ## two unlike teachers and one student, from data to report, on CPU
+	.venv/bin/kvdistill demo-teachers
 
 format: setup  ## write the code in the house's form
 	$(PYTHON) -m ruff check --fix-only --quiet .

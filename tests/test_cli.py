@@ -300,7 +300,9 @@ def test_each_command_shows_its_options_and_an_example(name: str, capsys: pytest
     options = {
         "trace": ["--config"],
         "train": ["--config"],
+        "align": ["inspect", "fit", "--config", "--output"],
         "demo": ["--output", "--seed"],
+        "demo-teachers": ["--output", "--seed", "--jobs", "--study"],
         "report": ["folder"],
         "study": ["run", "report", "pilot", "export"],
         "doctor": ["--help"],
@@ -313,7 +315,7 @@ def test_each_command_shows_its_options_and_an_example(name: str, capsys: pytest
     assert f"kvdistill {name} " in text.partition("options:")[2] or name == "doctor", (
         "an example stands at the end"
     )
-    assert ("--section.option value" in text) == (name in ("trace", "train"))
+    assert ("--section.option value" in text) == (name in ("trace", "align", "train"))
 
 
 def test_transformers_is_quiet_once_a_command_runs(capsys: pytest.CaptureFixture[str]) -> None:

@@ -119,6 +119,7 @@ SECTION = '''class HalfTeacher(Section):
     """A teacher that a test adds."""
 
     kind: Literal["half"] = "half"
+    weight: float = 1.0
     layers: Ratio = Ratio()
 
 
@@ -146,7 +147,7 @@ LISTED = (
         "\nControl = ",
         "\nfrom kvdistill.target.zero_target import ZeroTarget\n\nControl = ZeroTarget | ",
     ),
-    ("config/sections.py", "AnyTeacher = Annotated[", SECTION),
+    ("config/teachers.py", "AnyTeacher = Annotated[", SECTION),
     ("run/teachers.py", '"own": open_own,', '"half": open_half, "own": open_own,'),
     ("run/teachers.py", "\nOPEN:", "\nfrom kvdistill.teacher.half import open_half\n\nOPEN:"),
 )

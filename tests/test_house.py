@@ -22,6 +22,7 @@ TESTS_WITHOUT_SOURCE = {
     "test_setup_scripts.py",
     "test_matrix.py",
     "test_extension.py",
+    "test_one_road.py",
     "test_rivals.py",
     "test_metadata.py",
 }

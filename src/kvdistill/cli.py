@@ -1,4 +1,4 @@
-"""The command line: ``kvdistill trace | demo | train | evaluate | report | study | doctor``.
+"""The command line: ``kvdistill trace | align | demo | train | evaluate | report | study | doctor``.
 
 It parses and dispatches only: each command imports its own modules when it runs, so ``--help`` is fast.
 """
@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kvdistill.commands.options import (
+    align_options,
     demo_options,
+    demo_teachers_options,
     evaluate_options,
     no_options,
     report_options,
@@ -156,12 +158,26 @@ def _trace(known: argparse.Namespace, overrides: list[str], command: str) -> Non
     trace(known.config, overrides)
 
 
+def _align(known: argparse.Namespace, overrides: list[str], command: str) -> None:
+    from kvdistill.commands.align.main import align_command
+
+    align_command(known, overrides)
+
+
 def _demo(known: argparse.Namespace, overrides: list[str], command: str) -> None:
     require_extra("reporting", "kvdistill demo")
     require_folder("--output", Path(known.output))
     from kvdistill.commands.demo.run import demo
 
     demo(known.output, known.seed, command, known.share)
+
+
+def _demo_teachers(known: argparse.Namespace, overrides: list[str], command: str) -> None:
+    require_extra("reporting", "kvdistill demo-teachers")
+    require_folder("--output", Path(known.output))
+    from kvdistill.commands.demo_teachers import demo_teachers
+
+    demo_teachers(known.output, known.seed, known.study, known.jobs, command)
 
 
 def _train(known: argparse.Namespace, overrides: list[str], command: str) -> None:
@@ -218,7 +234,7 @@ and the run.json of a run holds every option:
 %(prog)s --config run.toml --training.lr 1e-4 --target.method.kind rkv \
 --target.method.importance_weight 0.2"""
 
-CONFIGURED = ("trace", "train")
+CONFIGURED = ("trace", "align", "train")
 """Commands that take every option of the configuration."""
 ALIASES = {"walk": "trace"}
 """Earlier names of commands."""
@@ -229,11 +245,25 @@ COMMANDS = {
         _trace,
         trace_options,
     ),
+    "align": Command(
+        "inspect how the teachers of a configuration are aligned, or fit their adapters for later runs",
+        f"Example: %(prog)s inspect --config experiments/configs/chain_mixed.toml --teachers.a.kind live "
+        f"--teachers.a.name FOLDER --bridge.kind lower. {OVERRIDES}",
+        _align,
+        align_options,
+    ),
     "demo": Command(
         "teach and evaluate a small student on the embedded task, with a report",
         "Example: %(prog)s --output outputs/demo",
         _demo,
         demo_options,
+    ),
+    "demo-teachers": Command(
+        "train two unlike teachers, and teach a small student from both, with a report",
+        "Example: %(prog)s --output outputs/demo_teachers",
+        _demo_teachers,
+        demo_teachers_options,
+        "The same command continues from here.",
     ),
     "train": Command(
         "train by a configuration, and evaluate what came out", OVERRIDES, _train, train_options, RESUME

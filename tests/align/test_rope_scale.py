@@ -24,6 +24,7 @@ from kvdistill.align.rope_scale import (
 from kvdistill.capture.attention import capture_attention
 from kvdistill.capture.rotation import geometry, measure
 from kvdistill.kv import Rope
+from kvdistill.ops import rotate
 
 SHAPE = {
     "hidden_size": 64,
@@ -135,6 +136,27 @@ def test_moved_keys_are_those_that_the_model_computes_there(name: str) -> None:
         assert rope is not None
         torch.testing.assert_close(move(keys, start, end, rope), after[layer_id], rtol=1e-4, atol=3e-5)
         torch.testing.assert_close(move(after[layer_id], end, start, rope), keys, rtol=1e-4, atol=3e-5)
+
+
+def test_partial_rotation_of_stablelm() -> None:
+    """Its first four of sixteen channels turn; from its own cache, since its layers cannot be captured."""
+    parameters = {"rope_type": "default", "rope_theta": THETA, "partial_rotary_factor": 0.25}
+    config = tf.StableLmConfig(**SHAPE | {"head_dim": None}, rope_parameters=parameters)
+    model = pico.from_config(config)
+    rope, ids = Unscaled().rope(THETA, 4), torch.arange(3, 9).expand(2, 6)
+    bare: list[Tensor] = []
+    model.model.layers[0].self_attn.k_proj.register_forward_hook(lambda _, __, keys: bare.append(keys))
+    cached, start = [], []
+    for first in (2, 19):
+        positions = torch.arange(first, first + 6).expand(2, 6)
+        with torch.no_grad():
+            cache = model(input_ids=ids, position_ids=positions, use_cache=True).past_key_values
+        cached.append(cache.layers[0].keys)
+        start.append(positions[:, None])
+    own = bare[0].unflatten(-1, (2, 16)).transpose(1, 2)  # (B, H, T, K), before the rotation
+    torch.testing.assert_close(rotate(cached[0], start[0], rope, inverse=True), own, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(move(cached[0], *start, rope), cached[1], rtol=1e-4, atol=1e-5)
+    assert torch.equal(cached[0][..., 4:], own[..., 4:])
 
 
 def test_keys_scaled_by_ntk_are_those_of_a_model_with_the_scaled_base() -> None:

@@ -1,5 +1,7 @@
 """Caches off the wrapper against the model's own projections."""
 
+from typing import Any
+
 import pytest
 import torch
 import transformers as tf
@@ -7,16 +9,28 @@ from torch import Tensor
 
 import pico
 import pico_slow
+from kvdistill.align.rope_scale import ntk_base
 from kvdistill.capture.attention import AttentionCall, capture_attention
 from kvdistill.capture.extract import AnswerRows, Columns, extract, gather_rows, text_order
 from kvdistill.capture.rotation import geometry, measure
 from kvdistill.kv import ModelKV, require_unrotated
 from kvdistill.ops import rotate
+from pico_families import Case, build
+from pico_variants import MIXED, PLAIN_ROPE
 
 WIDTH = 24
 ROTARY = [name for name in pico.CAPTURED if name not in ("gpt2", "opt")]
 FIXED = [name for name in ROTARY if name not in ("llama_dynamic", "phi3_longrope")]
 """Rotary models whose frequencies do not depend on the length of the text."""
+FAMILIES = (
+    Case("deepseek_v3"),
+    Case("deepseek_v3", "half_split", {"rope_interleave": False, "q_lora_rank": None}),
+    Case("phi"),
+    Case("ernie4_5"),
+    Case("cohere2", "unscaled", {"logit_scale": 1.0, "layer_types": MIXED}),
+    Case("llama", "ntk", {"rope_parameters": PLAIN_ROPE | {"rope_theta": ntk_base(1e4, 4.0, 16)}}),
+)
+"""Rotations that no pico model has."""
 
 
 def texts(pad: int = 5, shift: int = 0) -> dict[str, Tensor]:
@@ -25,6 +39,26 @@ def texts(pad: int = 5, shift: int = 0) -> dict[str, Tensor]:
     mask = torch.arange(WIDTH)[None] >= torch.tensor([0, pad])[:, None]
     positions = (mask.long().cumsum(-1) - 1).clamp_min(0) + shift
     return {"input_ids": ids, "attention_mask": mask.long(), "position_ids": positions}
+
+
+def before_rotation(model: tf.PreTrainedModel, inputs: dict[str, Tensor]) -> dict[int, Tensor]:
+    """Layer id -> the keys that attention gets where cosine is 1 and sine 0, on the same hidden states."""
+    calls: dict[int, tuple[Any, dict[str, Any]]] = {}
+
+    def note(module: Any, _: tuple[()], given: dict[str, Any]) -> None:
+        calls[module.layer_idx] = module, given
+
+    blocks = [layer.self_attn for layer in model.model.layers]
+    hooks = [block.register_forward_pre_hook(note, with_kwargs=True) for block in blocks]
+    model(**inputs, use_cache=False)
+    for hook in hooks:
+        hook.remove()
+    with capture_attention(model) as call:
+        for module, given in calls.values():
+            cos, sin = given["position_embeddings"]
+            still = torch.ones_like(cos), torch.zeros_like(sin)
+            module(**given | {"position_embeddings": still, "kv_call": call})
+    return {layer_id: seen.keys for layer_id, seen in call.seen.items()}
 
 
 def captured(model: tf.PreTrainedModel, inputs: dict[str, Tensor], start: int, stop: int) -> ModelKV:
@@ -56,6 +90,25 @@ def test_keys_are_those_before_the_rotation(name: str) -> None:
         assert torch.equal(layer.values, own.values[:, :, 3:20])
         moved = max(moved, float((own.rotated()[1] - own.keys).abs().max()))
     assert (moved > 0.01) == (name in ROTARY)
+
+
+@pytest.mark.parametrize("case", FAMILIES, ids=str)
+def test_keys_of_other_families_are_those_before_the_rotation(case: Case) -> None:
+    """Latent attention that rotates the last channels, partial and interleaved rotations, layers without."""
+    model, inputs = build(case), texts()
+    with torch.no_grad():
+        own = before_rotation(model, inputs)
+        kv = captured(model, inputs, 3, 20)
+        with capture_attention(model) as call:
+            model(**inputs, use_cache=False, kv_call=call)
+    valid = inputs["attention_mask"][:, None, 3:20, None].bool()
+    assert set(kv.layer_ids) == set(own)
+    moved = 0.0
+    for layer_id, layer in zip(kv.layer_ids, kv.layers, strict=True):
+        expected = own[layer_id][:, :, 3:20]
+        torch.testing.assert_close(layer.keys * valid, expected * valid, rtol=1e-3, atol=1e-4)
+        moved = max(moved, float((call.seen[layer_id].keys[:, :, 3:20] - expected).abs().max()))
+    assert moved > 0.1
 
 
 @pytest.mark.parametrize("name", FIXED)

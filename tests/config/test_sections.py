@@ -105,7 +105,7 @@ def test_teachers_by_short_names() -> None:
     for wrong, message in (
         ({"teachers": {"a.b": {"kind": "own"}}}, "String should match pattern"),
         ({"teacher": {"name": "x"}, "teachers": {"teacher": {"kind": "own"}}}, "two teachers of one name"),
-        ({"teacher": {"name": "x"}, "bridge": {"kind": "same"}}, r"set bridge\.kind to lift"),
+        ({"teacher": {"name": "x"}, "bridge": {"kind": "same"}}, r"set bridge\.kind to lower"),
         ({"teacher": {"name": "x"}, "loss": {"attention_weight": 1}}, "other heads than the student's"),
     ):
         with pytest.raises(ValidationError, match=message):

@@ -25,6 +25,13 @@ def test_options_are_merged_and_a_changed_kind_drops_those_of_the_previous_one()
     assert below["target"]["method"] == {"kind": "rkv", "importance_weight": 0.1}
 
 
+def test_an_arm_may_have_a_base_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "big.toml").write_text('[model]\nname = "big"\n[training]\nlr = 9.0\n')
+    arm = Arm(base="big.toml", training={"max_steps": 5})
+    found = arm_options(tmp_path / "study.toml", {"model": {"name": "small"}, "loss": {"kv_weight": 1}}, arm)
+    assert found == {"model": {"name": "big"}, "training": {"lr": 9.0, "max_steps": 5}}
+
+
 def test_an_arm_takes_target_and_loss_of_its_configuration_file_and_no_more(tmp_path: Path) -> None:
     (tmp_path / "e2.toml").write_text(
         '[target]\nmethod = {kind = "full"}\n[loss]\nkv_weight = 3.0\n[training]\nlr = 9.0\n'

@@ -47,6 +47,10 @@ def test_a_word_has_the_same_pieces_at_the_beginning_of_a_line() -> None:
     assert meta.tokenize("Hal Hal\nHal") == ["\u2581Ha", "l"] * 3
     byte = ByteBPE(vocab=312).train(TASK.words())
     assert byte.tokenize("Hal Hal\nHal") == ["Ha", "l", "ĠHa", "l", "Ċ", "Ha", "l"]
+    spaced = ByteBPE(vocab=312, prefix_space=True).train(TASK.words())
+    assert spaced.tokenize("Hal Hal\nHal") == ["ĠHa", "l"] * 3
+    spans = spaced("Hal Hal\nHal", return_offsets_mapping=True)["offset_mapping"]
+    assert spans == [(0, 2), (2, 3), (4, 6), (6, 7), (8, 10), (10, 11)]
 
 
 def test_a_space_belongs_to_the_word_behind_it() -> None:

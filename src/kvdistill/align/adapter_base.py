@@ -38,6 +38,8 @@ class AdapterSettings:
 
     learns: ClassVar[bool] = False
     """Whether the maps are trained along with the student."""
+    mixes_heads: ClassVar[bool] = True
+    """Whether a head of the result comes from several heads, so that their importance is averaged."""
 
     def penalty_grid(self) -> tuple[float, ...]:
         """The ridge penalties to choose from.
@@ -71,12 +73,15 @@ class AdapterSettings:
         """
         return affine_map(torch.zeros(block.outputs, block.inputs))
 
-    def regularizer(self, moved: ModelKV, student: ModelKV) -> Float[Tensor, ""]:
+    def regularizer(
+        self, moved: ModelKV, student: ModelKV, scale: Float[Tensor, "L 2"] | None = None
+    ) -> Float[Tensor, ""]:
         """The term that a trained adapter adds to the loss.
 
         Args:
             moved: The teacher's cache in the student's geometry, N slots.
             student: The student's own cache over the same N tokens.
+            scale: (L, 2), standard deviations of the student's keys and values, measured at calibration.
 
         Returns:
             A scalar; 0 for methods that are not trained.

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from kvdistill.align.adapter_base import AdapterSettings, Block, affine_map
@@ -45,7 +45,8 @@ class Learned(AdapterSettings):
     A map over heads x width contains every mixing of heads (a 1x1 convolution over heads) and every linear
     map of their widths. ``reconstruction`` adds the error of the moved cache against the student's own,
     ``variance_floor`` what the standard deviation of a channel lacks to the student's own; both are relative,
-    so that 1 is a constant.
+    so that 1 is a constant. The error is a mean over samples, so that it does not depend on how they are
+    distributed over processes; the floor is taken over the tokens of one process's batch.
 
     Source: ours; variance floor: VICReg, https://arxiv.org/abs/2105.04906, equation 1.
     Differs: the floor is the student's own standard deviation of the channel, over tokens of the batch.
@@ -74,13 +75,19 @@ class Learned(AdapterSettings):
         nn.init.orthogonal_(weight, gain=gain, generator=draw)
         return affine_map(weight)
 
-    def regularizer(self, moved: ModelKV, student: ModelKV) -> Float[Tensor, ""]:
+    def regularizer(
+        self, moved: ModelKV, student: ModelKV, scale: Float[Tensor, "L 2"] | None = None
+    ) -> Float[Tensor, ""]:
         """The mean of the term over layers, keys and values, times ``weight``."""
         terms = []
-        for ours, own in zip(moved.layers, student.layers, strict=True):
+        for index, (ours, own) in enumerate(zip(moved.layers, student.layers, strict=True)):
             # (B, H, N): padding of either side and uncovered tokens are left out.
             valid = ours.mask & own.mask
-            for name in ("keys", "values"):
+            for column, name in enumerate(("keys", "values")):
+                if scale is not None and self.term == "reconstruction":
+                    error = _error(getattr(ours, name), getattr(own, name).detach(), valid)
+                    terms.append(error / scale[index, column].square())
+                    continue
                 # The heads of a layer hold the same tokens: (B, H, N, W) -> (n, H, W).
                 got, wanted = (to_float32(getattr(x, name)).transpose(1, 2)[valid[:, 0]] for x in (ours, own))
                 terms.append(self._term(got, wanted.detach()))
@@ -97,3 +104,14 @@ class Learned(AdapterSettings):
         # The epsilon under the root keeps the gradient finite where a channel is constant.
         std = (moved.var(0, correction=0) + EPSILON).sqrt()
         return (1 - std / (variance + EPSILON).sqrt()).clamp_min(0).mean()
+
+
+def _error(
+    moved: Float[Tensor, "B H N W"], student: Float[Tensor, "B H N W"], valid: Bool[Tensor, "B H N"]
+) -> Float[Tensor, ""]:
+    """Mean squared error of each sample's tokens, averaged over samples; one without tokens counts as 0."""
+    # torch.where, since NaN under padding would reach the gradient.
+    difference = torch.where(valid[..., None], to_float32(moved) - to_float32(student), 0.0)
+    # (B, H, N, W) -> (B,)
+    tokens = valid.sum((1, 2)).clamp_min(1) * moved.shape[-1]
+    return (difference.square().sum((1, 2, 3)) / tokens).mean()

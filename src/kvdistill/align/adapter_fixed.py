@@ -1,7 +1,7 @@
 """Adapters without calibration: mean over groups of heads, repeated heads, identity."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -81,6 +81,7 @@ class Identity(AdapterSettings):
     """
 
     kind: Literal["identity"] = "identity"
+    mixes_heads: ClassVar[bool] = False
 
     def check(self, student: Geometry, teacher: Geometry, layer_map: LayerMap) -> None:
         """All layers have to be equal, each paired with itself."""

@@ -39,17 +39,20 @@ class Aligner(nn.Module):
         """
         return to_key_norm(self.adapter.move(in_student_tokens(kv, alignment)), self.adapter.student)
 
-    def regularizer(self, moved: ModelKV, student: ModelKV) -> Float[Tensor, ""]:
+    def regularizer(
+        self, moved: ModelKV, student: ModelKV, scale: Float[Tensor, "L 2"] | None = None
+    ) -> Float[Tensor, ""]:
         """The term that a trained adapter adds to the loss; see ``Adapter.regularizer``.
 
         Args:
             moved: The result of the aligner.
             student: The student's own cache over the same N tokens (teacher mode).
+            scale: (L, 2), standard deviations of the student's keys and values, measured at calibration.
 
         Returns:
             A scalar; 0 for adapters that are not trained.
         """
-        return self.adapter.regularizer(moved, student)
+        return self.adapter.regularizer(moved, student, scale)
 
     def describe(self) -> str:
         """What is done to the teacher's cache.

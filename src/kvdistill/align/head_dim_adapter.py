@@ -57,8 +57,8 @@ class Adapter(nn.Module):
 
         Returns:
             The student's L layers with its heads, widths and layer ids, N slots, in the dtype of the maps.
-            Importance is the mean over the heads of each teacher layer, weighted by the layer map; mask,
-            positions and step ends are those of the teacher's cache.
+            Importance is the mean over the heads of each teacher layer, weighted by the layer map, where
+            heads are mixed; mask, positions and step ends are those of the teacher's cache.
 
         Raises:
             ValueError: if keys are rotated, or the heads of a layer hold different tokens, which a map over
@@ -69,17 +69,20 @@ class Adapter(nn.Module):
         layers = tuple(self._move(index, teacher) for index in range(len(self.student.layers)))
         return ModelKV(layers, self.student.layer_ids, teacher.source)
 
-    def regularizer(self, moved: ModelKV, student: ModelKV) -> Float[Tensor, ""]:
+    def regularizer(
+        self, moved: ModelKV, student: ModelKV, scale: Float[Tensor, "L 2"] | None = None
+    ) -> Float[Tensor, ""]:
         """The term that a trained adapter adds to the loss, so that it cannot shrink its target.
 
         Args:
             moved: The result of ``move``.
             student: The student's own cache over the same N tokens (teacher mode).
+            scale: (L, 2), standard deviations of the student's keys and values, measured at calibration.
 
         Returns:
             A scalar, weighted; 0 for methods that are not trained.
         """
-        return self.method.regularizer(moved, student)
+        return self.method.regularizer(moved, student, scale)
 
     def sources(self, index: int, teacher: ModelKV) -> tuple[LayerKV, ...]:
         """The teacher layers of one student layer.
@@ -115,6 +118,8 @@ class Adapter(nn.Module):
         )
 
     def _importance(self, index: int, sources: tuple[LayerKV, ...]) -> Float[Tensor, "B h N"] | None:
+        if not self.method.mixes_heads:
+            return sources[0].importance
         parts = []
         for pair, layer in zip(self.layer_map.of(index), sources, strict=True):
             if layer.importance is None:

@@ -14,6 +14,22 @@ def trace_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=path_argument, help=SHIPPED)
 
 
+def align_options(parser: argparse.ArgumentParser) -> None:
+    """Options of ``kvdistill align``."""
+    parser.add_argument(
+        "action",
+        choices=("inspect", "fit"),
+        help="inspect: print and draw what will be done to each teacher, and what it is worth; fit: write "
+        "the adapters, which runs take with bridge.adapters",
+    )
+    parser.add_argument("--config", type=path_argument, help=SHIPPED, required=True)
+    parser.add_argument(
+        "--output",
+        type=path_argument,
+        help="folder for the results (default of inspect: outputs/align; fit needs one)",
+    )
+
+
 def train_options(parser: argparse.ArgumentParser) -> None:
     """Options of ``kvdistill train``."""
     parser.add_argument("--config", type=path_argument, help=SHIPPED, required=True)
@@ -34,6 +50,25 @@ def demo_options(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=1.0,
         help=f"share of the training steps, to try the machinery ({DEFAULT})",
+    )
+
+
+def demo_teachers_options(parser: argparse.ArgumentParser) -> None:
+    """Options of ``kvdistill demo-teachers``."""
+    add = parser.add_argument
+    add(
+        "--output",
+        type=path_argument,
+        default="outputs/demo_teachers",
+        help=f"folder for models, figures and report ({DEFAULT})",
+    )
+    add("--seed", type=int, default=0, help=f"seed of data, weights and order ({DEFAULT})")
+    add("--jobs", type=_count, default=2, help=f"runs side by side ({DEFAULT})")
+    add(
+        "--study",
+        type=path_argument,
+        default="experiments/studies/teachers.toml",
+        help=f"the study file with both teachers and all arms ({DEFAULT})",
     )
 
 

@@ -109,6 +109,9 @@ def _calibrate(config: RunConfig, step: Distillation, samples: Samples) -> None:
     for teacher in record.teachers:
         r2 = ", ".join(f"{states} {teacher.mean_r2(states):.3f}" for states in ("keys", "values"))
         told = f"{teacher.teacher}: {100 * teacher.covered:.1f} % of the tokens covered; held-out R² {r2}"
+        cosine = teacher.mean_cosine()
+        if cosine is not None:
+            told += f"; cosine of the attention output {cosine:.3f}"
         _print("align", "; ".join([told, *teacher.steps]), teacher.seconds)
 
 

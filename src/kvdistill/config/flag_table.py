@@ -37,7 +37,7 @@ FLAGS = (
     Flag(
         "teacher_name",
         "teacher.name",
-        "a separate frozen teacher with the same tokenizer; none: the student's own teacher mode",
+        "a separate frozen teacher; none: the student's own teacher mode",
     ),
     Flag(
         "teacher_models",

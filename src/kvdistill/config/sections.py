@@ -1,14 +1,16 @@
 """Sections of a run's configuration: model, latent slots, target, evaluation."""
 
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from kvdistill.compress import RKV, CompressorMethod
 from kvdistill.config.data import DataSection, SyntheticData
 from kvdistill.config.section import Section, UserPath
 from kvdistill.config.teachers import AnyTeacher, OwnTeacher, ShortName, TeacherSection
 from kvdistill.config.training import TrainingSection
+from kvdistill.console.paths import expanded
 from kvdistill.data.bpe import ByteBPE, MetaspaceBPE
 from kvdistill.latent.curriculum import Stages
 from kvdistill.latent.slots import check_slots
@@ -145,6 +147,14 @@ class RunConfig(Section):
     loss: Objective = Objective()
     training: TrainingSection = TrainingSection()
     evaluation: EvaluationSection = EvaluationSection()
+
+    @field_validator("bridge")
+    @classmethod
+    def _user_path(cls, bridge: BridgeMethod | None) -> BridgeMethod | None:
+        """Expand a leading ``~``, as ``UserPath`` does in sections."""
+        if isinstance(bridge, Lower) and bridge.adapters is not None:
+            return replace(bridge, adapters=expanded(bridge.adapters))
+        return bridge
 
     @property
     def all_teachers(self) -> dict[str, OwnTeacher | TeacherSection]:

@@ -162,6 +162,8 @@ class Arm(Overrides):
     """``warm`` (the last warm stage), ``none``, or the name of a stage or of an earlier arm."""
     require_accuracy: float | None = Field(default=None, gt=0, le=1)
     """Last validation accuracy below which no run starts from it or has it as a teacher."""
+    base: UserPath | None = None
+    """A configuration file in place of the study's base, relative to the study file."""
     config: UserPath | None = None
     """A configuration file whose target and loss sections the arm takes, relative to the study file."""
 

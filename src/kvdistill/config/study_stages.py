@@ -89,8 +89,10 @@ def overlaid(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, An
 
 
 def arm_options(path: Path, base: Mapping[str, Any], arm: Arm) -> dict[str, Any]:
-    """An arm's options: the base's, the target and loss of its configuration file, and its own."""
+    """An arm's options: those of its base, the target and loss of its configuration file, and its own."""
     tree = dict(base)
+    if arm.base is not None:
+        tree = options_beside(path, arm.base)
     given = options_beside(path, arm.config)
     for name in ("target", "loss"):
         if arm.config is not None:

@@ -15,7 +15,7 @@ PRINTABLE = tuple(chr(code) for code in range(33, 127))
 
 @dataclass(frozen=True, kw_only=True)
 class ByteBPE:
-    """Byte-level byte-pair encoding: the leading space belongs to a word, every text can be written.
+    """Byte-level byte-pair encoding: a word begins with the space before it, and every text can be written.
 
     Source: https://aclanthology.org/P16-1162; bytes as the alphabet as in GPT-2.
     """
@@ -23,6 +23,8 @@ class ByteBPE:
     kind: Literal["byte_bpe"] = "byte_bpe"
     vocab: int = 320
     """Most tokens: padding and end of sequence, the 256 bytes, then one per merge."""
+    prefix_space: bool = False
+    """Give the first word of a line a space too, as RoBERTa's ``add_prefix_space``; line breaks are lost."""
 
     def train(self, words: Sequence[str]) -> "PreTrainedTokenizerFast":
         """Train the encoding; the same words give the same tokens.
@@ -39,7 +41,10 @@ class ByteBPE:
         from tokenizers import decoders, models, pre_tokenizers
 
         tokenizer: Any = _new(models.BPE())
-        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        byte_level = pre_tokenizers.ByteLevel(add_prefix_space=self.prefix_space)
+        tokenizer.pre_tokenizer = byte_level
+        if self.prefix_space:
+            tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), byte_level])
         tokenizer.decoder = decoders.ByteLevel()
         alphabet = pre_tokenizers.ByteLevel.alphabet()
         _learn_merges(tokenizer, words, self.vocab, alphabet, (PAD, EOS))

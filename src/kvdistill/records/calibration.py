@@ -1,6 +1,7 @@
 """``calibration.json``: how a run's teachers were aligned, and what their targets are worth."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from kvdistill.records.jsonfile import JsonFile
@@ -47,6 +48,11 @@ class TeacherCalibration:
     """Bytes of the regression's moments."""
     seconds: float
     """Seconds of its forward passes over the calibration text."""
+    attention_cosine: list[float | None] | None = None
+    """Cosine between the attention output of the student's answer with the aligned cache and with its own,
+    per student layer, mean over held-out samples; None for a layer whose window does not reach the chain of
+    thought, and without held-out samples.
+    """
 
     def mean_r2(self, states: str) -> float:
         """Mean R² over the student's layers.
@@ -55,6 +61,13 @@ class TeacherCalibration:
             states: ``keys`` or ``values``.
         """
         found = [each.r2 for each in self.maps if each.states == states]
+        return sum(found) / len(found)
+
+    def mean_cosine(self) -> float | None:
+        """Mean of ``attention_cosine`` over the layers where it was measured; None where it was not."""
+        found = [each for each in self.attention_cosine or [] if each is not None]
+        if not found:
+            return None
         return sum(found) / len(found)
 
 
@@ -71,3 +84,17 @@ class CalibrationRecord(JsonFile):
     """Standard deviations of the student's own keys and values per layer, by which the loss is divided."""
     targets: list[TargetUtility] | None = None
     """Utility of each target on held-out samples; None where the compressor keeps more than M tokens."""
+
+    def only(self, teachers: Sequence[str]) -> "CalibrationRecord":
+        """The report without other teachers; without the utilities, which are those of all of them.
+
+        Args:
+            teachers: Short names of the teachers to keep.
+
+        Returns:
+            The report itself where no other teacher is in it.
+        """
+        kept = [each for each in self.teachers if each.teacher in teachers]
+        if len(kept) == len(self.teachers):
+            return self
+        return replace(self, teachers=kept, targets=None)

@@ -17,6 +17,7 @@ from kvdistill.reporting.page import Page, Section
 from kvdistill.reporting.studies.experiment_report import write_experiment_report
 from kvdistill.reporting.studies.experiments import discover
 from kvdistill.reporting.studies.study_report import write_study_report
+from kvdistill.reporting.teachers_report import STUDY, write_teachers_report
 
 
 def report(folder: Path) -> Path:
@@ -35,6 +36,7 @@ def report(folder: Path) -> Path:
     """
     _require(folder, "kvdistill demo` or `kvdistill train")
     reports = (
+        (f"{STUDY}/{PLAN}", write_teachers_report),
         ("summary.json", write_demo_report),
         (PLAN, write_study_report),
         ("run.json", write_report),

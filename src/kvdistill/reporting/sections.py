@@ -90,14 +90,19 @@ def bars(summary: DemoSummary | None) -> Section:
     title = "What it had to reach"
     if summary is None or summary.bars is None:
         return Section(title, [Missing("bars in summary.json", "kvdistill demo")])
+    return Section(title, bar_table(summary.bars))
+
+
+def bar_table(bars: Mapping[str, Bar]) -> list[Block]:
+    """Bars with their values and verdicts, and how many were reached."""
     rows = []
-    for name, bar in summary.bars.items():
+    for name, bar in bars.items():
         limit = "at most" if bar.at_most else "at least"
         verdict = "reached" if bar.reached else "not reached"
         rows.append([name, _value(name, bar), f"{limit} {number(bar.bar)}", verdict])
-    reached = sum(bar.reached for bar in summary.bars.values())
+    reached = sum(bar.reached for bar in bars.values())
     told = Words(f"{reached} of {len(rows)} bars reached.")
-    return Section(title, [told, Table(("what", "value", "bar", "verdict"), rows)])
+    return [told, Table(("what", "value", "bar", "verdict"), rows)]
 
 
 def _value(name: str, bar: Bar) -> str:

@@ -9,14 +9,16 @@ from torch import nn
 
 from kvdistill.align import Identity
 from kvdistill.config import OwnTeacher, RunConfig
-from kvdistill.models.checkpoint_integrity import same_weights
+from kvdistill.models.checkpoint_integrity import first_line, same_weights
 from kvdistill.pipeline import Distillation
 from kvdistill.records.calibration import CalibrationRecord
 from kvdistill.records.schema import RunRecord
-from kvdistill.run.calibration import SAMPLES, Calibrator
+from kvdistill.run.adapters import load_adapters
+from kvdistill.run.calibration import SAMPLES, Calibrator, chosen_samples
+from kvdistill.run.coverage import require_coverage
 from kvdistill.run.folder import RunState
 from kvdistill.run.projection import ProjectorFit
-from kvdistill.target.bridge import Lift
+from kvdistill.target.bridge import Lift, Lower
 from kvdistill.target.lift import LiftBridge
 from kvdistill.target.lower import LowerBridge
 from kvdistill.teacher.causal_lm import CausalLMTeacher
@@ -30,7 +32,9 @@ from kvdistill.training_step import TrainingStep
 def align_teachers(
     config: RunConfig, step: TrainingStep, data: Any, checkpoint: Path | None, say: Callable[[str], None]
 ) -> CalibrationRecord | None:
-    """Fit the adapters or projectors between teachers and student; from a checkpoint they are restored.
+    """Fit the adapters or projectors between teachers and student, or load those of ``bridge.adapters``.
+
+    From a checkpoint they are restored.
 
     Args:
         config: the run's configuration.
@@ -40,31 +44,59 @@ def align_teachers(
         say: prints a line.
 
     Returns:
-        The report of the calibration; None where nothing was calibrated.
+        The report of the calibration, or that of the loaded adapters; None where there is neither.
 
     Raises:
-        ValueError: if an adapter does not fit its teacher, or there is too little text to fit one.
+        ValueError: if a teacher does not read the text, there is too little of it to fit an adapter, or the
+            loaded adapters are of another pair.
     """
     if not isinstance(step, Distillation) or not isinstance(step.bridge, LowerBridge | LiftBridge):
         return None
     if checkpoint is not None:
-        # Here and not by Trainer alone: a measured layer map and a fitted projector decide which parameters
-        # there are.
-        tensors, _ = load_extra_state(checkpoint)
-        step.load_state(
-            {name.removeprefix("step/"): value for name, value in tensors.items() if name.startswith("step/")}
-        )
+        restore(step, checkpoint)
         return None
+    method = config.bridge_method
     if isinstance(step.bridge, LiftBridge):
-        if isinstance(config.bridge_method, Lift) and config.bridge_method.projector == "trained":
+        if isinstance(method, Lift) and method.projector == "trained":
             return None
-        return ProjectorFit(step, Ranks.here(), say).run(_first_samples(data), config.training.seed)
+        samples = chosen_samples(_first_samples(data), config.training.seed)
+        require_coverage(step.teachers, samples, say)
+        return ProjectorFit(step, Ranks.here(), say).run(samples)
     require_copies(config, step)
+    if isinstance(method, Lower) and method.adapters is not None:
+        say(f"teachers: adapters of {method.adapters}; nothing is fitted")
+        return load_adapters(config, step, Path(method.adapters))
     selectors = {
         teacher.name: config.all_teachers.get(teacher.name, OwnTeacher()).layers for teacher in step.teachers
     }
-    samples = _first_samples(data)
+    samples = chosen_samples(_first_samples(data), config.training.seed)
+    require_coverage(step.teachers, samples, say)
     return Calibrator(step, selectors, Ranks.here(), say).run(samples, config.training.seed)
+
+
+def restore(step: Distillation, checkpoint: Path) -> None:
+    """Load the step's state before Trainer does: a measured layer map and a fitted projector decide which
+    parameters there are.
+
+    Args:
+        step: the training step; its bridge lowers teachers, or lifts the student.
+        checkpoint: the checkpoint to resume from.
+
+    Raises:
+        ValueError: if an adapter is missing or belongs to another teacher.
+    """
+    tensors, _ = load_extra_state(checkpoint)
+    state = {name.removeprefix("step/"): value for name, value in tensors.items() if name.startswith("step/")}
+    remedy = f"Put the old teacher back, or begin a new run from {checkpoint} (--model_name)."
+    for teacher in step.teachers:
+        if isinstance(step.bridge, LowerBridge) and f"{teacher.name}/layers" not in state:
+            raise ValueError(f"teachers.{teacher.name}: {checkpoint} holds no adapter for it. {remedy}")
+    try:
+        step.load_state(state)
+    except (RuntimeError, IndexError) as error:
+        raise ValueError(
+            f"{checkpoint}: an adapter does not fit its teacher ({first_line(error)}). {remedy}"
+        ) from error
 
 
 def require_copies(config: RunConfig, step: Distillation) -> None:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from random import Random
 
@@ -21,6 +21,7 @@ from kvdistill.evaluation.utility import TargetOf, controlled, own_target, targe
 from kvdistill.kv import ModelKV, TwoModes
 from kvdistill.pipeline import Distillation
 from kvdistill.records.calibration import AdapterMap, CalibrationRecord, TeacherCalibration
+from kvdistill.run.output_cosine import attention_cosines
 from kvdistill.target.build import TargetBuilder
 from kvdistill.target.controls import NoControl, OtherSample
 from kvdistill.target.lower import FUSED, LowerBridge, covered_tokens
@@ -87,9 +88,12 @@ class Calibrator:
             teachers = [self._fit(teacher, seen[teacher.name]) for teacher in self.step.teachers]
             self._set_scale(seen)
             held_out = [sample for sample in chosen if part_of(sample.sample_id) == "report"]
+            cosines = attention_cosines(self.step, map(self._batch, self._batches(held_out)))
+            teachers = [replace(each, attention_cosine=cosines.get(each.teacher)) for each in teachers]
             targets = None
             if held_out and not self.bridge.builders[FUSED].method.keeps_tokens:
-                targets = target_utility(self.step.student, held_out, self._targets(), batch_of=self._batch)
+                found = self._targets(paired=len(held_out) > 1)
+                targets = target_utility(self.step.student, held_out, found, batch_of=self._batch)
         scale = None
         if self.bridge.scale is not None:
             scale = self.bridge.scale.tolist()
@@ -156,8 +160,7 @@ class Calibrator:
             raise ValueError(f"teachers.{teacher.name}: {error}") from error
         self.bridge.aligners[teacher.name] = Aligner(adapter.to(self.device))
         counts = torch.tensor([seen.tokens, seen.covered], dtype=torch.float64, device=self.device)
-        tokens = self.ranks.sum(counts)
-        total, covered = tokens.tolist()
+        total, covered = self.ranks.sum(counts).tolist()
         return TeacherCalibration(
             teacher=teacher.name,
             source=getattr(teacher, "source", "the student's own teacher mode"),
@@ -173,19 +176,21 @@ class Calibrator:
     def _set_scale(self, seen: dict[str, _Seen]) -> None:
         """Divide the loss by the student's own deviations where a target is a fitted image of its cache."""
         for name, found in seen.items():
-            if self.bridge.aligner(name).adapter.method.penalty_grid():
+            method = self.bridge.aligner(name).adapter.method
+            if method.learns or method.penalty_grid():
                 # 2 x (L,) -> (L, 2)
                 self.bridge.scale = torch.stack(found.calibration.student_std(), dim=1).to(self.device)
 
-    def _targets(self) -> dict[str, TargetOf]:
-        """The targets whose utility is measured, by name."""
+    def _targets(self, paired: bool = True) -> dict[str, TargetOf]:
+        """The targets whose utility is measured, by name; ``paired`` with another sample's target."""
         builder = self.bridge.builders[FUSED]
         fused = partial(self._target, tuple(self.step.teachers))
         own = own_target(self.step.student, builder.method)
         found: dict[str, TargetOf] = {"own cache": own, "fused": fused}
         if len(self.step.teachers) > 1:
             found |= {teacher.name: partial(self._target, (teacher,)) for teacher in self.step.teachers}
-        found["other sample"] = controlled(fused, OtherSample())
+        if paired:
+            found["other sample"] = controlled(fused, OtherSample())
         return found
 
     def _target(self, teachers: Sequence[Teacher], batch: Batch) -> ModelKV:

@@ -1,5 +1,7 @@
 """Build the module that Trainer trains: student, teachers, the bridge between them and the losses."""
 
+from collections.abc import Callable
+
 from kvdistill.align.aligner import Aligner
 from kvdistill.align.head_dim_adapter import Adapter
 from kvdistill.align.layer_map import Ratio
@@ -8,7 +10,7 @@ from kvdistill.config import OwnTeacher, RunConfig
 from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.pipeline import Distillation, FineTuning, StepSettings, TrainingStep
 from kvdistill.run.teachers import OPEN
-from kvdistill.target.bridge import Bridge, Lower, Same, SameBridge
+from kvdistill.target.bridge import Bridge, SameBridge
 from kvdistill.target.build import TargetBuilder
 from kvdistill.target.lift import LiftBridge
 from kvdistill.target.lower import LowerBridge
@@ -76,45 +78,47 @@ def bridge_of(
         ranks: the processes of the run; they share the running mean of a control.
 
     Returns:
-        ``SameBridge`` where all caches have the student's geometry, ``LowerBridge`` with an aligner per
-        teacher, or ``LiftBridge`` with a projector per teacher.
+        The bridge of ``config.bridge_method``; ``SameBridge`` where no loss compares caches.
+
+    Raises:
+        ValueError: if an adapter's method does not fit a teacher.
     """
-    target, slots = config.target, config.latent.slots
-    builders = {
-        teacher.name: TargetBuilder(target.method, target.control, slots, ranks.sum) for teacher in teachers
-    }
-    if isinstance(config.bridge_method, Same) or not config.reads_teachers:
-        return SameBridge(builders)
-    if isinstance(config.bridge_method, Lower):
-        builder = TargetBuilder(target.method, target.control, slots, ranks.sum)
-        return lower_bridge(config, student, teachers, builder)
+    kind = config.bridge_method.kind
+    if not config.reads_teachers:
+        kind = "same"
+    return BRIDGES[kind](config, student, teachers, ranks)
+
+
+def _builder(config: RunConfig, ranks: Ranks) -> TargetBuilder:
+    return TargetBuilder(config.target.method, config.target.control, config.latent.slots, ranks.sum)
+
+
+def same_bridge(
+    config: RunConfig, student: LatentReasoner, teachers: tuple[Teacher, ...], ranks: Ranks
+) -> SameBridge:
+    """The bridge to caches in the student's own geometry."""
+    return SameBridge({teacher.name: _builder(config, ranks) for teacher in teachers})
+
+
+def lift_bridge(
+    config: RunConfig, student: LatentReasoner, teachers: tuple[Teacher, ...], ranks: Ranks
+) -> LiftBridge:
+    """The bridge with a projector from the student to each teacher."""
     # The layer map pairs each student layer with a teacher layer; the projector adapts heads and widths.
     ours, projectors = student.geometry(), {}
     for teacher in teachers:
         theirs = teacher.geometry()
         pairs = config.all_teachers[teacher.name].layers.pair(ours, theirs)
         projectors[teacher.name] = Projector(ours, theirs, pairs)
+    builders = {teacher.name: _builder(config, ranks) for teacher in teachers}
     weights = {teacher.name: config.all_teachers[teacher.name].weight for teacher in teachers}
     return LiftBridge(builders, projectors, weights)
 
 
 def lower_bridge(
-    config: RunConfig, student: LatentReasoner, teachers: tuple[Teacher, ...], builder: TargetBuilder
+    config: RunConfig, student: LatentReasoner, teachers: tuple[Teacher, ...], ranks: Ranks
 ) -> LowerBridge:
-    """The bridge that aligns the teachers' caches with the student's and fuses them.
-
-    Args:
-        config: the run's configuration.
-        student: the student.
-        teachers: the teachers.
-        builder: the target builder of the fused cache.
-
-    Returns:
-        A bridge whose adapters are not fitted yet.
-
-    Raises:
-        ValueError: if an adapter's method does not fit a teacher.
-    """
+    """The bridge that aligns and fuses the teachers' caches; its adapters are not fitted yet."""
     ours, aligners, weights = student.geometry(), {}, {}
     for teacher in teachers:
         section = config.all_teachers.get(teacher.name, OwnTeacher())
@@ -129,4 +133,9 @@ def lower_bridge(
             raise ValueError(f"teachers.{teacher.name}: {error}") from error
         aligners[teacher.name] = Aligner(adapter)
         weights[teacher.name] = section.weight
-    return LowerBridge(builder, aligners, weights, ours)
+    return LowerBridge(_builder(config, ranks), aligners, weights, ours)
+
+
+MakeBridge = Callable[[RunConfig, LatentReasoner, tuple[Teacher, ...], Ranks], Bridge]
+BRIDGES: dict[str, MakeBridge] = {"same": same_bridge, "lift": lift_bridge, "lower": lower_bridge}
+"""Kind of a bridge -> what builds it."""

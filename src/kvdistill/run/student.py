@@ -39,6 +39,22 @@ def build_student(config: RunConfig) -> LatentReasoner:
     return _new_student(config)
 
 
+def starting_student(config: RunConfig) -> LatentReasoner:
+    """The student of a run before its first step, with the feedback of its latent passes initialized.
+
+    Args:
+        config: the run's configuration.
+
+    Returns:
+        The student; the same for the same seed of torch.
+    """
+    model = build_student(config)
+    if config.training.task == "latent" and not model.config.latents_trained:
+        model.start_feedback()
+        model.config.latents_trained = True
+    return model
+
+
 def resumed_student(config: RunConfig, checkpoint: Path) -> LatentReasoner:
     """The student of a checkpoint, to resume its run.
 

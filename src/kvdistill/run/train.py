@@ -33,7 +33,7 @@ from kvdistill.run.provenance import record_of
 from kvdistill.run.samples import Samples, fingerprint, require_files
 from kvdistill.run.step import step_model
 from kvdistill.run.stream import SampleStream
-from kvdistill.run.student import build_student, resumed_student
+from kvdistill.run.student import resumed_student, starting_student
 from kvdistill.run.windows import require_windows
 from kvdistill.text import Encoded
 from kvdistill.training.arguments import training_arguments
@@ -156,10 +156,7 @@ def _prepare(
     set_seed(config.training.seed)
     now = datetime.now(UTC).astimezone().isoformat(timespec="seconds")
     if start.checkpoint is None:
-        model = build_student(config)
-        if config.training.task == "latent" and not model.config.latents_trained:
-            model.start_feedback()
-            model.config.latents_trained = True
+        model = starting_student(config)
     else:
         model = resumed_student(config, start.checkpoint)
     record = replace(record_of(config, now, command), processes=ranks.size)

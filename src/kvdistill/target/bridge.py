@@ -58,6 +58,8 @@ class Lower:
     """
 
     kind: Literal["lower"] = "lower"
+    adapters: str | None = None
+    """Folder that ``kvdistill align fit`` wrote; None fits the adapters before the first step."""
 
 
 BridgeMethod = Same | Lift | Lower

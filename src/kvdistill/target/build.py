@@ -66,7 +66,8 @@ class TargetBuilder:
         with torch.autocast(cot_id.device.type, enabled=False):
             compressed = self.method.compress(teacher, self.slots)
             if covered is not None:
-                compressed = compressed.map(tuple(_masked(layer, covered) for layer in compressed.layers))
+                read = _by_token(teacher.layers[0], covered)
+                compressed = compressed.map(tuple(_masked(layer, read) for layer in compressed.layers))
             if self.control.needs_running_mean:
                 # Updated before it is used: the first batch already has a mean.
                 self.mean = TargetMean.over(compressed, self.mean, self.all_reduce_sum)
@@ -91,6 +92,12 @@ class TargetBuilder:
         self.mean = None
         if state:
             self.mean = TargetMean.of(state)
+
+
+def _by_token(layer: LayerKV, covered: Bool[Tensor, "B N"]) -> Bool[Tensor, "B N"]:
+    """Coverage by the token's number instead of its column, which padding on the left moves."""
+    known = (covered & layer.mask[:, 0]).long()
+    return torch.zeros_like(known).scatter_reduce(-1, layer.positions[:, 0], known, "amax").bool()
 
 
 def _masked(layer: LayerKV, covered: Bool[Tensor, "B N"]) -> LayerKV:

@@ -106,8 +106,11 @@ class LowerBridge(Bridge):
             fused = to_key_norm(fused, self.student)
         regularizer = None
         if self.learns:
+            scale = self.scale
+            if scale is not None:
+                scale = scale.to(covered.device)
             terms = [
-                self.aligner(cache.teacher).regularizer(moved, own)
+                self.aligner(cache.teacher).regularizer(moved, own, scale)
                 for cache, moved in zip(caches, aligned, strict=True)
             ]
             regularizer = torch.stack(terms).sum()

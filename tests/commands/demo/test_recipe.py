@@ -21,7 +21,7 @@ def test_the_kv_term_is_all_that_sets_e1_apart(tmp_path: Path) -> None:
     kv, baselines = demo_recipe.lanes()
     ours, e1 = kv[0].config(tmp_path, None, 0), baselines[0].config(tmp_path, None, 0)
     assert isinstance(ours.target.method, StepEnd)
-    assert (ours.loss.kv_weight, e1.loss.kv_weight) == ("auto", 0.0)
+    assert (ours.loss.kv_weight, e1.loss.kv_weight) == (demo_recipe.KV_WEIGHT, 0.0)
     assert ours.loss.codi_weight == e1.loss.codi_weight
     assert ours.data.train.task == e1.data.train.task  # pyright: ignore
     assert ours.training.lr == e1.training.lr

@@ -1,0 +1,1 @@
+"""``kvdistill align``: inspect how the teachers of a run are aligned, or fit their adapters in advance."""

@@ -1,0 +1,31 @@
+"""Adapters fitted in advance give the same run, bit for bit, as those fitted by it."""
+
+from pathlib import Path
+
+from kvdistill.commands.align.fit import fit
+from kvdistill.records.schema import Metrics
+from kvdistill.run.adapters import ADAPTERS
+from kvdistill.run.train import train
+from pico_teachers import live, run
+
+TIMED = {"train_runtime", "train_samples_per_second", "train_steps_per_second"}
+
+
+def test_a_run_with_fitted_adapters_is_the_run_that_fits_them(
+    models: dict[str, Path], tmp_path: Path
+) -> None:
+    teachers = {"w": live(models["words"]), "b": live(models["bytes"], layers={"kind": "cka"})}
+    told: list[str] = []
+    folder = tmp_path / "fitted"
+    # The adapters that the configuration names are those to be written.
+    taken = {"kind": "lower", "adapters": str(folder)}
+    path = fit(run(models["base"], tmp_path / "unused", teachers, bridge=taken), folder, told.append)
+    assert path == folder / ADAPTERS
+    assert sorted(each.name for each in folder.iterdir()) == [ADAPTERS, "calibration.json"]
+    assert f'adapters = "{folder}"' in told[-1]
+    train(run(models["base"], tmp_path / "one", teachers))
+    train(run(models["base"], tmp_path / "other", teachers, bridge=taken))
+    one, other = (Metrics(tmp_path / name / "metrics.jsonl").series() for name in ("one", "other"))
+    assert one.keys() == other.keys()
+    assert all(one[name] == other[name] for name in one.keys() - TIMED)
+    assert (tmp_path / "other/calibration.json").read_bytes() == (folder / "calibration.json").read_bytes()

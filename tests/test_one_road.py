@@ -1,0 +1,277 @@
+"""Several teachers are one road: what has to be the same whichever way caches come to the student."""
+
+import shutil
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+import pico_process
+from kvdistill.config import RunConfig
+from kvdistill.data import Chain, write_jsonl
+from kvdistill.evaluation.evaluate import Evaluator
+from kvdistill.kv import ModelKV
+from kvdistill.latent.reasoner import LatentReasoner
+from kvdistill.pipeline import Distillation
+from kvdistill.records.schema import Metrics
+from kvdistill.run.folder import COMPLETED
+from kvdistill.run.step import step_model
+from kvdistill.run.student import build_student
+from kvdistill.run.train import train
+from kvdistill.teacher import CausalLMTeacher
+from kvdistill.text import Batch
+from kvdistill.training.checkpoint import load_extra_state, newest_checkpoint
+from pico_teachers import NUM, TASK, batch_of, encoded, live, run, save_teachers
+from pico_training import distance
+
+IDENTITY = {"adapter": {"kind": "identity"}}
+# Well-conditioned, so that weights can be compared: a small penalty makes much of the last bit of a cache.
+LEARNED = {"adapter": {"kind": "learned", "initial": "orthogonal"}}
+CKA = {"layers": {"kind": "cka"}, "adapter": {"kind": "ridge", "penalties": [0.1]}}
+TIMED = {"train_runtime", "train_samples_per_second", "train_steps_per_second"}
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The student's base model and two teachers that differ from it and from each other."""
+    return save_teachers(tmp_path_factory.mktemp("models"))
+
+
+def built(told: RunConfig) -> Distillation:
+    """The step of a run before its calibration."""
+    torch.manual_seed(0)
+    student = build_student(told)
+    step = step_model(told, student)
+    assert isinstance(step, Distillation)
+    return step
+
+
+def gradients(step: Distillation) -> dict[str, Tensor]:
+    """Gradients of the student."""
+    return {
+        name: parameter.grad.clone()
+        for name, parameter in step.student.named_parameters()
+        if parameter.grad is not None
+    }
+
+
+def curves(folder: Path) -> dict[str, dict[int, float]]:
+    found = Metrics(folder / "metrics.jsonl").series()
+    return {name: row for name, row in found.items() if name not in TIMED}
+
+
+def weights(folder: Path) -> LatentReasoner:
+    newest = newest_checkpoint(folder)
+    assert newest is not None
+    return LatentReasoner.from_pretrained(newest)
+
+
+def state(folder: Path) -> dict[str, Tensor]:
+    """What a checkpoint holds of the step: adapters, layer maps, scale."""
+    newest = newest_checkpoint(folder)
+    assert newest is not None
+    tensors, _ = load_extra_state(newest)
+    return {name: value for name, value in tensors.items() if name.startswith("step/")}
+
+
+def same_run(one: Path, other: Path) -> None:
+    """Bit for bit: losses, and weights."""
+    assert curves(one) == curves(other)
+    assert distance(weights(one), weights(other)) == 0
+
+
+# One teacher.
+
+
+@pytest.mark.parametrize("tuning", [{"kind": "full"}, {"kind": "lora", "r": 2, "dropout": 0.0}])
+@pytest.mark.parametrize("delimiters", ["student", "both"])
+def test_a_copy_through_the_identity_is_self_distillation(
+    tuning: dict[str, Any], delimiters: str, models: dict[str, Path], tmp_path: Path
+) -> None:
+    """Losses and gradients, step by step; before each step the copy gets the student's weights."""
+    latent = {"slots": 3, "passes": 2, "delimiters": delimiters}
+    sections = {"latent": latent, "model": {"tuning": tuning}}
+    own = built(run(models["base"], tmp_path / "own", {}, **sections | {"bridge": {"kind": "same"}}))
+    own.student.save_pretrained(tmp_path / "start")
+    teachers = {"copy": live(models["base"], **IDENTITY)}
+    copied = built(run(models["base"], tmp_path / "copied", teachers, **sections))
+    (teacher,) = copied.teachers
+    assert isinstance(teacher, CausalLMTeacher)
+    optimizers = [torch.optim.SGD(step.parameters(), 0.05) for step in (own, copied)]
+    for index in range(4):
+        backbone = deepcopy(copied.student.backbone).requires_grad_(False).eval()
+        special = copied.student.special[:2]
+        frozen = CausalLMTeacher(backbone, "copy", special if delimiters == "both" else None, "copy")
+        copied.teachers = (frozen,)
+        found = []
+        for step, optimizer in zip((own, copied), optimizers, strict=True):
+            optimizer.zero_grad()
+            output = step(batch_of(step, encoded(step.student)), index, 0.0)
+            output.loss.backward()
+            found.append((output, gradients(step)))
+            optimizer.step()
+        (one, ours), (other, theirs) = found
+        for name, value in one.metrics.items():
+            torch.testing.assert_close(other.metrics[name], value, rtol=1e-6, atol=1e-6)
+        assert float(one.metrics["kv"]) > 0
+        assert ours.keys() == theirs.keys()
+        for name, gradient in ours.items():
+            torch.testing.assert_close(theirs[name], gradient, rtol=1e-5, atol=1e-6, msg=name)
+
+
+def test_a_teacher_of_weight_zero_is_not_there(models: dict[str, Path], tmp_path: Path) -> None:
+    """Weights (1, 0) are that teacher alone, bit for bit; the other one is not loaded."""
+    one, nowhere = live(models["bytes"]), live(tmp_path / "nowhere", weight=0.0)
+    train(run(models["base"], tmp_path / "alone", {"a": one}))
+    train(run(models["base"], tmp_path / "zero", {"a": one, "b": nowhere}))
+    same_run(tmp_path / "alone", tmp_path / "zero")
+    assert state(tmp_path / "alone").keys() == state(tmp_path / "zero").keys()
+
+
+# Two teachers.
+
+
+def test_two_copies_of_a_teacher_are_one(models: dict[str, Path], tmp_path: Path) -> None:
+    one = live(models["bytes"])
+    train(run(models["base"], tmp_path / "alone", {"a": one}))
+    halves = {"a": one | {"weight": 0.5}, "b": one | {"weight": 0.5}}
+    train(run(models["base"], tmp_path / "twice", halves))
+    alone, twice = curves(tmp_path / "alone"), curves(tmp_path / "twice")
+    assert alone.keys() == twice.keys()
+    for name, row in alone.items():
+        assert list(twice[name].values()) == pytest.approx(list(row.values()), abs=2e-6), name
+    assert distance(weights(tmp_path / "alone"), weights(tmp_path / "twice")) < 1e-5
+
+
+def test_permuted_teachers_are_permuted_weights(models: dict[str, Path], tmp_path: Path) -> None:
+    """Neither the order nor the names matter, only which weight is whose."""
+    words, letters = live(models["words"], weight=0.2), live(models["bytes"], weight=0.8)
+    train(run(models["base"], tmp_path / "one", {"a": words, "b": letters}))
+    train(run(models["base"], tmp_path / "other", {"b": words, "a": letters}))
+    train(run(models["base"], tmp_path / "order", {"b": letters, "a": words}))
+    swapped = {"a": words | {"weight": 0.8}, "b": letters | {"weight": 0.2}}
+    train(run(models["base"], tmp_path / "swapped", swapped))
+    same_run(tmp_path / "one", tmp_path / "other")
+    same_run(tmp_path / "one", tmp_path / "order")
+    assert curves(tmp_path / "one")["kv"] != curves(tmp_path / "swapped")["kv"]
+
+
+# Batches.
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_a_sample_has_one_target_in_every_batch(side: str, models: dict[str, Path], tmp_path: Path) -> None:
+    """Unlike tokenizers, padded beside others or alone, on either side."""
+    teachers = {"words": live(models["words"], weight=0.3), "bytes": live(models["bytes"], weight=0.7)}
+    step = built(run(models["base"], tmp_path / "run", teachers))
+    with torch.no_grad():
+        for parameter in step.bridge.parameters():
+            torch.nn.init.normal_(parameter, std=0.3)
+    samples = encoded(step.student, 5, Chain(names=5, steps=(2, 4), trace="verbose"))
+    assert len({len(sample.teacher_mode.cot.ids) for sample in samples}) > 1
+    together = target_of(step, batch_of(step, samples, side))
+    for row, sample in enumerate(samples):
+        alone = target_of(step, batch_of(step, [sample]))
+        for many, one in zip(together.layers, alone.layers, strict=True):
+            kept = one.mask[0]
+            assert torch.equal(many.mask[row], kept)
+            for name in ("keys", "values"):
+                found, wanted = getattr(many, name)[row][kept], getattr(one, name)[0][kept]
+                torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)
+
+
+def target_of(step: Distillation, batch: Batch) -> ModelKV:
+    """The target cache of a batch, M slots."""
+    found: dict[str, Any] = {}
+    step.on_stage = found.__setitem__
+    step(batch, 0, 0.0)
+    (pair,) = found["targets"]
+    return pair.target
+
+
+# Processes, kills, and what is needed afterwards.
+
+BOTH = {"words": LEARNED, "bytes": CKA}
+
+
+def both(models: dict[str, Path], output: Path, **sections: Any) -> RunConfig:
+    """A learned adapter, and a fitted one with a measured layer map."""
+    teachers = {name: live(models[name], **options) for name, options in BOTH.items()}
+    return run(models["base"], output, teachers, **sections)
+
+
+def test_two_processes_equal_one_with_twice_the_batch(models: dict[str, Path], tmp_path: Path) -> None:
+    pair = both(models, tmp_path / "two", training={"batch_size": 2})
+    assert pico_process.together(lambda: train(pair), 2) == [0, 0]
+    train(both(models, tmp_path / "one"))
+    one, two = curves(tmp_path / "one"), curves(tmp_path / "two")
+    assert one.keys() == two.keys()
+    # The range inside a batch depends on the batch.
+    for name in (name for name in one if not name.endswith(("_min", "_max"))):
+        assert list(two[name].values()) == pytest.approx(list(one[name].values()), abs=2e-4), name
+    assert distance(weights(tmp_path / "one"), weights(tmp_path / "two")) < 1e-5
+    ours, theirs = state(tmp_path / "one"), state(tmp_path / "two")
+    assert ours.keys() == theirs.keys()
+    for name, tensor in ours.items():
+        torch.testing.assert_close(theirs[name], tensor, rtol=1e-3, atol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_run_that_is_killed_ends_as_if_nothing_had_happened(
+    streamed: bool, models: dict[str, Path], tmp_path: Path
+) -> None:
+    """Learned adapter, fitted adapter, measured layer map; and from a stream, with low-rank adapters."""
+    sections: dict[str, Any] = {"training": {"save_steps": 2, "resume": True}}
+    if streamed:
+        file = tmp_path / "rows.jsonl"
+        write_jsonl(TASK.make(NUM, "train", 0), file)
+        sections["data"] = {"train": {"kind": "file", "path": str(file), "streaming": True}}
+        sections["model"] = {"tuning": {"kind": "lora", "r": 2}}
+
+    def work(output: Path) -> Callable[[], object]:
+        return lambda: train(both(models, output, **sections))
+
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    work(whole)()
+    killed = pico_process.killing(work(parts), "compute_loss begins", 4)
+    assert pico_process.wait(pico_process.forked(killed)) == -9
+    fitted = (parts / "calibration.json").read_bytes()
+    assert pico_process.wait(pico_process.forked(work(parts))) == 0
+    same_run(whole, parts)
+    assert (parts / "calibration.json").read_bytes() == fitted
+    ours, theirs = state(whole), state(parts)
+    assert ours.keys() == theirs.keys()
+    assert any("words/aligner" in name for name in ours)
+    for name, tensor in ours.items():
+        assert torch.equal(tensor, theirs[name]), name
+
+
+def test_a_checkpoint_needs_no_teacher_and_a_resumed_run_needs_its_own(
+    models: dict[str, Path], tmp_path: Path
+) -> None:
+    """The student answers with the teachers' folders deleted; other weights in their place are refused."""
+    mine = {name: shutil.copytree(path, tmp_path / name) for name, path in models.items()}
+    told = both(mine, tmp_path / "run", training={"save_steps": 2, "resume": True})
+    train(told)
+    for path in mine.values():
+        shutil.rmtree(path)
+    student = weights(tmp_path / "run")
+    record, _ = Evaluator(max_new_tokens=4).evaluate(student, encoded(student, 3), "latent", "test")
+    assert record.num == 3
+    (tmp_path / "run" / COMPLETED).unlink()
+    newest = newest_checkpoint(tmp_path / "run")
+    assert newest is not None
+    shutil.rmtree(newest)
+    for name, path in models.items():
+        shutil.copytree(path, mine[name])
+    changed = load_file(mine["bytes"] / "model.safetensors")
+    save_file({name: value + 0.01 for name, value in changed.items()}, mine["bytes"] / "model.safetensors")
+    with pytest.raises(
+        ValueError, match=r"^teachers\.bytes: its weights are not those that \S*run was begun"
+    ):
+        train(told)
