@@ -15,7 +15,7 @@ from kvdistill.training_step import TrainingStep
 from pico_students import on, save_base
 
 TASK = Chain(names=5, steps=4)
-SMALL = {"hidden_size": 16, "num_attention_heads": 2, "max_position_embeddings": 512}
+SMALL: dict[str, Any] = {"hidden_size": 16, "num_attention_heads": 2, "max_position_embeddings": 512}
 NUM = 40
 """Samples of a run: enough to fit adapters of 16 inputs per layer."""
 
@@ -32,7 +32,7 @@ def save_teachers(folder: Path) -> dict[str, Path]:
     """
     found = {"base": save_base(folder / "base")}
     found["words"] = save_base(folder / "words", num_hidden_layers=3, num_key_value_heads=1, **SMALL)
-    shape = SMALL | {"num_hidden_layers": 4, "vocab_size": 400}
+    shape: dict[str, Any] = {**SMALL, "num_hidden_layers": 4, "vocab_size": 400}
     found["bytes"] = save_base(folder / "bytes", model_type="gpt2", **shape)
     pico_tokenizer.byte_bpe(texts()).save_pretrained(found["bytes"])
     return found

@@ -56,6 +56,24 @@ def test_terms_by_hand() -> None:
     assert Ridge().regularizer(half, student).item() == 0
 
 
+def test_the_error_over_the_calibrated_deviation_is_a_mean_over_samples() -> None:
+    """Errors of 1 and 3 with a deviation of 2: (1/4 + 9/4) / 2; samples apart give the same."""
+    moved = layer_kv(torch.tensor([1.0, 3.0]).view(2, 1, 1, 1), torch.tensor([1.0, 3.0]).view(2, 1, 1, 1))
+    own = layer_kv(torch.zeros(2, 1, 1, 1), torch.zeros(2, 1, 1, 1))
+    both, zero = (ModelKV((layer,), (0,), "x") for layer in (moved, own))
+    scale = torch.tensor([[2.0, 2.0]])
+    term = Learned().regularizer(both, zero, scale)
+    assert float(term) == pytest.approx(1.25)
+    apart = []
+    for row in range(2):
+        pair = [
+            ModelKV((layer.map_slots(lambda tensor, row=row: tensor[row : row + 1]),), (0,), "x")
+            for layer in (moved, own)
+        ]
+        apart.append(float(Learned().regularizer(*pair, scale)))
+    assert sum(apart) / 2 == pytest.approx(1.25)
+
+
 def test_padding_and_uncovered_tokens_take_no_part_in_the_term() -> None:
     shape, mask = geometry(1, 2, 3, 3), torch.tensor([[True, True, True, False]])
     moved, student = cache(shape, 1, 4, mask), cache(shape, 1, 4)

@@ -100,6 +100,20 @@ def test_identity_is_bit_for_bit() -> None:
         assert torch.equal(one.values, other.values)
 
 
+def test_identity_keeps_the_importance_of_each_head() -> None:
+    """Nothing mixes its heads, so that a compressor chooses the slots of self-distillation."""
+    shape = geometry(2, 2, 3, 3)
+    kv, pairs = cache(shape), LayerMap((LayerPair(0, 0, 1.0), LayerPair(1, 1, 1.0)))
+    kept, averaged = (
+        Adapter(shape, shape, pairs, method).move(kv).layers[1].importance
+        for method in (Identity(), GroupMean())
+    )
+    found = kv.layers[1].importance
+    assert found is not None
+    assert torch.equal(kept, found)  # pyright: ignore[reportArgumentType]
+    torch.testing.assert_close(averaged, found.mean(1, keepdim=True).expand(-1, 2, -1))
+
+
 def test_group_mean_and_repeat_by_loops() -> None:
     few, many = geometry(1, 2, 3, 2), geometry(2, 4, 3, 2)
     pairs = LayerMap((LayerPair(0, 0, 0.25), LayerPair(0, 1, 0.75)))

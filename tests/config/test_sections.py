@@ -105,7 +105,11 @@ def test_teachers_by_short_names() -> None:
     for wrong, message in (
         ({"teachers": {"a.b": {"kind": "own"}}}, "String should match pattern"),
         ({"teacher": {"name": "x"}, "teachers": {"teacher": {"kind": "own"}}}, "two teachers of one name"),
-        ({"teacher": {"name": "x"}, "bridge": {"kind": "same"}}, r"set bridge\.kind to lower"),
+        ({"teacher": {"name": "x"}, "bridge": {"kind": "same"}}, r"set bridge\.kind to lower or lift"),
+        (
+            {"teachers": {"big": {"kind": "live", "name": "x", "layers": {"kind": "cka"}}}},
+            r"big\.layers\.kind cka is measured at calibration, .* lift .* set bridge\.kind to lower",
+        ),
         ({"teacher": {"name": "x"}, "loss": {"attention_weight": 1}}, "other heads than the student's"),
     ):
         with pytest.raises(ValidationError, match=message):

@@ -35,6 +35,17 @@ def test_with_lora_the_new_rows_learn_and_the_others_do_not(name: str) -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["llama", "llama_tied", "gpt2"])
+def test_a_new_student_begins_as_its_base(name: str) -> None:
+    """B is 0 after everything is built, so that the adapters change nothing yet."""
+    base, ids = small(name).eval(), torch.arange(12)[None]
+    wanted = base(ids).logits
+    config = LatentConfig(slots=3, passes=1, lora=lora_for(name))
+    model = LatentReasoner.build(base, word_level(WORDS), config).eval()
+    assert any("lora_A" in name and bool(value.any()) for name, value in model.named_parameters())
+    torch.testing.assert_close(model.backbone(ids).logits[..., :60], wanted)
+
+
 def test_lora_leaves_the_towers_for_images_and_sound_alone() -> None:
     backbone = build(next(case for case in CASES if case.family == "phi4_multimodal"))
     model = LatentReasoner.build(

@@ -19,7 +19,7 @@ from kvdistill.training.checkpoint import save_extra_state
 from pico_students import config, save_base
 from pico_teachers import TASK, encoded, live, run, save_teachers
 
-Built = tuple[RunConfig, Distillation]
+Built = tuple[RunConfig, Any]
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +111,18 @@ def test_a_copy_has_all_weights_of_the_student(tuning: str, models: dict[str, Pa
     assert not is_copy(backbone, teacher.model)
 
 
+def test_a_student_with_trained_adapters_has_no_copy_in_its_base(
+    models: dict[str, Path], tmp_path: Path
+) -> None:
+    lora = {"tuning": {"kind": "lora", "r": 2}}
+    _, step = built(models, tmp_path, {"twin": live(models["base"])}, model=lora)
+    (teacher,) = step.teachers
+    with torch.no_grad():
+        for name, parameter in step.student.backbone.named_parameters():
+            parameter.add_(0.1 if "layers.1.mlp.up_proj.lora_B" in name else 0.0)
+    assert not is_copy(step.student.backbone, teacher.model)
+
+
 def test_a_model_of_another_shape_is_no_copy(models: dict[str, Path], tmp_path: Path) -> None:
     _, step = built(models, tmp_path, {name: live(models[name]) for name in ("words", "bytes")})
     assert [is_copy(step.student.backbone, each.model) for each in step.teachers] == [False, False]
@@ -122,7 +134,7 @@ def test_identity_is_for_copies_only(models: dict[str, Path], tmp_path: Path) ->
     told, step = built(models, tmp_path, {"twin": live(models["base"], **identity)})
     record = align_teachers(told, step, encoded(step.student, 8), None, silent)
     assert record is not None
-    assert {each.r2 for each in record.teachers[0].maps} == {pytest.approx(1.0, abs=1e-6)}
+    assert min(each.r2 for each in record.teachers[0].maps) == pytest.approx(1.0, abs=1e-6)
     with torch.no_grad():
         step.teachers[0].model.get_output_embeddings().weight.add_(0.1)
     with pytest.raises(
@@ -148,7 +160,7 @@ def test_a_resumed_run_wants_the_teachers_it_was_begun_with(models: dict[str, Pa
         step.teachers[0].model.get_output_embeddings().weight.add_(0.1)
     with pytest.raises(
         ValueError,
-        match=r"^teachers\.big: its weights are not those .* begin a new run from \S*checkpoint-ep1 \(--model",
+        match=r"^teachers\.big: its weights are not those .* begin a new run from \S*checkpoint-ep1 ",
     ):
         teachers_record(step, before, resumed)
     own = config()

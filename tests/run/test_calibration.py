@@ -158,11 +158,14 @@ def test_two_halves_are_the_whole(student: Any, pairs: Any, monkeypatch: pytest.
     whole = step_of(student, teacher_of(student))
     calibrated(whole, pairs)
     halves = [step_of(student, teacher_of(student)) for _ in range(2)]
+    records = []
     for rank, (step, total) in enumerate(zip(halves, (first, second), strict=True)):
         monkeypatch.setattr(Ranks, "sum", staticmethod(total))
-        record = Calibrator(step, {"copy": Ratio()}, Ranks(rank, 2), lambda _: None).run(pairs, 0)
+        records.append(Calibrator(step, {"copy": Ratio()}, Ranks(rank, 2), lambda _: None).run(pairs, 0))
     assert not sums
-    assert sum(record.teachers[0].tokens.values()) == sum(len(each.teacher_mode.cot.ids) for each in pairs)
+    assert sum(records[1].teachers[0].tokens.values()) == sum(
+        len(each.teacher_mode.cot.ids) for each in pairs
+    )
     torch.testing.assert_close(halves[1].bridge.scale, whole.bridge.scale)
     cache = teacher_of(student).read(pico_trained.collate(pairs[:8], 0))
     one, other = (step.bridge.aligner("copy")(cache, None) for step in (whole, halves[1]))

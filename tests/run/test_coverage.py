@@ -44,7 +44,7 @@ def test_little_is_told_and_much_is_refused(unknown: int, verdict: str) -> None:
         with pytest.raises(
             ValueError,
             match=r"^teachers\.big: its tokenizer does not know 60 % of the characters in the chains of "
-            r"thought of 100 training samples \(such as '.', '.'\), and at most 20 % may be missing\. Choose",
+            r"thought of 100 training samples \(such as '.', '.', '.'\), and at most 20 % may be missing\.",
         ):
             require_coverage(teachers, some, lines.append)
     else:

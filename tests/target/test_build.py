@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from kvdistill.compress import Full, RightCrop, Uniform
+from kvdistill.kv import ModelKV
 from kvdistill.target.build import TargetBuilder, check_settings
 from kvdistill.target.controls import MeanTarget, NoControl, OtherSample
 from pico_losses import cache
@@ -34,6 +35,18 @@ def test_the_running_mean_is_carried_and_resumed() -> None:
     assert torch.allclose(one[0], by_hand, atol=1e-6)
     later.load_state({})
     assert later.mean is None
+
+
+def test_coverage_is_found_by_token_also_with_padding_on_the_left() -> None:
+    """Three tokens behind one column of padding, of which the second was not read."""
+    (layer, *_), slots = cache(batch=1, slots=4).layers, torch.tensor([0, 0, 1, 2])
+    mask = torch.tensor([False, True, True, True]).expand(layer.mask.shape)
+    left = layer.replace(mask=mask, positions=slots.expand(mask.shape))
+    kv = ModelKV((left,), (0,), "left")
+    covered = torch.tensor([[False, True, False, True]])
+    (target,) = TargetBuilder(RightCrop(), NoControl(), 3)(kv, torch.arange(1), 0, covered).layers
+    assert target.positions[0, 0].tolist() == [0, 1, 2]
+    assert target.mask[0, 0].tolist() == [True, False, True]
 
 
 def test_settings_that_contradict_each_other_are_refused() -> None:

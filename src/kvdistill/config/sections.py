@@ -246,8 +246,17 @@ class RunConfig(Section):
                 f"bridge.kind same compares caches of one geometry, and teacher {live[0]} is a model of its "
                 "own: set bridge.kind to lower or lift"
             )
-        if not isinstance(self.bridge_method, Lift):
-            return
+        if isinstance(self.bridge_method, Lift):
+            self._lift_fits()
+
+    def _lift_fits(self) -> None:
+        """Refuse what needs targets in the student's own geometry."""
+        for name, section in self.active_teachers.items():
+            if section.layers.needs_similarity:
+                raise ValueError(
+                    f"teachers.{name}.layers.kind cka is measured at calibration, which bridge.kind lift "
+                    "does not have: set bridge.kind to lower, or the layer map to ratio"
+                )
         if self.loss.attention_weight > 0:
             raise ValueError(
                 "teacher: a separate teacher's attention has other heads than the student's; set "

@@ -29,6 +29,10 @@ def add_lora(backbone: PreTrainedModel, settings: dict[str, Any]) -> None:
     ):
         settings = {"exclude_modules": TOWERS, **settings}
     inject_adapter_in_model(LoraConfig(**settings), backbone)
+    for name, module in backbone.named_modules():
+        if ".lora_" in name:
+            # transformers would draw B at random when the student is complete, and B = 0 is the base model.
+            module._is_hf_initialized = True  # pyright: ignore[reportAttributeAccessIssue]
     # peft renames wrapped parameters; transformers ties weights by name when it loads.
     names = {name for name, _ in backbone.named_parameters(remove_duplicate=False)}
     backbone._tied_weights_keys = backbone.all_tied_weights_keys = _through_adapter(

@@ -122,23 +122,31 @@ def require_copies(config: RunConfig, step: Distillation) -> None:
 
 
 def is_copy(student: nn.Module, teacher: nn.Module) -> bool:
-    """Whether every weight of a teacher is in the student; embeddings of added tokens do not count.
+    """Whether every weight of a teacher is in the student, and the student has no trained adapters beside.
+
+    Rows of added tokens, and low-rank adapters that are still zero, do not count.
 
     Args:
         student: the student's backbone, with or without low-rank adapters.
         teacher: the teacher's model.
     """
-    ours = {
-        name.removeprefix("base_model.model.").replace(".base_layer", ""): value
-        for name, value in student.named_parameters()
-    }
-    for name, value in teacher.named_parameters():
+    ours, theirs = (
+        {_unwrapped(name): value for name, value in model.named_parameters()} for model in (student, teacher)
+    )
+    if any("lora_B" in name and bool(ours[name].any()) for name in ours.keys() - theirs.keys()):
+        return False
+    for name, value in theirs.items():
         own = ours.get(name)
         if own is None or own.shape[1:] != value.shape[1:] or len(own) < len(value):
             return False
         if not torch.equal(own[: len(value)].to(value), value):
             return False
     return True
+
+
+def _unwrapped(name: str) -> str:
+    """Name of a parameter without what peft inserts around the layer."""
+    return name.removeprefix("base_model.model.").replace(".token_adapter", "").replace(".base_layer", "")
 
 
 def teachers_record(step: TrainingStep, before: RunRecord | None, start: RunState) -> dict[str, str]:
