@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import pico_process
+from conftest import sampled
 from kvdistill.config import RunConfig
 from kvdistill.data import Chain, write_jsonl
 from kvdistill.evaluation.evaluate import Evaluator
@@ -88,7 +89,7 @@ def same_run(one: Path, other: Path) -> None:
 # One teacher.
 
 
-@pytest.mark.parametrize("tuning", [{"kind": "full"}, {"kind": "lora", "r": 2, "dropout": 0.0}])
+@pytest.mark.parametrize("tuning", [{"kind": "full"}, {"kind": "lora", "r": 2, "alpha": 2, "dropout": 0.0}])
 @pytest.mark.parametrize("delimiters", ["student", "both"])
 def test_a_copy_through_the_identity_is_self_distillation(
     tuning: dict[str, Any], delimiters: str, models: dict[str, Path], tmp_path: Path
@@ -121,7 +122,10 @@ def test_a_copy_through_the_identity_is_self_distillation(
         assert float(one.metrics["kv"]) > 0
         assert ours.keys() == theirs.keys()
         for name, gradient in ours.items():
-            torch.testing.assert_close(theirs[name], gradient, rtol=1e-5, atol=1e-6, msg=name)
+            most = 1e-6 * max(1.0, float(gradient.abs().max()))
+            torch.testing.assert_close(
+                theirs[name], gradient, rtol=1e-5, atol=most, msg=lambda m, n=name: f"{n}: {m}"
+            )
 
 
 def test_a_teacher_of_weight_zero_is_not_there(models: dict[str, Path], tmp_path: Path) -> None:
@@ -221,7 +225,7 @@ def test_two_processes_equal_one_with_twice_the_batch(models: dict[str, Path], t
         torch.testing.assert_close(theirs[name], tensor, rtol=1e-3, atol=1e-4, msg=name)
 
 
-@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("streamed", sampled([True, False]))
 def test_a_run_that_is_killed_ends_as_if_nothing_had_happened(
     streamed: bool, models: dict[str, Path], tmp_path: Path
 ) -> None:

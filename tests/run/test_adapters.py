@@ -18,6 +18,7 @@ from kvdistill.run.adapters import (
     load_adapters,
     save_adapters,
     shape_of,
+    student_of,
 )
 from kvdistill.run.alignment import align_teachers
 from kvdistill.run.step import step_model
@@ -156,6 +157,21 @@ def test_an_interrupted_fit_leaves_no_file_of_its_own(saved: Saved, monkeypatch:
         save_adapters(saved.config(saved.teachers), step, record, saved.folder)
     assert sorted(path.name for path in saved.folder.iterdir()) == [ADAPTERS, "calibration.json"]
     assert (saved.folder / ADAPTERS).read_bytes() == content
+
+
+def test_low_rank_adapters_count_once_they_are_trained(base_folder: Path, tmp_path: Path) -> None:
+    """Before training they are zero, whatever the seed has drawn."""
+    lora = {"tuning": {"kind": "lora", "r": 2}}
+    found = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        student = build_student(run(base_folder, tmp_path, {}, model=lora))
+        found.append(student_of(student)["weights"])
+        with torch.no_grad():
+            for name, value in student.backbone.named_parameters():
+                value.add_(0.1 * ("layers.1.mlp.up_proj.lora_B" in name))
+        assert student_of(student)["weights"] != found[0]
+    assert found[0] == found[1]
 
 
 def test_the_parts_by_hand(tmp_path: Path) -> None:

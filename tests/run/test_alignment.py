@@ -9,11 +9,13 @@ import torch
 
 from kvdistill.config import RunConfig
 from kvdistill.pipeline import Distillation
+from kvdistill.run.adapters import save_adapters
 from kvdistill.run.alignment import align_teachers, is_copy, teachers_record
 from kvdistill.run.folder import RunState
 from kvdistill.run.provenance import record_of
 from kvdistill.run.step import step_model
 from kvdistill.run.student import build_student
+from kvdistill.target.bridge import Lower
 from kvdistill.target.lower import LowerBridge
 from kvdistill.training.checkpoint import save_extra_state
 from pico_students import config, save_base
@@ -44,13 +46,44 @@ def silent(_: str) -> None:
 # When adapters are fitted.
 
 
-def test_what_is_fitted_is_calibrated(models: dict[str, Path], tmp_path: Path) -> None:
-    for bridge in ({"kind": "lower"}, {"kind": "lift"}, {"kind": "lift", "projector": "trained"}):
+def test_bridges_are_calibrated_unless_their_projector_is_trained(
+    models: dict[str, Path], tmp_path: Path
+) -> None:
+    trained = {"kind": "lift", "projector": "trained"}
+    for bridge in ({"kind": "lower"}, {"kind": "lift"}, trained):
         told, step = built(models, tmp_path, {"big": live(models["words"])}, bridge=bridge)
         record = align_teachers(told, step, encoded(step.student, 40), None, silent)
-        assert (record is not None) == ("projector" not in bridge)
+        assert (record is None) == (bridge is trained)
     cot = config(training={"task": "cot"})
     assert align_teachers(cot, step_model(cot, build_student(cot)), (), None, silent) is None
+
+
+def test_fitted_adapters_are_taken_in_place_of_a_calibration(models: dict[str, Path], tmp_path: Path) -> None:
+    """Bit for bit, with the report of their calibration."""
+    teachers = {"bytes": live(models["bytes"], layers={"kind": "cka"})}
+    told, step = built(models, tmp_path, teachers)
+    record = align_teachers(told, step, encoded(step.student, 60), None, silent)
+    assert record is not None
+    save_adapters(told, step, record, tmp_path / "fitted")
+    bridge = {"kind": "lower", "adapters": str(tmp_path / "fitted")}
+    taking, other = built(models, tmp_path, teachers, bridge=bridge)
+    said: list[str] = []
+    # Without samples: nothing can be fitted.
+    assert align_teachers(taking, other, (), None, said.append) == record
+    assert said == [f"teachers: adapters of {tmp_path / 'fitted'}; nothing is fitted"]
+    assert isinstance(other.bridge, LowerBridge)
+    assert other.bridge.scale is not None
+    found, wanted = other.bridge.state(), step.bridge.state()
+    assert found.keys() == wanted.keys()
+    assert all(torch.equal(found[name], value) for name, value in wanted.items())
+
+
+def test_a_home_folder_is_expanded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    bridge = {"kind": "lower", "adapters": "~/fitted"}
+    found = run(Path("base"), tmp_path, {"a": live(Path("x"))}, bridge=bridge).bridge_method
+    assert isinstance(found, Lower)
+    assert found.adapters == str(tmp_path / "fitted")
 
 
 def test_a_checkpoint_restores_what_was_fitted(models: dict[str, Path], tmp_path: Path) -> None:

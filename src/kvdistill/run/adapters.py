@@ -185,12 +185,15 @@ def student_of(student: LatentReasoner) -> dict[str, Any]:
     Returns:
         Values that JSON holds.
     """
-    # Low-rank adapters and the rows of new tokens do not enter teacher mode before training.
-    weights = [
-        value
-        for name, value in student.backbone.named_parameters()
-        if "lora_" not in name and "trainable_tokens" not in name
-    ]
+    named = dict(student.backbone.named_parameters())
+    # Low-rank adapters that are still zero, drawn anew with each seed, do not change teacher mode.
+    if not any("lora_B" in name and bool(value.any()) for name, value in named.items()):
+        named = {
+            name: value
+            for name, value in named.items()
+            if "lora_" not in name and "trainable_tokens" not in name
+        }
+    weights = named.values()
     return {"layers": shape_of(student.geometry()), "weights": fingerprint(nn.ParameterList(weights))}
 
 

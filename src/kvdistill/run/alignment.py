@@ -75,11 +75,12 @@ def align_teachers(
 
 
 def restore(step: Distillation, checkpoint: Path) -> None:
-    """Load the step's state before Trainer does: a measured layer map and a fitted projector decide which
-    parameters there are.
+    """Load the step's state before Trainer does.
+
+    A measured layer map and a fitted projector decide which parameters there are.
 
     Args:
-        step: the training step; its bridge lowers teachers, or lifts the student.
+        step: the training step; its bridge has adapters or projectors.
         checkpoint: the checkpoint to resume from.
 
     Raises:
@@ -89,6 +90,7 @@ def restore(step: Distillation, checkpoint: Path) -> None:
     state = {name.removeprefix("step/"): value for name, value in tensors.items() if name.startswith("step/")}
     remedy = f"Put the old teacher back, or begin a new run from {checkpoint} (--model_name)."
     for teacher in step.teachers:
+        # Checkpoints of a single lifted teacher may be older than its name in them.
         if isinstance(step.bridge, LowerBridge) and f"{teacher.name}/layers" not in state:
             raise ValueError(f"teachers.{teacher.name}: {checkpoint} holds no adapter for it. {remedy}")
     try:
