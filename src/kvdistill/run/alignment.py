@@ -55,12 +55,14 @@ def align_teachers(
     if checkpoint is not None:
         restore(step, checkpoint)
         return None
-    if isinstance(step.bridge, LiftBridge):
-        if isinstance(config.bridge_method, Lift) and config.bridge_method.projector == "trained":
-            return None
-        return ProjectorFit(step, Ranks.here(), say).run(_first_samples(data), config.training.seed)
-    require_copies(config, step)
     method = config.bridge_method
+    if isinstance(step.bridge, LiftBridge):
+        if isinstance(method, Lift) and method.projector == "trained":
+            return None
+        samples = chosen_samples(_first_samples(data), config.training.seed)
+        require_coverage(step.teachers, samples, say)
+        return ProjectorFit(step, Ranks.here(), say).run(samples)
+    require_copies(config, step)
     if isinstance(method, Lower) and method.adapters is not None:
         say(f"teachers: adapters of {method.adapters}; nothing is fitted")
         return load_adapters(config, step, Path(method.adapters))

@@ -18,7 +18,7 @@ from kvdistill.data.encode import pad_id_of
 from kvdistill.kv import Geometry
 from kvdistill.pipeline import Distillation
 from kvdistill.records.calibration import AdapterMap, CalibrationRecord, TeacherCalibration
-from kvdistill.run.calibration import BATCH, at_student_tokens, chosen_samples
+from kvdistill.run.calibration import BATCH, at_student_tokens
 from kvdistill.target.lift import LiftBridge
 from kvdistill.teacher.base import Teacher
 from kvdistill.text import Encoded
@@ -50,12 +50,11 @@ class ProjectorFit:
         assert isinstance(step.bridge, LiftBridge)
         self.step, self.bridge, self.ranks, self.say = step, step.bridge, ranks, say
 
-    def run(self, samples: Sequence[Encoded], seed: int) -> CalibrationRecord:
+    def run(self, samples: Sequence[Encoded]) -> CalibrationRecord:
         """Fit every projector.
 
         Args:
-            samples: The training samples.
-            seed: Seed of which samples are read.
+            samples: Training samples, from ``chosen_samples``; the same in every process.
 
         Returns:
             The report, without utilities: targets are in the teachers' geometry.
@@ -63,14 +62,13 @@ class ProjectorFit:
         Raises:
             ValueError: if there is no text to fit on.
         """
-        chosen = chosen_samples(samples, seed)
-        mine = chosen[self.ranks.rank :: self.ranks.size]
+        mine = samples[self.ranks.rank :: self.ranks.size]
         seen = {teacher.name: self._new(teacher) for teacher in self.step.teachers}
         with evaluating(self.step), torch.no_grad():
             for start in range(0, len(mine), BATCH):
                 self._add(mine[start : start + BATCH], seen)
             teachers = [self._fit(teacher, seen[teacher.name]) for teacher in self.step.teachers]
-        return CalibrationRecord(samples=len(chosen), teachers=teachers)
+        return CalibrationRecord(samples=len(samples), teachers=teachers)
 
     def _new(self, teacher: Teacher) -> _Seen:
         projector, theirs = self.bridge.projector(teacher.name), teacher.geometry()
