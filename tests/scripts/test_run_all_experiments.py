@@ -67,8 +67,7 @@ def test_two_seeds_of_everything_go_on_where_they_were_cut_off(project: Project)
     assert said(done.stdout, "begins") == said(done.stdout, "is complete") == RUNS
     require_runs(project)
     require_report(project, done.stdout)
-    # Runs of a seed share start and order, so their first batch tells them nothing apart; another seed has
-    # another.
+    # Runs of a seed share start and order, and so their first loss; another seed has another.
     by_seed = [
         {first_loss(project, f"{folder}/seed{seed}") for name, folder in FOLDERS.items() if name in CLAIMED}
         for seed in (0, 1)
@@ -86,9 +85,8 @@ def test_two_seeds_of_everything_go_on_where_they_were_cut_off(project: Project)
     mended = project.run(SCRIPT, **SETTINGS)
     assert mended.returncode == 0, mended.stderr
     assert said(mended.stdout, "begins") == {"E4_rkv/seed1", "E2_full_kv/seed0"}
-    assert records(project)["E4_rkv/seed1"].started == begun["E4_rkv/seed1"], (
-        "it was evaluated, and not trained again"
-    )
+    # It was evaluated, and not trained again.
+    assert records(project)["E4_rkv/seed1"].started == begun["E4_rkv/seed1"]
 
     other = project.run(SCRIPT, **SETTINGS, LR="3e-3", EXPERIMENTS="cot")
     assert other.returncode == 2
@@ -398,7 +396,5 @@ def test_from_a_spool_folder_the_project_is_where_the_job_was_submitted(
         ["bash", str(spool)], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert lost.returncode == 2
-    assert (
-        lost.stderr == "run_all_experiments.sh: submit it from the project's folder: cd PROJECT && sbatch "
-        "scripts/run_all_experiments.sh\n"
-    )
+    told = "submit it from the project's folder: cd PROJECT && sbatch scripts/run_all_experiments.sh"
+    assert lost.stderr == f"run_all_experiments.sh: {told}\n"
