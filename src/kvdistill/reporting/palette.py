@@ -45,6 +45,8 @@ _INDIGO = Tint("#332288", "#a79bff")
 _FOREST = Tint("#117733", "#86cf70")
 _WINE = Tint("#882255", "#f2789f")
 _SLATE = Tint("#607080", "#9fb2c4")
+_TEAL = Tint("#00798c", "#4fc3d6")
+_BROWN = Tint("#7f5539", "#d0a880")
 
 METHODS = {
     "latent": Method("latent slots", _BLUE, "o"),
@@ -58,6 +60,13 @@ METHODS = {
     "rkv": Method("latent, R-KV", _INDIGO, "P"),
     "full": Method("latent, full KV", _WINE, "p"),
     "shuffled": Method("latent, shuffled KV", _SLATE, "*"),
+    "fused": Method("latent, teachers fused", _INDIGO, "P"),
+    "only_gpt2": Method("latent, GPT-2 alone", _PURPLE, "D"),
+    "only_qwen3": Method("latent, Qwen3 alone", _WINE, "p"),
+    "random_teacher": Method("latent, random teachers", _FOREST, "v"),
+    "other_text": Method("latent, another question's chain", _SLATE, "*"),
+    "cyclic": Method("latent, own cache through adapters", _TEAL, "h"),
+    "lift": Method("latent, lifted to the teachers", _BROWN, "d"),
 }
 """The methods of the demo and of the experiments, by their short names in files and options."""
 EXPERIMENTS = {
@@ -90,6 +99,8 @@ _TINTS = {
     "forest": _FOREST,
     "wine": _WINE,
     "slate": _SLATE,
+    "teal": _TEAL,
+    "brown": _BROWN,
 }
 """All colors of a page, by the name of their CSS variables."""
 

@@ -174,5 +174,12 @@ def _row(label: str, arm: str, record: EvaluationRecord) -> Row:
         ms_batch1=record.ms_batch1,
         ms_batch32=record.ms_batch32,
         nats=record.nats,
+        nats_interval=_nats_interval(record),
         by_depth=record.by_depth,
     )
+
+
+def _nats_interval(record: EvaluationRecord) -> Interval | None:
+    if record.nats_low is None or record.nats_high is None:
+        return None
+    return Interval(low=record.nats_low, high=record.nats_high)
