@@ -13,7 +13,7 @@ from kvdistill.reporting.blocks import Picture
 from pico_align import geometry
 
 TOKENS = TokenTable(
-    ["Ann", "·to"], ["A", "nn", "·", "to", "unread"], [[0.5, 0.5, 0, 0, 0], [0, 0, 0.5, 0.5, 0]]
+    ["Ann", "·to"], ["A", "nn", "·", "to", "unread"], [[0.5, 0.5, 0.0, 0.0, 0.0], [0.0, 0.0, 0.5, 0.5, 0.0]]
 )
 
 
