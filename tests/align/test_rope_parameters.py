@@ -45,7 +45,7 @@ def test_transformers_takes_them(kind: str, caplog: pytest.LogCaptureFixture) ->
     check_scaling({"rope_type": kind, "factor": 4.0} | lists)
     parameters = scaled(kind, **lists)
     config = tf.LlamaConfig(
-        hidden_size=8, num_attention_heads=2, max_position_embeddings=100, rope_parameters=dict(parameters)
+        hidden_size=8, num_attention_heads=2, max_position_embeddings=400, rope_parameters=dict(parameters)
     )
     assert config.rope_parameters == parameters
     assert not caplog.records

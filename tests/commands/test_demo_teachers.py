@@ -55,5 +55,5 @@ def test_the_command_runs_the_study_and_writes_summary_and_report(
     assert (tmp_path / "summary.json").is_file() and (tmp_path / "report.html").is_file()
     assert "Report: " in capsys.readouterr().out
     monkeypatch.setattr(demo, "run_study", lambda request: 1)
-    with pytest.raises(ValueError, match="the same command goes on from here"):
+    with pytest.raises(ValueError, match="the same command continues from here"):
         demo.demo_teachers(tmp_path, 0, "study.toml", 2, "kvdistill demo-teachers")

@@ -165,7 +165,8 @@ def test_two_processes_equal_one_with_twice_the_batch(
     """Full batches and rests, accumulation, the weight that ``auto`` finds, the mean over the data set."""
     shared = ("--kv_weight", "auto", "--target.control.kind", "mean_target", *TWICE[name])
     if name == "separate teacher":
-        shared += ("--teacher_name", given["model_name"])
+        shared += ("--teacher_name", given["model_name"], "--bridge.kind", "lift")
+        shared += ("--bridge.projector", "trained")
     pair = config(given, tmp_path / "two", "--batch_size", "2", *shared)
     assert pico_process.together(lambda: train(pair), 2) == [0, 0]
     train(config(given, tmp_path / "one", "--batch_size", "4", *shared))

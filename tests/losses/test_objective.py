@@ -18,7 +18,8 @@ def test_the_sum_is_the_weighted_sum_of_its_metrics() -> None:
     )
     result = compare(objective, two, target)
     m = {name: value.item() for name, value in result.metrics.items()}
-    assert set(m) == {"ce_student", "ce_teacher", "codi", "kv", "kv_k", "kv_v", "attention_kl"}
+    layers = {f"kv_layer{place}" for place in range(len(target.layers))}
+    assert set(m) == {"ce_student", "ce_teacher", "codi", "kv", "kv_k", "kv_v", "attention_kl"} | layers
     expected = (
         0.5 * m["ce_student"] + 2 * m["ce_teacher"] + 10 * m["codi"] + 3 * m["kv"] + 0.25 * m["attention_kl"]
     )

@@ -153,7 +153,7 @@ def test_what_does_not_change_what_is_learnt_may_change(unfinished: Path) -> Non
             {"data": {"train": {"kind": "file", "path": "ü.jsonl"}}},
             r"its data\.train\.format is null, now it is \"auto\"\.",
         ),
-        ({}, {"teacher": {"name": "big"}}, r"its teacher\.dtype is null, now it is \"float32\"\."),
+        ({}, {"teacher": {"name": "big"}}, r"its teacher\.adapter\.kind is null, now it is \"ridge\"\."),
         (
             {},
             {"model": {"config": {"model_type": "llama", "hidden_size": 8}}},

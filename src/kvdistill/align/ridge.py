@@ -38,7 +38,7 @@ def fit_ridge(fit: Moments, choose: Moments, penalties: tuple[float, ...]) -> Ri
     Source: https://doi.org/10.1080/00401706.1970.10488634, equation 2.2.
     """
     inputs, cross = fit.covariance()
-    # One decomposition serves the whole grid; rounding can leave an eigenvalue below 0.
+    # One decomposition serves all penalties; rounding can leave an eigenvalue below 0.
     values, vectors = torch.linalg.eigh(inputs)
     values = values.clamp_min(0)
     rotated = vectors.T @ cross

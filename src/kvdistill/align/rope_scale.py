@@ -148,7 +148,7 @@ class Llama3:
     def rope(self, theta: float, width: int, length: int = 0) -> Rope:
         """As ``Unscaled.rope``."""
         freq = plain_frequencies(theta, width)
-        turns = self.window * freq / (2 * math.pi)  # whole turns within the window, (F)
+        turns = self.window * freq / (2 * math.pi)  # turns within the window, (F)
         smooth = ((turns - self.low) / (self.high - self.low)).clamp(0, 1)
         return Rope((1 - smooth) * freq / self.factor + smooth * freq)
 

@@ -237,7 +237,7 @@ def _overlaps(
 ) -> tuple[Int[np.ndarray, " p"], Int[np.ndarray, " p"], Float[np.ndarray, " p"]]:
     """Pairs of overlapping tokens: index of the student's, index of the teacher's, length in characters."""
     # Teacher tokens from the first that ends behind the student token's start to the last that starts before
-    # its end. The highest end so far makes the search exact where one span lies inside another.
+    # its end. The highest end so far makes the search exact where one span is inside another.
     low = np.searchsorted(np.maximum.accumulate(theirs.end), ours.start, side="right")
     high = np.searchsorted(theirs.start, ours.end, side="left")
     counts = np.maximum(high - low, 0)

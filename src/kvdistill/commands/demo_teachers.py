@@ -16,8 +16,6 @@ from kvdistill.records.calibration import CALIBRATION, CalibrationRecord
 from kvdistill.records.schema import Bar, EvaluationRecord, Metrics
 from kvdistill.records.teachers_demo import TeachersSummary
 from kvdistill.records.validation import validation_curve
-from kvdistill.reporting.stats import steps_to
-from kvdistill.reporting.teachers_report import STUDY, write_teachers_report
 from kvdistill.run.provenance import record_of
 
 TEACHERS = ("gpt2", "qwen3")
@@ -39,11 +37,13 @@ def demo_teachers(output: str | Path, seed: int, file: str, jobs: int, command: 
     Raises:
         ValueError: if the study file is missing or wrong, or a run failed.
     """
+    from kvdistill.reporting.teachers_report import STUDY, write_teachers_report  # loads matplotlib, scipy
+
     folder, clock = Path(output), time.monotonic()
     started = datetime.now(UTC).astimezone().isoformat(timespec="seconds")
     study = folder / STUDY
     if run_study(Request(file=file, output=str(study), jobs=jobs, seeds=str(seed))):
-        raise ValueError(f"A run of the demo failed; the same command goes on from here. See {study}.")
+        raise ValueError(f"A run of the demo failed; the same command continues from here. See {study}.")
     minutes = (time.monotonic() - clock) / 60
     summary = summarize(study, seed, minutes)
     summary.write(folder / "summary.json")
@@ -120,7 +120,8 @@ def steps_of(run: Path, threshold: float) -> int | None:
     curve = validation_curve(run.parent.name, Metrics(run / "metrics.jsonl").series())
     if curve is None:
         return None
-    return steps_to(1.0, curve, of=threshold)
+    points = zip(curve.steps, curve.accuracy, strict=True)
+    return next((step for step, accuracy in points if accuracy >= threshold), None)
 
 
 def utilities(run: Path) -> dict[str, float]:

@@ -86,8 +86,7 @@ def trace(path: str | None, overrides: list[str]) -> LossOutput:
     step = run_stage("step", lambda: step_model(config, model), _parts)
     assert isinstance(step, Distillation)
     usable = samples.usable(found)
-    if step.bridge.fuses:
-        _calibrate(config, step, samples)
+    _calibrate(config, step, samples)
     batch = run_stage("data", lambda: _batch(usable, step).to(model.device), _lengths)
     step.on_stage = stages(time.perf_counter(), partial(_kept, step, usable, batch))
     loss = step(batch, 0, 0.0)
@@ -99,13 +98,16 @@ def trace(path: str | None, overrides: list[str]) -> LossOutput:
 
 
 def _calibrate(config: RunConfig, step: Distillation, samples: Samples) -> None:
-    """Fit the teachers' adapters as before a run's first step, and print a line per teacher."""
+    """Fit the teachers' adapters or projectors as before a run's first step, and print a line per teacher."""
+    if not config.reads_teachers or config.bridge_method.kind == "same":
+        return
     train = config.data.train
     if isinstance(train, SyntheticData):
         train = train.model_copy(update={"num": min(train.num, SAMPLES)})
     text = samples.usable(examples(train).examples[:SAMPLES])
     record = align_teachers(config, step, text, None, lambda line: None)
-    assert record is not None
+    if record is None:
+        return  # its projector is trained, from the first step on
     for teacher in record.teachers:
         r2 = ", ".join(f"{states} {teacher.mean_r2(states):.3f}" for states in ("keys", "values"))
         told = f"{teacher.teacher}: {100 * teacher.covered:.1f} % of the tokens covered; held-out R² {r2}"

@@ -24,7 +24,7 @@ class ByteBPE:
     vocab: int = 320
     """Most tokens: padding and end of sequence, the 256 bytes, then one per merge."""
     prefix_space: bool = False
-    """Give the first word of a line a space too, as RoBERTa's ``add_prefix_space``; line breaks are lost."""
+    """Put a space before the first word of a line too, as RoBERTa's ``add_prefix_space``; no line breaks."""
 
     def train(self, words: Sequence[str]) -> "PreTrainedTokenizerFast":
         """Train the encoding; the same words give the same tokens.

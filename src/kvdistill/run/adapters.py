@@ -186,7 +186,7 @@ def student_of(student: LatentReasoner) -> dict[str, Any]:
         Values that JSON holds.
     """
     named = dict(student.backbone.named_parameters())
-    # Low-rank adapters that are still zero, drawn anew with each seed, do not change teacher mode.
+    # Low-rank adapters that are still zero, drawn again with each seed, do not change teacher mode.
     if not any("lora_B" in name and bool(value.any()) for name, value in named.items()):
         named = {
             name: value

@@ -73,7 +73,7 @@ class LowerBridge(Bridge):
         return found
 
     def set_layers(self, teacher: str, layer_map: LayerMap) -> None:
-        """Give a teacher's aligner another layer map, as one that is measured (CKA); its maps start anew.
+        """Give a teacher's aligner another layer map, as one that is measured (CKA); its maps are new.
 
         Args:
             teacher: Short name of the teacher.
@@ -102,7 +102,7 @@ class LowerBridge(Bridge):
         weights = torch.tensor([self.weights[cache.teacher] for cache in caches], device=covered.device)
         fused = fuse(aligned, normalized_weights(weights, covered))
         if len(caches) > 1:
-            # A mean of vectors on a shell lies inside it.
+            # A mean of vectors on a shell is inside it.
             fused = to_key_norm(fused, self.student)
         regularizer = None
         if self.learns:

@@ -52,7 +52,10 @@ def test_what_does_not_matter_is_not_said(said: Any) -> None:
         (both("E3", latent__pauses=2), "latent.pauses: absent in E1, E2, E4, E5; 2 in E3."),
         (both("E1", loss__codi_weight=10.0), "loss.codi_weight: 10.0 in E1; 1.0 in E2, E3, E4, E5."),
         (both("E4", loss__kv__distance="l1"), 'loss.kv.distance: "mse" in E2, E3, E5; "l1" in E4.'),
-        (both("E3", teacher={"name": "big"}), 'teacher.name: absent in E2, E4, E5; "big" in E3.'),
+        (
+            both("E3", teacher={"name": "big"}),
+            'teacher.name: absent in E2, E4, E5; "big" in right_crop, teacher (lift).',
+        ),
         (
             {("E4", 1): {"loss__kv_weight": 2.0}},
             'loss.kv_weight: "auto" in E4 (seed 0), E5; 2.0 in E4 (seed 1).',
