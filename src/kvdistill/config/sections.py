@@ -51,7 +51,7 @@ class ModelSection(Section):
     tokenizer: UserPath | None = None
     """Folder, hub name or tokenizer.json; default: the model's own."""
     new_tokenizer: Annotated[ByteBPE | MetaspaceBPE, Field(discriminator="kind")] | None = None
-    """For a new backbone on an embedded task: pieces of words, trained on its words; default: entire words."""
+    """For a new backbone on an embedded task: pieces of words, trained on its words; default: word tokens."""
     config: dict[str, Any] | None = None
     """For a new backbone with random weights: its transformers configuration, ``model_type`` included."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
