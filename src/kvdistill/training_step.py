@@ -5,10 +5,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from kvdistill.data.collate import collate
+from kvdistill.data.encode import pad_id_of
 from kvdistill.data.readers import Reader
 from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.teacher.base import Teacher
-from kvdistill.text import Batch
+from kvdistill.text import Batch, Encoded
 
 FROM_STUDENT = (
     *(
@@ -49,6 +51,19 @@ class TrainingStep(nn.Module):
     def readers(self) -> dict[str, Reader]:
         """By short name, the teachers that read other tokens than the student's teacher mode."""
         return {}
+
+    def collate(self, samples: Sequence[Encoded]) -> Batch:
+        """A batch as the loader's workers make it: for the student and every reader.
+
+        Args:
+            samples: B encoded examples, at least one.
+
+        Returns:
+            A batch on the CPU.
+        """
+        tokenizer = self.student.tokenizer
+        assert tokenizer is not None
+        return collate(samples, pad_id_of(tokenizer), readers=self.readers)
 
     def prepare(self, batches: Sequence[Batch]) -> None:
         """Hook before the first optimizer step.

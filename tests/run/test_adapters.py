@@ -190,31 +190,10 @@ def built(told) -> Distillation:
     return step
 
 
-def test_fitted_adapters_are_taken_in_place_of_a_calibration(base_folder: Path, tmp_path: Path) -> None:
-    teachers = {"a": live(base_folder)}
-    plain = run(base_folder, tmp_path / "run", teachers)
+def test_a_copy_is_told_and_reads_as_the_student_does(base_folder: Path, tmp_path: Path) -> None:
+    plain = run(base_folder, tmp_path / "run", {"a": live(base_folder)})
     one = built(plain)
-    samples = encoded(one.student, 40)
     said: list[str] = []
-    record = align_teachers(plain, one, samples, None, said.append)
+    record = align_teachers(plain, one, encoded(one.student, 40), None, said.append)
     assert record is not None and said[0].startswith("teachers.a: calibration on 512 samples")
     assert record.teachers[0].mean_cosine() == pytest.approx(1, abs=0.05), "a copy, by its ridge"
-    save_adapters(plain, one, record, tmp_path / "fitted")
-    bridge = {"kind": "lower", "adapters": str(tmp_path / "fitted")}
-    taking = run(base_folder, tmp_path / "run", teachers, bridge=bridge)
-    other, said = built(taking), []
-    # Without samples: nothing is fitted.
-    assert align_teachers(taking, other, (), None, said.append) == record
-    assert said == [f"teachers: adapters of {tmp_path / 'fitted'}; nothing is fitted"]
-    assert isinstance(other.bridge, LowerBridge)
-    assert other.bridge.scale is not None
-    found, wanted = other.bridge.state(), one.bridge.state()
-    assert found.keys() == wanted.keys()
-    assert all(torch.equal(found[name], value) for name, value in wanted.items())
-
-
-def test_a_home_folder_is_expanded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    bridge = {"kind": "lower", "adapters": "~/fitted"}
-    found = run(Path("base"), tmp_path, {"a": live(Path("x"))}, bridge=bridge).bridge_method
-    assert getattr(found, "adapters") == str(tmp_path / "fitted")  # noqa: B009  (a union)

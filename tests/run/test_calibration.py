@@ -20,7 +20,8 @@ from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.pipeline import Distillation
 from kvdistill.records.calibration import CalibrationRecord
 from kvdistill.run import calibration
-from kvdistill.run.calibration import Calibrator, chosen_samples
+from kvdistill.run.calibration import Calibrator
+from kvdistill.run.gathering import chosen_samples
 from kvdistill.target import NoControl, TargetBuilder
 from kvdistill.target.lower import LowerBridge
 from kvdistill.teacher import CausalLMTeacher
@@ -54,7 +55,9 @@ def calibrated(
     step: Distillation, samples: Sequence[Encoded], said: list[str] | None = None
 ) -> CalibrationRecord:
     say = (said if said is not None else []).append
-    return Calibrator(step, {each.name: Ratio() for each in step.teachers}, Ranks(), say).run(samples, 0)
+    return Calibrator(step, {each.name: Ratio() for each in step.teachers}, Ranks(), say).run(
+        chosen_samples(samples, 0)
+    )
 
 
 def utility(record: CalibrationRecord) -> dict[str, float]:
@@ -161,7 +164,9 @@ def test_two_halves_are_the_whole(student: Any, pairs: Any, monkeypatch: pytest.
     records = []
     for rank, (step, total) in enumerate(zip(halves, (first, second), strict=True)):
         monkeypatch.setattr(Ranks, "sum", staticmethod(total))
-        records.append(Calibrator(step, {"copy": Ratio()}, Ranks(rank, 2), lambda _: None).run(pairs, 0))
+        records.append(
+            Calibrator(step, {"copy": Ratio()}, Ranks(rank, 2), lambda _: None).run(chosen_samples(pairs, 0))
+        )
     assert not sums
     assert sum(records[1].teachers[0].tokens.values()) == sum(
         len(each.teacher_mode.cot.ids) for each in pairs
@@ -206,16 +211,6 @@ def test_a_token_that_is_not_covered_takes_no_part(student: Any, pairs: Any) -> 
     assert min(each.r2 for each in found.maps) > 0.999
 
 
-def test_samples_are_drawn_by_seed_and_have_a_chain(student: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    samples = list(pico_trained.samples(student))
-    bare = replace(samples[0], teacher_mode=replace(samples[0].teacher_mode, cot=samples[0].student_mode.cot))
-    monkeypatch.setattr(calibration, "SAMPLES", 5)
-    drawn = chosen_samples([*samples, bare], 3)
-    assert drawn == chosen_samples([*samples, bare], 3) != chosen_samples([*samples, bare], 4)
-    assert len(drawn) == 5
-    assert chosen_samples([bare, samples[1]], 0) == [samples[1]]
-
-
 def test_one_sample_that_is_held_out_has_no_partner(student: Any, pairs: Any) -> None:
     reported = [each for each in pairs if part_of(each.sample_id) == "report"]
     record = calibrated(step_of(student, teacher_of(student)), [*_fitted(pairs), reported[0]])
@@ -230,7 +225,7 @@ def test_a_measured_layer_map_finds_the_layers_of_a_copy(student: Any, pairs: An
     """Both layers are chosen for each; the layer's own twin, with a CKA of 1, has the larger share."""
     step = step_of(student, teacher_of(student))
     before = step.bridge.aligner("copy").adapter.layer_map
-    record = Calibrator(step, {"copy": CKA()}, Ranks(), lambda _: None).run(pairs, 0)
+    record = Calibrator(step, {"copy": CKA()}, Ranks(), lambda _: None).run(chosen_samples(pairs, 0))
     found = step.bridge.aligner("copy").adapter.layer_map
     assert found != before
     for index in range(2):

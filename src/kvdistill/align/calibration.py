@@ -64,6 +64,7 @@ class Calibration:
         device: torch.device | str = "cpu",
     ) -> None:
         self.student, self.teacher, self.layer_map = student, teacher, layer_map
+        self.device = device
         self.blocks = layer_blocks(student, teacher, layer_map)
         # By student layer, keys or values, and part.
         self.moments: list[dict[States, dict[Part, Moments]]] = []

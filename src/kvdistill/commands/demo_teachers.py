@@ -9,9 +9,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from kvdistill.commands.demo.summary import bar_lines, ratio
 from kvdistill.commands.study.run import Request, run_study
 from kvdistill.config import load
-from kvdistill.console.wording import short_number
 from kvdistill.records.calibration import CALIBRATION, CalibrationRecord
 from kvdistill.records.schema import Bar, EvaluationRecord, Metrics
 from kvdistill.records.teachers_demo import TeachersSummary
@@ -87,7 +87,7 @@ def summarize(study: Path, seed: int, minutes: float) -> TeachersSummary:
         random_teacher=accuracy("random_teacher"),
         alone={name: accuracy(f"only_{name}") for name in TEACHERS},
         teachers={name: accuracy(name, "cot") for name in TEACHERS},
-        fused_over_cot=_ratio(fused, cot) or 0.0,
+        fused_over_cot=ratio(fused, cot) or 0.0,
         steps_to_90_fused=steps["fused"],
         steps_to_90_self=steps["self"],
         utility_fused=utility["fused"],
@@ -96,13 +96,13 @@ def summarize(study: Path, seed: int, minutes: float) -> TeachersSummary:
         minutes=minutes,
         seed=seed,
         bars={
-            "fused over chain of thought": Bar(value=_ratio(fused, cot), bar=0.9),
+            "fused over chain of thought": Bar(value=ratio(fused, cot), bar=0.9),
             "steps to 90 %, fused over self": Bar(
-                value=_ratio(steps["fused"], steps["self"]), bar=1.5, at_most=True
+                value=ratio(steps["fused"], steps["self"]), bar=1.5, at_most=True
             ),
-            "other text over fused": Bar(value=_ratio(other, fused), bar=0.5, at_most=True),
-            "utility, fused over self": Bar(value=_ratio(utility["fused"], utility["own cache"]), bar=0.8),
-            "minutes": Bar(value=minutes, bar=9.0, at_most=True, text=short_number(minutes)),
+            "other text over fused": Bar(value=ratio(other, fused), bar=0.5, at_most=True),
+            "utility, fused over self": Bar(value=ratio(utility["fused"], utility["own cache"]), bar=0.8),
+            "minutes": Bar(value=minutes, bar=9.0, at_most=True, text=f"{minutes:.2f}"),
         },
     )
 
@@ -120,8 +120,7 @@ def steps_of(run: Path, threshold: float) -> int | None:
     curve = validation_curve(run.parent.name, Metrics(run / "metrics.jsonl").series())
     if curve is None:
         return None
-    points = zip(curve.steps, curve.accuracy, strict=True)
-    return next((step for step, accuracy in points if accuracy >= threshold), None)
+    return curve.first_step(threshold)
 
 
 def utilities(run: Path) -> dict[str, float]:
@@ -157,16 +156,4 @@ def table(summary: TeachersSummary) -> str:
     }
     lines = [f"{'':34}{'accuracy':>10}"]
     lines += [f"{label:34}{100 * accuracy:>9.1f}%" for label, accuracy in rows.items()]
-    for name, bar in summary.bars.items():
-        verdict = "reached" if bar.reached else "NOT reached"
-        sign = "<=" if bar.at_most else ">="
-        value = "never" if bar.value is None else f"{bar.value:.2f}"
-        lines.append(f"{name + ':':34}{value:>8}  bar {sign} {bar.bar:g}  {verdict}")
-    return "\n".join(lines)
-
-
-def _ratio(value: float | int | None, of: float | int | None) -> float | None:
-    """One number divided by another; None where one is missing or the other is 0."""
-    if value is None or not of:
-        return None
-    return value / of
+    return "\n".join([*lines, *bar_lines(summary.bars)])

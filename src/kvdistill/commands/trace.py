@@ -13,15 +13,13 @@ from torch import nn
 from kvdistill.commands.kept_line import kept_line
 from kvdistill.config import RunConfig, SyntheticData, changed, load, parse
 from kvdistill.console.wording import short_number
-from kvdistill.data.collate import collate
-from kvdistill.data.encode import pad_id_of
 from kvdistill.evaluation.kept import kept_tokens
 from kvdistill.evaluation.roles import batch_roles
 from kvdistill.kv import Geometry, KVPair, LayerGeometry, LossOutput, ModelKV, TeacherCache, TwoModes
 from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.pipeline import Distillation, TrainingStep
 from kvdistill.run.alignment import align_teachers
-from kvdistill.run.calibration import SAMPLES
+from kvdistill.run.gathering import SAMPLES
 from kvdistill.run.samples import Samples, examples
 from kvdistill.run.step import step_model
 from kvdistill.run.student import build_student
@@ -87,7 +85,7 @@ def trace(path: str | None, overrides: list[str]) -> LossOutput:
     assert isinstance(step, Distillation)
     usable = samples.usable(found)
     _calibrate(config, step, samples)
-    batch = run_stage("data", lambda: _batch(usable, step).to(model.device), _lengths)
+    batch = run_stage("data", lambda: step.collate(usable).to(model.device), _lengths)
     step.on_stage = stages(time.perf_counter(), partial(_kept, step, usable, batch))
     loss = step(batch, 0, 0.0)
     step.on_stage("loss", loss)
@@ -115,12 +113,6 @@ def _calibrate(config: RunConfig, step: Distillation, samples: Samples) -> None:
         if cosine is not None:
             told += f"; cosine of the attention output {cosine:.3f}"
         _print("align", "; ".join([told, *teacher.steps]), teacher.seconds)
-
-
-def _batch(samples: Sequence[Encoded], step: TrainingStep) -> Batch:
-    tokenizer = step.student.tokenizer
-    assert tokenizer is not None
-    return collate(samples, pad_id_of(tokenizer), readers=step.readers)
 
 
 def _config(path: str | None, overrides: list[str]) -> RunConfig:

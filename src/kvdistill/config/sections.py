@@ -163,6 +163,10 @@ class RunConfig(Section):
             return dict(self.teachers)
         return {"teacher": self.teacher, **self.teachers}
 
+    def teacher_section(self, name: str) -> OwnTeacher | TeacherSection:
+        """The section of a teacher; that of self-distillation where none is configured."""
+        return self.all_teachers.get(name, OwnTeacher())
+
     @property
     def active_teachers(self) -> dict[str, OwnTeacher | TeacherSection]:
         """The teachers whose weight is above 0."""

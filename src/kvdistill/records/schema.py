@@ -195,6 +195,11 @@ class Curve(JsonFile):
                 f"curve {self.method}: an accuracy is not between 0 and 1. Give shares, not percent."
             )
 
+    def first_step(self, goal: float) -> int | None:
+        """The first step with an accuracy (0 to 1) of at least ``goal``; None if there is none."""
+        points = zip(self.steps, self.accuracy, strict=True)
+        return next((step for step, accuracy in points if accuracy >= goal), None)
+
 
 @dataclass(frozen=True)
 class Metrics:

@@ -84,7 +84,7 @@ def evaluated(records: Mapping[str, EvaluationRecord]) -> list[Row]:
     rows = []
     for label, (name, record) in zip(labels, records.items(), strict=True):
         full = f"{label} ({name})" if labels.count(label) > 1 else label
-        rows.append(_row(record, full, record.mode))
+        rows.append(row_of(record, full, record.mode))
     return rows
 
 
@@ -191,7 +191,7 @@ def demo_rows(summary: DemoSummary | None, records: Mapping[str, EvaluationRecor
         if name == "latent_kv":
             label += " (chosen)"
         if name in records:
-            rows.append(_row(records[name], label, key))
+            rows.append(row_of(records[name], label, key))
             continue
         accuracy = _stated(summary, name)
         if accuracy is not None:
@@ -217,7 +217,14 @@ def _place(name: str) -> tuple[int, str]:
     return (2 * list(_DEMO).index(name), name)
 
 
-def _row(record: EvaluationRecord, label: str, key: str) -> Row:
+def row_of(record: EvaluationRecord, label: str, key: str) -> Row:
+    """One line of the results table.
+
+    Args:
+        record: an evaluation.
+        label: what it is called in the table.
+        key: key of its color in ``palette.METHODS``.
+    """
     interval, nats_interval = Interval(low=record.low, high=record.high), None
     if record.nats_low is not None and record.nats_high is not None:
         nats_interval = Interval(low=record.nats_low, high=record.nats_high)

@@ -262,11 +262,8 @@ def steps_to(fraction: float, curve: Curve, of: float | None = None) -> int | No
     """
     if of is None:
         of = curve.accuracy[-1]
-    goal = fraction * of
-    reached = (
-        step for step, accuracy in zip(curve.steps, curve.accuracy, strict=True) if accuracy >= goal - 1e-12
-    )
-    return next(reached, None)
+    # Rounding of the product must not move the step.
+    return curve.first_step(fraction * of - 1e-12)
 
 
 def _limits(values: np.ndarray, alpha: float) -> tuple[float, float]:

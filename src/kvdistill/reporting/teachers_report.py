@@ -5,14 +5,14 @@ from pathlib import Path
 
 from kvdistill.records.calibration import CALIBRATION, CalibrationRecord
 from kvdistill.records.intervals import Interval
-from kvdistill.records.schema import Bar, EvaluationRecord
+from kvdistill.records.schema import EvaluationRecord
 from kvdistill.records.study import PLAN, StudyPlan
 from kvdistill.records.teachers_demo import TeachersSummary
 from kvdistill.reporting.blocks import Block, Table, Words, percent
 from kvdistill.reporting.drawing import draw
 from kvdistill.reporting.figures import Measured, accuracy_bars
 from kvdistill.reporting.page import Page, Section
-from kvdistill.reporting.results import Row, chance_in, table_of_answers
+from kvdistill.reporting.results import chance_in, row_of, table_of_answers
 from kvdistill.reporting.sections import bar_table, made
 
 STUDY = "study"
@@ -49,13 +49,13 @@ def write_teachers_report(folder: Path) -> Path:
     plan = StudyPlan.read(folder / STUDY / PLAN)
     records = {arm: _evaluation(folder, arm, summary.seed) for arm in ARMS}
     chance = chance_in(records.values())
-    rows = [_row(plan.arms[arm].label, arm, record) for arm, record in records.items()]
+    rows = [row_of(record, plan.arms[arm].label, ARMS[arm]) for arm, record in records.items()]
     fused = CalibrationRecord.read(folder / STUDY / "fused" / f"seed{summary.seed}" / CALIBRATION)
     parts = [
         Section("Answers", table_of_answers(folder, rows, chance)),
         utility_section(folder, fused, summary),
         teachers_section(fused, summary),
-        bars_section(summary.bars),
+        Section("What it had to reach", bar_table(summary.bars)),
         made(folder, "kvdistill demo-teachers", None),
     ]
     return Page("Two unlike teachers, one student", lead(summary), parts).write(folder)
@@ -143,43 +143,8 @@ def teachers_section(fused: CalibrationRecord, summary: TeachersSummary) -> Sect
     return Section("The teachers", blocks)
 
 
-def bars_section(bars: dict[str, Bar]) -> Section:
-    """The bars, each with its value and verdict.
-
-    Args:
-        bars: by name.
-    """
-    return Section("What it had to reach", bar_table(bars))
-
-
 def _evaluation(folder: Path, arm: str, seed: int) -> EvaluationRecord:
     mode = "latent"
     if arm in ("cot", "direct"):
         mode = arm
     return EvaluationRecord.read(folder / STUDY / arm / f"seed{seed}" / f"evaluation_test_{mode}.json")
-
-
-def _row(label: str, arm: str, record: EvaluationRecord) -> Row:
-    measured = Measured(
-        label=label,
-        accuracy=record.accuracy,
-        interval=Interval(low=record.low, high=record.high),
-        passes=record.sequential_passes_mean,
-        key=ARMS[arm],
-    )
-    return Row(
-        measured=measured,
-        num=record.num,
-        tokens=record.tokens_mean,
-        ms_batch1=record.ms_batch1,
-        ms_batch32=record.ms_batch32,
-        nats=record.nats,
-        nats_interval=_nats_interval(record),
-        by_depth=record.by_depth,
-    )
-
-
-def _nats_interval(record: EvaluationRecord) -> Interval | None:
-    if record.nats_low is None or record.nats_high is None:
-        return None
-    return Interval(low=record.nats_low, high=record.nats_high)

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from kvdistill.config import OwnTeacher, RunConfig
+from kvdistill.config import RunConfig
 from kvdistill.kv import Geometry
 from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.models.checkpoint_integrity import fingerprint, first_line, same_weights, share
@@ -209,7 +209,7 @@ def teachers_of(config: RunConfig, step: Distillation) -> dict[str, dict[str, An
     """
     found = {}
     for teacher in step.teachers:
-        section = config.all_teachers.get(teacher.name, OwnTeacher())
+        section = config.teacher_section(teacher.name)
         options = section.model_dump(mode="json", include=SETTINGS)
         found[teacher.name] = {
             "layers of attention": shape_of(teacher.geometry()),

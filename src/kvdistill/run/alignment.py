@@ -8,15 +8,16 @@ import torch
 from torch import nn
 
 from kvdistill.align import Identity
-from kvdistill.config import OwnTeacher, RunConfig
+from kvdistill.config import RunConfig
 from kvdistill.models.checkpoint_integrity import first_line, same_weights
 from kvdistill.pipeline import Distillation
 from kvdistill.records.calibration import CalibrationRecord
 from kvdistill.records.schema import RunRecord
 from kvdistill.run.adapters import load_adapters
-from kvdistill.run.calibration import SAMPLES, Calibrator, chosen_samples
+from kvdistill.run.calibration import Calibrator
 from kvdistill.run.coverage import require_coverage
 from kvdistill.run.folder import RunState
+from kvdistill.run.gathering import SAMPLES, chosen_samples
 from kvdistill.run.projection import ProjectorFit
 from kvdistill.target.bridge import Lift, Lower
 from kvdistill.target.lift import LiftBridge
@@ -56,22 +57,19 @@ def align_teachers(
         restore(step, checkpoint)
         return None
     method = config.bridge_method
-    if isinstance(step.bridge, LiftBridge):
-        if isinstance(method, Lift) and method.projector == "trained":
-            return None
-        samples = chosen_samples(_first_samples(data), config.training.seed)
-        require_coverage(step.teachers, samples, say)
-        return ProjectorFit(step, Ranks.here(), say).run(samples)
-    require_copies(config, step)
+    if isinstance(method, Lift) and method.projector == "trained":
+        return None
+    if isinstance(step.bridge, LowerBridge):
+        require_copies(config, step)
     if isinstance(method, Lower) and method.adapters is not None:
         say(f"teachers: adapters of {method.adapters}; nothing is fitted")
         return load_adapters(config, step, Path(method.adapters))
-    selectors = {
-        teacher.name: config.all_teachers.get(teacher.name, OwnTeacher()).layers for teacher in step.teachers
-    }
     samples = chosen_samples(_first_samples(data), config.training.seed)
     require_coverage(step.teachers, samples, say)
-    return Calibrator(step, selectors, Ranks.here(), say).run(samples, config.training.seed)
+    if isinstance(step.bridge, LiftBridge):
+        return ProjectorFit(step, Ranks.here(), say).run(samples)
+    selectors = {teacher.name: config.teacher_section(teacher.name).layers for teacher in step.teachers}
+    return Calibrator(step, selectors, Ranks.here(), say).run(samples)
 
 
 def restore(step: Distillation, checkpoint: Path) -> None:
@@ -112,7 +110,7 @@ def require_copies(config: RunConfig, step: Distillation) -> None:
         ValueError: naming the teacher.
     """
     for teacher in step.teachers:
-        section = config.all_teachers.get(teacher.name, OwnTeacher())
+        section = config.teacher_section(teacher.name)
         if not isinstance(section.adapter, Identity) or not isinstance(teacher, CausalLMTeacher):
             continue
         if not is_copy(step.student.backbone, teacher.model):

@@ -1,48 +1,30 @@
 """Calibration of a run's teachers before the first step: adapters, and the utility of their targets."""
 
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from random import Random
 
 import torch
 
 from kvdistill.align.adapter_report import AdapterReport
-from kvdistill.align.aligner import Aligner, in_student_tokens
+from kvdistill.align.aligner import Aligner
 from kvdistill.align.calibration import Calibration, part_of
 from kvdistill.align.cka import LayerSimilarity
 from kvdistill.align.layer_map import LayerSelector
 from kvdistill.capture.attention import evaluating
 from kvdistill.console.wording import short_number
-from kvdistill.data.collate import collate
-from kvdistill.data.encode import pad_id_of
 from kvdistill.evaluation.utility import TargetOf, controlled, own_target, target_utility
-from kvdistill.kv import ModelKV, TwoModes
+from kvdistill.kv import ModelKV
 from kvdistill.pipeline import Distillation
 from kvdistill.records.calibration import AdapterMap, CalibrationRecord, TeacherCalibration
+from kvdistill.run.gathering import SAMPLES, Gathered, at_student_tokens, chunks, read_batches
 from kvdistill.run.output_cosine import attention_cosines
 from kvdistill.target.build import TargetBuilder
 from kvdistill.target.controls import NoControl, OtherSample
-from kvdistill.target.lower import FUSED, LowerBridge, covered_tokens
+from kvdistill.target.lower import FUSED, LowerBridge
 from kvdistill.teacher.base import Teacher
 from kvdistill.text import Batch, Encoded
 from kvdistill.training.ranks import Ranks
-
-SAMPLES = 512
-"""Training samples that adapters are fitted and reported on."""
-BATCH = 32
-"""Samples per forward pass; does not change the result."""
-
-
-@dataclass
-class _Seen:
-    """What has been gathered of one teacher."""
-
-    calibration: Calibration
-    tokens: int = 0
-    covered: int = 0
-    seconds: float = 0.0
 
 
 class Calibrator:
@@ -67,12 +49,11 @@ class Calibrator:
         self.selectors, self.ranks, self.say = selectors, ranks, say
         self.device = step.student.device
 
-    def run(self, samples: Sequence[Encoded], seed: int) -> CalibrationRecord:
+    def run(self, samples: Sequence[Encoded]) -> CalibrationRecord:
         """Calibrate every teacher.
 
         Args:
-            samples: The training samples.
-            seed: Seed of which samples are read.
+            samples: Training samples, from ``chosen_samples``; the same in every process.
 
         Returns:
             The report; the bridge holds the fitted adapters and the scale of the loss.
@@ -80,15 +61,14 @@ class Calibrator:
         Raises:
             ValueError: if there is too little text for an adapter; names the tokens needed.
         """
-        chosen = chosen_samples(samples, seed)
-        mine = chosen[self.ranks.rank :: self.ranks.size]
+        mine = samples[self.ranks.rank :: self.ranks.size]
         with evaluating(self.step), torch.no_grad():
             self._map_layers(mine)
             seen = self._gather(mine)
             teachers = [self._fit(teacher, seen[teacher.name]) for teacher in self.step.teachers]
             self._set_scale(seen)
-            held_out = [sample for sample in chosen if part_of(sample.sample_id) == "report"]
-            cosines = attention_cosines(self.step, map(self._batch, self._batches(held_out)))
+            held_out = [sample for sample in samples if part_of(sample.sample_id) == "report"]
+            cosines = attention_cosines(self.step, map(self._batch, chunks(held_out)))
             teachers = [replace(each, attention_cosine=cosines.get(each.teacher)) for each in teachers]
             targets = None
             if held_out and not self.bridge.builders[FUSED].method.keeps_tokens:
@@ -97,15 +77,10 @@ class Calibrator:
         scale = None
         if self.bridge.scale is not None:
             scale = self.bridge.scale.tolist()
-        return CalibrationRecord(samples=len(chosen), teachers=teachers, scale=scale, targets=targets)
+        return CalibrationRecord(samples=len(samples), teachers=teachers, scale=scale, targets=targets)
 
     def _batch(self, samples: Sequence[Encoded]) -> Batch:
-        tokenizer = self.step.student.tokenizer
-        assert tokenizer is not None
-        return collate(samples, pad_id_of(tokenizer), readers=self.step.readers).to(self.device)
-
-    def _batches(self, samples: Sequence[Encoded]) -> list[Sequence[Encoded]]:
-        return [samples[start : start + BATCH] for start in range(0, len(samples), BATCH)]
+        return self.step.collate(samples).to(self.device)
 
     def _map_layers(self, samples: Sequence[Encoded]) -> None:
         """Choose the layers of the teachers whose layer map is measured."""
@@ -114,9 +89,7 @@ class Calibrator:
             return
         student = self.step.student.geometry()
         found = {t.name: LayerSimilarity(student, t.geometry(), self.device) for t in measured}
-        for some in self._batches(samples):
-            batch = self._batch(some)
-            outputs = self.step.student(batch=batch)
+        for batch, outputs in read_batches(self.step, samples):
             for teacher in measured:
                 found[teacher.name].add(at_student_tokens(teacher, batch, outputs), outputs.teacher.kv)
         for teacher in measured:
@@ -125,8 +98,8 @@ class Calibrator:
             layer_map = self.selectors[teacher.name].pair(student, teacher.geometry(), similarity)
             self.bridge.set_layers(teacher.name, layer_map)
 
-    def _gather(self, samples: Sequence[Encoded]) -> dict[str, _Seen]:
-        seen: dict[str, _Seen] = {}
+    def _gather(self, samples: Sequence[Encoded]) -> dict[str, Gathered]:
+        seen: dict[str, Gathered] = {}
         for teacher in self.step.teachers:
             adapter = self.bridge.aligner(teacher.name).adapter
             geometries = adapter.student, adapter.teacher, adapter.layer_map
@@ -134,46 +107,27 @@ class Calibrator:
                 f"teachers.{teacher.name}: calibration on {SAMPLES} samples at most, "
                 f"{short_number(Calibration.bytes_needed(*geometries) / 2**20)} MiB"
             )
-            seen[teacher.name] = _Seen(Calibration(*geometries, self.device))
-        for some in self._batches(samples):
-            batch = self._batch(some)
-            outputs = self.step.student(batch=batch)
+            seen[teacher.name] = Gathered(Calibration(*geometries, self.device))
+        for batch, outputs in read_batches(self.step, samples):
             for teacher in self.step.teachers:
-                self._add(seen[teacher.name], teacher, batch, outputs)
+                each = seen[teacher.name]
+                aligned = each.read(teacher, batch, outputs)
+                each.calibration.add(aligned, outputs.teacher.kv, batch.sample_ids)
         return seen
 
-    def _add(self, seen: _Seen, teacher: Teacher, batch: Batch, outputs: TwoModes) -> None:
-        began = time.monotonic()
-        aligned = at_student_tokens(teacher, batch, outputs)
-        seen.seconds += time.monotonic() - began
-        seen.calibration.add(aligned, outputs.teacher.kv, batch.sample_ids)
-        seen.tokens += int(batch.teacher_mode.cot.mask.sum())
-        seen.covered += int(aligned.layers[0].mask[:, 0].sum())
-
-    def _fit(self, teacher: Teacher, seen: _Seen) -> TeacherCalibration:
-        calibration = seen.calibration
-        calibration.all_reduce(self.ranks.sum)
+    def _fit(self, teacher: Teacher, seen: Gathered) -> TeacherCalibration:
+        seen.calibration.all_reduce(self.ranks.sum)
         old = self.bridge.aligner(teacher.name).adapter
         try:
-            adapter, report = calibration.solve(old.method)
+            adapter, report = seen.calibration.solve(old.method)
         except ValueError as error:
             raise ValueError(f"teachers.{teacher.name}: {error}") from error
-        self.bridge.aligners[teacher.name] = Aligner(adapter.to(self.device))
-        counts = torch.tensor([seen.tokens, seen.covered], dtype=torch.float64, device=self.device)
-        total, covered = self.ranks.sum(counts).tolist()
-        return TeacherCalibration(
-            teacher=teacher.name,
-            source=getattr(teacher, "source", "the student's own teacher mode"),
-            weight=self.bridge.weights[teacher.name],
-            steps=self.bridge.aligner(teacher.name).describe().splitlines(),
-            covered=covered / max(total, 1),
-            tokens=dict(report.tokens),
-            maps=maps_of(report),
-            memory=Calibration.bytes_needed(adapter.student, adapter.teacher, adapter.layer_map),
-            seconds=seen.seconds,
-        )
+        aligner = Aligner(adapter.to(self.device))
+        self.bridge.aligners[teacher.name] = aligner
+        weight, steps = self.bridge.weights[teacher.name], aligner.describe().splitlines()
+        return seen.record(teacher, weight, steps, maps_of(report), self.ranks)
 
-    def _set_scale(self, seen: dict[str, _Seen]) -> None:
+    def _set_scale(self, seen: dict[str, Gathered]) -> None:
         """Divide the loss by the student's own deviations where a target is a fitted image of its cache."""
         for name, found in seen.items():
             method = self.bridge.aligner(name).adapter.method
@@ -202,26 +156,6 @@ class Calibrator:
         return build(merged.kv, batch.cot_id, 0, merged.covered)
 
 
-def chosen_samples(samples: Sequence[Encoded], seed: int) -> list[Encoded]:
-    """The training samples that calibration reads: up to ``SAMPLES`` with a chain of thought.
-
-    Args:
-        samples: The training samples.
-        seed: Seed of the choice.
-
-    Returns:
-        Samples in the order of the draw.
-    """
-    places = Random(seed).sample(range(len(samples)), len(samples))
-    chosen: list[Encoded] = []
-    for place in places:
-        if samples[place].teacher_mode.cot.ids:
-            chosen.append(samples[place])
-        if len(chosen) == SAMPLES:
-            break
-    return chosen
-
-
 def maps_of(report: AdapterReport) -> list[AdapterMap]:
     """The maps of a report as records.
 
@@ -241,21 +175,3 @@ def maps_of(report: AdapterReport) -> list[AdapterMap]:
         )
         for each in report.maps
     ]
-
-
-def at_student_tokens(teacher: Teacher, batch: Batch, outputs: TwoModes) -> ModelKV:
-    """A teacher's cache at the student's tokens.
-
-    Args:
-        teacher: The teacher.
-        batch: B samples.
-        outputs: The student's outputs, which are the cache of self-distillation.
-
-    Returns:
-        N slots in the teacher's geometry; tokens that it does not cover are masked.
-    """
-    cache = teacher.cache(batch, outputs)
-    alignment = batch.alignments.get(teacher.name)
-    kv = in_student_tokens(cache.kv, alignment)
-    covered = covered_tokens(cache, alignment)
-    return kv.map(tuple(layer.replace(mask=layer.mask & covered[:, None]) for layer in kv.layers))

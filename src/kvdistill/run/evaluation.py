@@ -11,8 +11,6 @@ import torch
 from kvdistill.capture.attention import evaluating
 from kvdistill.config import RunConfig
 from kvdistill.console.wording import counted, short_number
-from kvdistill.data.collate import collate
-from kvdistill.data.encode import pad_id_of
 from kvdistill.evaluation.evaluate import Evaluator
 from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.records.jsonfile import write_atomic
@@ -102,8 +100,7 @@ def validation_losses(step: TrainingStep, samples: Sequence[Encoded]) -> Callabl
     Returns:
         A function without arguments that returns the losses by name, each with the prefix ``validation_``.
     """
-    assert step.student.tokenizer is not None
-    batch = collate(samples, pad_id_of(step.student.tokenizer), readers=step.readers)
+    batch = step.collate(samples)
 
     def measure() -> dict[str, float]:
         with evaluating(step), torch.random.fork_rng():

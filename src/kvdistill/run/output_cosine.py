@@ -11,7 +11,7 @@ from kvdistill.align.attention_output import attention_output_cosine
 from kvdistill.kv import ModelKV, TeacherCache
 from kvdistill.latent.answer_queries import answer_queries
 from kvdistill.pipeline import Distillation
-from kvdistill.target.lower import LowerBridge, covered_tokens
+from kvdistill.target.lower import LowerBridge, covered_tokens, only_covered
 from kvdistill.text import Batch
 
 
@@ -42,8 +42,7 @@ def _aligned(step: Distillation, cache: TeacherCache, batch: Batch) -> ModelKV:
     assert isinstance(step.bridge, LowerBridge)
     alignment = batch.alignments.get(cache.teacher)
     aligned = step.bridge.aligner(cache.teacher)(cache.kv, alignment)
-    covered = covered_tokens(cache, alignment)
-    return aligned.map(tuple(each.replace(mask=each.mask & covered[:, None]) for each in aligned.layers))
+    return only_covered(aligned, covered_tokens(cache, alignment))
 
 
 def _mean(parts: list[Float[Tensor, "_ L"]]) -> list[float | None]:

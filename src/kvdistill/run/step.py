@@ -108,10 +108,10 @@ def lift_bridge(
     ours, projectors = student.geometry(), {}
     for teacher in teachers:
         theirs = teacher.geometry()
-        pairs = config.all_teachers[teacher.name].layers.pair(ours, theirs)
+        pairs = config.teacher_section(teacher.name).layers.pair(ours, theirs)
         projectors[teacher.name] = Projector(ours, theirs, pairs)
     builders = {teacher.name: _builder(config, ranks) for teacher in teachers}
-    weights = {teacher.name: config.all_teachers[teacher.name].weight for teacher in teachers}
+    weights = {teacher.name: config.teacher_section(teacher.name).weight for teacher in teachers}
     return LiftBridge(builders, projectors, weights)
 
 
@@ -121,7 +121,7 @@ def lower_bridge(
     """The bridge that aligns and fuses the teachers' caches; its adapters are not fitted yet."""
     ours, aligners, weights = student.geometry(), {}, {}
     for teacher in teachers:
-        section = config.all_teachers.get(teacher.name, OwnTeacher())
+        section = config.teacher_section(teacher.name)
         selector = section.layers
         if selector.needs_similarity:
             # Measured at calibration; until then the layers are paired by depth.

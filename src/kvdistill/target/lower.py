@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from kvdistill.align.aligner import Aligner
@@ -106,9 +106,7 @@ class LowerBridge(Bridge):
             fused = to_key_norm(fused, self.student)
         regularizer = None
         if self.learns:
-            scale = self.scale
-            if scale is not None:
-                scale = scale.to(covered.device)
+            scale = self._scale_on(covered.device)
             terms = [
                 self.aligner(cache.teacher).regularizer(moved, own, scale)
                 for cache, moved in zip(caches, aligned, strict=True)
@@ -116,32 +114,16 @@ class LowerBridge(Bridge):
             regularizer = torch.stack(terms).sum()
         return (TeacherCache(FUSED, fused, covered.any(1), regularizer),)
 
-    def forward(
-        self,
-        caches: Sequence[TeacherCache],
-        student: ModelKV,
-        cot_id: Int[Tensor, " B"],
-        draw: int,
-        layer_weights: Float[Tensor, " L"] | None = None,
-    ) -> tuple[KVPair, ...]:
-        """The pair of the fused target and the student's cache.
+    def match(
+        self, teacher: str, target: ModelKV, student: ModelKV, layer_weights: Float[Tensor, " L"] | None
+    ) -> KVPair:
+        """The fused target with the student's cache as it is, and the scale of the loss."""
+        return KVPair(target, student, layer_weights, scale=self._scale_on(target.layers[0].keys.device))
 
-        Args:
-            caches: The result of ``merge``.
-            student: The latent cache, M slots per layer and head, in the autograd graph.
-            cot_id: (B,), equal where samples have the same chain of thought and answer.
-            draw: Seed of a control's partners.
-            layer_weights: (L,), weight of each student layer; None weighs all alike.
-
-        Returns:
-            One pair.
-        """
-        (cache,) = caches
-        target = self.builders[FUSED](cache.kv, cot_id, draw, cache.covered)
-        scale = self.scale
-        if scale is not None:
-            scale = scale.to(cot_id.device)
-        return (KVPair(target, student, layer_weights, scale=scale),)
+    def _scale_on(self, device: torch.device) -> Float[Tensor, "L 2"] | None:
+        if self.scale is None:
+            return None
+        return self.scale.to(device)
 
     def state(self) -> dict[str, Tensor]:
         """State for a checkpoint.
@@ -188,3 +170,16 @@ def covered_tokens(cache: TeacherCache, alignment: TokenAlignment | None) -> Boo
     if alignment is None:
         return cache.kv.layers[0].mask[:, 0]
     return alignment.covered
+
+
+def only_covered(kv: ModelKV, covered: Bool[Tensor, "B N"]) -> ModelKV:
+    """Mask the tokens that a teacher has not read.
+
+    Args:
+        kv: A cache over the student's N tokens.
+        covered: (B, N), from ``covered_tokens``.
+
+    Returns:
+        The cache with narrower masks.
+    """
+    return kv.map(tuple(layer.replace(mask=layer.mask & covered[:, None]) for layer in kv.layers))

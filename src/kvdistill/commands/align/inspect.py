@@ -6,8 +6,6 @@ from pathlib import Path
 from kvdistill.commands.align.prepare import Aligned, align
 from kvdistill.config import RunConfig
 from kvdistill.console.extras import how_to_install, missing_packages
-from kvdistill.data.collate import collate
-from kvdistill.data.encode import pad_id_of
 from kvdistill.records.calibration import CALIBRATION
 from kvdistill.reporting.align_report import TokenTable, align_page
 from kvdistill.reporting.blocks import Block
@@ -82,9 +80,7 @@ def token_table(done: Aligned, teacher: Teacher, sample: Encoded) -> TokenTable:
         The tokens of both, and the share of each teacher token in each student token.
     """
     assert teacher.reader is not None
-    tokenizer = done.step.student.tokenizer
-    assert tokenizer is not None
-    batch = collate([sample], pad_id_of(tokenizer), readers=done.step.readers)
+    batch = done.step.collate([sample])
     (reading,) = teacher.reader.read([sample.example])
     ours, theirs = texts_of(sample.teacher_mode.cot), texts_of(reading.cot)
     weights = [[0.0] * len(theirs) for _ in ours]

@@ -1,5 +1,6 @@
 """Summary of a demo: accuracies, steps to the threshold, and the bars that the numbers have to reach."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from kvdistill.commands.demo.recipe import CONTROL, METHODS
@@ -23,10 +24,7 @@ def summarize(
     kv, cot = rows[f"latent_{winner}"], rows["cot"]
     # The common goal of all curves: 90 % of the chain of thought's test accuracy.
     threshold = 0.9 * cot.accuracy
-    reached = {
-        name: next((s for s, a in zip(c.steps, c.accuracy, strict=True) if a >= threshold), None)
-        for name, c in curves.items()
-    }
+    reached = {name: curve.first_step(threshold) for name, curve in curves.items()}
     accuracy = {name: rows[f"latent_{name}"].accuracy for name in (*METHODS, CONTROL)}
     e1, own = reached["e1"], reached[winner]
     sooner = steps_ratio(own, e1, curves["e1"].steps[-1])
@@ -52,10 +50,10 @@ def summarize(
         bars={
             "chain of thought": Bar(value=cot.accuracy, bar=0.95),
             "direct answers": Bar(value=rows["direct"].accuracy, bar=0.5, at_most=True),
-            "KV step-end over CoT": Bar(value=_ratio(accuracy["step_end"], cot.accuracy), bar=0.9),
-            "KV R-KV over CoT": Bar(value=_ratio(accuracy["rkv"], cot.accuracy), bar=0.9),
+            "KV step-end over CoT": Bar(value=ratio(accuracy["step_end"], cot.accuracy), bar=0.9),
+            "KV R-KV over CoT": Bar(value=ratio(accuracy["rkv"], cot.accuracy), bar=0.9),
             "shuffled KV over R-KV": Bar(
-                value=_ratio(accuracy[CONTROL], accuracy["rkv"]), bar=0.5, at_most=True
+                value=ratio(accuracy[CONTROL], accuracy["rkv"]), bar=0.5, at_most=True
             ),
             "steps to 90 %, E1 over KV": sooner,
             "passes, CoT over latent": Bar(
@@ -66,9 +64,14 @@ def summarize(
     )
 
 
-def _ratio(value: float, of: float) -> float | None:
-    """One accuracy divided by another; None where the other is 0."""
-    if not of:
+def ratio(value: float | int | None, of: float | int | None) -> float | None:
+    """One number divided by another; None where one is missing or the other is 0.
+
+    Args:
+        value: an accuracy (0 to 1), or steps.
+        of: what it is divided by.
+    """
+    if value is None or not of:
         return None
     return value / of
 
@@ -112,11 +115,21 @@ def table(summary: DemoSummary, folder: Path) -> str:
         interval = f"{100 * r.low:.1f}-{100 * r.high:.1f}"
         cost = f"{r.sequential_passes_mean:>9.1f}{r.ms_batch1 or 0:>13.1f}"
         lines.append(f"{label:26}{100 * r.accuracy:>9.1f}%{interval:>18}{cost}")
-    for name, bar in (summary.bars or {}).items():
+    return "\n".join([*lines, *bar_lines(summary.bars or {})])
+
+
+def bar_lines(bars: Mapping[str, Bar]) -> list[str]:
+    """Bars with their values and verdicts, one line each.
+
+    Args:
+        bars: by name.
+    """
+    lines = []
+    for name, bar in bars.items():
         verdict = "reached" if bar.reached else "NOT reached"
         sign = "<=" if bar.at_most else ">="
         lines.append(f"{name + ':':34}{_value(bar):>8}  bar {sign} {bar.bar:g}  {verdict}")
-    return "\n".join(lines)
+    return lines
 
 
 def _value(bar: Bar) -> str:

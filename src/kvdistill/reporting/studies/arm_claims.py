@@ -9,7 +9,7 @@ from kvdistill.reporting.blocks import Block, Table, Words
 from kvdistill.reporting.drawing import draw
 from kvdistill.reporting.page import Section
 from kvdistill.reporting.studies.arms import StudyNumbers
-from kvdistill.reporting.studies.claim_sections import HEADER, RULES, comparison_cells
+from kvdistill.reporting.studies.claim_sections import COULD_SHOW, HEADER, RULES, comparison_cells
 from kvdistill.reporting.studies.figures import forest
 
 
@@ -41,8 +41,7 @@ def claims(numbers: StudyNumbers, figures: Path) -> list[Section]:
         Words(
             "A claim is supported if all of its comparisons are and its p-value, the largest of theirs after "
             f"Holm over {counted(len(numbers.claims), 'claim')}, is below 0.05. It is not supported if any "
-            "comparison is not. Else it is inconclusive. could show: the true difference that the seeds at "
-            "hand would have found with a probability of 80 %, at their own spread."
+            f"comparison is not. Else it is inconclusive. {COULD_SHOW}."
         ),
     ]
     if any(c.mean is not None for claim in numbers.claims for c in claim.comparisons):
