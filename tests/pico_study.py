@@ -5,7 +5,6 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pico_process
 from kvdistill import cli
@@ -127,42 +126,42 @@ def write_run(
 
 
 class Forked:
-    """In place of ``subprocess.Popen``: the command runs in a fork, where nothing is imported again."""
+    """In place of :func:`kvdistill.commands.study.process.start`: a fork of the tests' own process."""
 
-    def __init__(self, words: list[str], stdout: Any, env: dict[str, str], **rest: Any) -> None:
-        self.returncode: int | None = None
+    def __init__(self, arguments: list[str], console: Path, threads: int) -> None:
+        self.code: int | None = None
 
         def work() -> None:
             os.setsid()
-            for number in (1, 2):
-                os.dup2(stdout.fileno(), number)
+            with console.open("a") as log:
+                for number in (1, 2):
+                    os.dup2(log.fileno(), number)
             sys.stdout = sys.stderr = os.fdopen(1, "w", buffering=1)  # in place of those that pytest captures
-            os._exit(cli.main(words[words.index("kvdistill") + 1 :]))
+            os._exit(cli.main(arguments))
 
-        self.pid = pico_process.forked(work, OMP_NUM_THREADS=env["OMP_NUM_THREADS"])
+        self.pid = pico_process.forked(work, OMP_NUM_THREADS=str(threads))
 
     def poll(self) -> int | None:
         """The exit code; None while the command runs."""
-        if self.returncode is None:
+        if self.code is None:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
-                self.returncode = os.waitstatus_to_exitcode(status)
-        return self.returncode
+                self.code = os.waitstatus_to_exitcode(status)
+        return self.code
 
-    def wait(self, timeout: float) -> int:
+    def wait(self, timeout: float) -> int | None:
         """Wait for the end."""
         deadline = time.monotonic() + timeout
-        while self.poll() is None:
-            assert time.monotonic() < deadline
+        while self.poll() is None and time.monotonic() < deadline:
             time.sleep(0.02)
-        assert self.returncode is not None
-        return self.returncode
+        return self.code
 
-    def send_signal(self, signum: int) -> None:
-        """Send a signal, unless the command has ended."""
+    def terminate(self) -> None:
+        """Ask the command to end, unless it has ended."""
         if self.poll() is None:
-            os.kill(self.pid, signum)
+            os.kill(self.pid, signal.SIGTERM)
 
     def kill(self) -> None:
         """End the command at once."""
-        self.send_signal(signal.SIGKILL)
+        if self.poll() is None:
+            os.kill(self.pid, signal.SIGKILL)

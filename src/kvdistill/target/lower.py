@@ -96,9 +96,7 @@ class LowerBridge(Bridge):
         Returns:
             The fused cache, with the tokens that at least one teacher covers.
         """
-        aligned = [self.aligner(cache.teacher)(cache.kv, alignments.get(cache.teacher)) for cache in caches]
-        # (B, E, N)
-        covered = torch.stack([covered_tokens(cache, alignments.get(cache.teacher)) for cache in caches], 1)
+        aligned, covered = self.align(caches, alignments)
         weights = torch.tensor([self.weights[cache.teacher] for cache in caches], device=covered.device)
         fused = fuse(aligned, normalized_weights(weights, covered))
         if len(caches) > 1:
@@ -113,6 +111,22 @@ class LowerBridge(Bridge):
             ]
             regularizer = torch.stack(terms).sum()
         return (TeacherCache(FUSED, fused, covered.any(1), regularizer),)
+
+    def align(
+        self, caches: Sequence[TeacherCache], alignments: Mapping[str, TokenAlignment]
+    ) -> tuple[list[ModelKV], Bool[Tensor, "B E N"]]:
+        """The teachers' caches in the student's geometry, before they are fused.
+
+        Args:
+            caches: The teachers' caches of the batch.
+            alignments: By teacher, the alignment of its tokens with the student's, where they differ.
+
+        Returns:
+            One cache per teacher over the student's N tokens, and the tokens that each teacher covers.
+        """
+        aligned = [self.aligner(cache.teacher)(cache.kv, alignments.get(cache.teacher)) for cache in caches]
+        covered = [covered_tokens(cache, alignments.get(cache.teacher)) for cache in caches]
+        return aligned, torch.stack(covered, 1)
 
     def match(
         self, teacher: str, target: ModelKV, student: ModelKV, layer_weights: Float[Tensor, " L"] | None

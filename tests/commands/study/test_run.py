@@ -22,7 +22,7 @@ RUNS = ["warm/terse", "e1", "step_end"]
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs are forked, and write no report of their own."""
-    monkeypatch.setattr(lanes, "Popen", Forked)
+    monkeypatch.setattr(lanes, "start", Forked)
     monkeypatch.setattr("kvdistill.run.train.missing_packages", lambda extra: ["matplotlib"])
 
 

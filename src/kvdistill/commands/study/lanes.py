@@ -1,17 +1,14 @@
 """Runs side by side, each in a process of its own: begun in order, followed, and ended at a signal."""
 
 import json
-import os
-import signal
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from subprocess import DEVNULL, STDOUT, Popen, TimeoutExpired
 from typing import Literal, Protocol, runtime_checkable
 
 from kvdistill.commands.study.plan import Job
+from kvdistill.commands.study.process import Process, start
 from kvdistill.config import resolved
 from kvdistill.records.jsonfile import write_atomic
 from kvdistill.run.folder import inspect_run_dir
@@ -41,33 +38,12 @@ class Watcher(Protocol):
         ...
 
 
-@runtime_checkable
-class Child(Protocol):
-    """What is needed of a process."""
-
-    def poll(self) -> int | None:
-        """The exit code; None while it runs."""
-        ...
-
-    def wait(self, timeout: float) -> int:
-        """Wait for its end."""
-        ...
-
-    def send_signal(self, signum: int, /) -> None:
-        """Send a signal."""
-        ...
-
-    def kill(self) -> None:
-        """End it at once."""
-        ...
-
-
 @dataclass
 class Running:
     """A run in progress."""
 
     job: Job
-    process: Child
+    process: Process
     began: float
     """By ``time.time``, in seconds."""
 
@@ -151,23 +127,8 @@ def _begin(job: Job, threads: int) -> Running:
     config = job.config()
     path = job.folder / "config.json"
     write_atomic(path, json.dumps(resolved(config), indent=2) + "\n")
-    environment = os.environ | {
-        "OMP_NUM_THREADS": str(threads),
-        "MKL_NUM_THREADS": str(threads),
-        "TOKENIZERS_PARALLELISM": "false",
-    }
-    words = [sys.executable, "-m", "kvdistill", "train", "--config", str(path)]
     began = time.time()
-    with (job.folder / CONSOLE).open("a") as log:
-        # A session of its own: Ctrl-C reaches this program alone, which then ends the run with a checkpoint.
-        process = Popen(
-            words,
-            stdin=DEVNULL,
-            stdout=log,
-            stderr=STDOUT,
-            env=environment,
-            start_new_session=True,
-        )
+    process = start(["train", "--config", str(path)], job.folder / CONSOLE, threads)
     return Running(job, process, began)
 
 
@@ -211,11 +172,9 @@ def last_line(path: Path) -> str:
 def _end(running: Sequence[Running]) -> None:
     """End runs with a checkpoint each; those that take longer than ``PATIENCE`` are killed."""
     for each in running:
-        each.process.send_signal(signal.SIGTERM)
+        each.process.terminate()
     deadline = time.monotonic() + PATIENCE
     for each in running:
-        try:
-            each.process.wait(max(0.1, deadline - time.monotonic()))
-        except TimeoutExpired:
+        if each.process.wait(max(0.1, deadline - time.monotonic())) is None:
             each.process.kill()
             each.process.wait(PATIENCE)

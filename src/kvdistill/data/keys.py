@@ -1,0 +1,19 @@
+"""Content keys: samples are joined by what they say, never by a row number or a file's name."""
+
+from hashlib import blake2b
+
+from kvdistill.text import Example
+
+
+def question_key(example: Example) -> str:
+    """The key of a question with its answer, whatever its chain of thought is.
+
+    Args:
+        example: The texts of a sample.
+
+    Returns:
+        32 hexadecimal digits, the same on every machine.
+    """
+    # The lengths are hashed along, so that text cannot move between question and answer.
+    text = f"{len(example.question)}\0{example.question}{example.answer}"
+    return blake2b(text.encode(), digest_size=16).hexdigest()
