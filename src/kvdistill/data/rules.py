@@ -42,6 +42,10 @@ class Rules:
     """Rules of a question, or the least and the most."""
     only: tuple[int, ...] = ()
     """Rules that occur, from 1; empty: all. Teachers of complementary skill see complementary rules."""
+    groups: int = 1
+    """All rules of a question are of one group; rule i (from 1) is in group ``(i - 1) % groups``. With 1, any
+    rules occur together. Groups are asked for with the frequency of their rules.
+    """
     trace: Trace = "terse"
     filler: Filler = "giver"
     """What the words of a verbose step before its result are."""
@@ -61,6 +65,10 @@ class Rules:
         if not 1 <= least <= most <= 99:
             raise ValueError(
                 f"Rules.steps is {self.steps}. Choose a number from 1 to 99, or two in ascending order."
+            )
+        if not 1 <= self.groups <= self.rules:
+            raise ValueError(
+                f"Rules.groups is {self.groups}. Choose a number from 1 to rules ({self.rules})."
             )
         wrong = [rule for rule in self.only if not 1 <= rule <= self.rules]
         if wrong:
@@ -121,13 +129,31 @@ class Rules:
 
     def _problem(self, depth: int, split: Split, rng: random.Random) -> tuple[str, list[int]]:
         """Start and rules, from 1, of a random problem of the split."""
-        allowed = self.only or range(1, self.rules + 1)
-        weights = list(accumulate(rule**-self.zipf for rule in allowed))
         while True:
             start = rng.choice(NAMES[: self.names])
+            allowed, weights = self._group(rng)
             rules = rng.choices(allowed, cum_weights=weights, k=depth)
             if belongs(f"{start} {rules}", split):
                 return start, rules
+
+    def _group(self, rng: random.Random) -> tuple[list[int], list[float]]:
+        """The rules of a random group, with their cumulative weights."""
+        if self.groups == 1:
+            return self._by_group[0]
+        # The last cumulative weight of a group is its sum.
+        totals = list(accumulate(weights[-1] for _, weights in self._by_group))
+        return rng.choices(self._by_group, cum_weights=totals)[0]
+
+    @cached_property
+    def _by_group(self) -> list[tuple[list[int], list[float]]]:
+        """The rules that occur in each group, with their cumulative weights; groups without any are left out."""
+        found = []
+        allowed = self.only or range(1, self.rules + 1)
+        for group in range(self.groups):
+            rules = [rule for rule in allowed if (rule - 1) % self.groups == group]
+            if rules:
+                found.append((rules, list(accumulate(rule**-self.zipf for rule in rules))))
+        return found
 
     def _example(
         self, start: str, rules: Sequence[int], rng: random.Random, sample_id: str, index: int
