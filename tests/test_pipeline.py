@@ -170,6 +170,19 @@ def test_auto_is_the_same_however_the_first_samples_are_dealt_out(cut: int) -> N
     assert parts.auto_weight == pytest.approx(whole.auto_weight, rel=1e-5)
 
 
+def test_auto_waits_for_a_sample_with_a_chain_of_thought() -> None:
+    """A sample without one counts neither in the weight nor in the losses that need one."""
+    model, samples = student(), rows(3)
+    bare = [{**sample, "cot": ()} for sample in samples]
+    step, full = (distillation(model, Uniform(), kv_weight="auto") for _ in range(2))
+    output = step(pico.batch(bare), 0, 0.0)
+    assert step.auto_weight is None
+    assert torch.allclose(output.loss, output.metrics["ce_student"])
+    step(pico.batch([*samples, bare[0]]), 1, 0.0)
+    full(pico.batch(samples), 0, 0.0)
+    assert step.auto_weight == pytest.approx(full.auto_weight, rel=1e-5)
+
+
 def test_the_mean_target_is_carried_from_batch_to_batch() -> None:
     model, batches = student(), [pico.batch(rows(2)), pico.batch(rows(3)[1:])]
     step = distillation(model, Uniform(), control=MeanTarget(), kv_weight="auto")

@@ -103,7 +103,7 @@ class Distillation(TrainingStep):
         """Modules of losses that learn, by kind; dropped after training."""
         self.settings = settings or StepSettings()
         self.auto_weight: float | None = None
-        """The weight found for ``kv_weight = "auto"`` on the first batches; None before."""
+        """The weight found for ``kv_weight = "auto"`` on the first batches with targets; None before."""
         self.on_stage: OnStage | None = None
 
     @property
@@ -180,9 +180,9 @@ class Distillation(TrainingStep):
     def _loss(self, inputs: LossInputs, metrics: dict[str, Tensor]) -> LossOutput:
         objective = self.objective
         if objective.kv_weight == "auto":
-            assert self.auto_weight is not None
-            objective = replace(objective, kv_weight=self.auto_weight)
-            metrics = metrics | {"kv_weight": torch.tensor(self.auto_weight)}
+            weight = self.auto_weight or 0.0
+            objective = replace(objective, kv_weight=weight)
+            metrics = metrics | {"kv_weight": torch.tensor(weight)}
         # Losses sum over thousands of elements: float32, also in a run with autocast.
         with torch.autocast(inputs.outputs.student.hidden.device.type, enabled=False):
             output = objective(inputs)
@@ -219,7 +219,8 @@ class Distillation(TrainingStep):
     def prepare(self, batches: Sequence[Batch]) -> None:
         """Find the weight for ``kv_weight = "auto"`` once, from the first batches of all processes.
 
-        All layers count. The weight does not depend on how the samples are distributed over processes and
+        All layers count, and all samples with a target; without any, later batches are asked again. The
+        weight does not depend on how the samples are distributed over processes and
         micro-batches. No other state is changed: running means and random number generators are restored.
 
         Args:
@@ -235,13 +236,15 @@ class Distillation(TrainingStep):
         self.bridge.set_means(before)
         # Sums, not means, go through the all-reduce: processes may hold different numbers of samples.
         samples, squares = self.settings.all_reduce_sum(torch.stack(counts).sum(0)).tolist()
+        if samples == 0:
+            return  # no sample has a target yet: the KV loss is 0 until one has
         self.auto_weight = auto_weight(math.sqrt(squares) / samples, references[0] / math.sqrt(samples))
 
     def _kv_gradient_norm(self, batch: Batch) -> tuple[Float[Tensor, "2"], float]:
-        """Sample count with the sum of squared gradient norms, and the reference norm of one sample.
+        """Count of samples with a target, the sum of squared gradient norms, reference norm of one sample.
 
         The loss is the mean over the samples, which are independent: B times its gradient norm, squared, is
-        the sum of the samples' squared norms.
+        the sum of the samples' squared norms. A sample without a target has none and does not count.
         """
         outputs = self._outputs(batch)
         read = [teacher.cache(batch, outputs) for teacher in self.teachers]
@@ -252,7 +255,10 @@ class Distillation(TrainingStep):
         with torch.autocast(batch.cot_id.device.type, enabled=False):
             loss = self.objective.kv(LossInputs(outputs, pairs, self.frame(batch))).loss
             squares = (size * gradient_norm(loss, own)) ** 2
-        counts = torch.tensor([size, squares], dtype=torch.float64, device=batch.cot_id.device)
+        # (B,) for each pair: whether any slot of any layer counts.
+        filled = [layer.mask.flatten(1).any(1) for pair in pairs for layer in pair.target.layers]
+        taught = int(torch.stack(filled).any(0).sum())
+        counts = torch.tensor([taught, squares], dtype=torch.float64, device=batch.cot_id.device)
         return counts, reference_norm(own) * math.sqrt(size)
 
     def state(self) -> dict[str, Tensor]:
