@@ -146,7 +146,7 @@ class Rules:
 
     @cached_property
     def _by_group(self) -> list[tuple[list[int], list[float]]]:
-        """The rules that occur in each group, with their cumulative weights; groups without any are left out."""
+        """The rules that occur in each group with any, with their cumulative weights."""
         found = []
         allowed = self.only or range(1, self.rules + 1)
         for group in range(self.groups):
