@@ -301,6 +301,8 @@ def test_each_command_shows_its_options_and_an_example(name: str, capsys: pytest
         "trace": ["--config"],
         "train": ["--config"],
         "align": ["inspect", "fit", "--config", "--output"],
+        "sample": ["--config", "--teacher", "--output", "--num-samples"],
+        "competence": ["--config", "--output", "--traces"],
         "demo": ["--output", "--seed"],
         "demo-teachers": ["--output", "--seed", "--jobs", "--study"],
         "report": ["folder"],
