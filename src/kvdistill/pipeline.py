@@ -140,7 +140,7 @@ class Distillation(TrainingStep):
         pairs = self.bridge(caches, outputs.student.kv, batch.cot_id, step, weights)
         self._stage("targets", pairs)
         inputs = LossInputs(outputs, pairs, self.frame(batch), batch.teacher_mode, dict(self.learned))
-        output = self._loss(inputs, self.bridge.diagnostics(caches))
+        output = self._loss(inputs, self.bridge.diagnostics(caches, read))
         terms = [cache.regularizer for cache in caches if cache.regularizer is not None]
         if not terms:
             return output
