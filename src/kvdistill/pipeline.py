@@ -108,7 +108,7 @@ class Distillation(TrainingStep):
 
     @property
     def readers(self) -> dict[str, Reader]:
-        """By short name, the teachers that read other tokens than the student's teacher mode."""
+        """By short name, the teachers that read other tokens or texts than the student's teacher mode."""
         return {teacher.name: teacher.reader for teacher in self.teachers if teacher.reader is not None}
 
     def forward(self, batch: Batch, step: int, progress: float) -> LossOutput:
