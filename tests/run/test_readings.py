@@ -217,3 +217,20 @@ def test_partial_coverage_is_said(base: Path, sampled: Path, tmp_path: Path) -> 
     step, said = step_model(config, build_student(config)), list[str]()
     require_readings(step.teachers, encoded(step.student, SAMPLED), said.append)
     assert said == ["teachers.a: it has a chain of thought for 6 of 8 training samples and teaches those"]
+
+
+@pytest.mark.parametrize("kind", ["step_end", "rkv"])
+def test_a_batch_that_no_teacher_covers_has_no_kv_loss(
+    kind: str, base: Path, sampled: Path, tmp_path: Path
+) -> None:
+    """The first question has no right chain: the step trains the student's other losses alone."""
+    method = {"method": {"kind": kind, "selection": "shared"}}
+    config = told(base, tmp_path, {"a": copy(base, reads="own", traces=str(sampled))}, target=method)
+    step = step_model(config, build_student(config))
+    batch = step.collate(encoded(step.student, SAMPLED)[:1])
+    assert batch.read_by("a").cot.ids.shape == (1, 0)
+    loss = step(batch, 0, 0.0)
+    loss.loss.backward()
+    assert float(loss.metrics["kv"]) == 0.0
+    assert torch.isfinite(loss.loss)
+    assert float(step.validate(batch)["kv"]) == 0.0
