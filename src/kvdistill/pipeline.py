@@ -108,7 +108,7 @@ class Distillation(TrainingStep):
 
     @property
     def readers(self) -> dict[str, Reader]:
-        """By short name, the teachers that read other tokens than the student's teacher mode."""
+        """By short name, the teachers that read other tokens or texts than the student's teacher mode."""
         return {teacher.name: teacher.reader for teacher in self.teachers if teacher.reader is not None}
 
     def forward(self, batch: Batch, step: int, progress: float) -> LossOutput:
@@ -140,7 +140,7 @@ class Distillation(TrainingStep):
         pairs = self.bridge(caches, outputs.student.kv, batch.cot_id, step, weights)
         self._stage("targets", pairs)
         inputs = LossInputs(outputs, pairs, self.frame(batch), batch.teacher_mode, dict(self.learned))
-        output = self._loss(inputs, self.bridge.diagnostics(caches))
+        output = self._loss(inputs, self.bridge.diagnostics(caches, read))
         terms = [cache.regularizer for cache in caches if cache.regularizer is not None]
         if not terms:
             return output

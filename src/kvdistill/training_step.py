@@ -49,21 +49,25 @@ class TrainingStep(nn.Module):
 
     @property
     def readers(self) -> dict[str, Reader]:
-        """By short name, the teachers that read other tokens than the student's teacher mode."""
+        """By short name, the teachers that read other tokens or texts than the student's teacher mode."""
         return {}
 
-    def collate(self, samples: Sequence[Encoded]) -> Batch:
+    def collate(self, samples: Sequence[Encoded], same_text: bool = False) -> Batch:
         """A batch as the loader's workers make it: for the student and every reader.
 
         Args:
             samples: B encoded examples, at least one.
+            same_text: Whether every reader reads the student's text, as calibration needs.
 
         Returns:
             A batch on the CPU.
         """
         tokenizer = self.student.tokenizer
         assert tokenizer is not None
-        return collate(samples, pad_id_of(tokenizer), readers=self.readers)
+        readers = self.readers
+        if same_text:
+            readers = {name: reader.of_student_text() for name, reader in readers.items()}
+        return collate(samples, pad_id_of(tokenizer), readers=readers)
 
     def prepare(self, batches: Sequence[Batch]) -> None:
         """Hook before the first optimizer step.

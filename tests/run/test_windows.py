@@ -46,8 +46,8 @@ def test_a_reader_of_its_own_is_asked_only_where_it_matters(monkeypatch: pytest.
     # "Ann\n", "Bob", " Eve" and the end token: 4 + 3 + 4 + 1.
     lengths = [12 + 4 * size for size in (1, 5, 6)]
     asked: list[int] = []
-    read = Reader.read
-    monkeypatch.setattr(Reader, "read", lambda self, given: asked.append(len(given)) or read(self, given))
+    encode = Reader.encode
+    monkeypatch.setattr(Reader, "encode", lambda self, given: asked.append(len(given)) or encode(self, given))
     assert beyond(own, found, lengths[1]) == TooLong(1, lengths[2], 9)
     assert asked[0] == 1
     assert sum(asked[1:]) <= 2

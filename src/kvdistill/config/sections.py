@@ -7,6 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from kvdistill.compress import RKV, CompressorMethod
 from kvdistill.config.data import DataSection, SyntheticData
+from kvdistill.config.readings import check_readings, order_of
 from kvdistill.config.section import Section, UserPath
 from kvdistill.config.teachers import AnyTeacher, OwnTeacher, ShortName, TeacherSection
 from kvdistill.config.training import TrainingSection
@@ -185,6 +186,11 @@ class RunConfig(Section):
             return Lift()
         return Same()
 
+    @property
+    def lower_order(self) -> Literal["align_first", "compress_first"]:
+        """The order in which ``Lower`` aligns and compresses."""
+        return order_of(self)
+
     def _live_teachers(self) -> list[str]:
         """Names of the active teachers that are separate models."""
         return [name for name, section in self.active_teachers.items() if isinstance(section, TeacherSection)]
@@ -252,6 +258,7 @@ class RunConfig(Section):
             )
         if isinstance(self.bridge_method, Lift):
             self._lift_fits()
+        check_readings(self)
 
     def _lift_fits(self) -> None:
         """Refuse what needs targets in the student's own geometry."""

@@ -53,6 +53,20 @@ class TeacherSection(Section):
     """
     template: Annotated[Plain | Chat, Field(discriminator="kind")] | None = None
     """The prompt that the teacher reads; default: the student's."""
+    cue: str | None = None
+    """End of the question as this teacher reads it, such as a request for equations alone; default: the
+    data's.
+    """
+    reads: str = Field(default="gold", min_length=1)
+    """The chain of thought that it reads: ``gold``, the student's; ``own``, one of those in ``traces``; or
+    the name of a trace of the data (``terse``, ``verbose``, ``words``, ``equations``).
+    """
+    traces: UserPath | None = None
+    """For ``own``: the file or folder that ``kvdistill sample`` wrote."""
+    draw: int | None = Field(default=None, ge=0)
+    """For ``own``: the place of its chain in an order that is drawn for each question and epoch. Two teachers
+    with draw 0 and 1 read different chains of a question; default: 0.
+    """
     layers: Annotated[LayerMethod, Field(discriminator="kind")] = Ratio()
     """Which of the teacher's layers each layer of the student is compared with."""
     adapter: Annotated[AdapterMethod, Field(discriminator="kind")] = Ridge()
@@ -67,6 +81,13 @@ class TeacherSection(Section):
                 check_scaling(self.rope_scaling)
             except ValueError as error:
                 raise ValueError(f"rope_scaling: {error}") from None
+        if (self.reads == "own") != (self.traces is not None):
+            raise ValueError(
+                'reads = "own" and traces belong together: give the samples.jsonl of `kvdistill sample` as '
+                "traces, or leave both out"
+            )
+        if self.draw is not None and self.reads != "own":
+            raise ValueError('draw chooses among sampled chains: set reads = "own", or leave draw out')
         return self
 
 

@@ -24,6 +24,7 @@ def collate(
     pad_id: int,
     padding_side: Side = "right",
     readers: Mapping[str, Reader] | None = None,
+    epoch: int = 0,
 ) -> Batch:
     """Stack samples into a batch, each segment padded to its own longest member.
 
@@ -33,7 +34,8 @@ def collate(
         samples: B encoded examples, at least one.
         pad_id: token id of padding; what is padding is decided by the masks, not by this id.
         padding_side: side of the padding, in every segment.
-        readers: by short name, the teachers that read other tokens than the student's teacher mode.
+        readers: by short name, the teachers that read other tokens or texts than the student's teacher mode.
+        epoch: number of the epoch, for readers that draw a chain.
 
     Returns:
         A batch of B samples; each segment has ids and mask of shape (B, its longest length).
@@ -52,9 +54,12 @@ def collate(
     teachers: dict[str, ReaderBatch] = {}
     alignments: dict[str, TokenAlignment] = {}
     for name, reader in (readers or {}).items():
-        readings = reader.read(examples)
-        _require_same_text(samples, readings, name)
+        readings = reader.read(examples, epoch)
         teachers[name] = _stack(readings, reader.pad_id, padding_side)
+        if not reader.text.same:
+            # Another text has no characters in common with the student's.
+            continue
+        _require_same_text(samples, readings, name)
         if not _same_tokens(samples, readings):
             texts = [reading.cot.text for reading in readings]
             alignments[name] = align_tokens(texts, teacher_mode, teachers[name], reader.token_weights)

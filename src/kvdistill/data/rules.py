@@ -8,7 +8,17 @@ from itertools import accumulate
 from typing import Literal
 
 from kvdistill.data.chain import NAMES
-from kvdistill.data.split import Filler, Split, Trace, belongs, depth_at, depth_range, step_text, style_of
+from kvdistill.data.split import (
+    Filler,
+    Split,
+    Trace,
+    belongs,
+    both_traces,
+    depth_at,
+    depth_range,
+    step_texts,
+    style_of,
+)
 from kvdistill.data.template import ANSWER_PROMPT
 from kvdistill.text import Example
 
@@ -166,14 +176,15 @@ class Rules:
                 holder = self.permutations[rule - 1][giver]
             named = f"r{rule}" if rule else "then"
             before = (named, "takes", giver, "to")
-            steps.append(step_text(holder, style, self.filler, before, rng, self.stop))
+            steps.append(step_texts(holder, self.filler, before, rng, self.stop))
         asked = " ".join(f"r{rule}" for rule in rules)
         return Example(
             question=f"start {start} {asked} ?",
-            steps=tuple(steps),
+            steps=tuple(step[style] for step in steps),
             answer=holder,
             sample_id=sample_id,
             teacher_cue=style,
             student_cue="briefly",
             depth=len(rules),
+            traces=both_traces(steps),
         )

@@ -19,7 +19,6 @@ from kvdistill.pipeline import Distillation
 from kvdistill.records.calibration import AdapterMap, CalibrationRecord, TeacherCalibration
 from kvdistill.run.gathering import SAMPLES, Gathered, at_student_tokens, chunks, read_batches
 from kvdistill.run.output_cosine import attention_cosines
-from kvdistill.target.build import TargetBuilder
 from kvdistill.target.controls import NoControl, OtherSample
 from kvdistill.target.lower import FUSED, LowerBridge
 from kvdistill.teacher.base import Teacher
@@ -68,7 +67,7 @@ class Calibrator:
             teachers = [self._fit(teacher, seen[teacher.name]) for teacher in self.step.teachers]
             self._set_scale(seen)
             held_out = [sample for sample in samples if part_of(sample.sample_id) == "report"]
-            cosines = attention_cosines(self.step, map(self._batch, chunks(held_out)))
+            cosines = attention_cosines(self.step, map(self._same_text, chunks(held_out)))
             teachers = [replace(each, attention_cosine=cosines.get(each.teacher)) for each in teachers]
             targets = None
             if held_out and not self.bridge.builders[FUSED].method.keeps_tokens:
@@ -81,6 +80,9 @@ class Calibrator:
 
     def _batch(self, samples: Sequence[Encoded]) -> Batch:
         return self.step.collate(samples).to(self.device)
+
+    def _same_text(self, samples: Sequence[Encoded]) -> Batch:
+        return self.step.collate(samples, same_text=True).to(self.device)
 
     def _map_layers(self, samples: Sequence[Encoded]) -> None:
         """Choose the layers of the teachers whose layer map is measured."""
@@ -151,8 +153,7 @@ class Calibrator:
         outputs = self.step.student(batch=batch)
         caches = [teacher.cache(batch, outputs) for teacher in teachers]
         (merged,) = self.bridge.merge(caches, batch.alignments, outputs.teacher.kv)
-        builder = self.bridge.builders[FUSED]
-        build = TargetBuilder(builder.method, NoControl(), builder.slots)
+        build = replace(self.bridge.builders[FUSED], control=NoControl(), mean=None)
         return build(merged.kv, batch.cot_id, 0, merged.covered)
 
 

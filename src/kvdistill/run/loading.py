@@ -39,16 +39,25 @@ def training_data(config: RunConfig, from_files: Samples, ranks: Ranks) -> tuple
 
 
 def collate_batch(
-    found: Sequence[Encoded] | Sequence[StreamBatch], pad_id: int, readers: dict[str, Reader]
+    found: Sequence[Encoded] | Sequence[StreamBatch],
+    pad_id: int,
+    readers: dict[str, Reader],
+    sampler: RankBatches | StreamSampler | None = None,
 ) -> dict[str, Any]:
     """Called in the loader's workers.
 
     Args:
         found: samples, or the one batch of a stream.
         pad_id: token id of padding.
-        readers: by short name, the teachers that read other tokens than the student's teacher mode.
+        readers: by short name, the teachers that read other tokens or texts than the student's teacher mode.
+        sampler: the sampler of the batches, whose epoch is that of the readers; None for epoch 0. Workers
+            have a copy of it, made at the start of each epoch.
     """
+    epoch = 0
+    if sampler is not None:
+        epoch = sampler.epoch
     first = found[0]
     if isinstance(first, StreamBatch):
-        return {"batch": collate(first.samples, pad_id, readers=readers), "place": first.place}
-    return {"batch": collate(found, pad_id, readers=readers)}  # pyright: ignore[reportArgumentType]
+        batch = collate(first.samples, pad_id, readers=readers, epoch=epoch)
+        return {"batch": batch, "place": first.place}
+    return {"batch": collate(found, pad_id, readers=readers, epoch=epoch)}  # pyright: ignore

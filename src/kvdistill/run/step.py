@@ -9,9 +9,10 @@ from kvdistill.align.projector import Projector
 from kvdistill.config import OwnTeacher, RunConfig
 from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.pipeline import Distillation, FineTuning, StepSettings, TrainingStep
-from kvdistill.run.teachers import OPEN
-from kvdistill.target.bridge import Bridge, SameBridge
+from kvdistill.run.teachers import OPEN, Opening
+from kvdistill.target.bridge import Bridge, Lower, SameBridge
 from kvdistill.target.build import TargetBuilder
+from kvdistill.target.compress_first import CompressFirstBridge
 from kvdistill.target.lift import LiftBridge
 from kvdistill.target.lower import LowerBridge
 from kvdistill.teacher.base import Teacher
@@ -61,8 +62,9 @@ def teachers_of(config: RunConfig, student: LatentReasoner) -> tuple[Teacher, ..
         return (SelfDistillation(student.geometry),)
     # Nor is one of weight 0.
     sections = config.active_teachers or {OWN: OwnTeacher()}
+    opening = Opening(config.training.seed)
     return tuple(
-        OPEN[section.kind](name, section, student, config.data) for name, section in sections.items()
+        OPEN[section.kind](name, section, student, config.data, opening) for name, section in sections.items()
     )
 
 
@@ -133,7 +135,10 @@ def lower_bridge(
             raise ValueError(f"teachers.{teacher.name}: {error}") from error
         aligners[teacher.name] = Aligner(adapter)
         weights[teacher.name] = section.weight
-    return LowerBridge(_builder(config, ranks), aligners, weights, ours)
+    builder, method = _builder(config, ranks), config.bridge_method
+    if config.lower_order == "compress_first" and isinstance(method, Lower):
+        return CompressFirstBridge(builder, aligners, weights, ours, method.match)
+    return LowerBridge(builder, aligners, weights, ours)
 
 
 MakeBridge = Callable[[RunConfig, LatentReasoner, tuple[Teacher, ...], Ranks], Bridge]

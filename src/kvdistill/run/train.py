@@ -30,7 +30,8 @@ from kvdistill.run.folder import (
 )
 from kvdistill.run.loading import collate_batch, training_data
 from kvdistill.run.provenance import record_of
-from kvdistill.run.samples import Samples, fingerprint, require_files
+from kvdistill.run.readings import require_readings
+from kvdistill.run.samples import Samples, fingerprint, require_files, samples_of
 from kvdistill.run.step import step_model
 from kvdistill.run.stream import SampleStream
 from kvdistill.run.student import resumed_student, starting_student
@@ -162,9 +163,7 @@ def _prepare(
     record = replace(record_of(config, now, command), processes=ranks.size)
     if start.checkpoint is not None and start.before is not None:
         record = replace(record, started=start.before.started, resumes=start.before.resumes + 1)
-    samples = Samples(
-        config.data, model, start.folder, config.training.task == "direct", first=ranks.rank == 0
-    )
+    samples = samples_of(config, model, start.folder, first=ranks.rank == 0)
     if samples.first and start.checkpoint is None:
         samples.forget()
     if missing_packages("reporting"):
@@ -239,6 +238,7 @@ def _trainer(run: Run) -> LatentTrainer:
     data, batches = training_data(config, run.samples, run.ranks)
     step = step_model(config, run.model, run.ranks)
     if not isinstance(data, Stream):
+        require_readings(step.teachers, data, run.samples.say)
         require_windows(step.teachers, data)
     fingerprints = teachers_record(step, run.start.before, run.start)
     run.record = replace(run.record, teachers=fingerprints or None)
@@ -250,7 +250,9 @@ def _trainer(run: Run) -> LatentTrainer:
         model=step,
         args=run.args,
         train_dataset=data,
-        data_collator=partial(collate_batch, pad_id=pad_id_of(run.model.tokenizer), readers=step.readers),
+        data_collator=partial(
+            collate_batch, pad_id=pad_id_of(run.model.tokenizer), readers=step.readers, sampler=batches
+        ),
         callbacks=[WriteLogs(run.folder, run.record.command or "")],
         batches=batches,
         ranks=run.ranks,

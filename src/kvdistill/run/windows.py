@@ -84,12 +84,13 @@ def _lengths(
         return
     # No tokenizer makes more tokens than there are bytes, apart from what its template adds: most samples
     # need not be tokenized a second time.
-    (empty,) = teacher.reader.read([Example("", (), "", "empty")])
-    possible = [s for s in samples if _bytes(s.example) + _length(empty) > window]
+    (empty,) = teacher.reader.encode([Example("", (), "", "empty")])
+    longest = ((teacher.reader.text.longest(sample.example), sample) for sample in samples)
+    possible = [pair for pair in longest if _bytes(pair[0]) + _length(empty) > window]
     for start in range(0, len(possible), CHUNK):
         chunk = possible[start : start + CHUNK]
-        readings = teacher.reader.read([sample.example for sample in chunk])
-        for reading, sample in zip(readings, chunk, strict=True):
+        readings = teacher.reader.encode([example for example, _ in chunk])
+        for reading, (_, sample) in zip(readings, chunk, strict=True):
             yield _length(reading), sample
 
 

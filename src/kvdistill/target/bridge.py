@@ -7,12 +7,13 @@
 
 from collections.abc import Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from kvdistill.align.time_align import NearestSlot, SlotMatch
 from kvdistill.kv import KVPair, ModelKV, TeacherCache
 from kvdistill.target.build import TargetBuilder
 from kvdistill.target.controls import NoControl
@@ -60,6 +61,13 @@ class Lower:
     kind: Literal["lower"] = "lower"
     adapters: str | None = None
     """Folder that ``kvdistill align fit`` wrote; None fits the adapters before the first step."""
+    order: Literal["align_first", "compress_first"] | None = None
+    """``align_first``: all read one text, whose tokens are aligned; slots are chosen on the fused cache.
+    ``compress_first``: texts may differ; each cache is compressed by itself, and slots are matched. Default:
+    ``compress_first`` where a teacher reads another text than the student.
+    """
+    match: SlotMatch = field(default_factory=NearestSlot)
+    """How the slots of texts that differ are matched (``compress_first``)."""
 
 
 BridgeMethod = Same | Lift | Lower
@@ -168,11 +176,14 @@ class Bridge(nn.Module):
         for name, builder in self.builders.items():
             builder.mean = means[name]
 
-    def diagnostics(self, caches: Sequence[TeacherCache]) -> dict[str, Tensor]:
+    def diagnostics(
+        self, caches: Sequence[TeacherCache], read: Sequence[TeacherCache] = ()
+    ) -> dict[str, Tensor]:
         """The compressors' metrics for the log.
 
         Args:
             caches: The result of ``merge``, before compression.
+            read: The caches that were merged.
 
         Returns:
             Scalars by name, prefixed with ``TEACHER_`` where there are several teachers.
