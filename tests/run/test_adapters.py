@@ -180,7 +180,8 @@ def test_adapters_of_another_calibration_are_refused(saved: Saved, monkeypatch: 
     bridge = {"kind": "lower", "calibration_target": "task", "task": {"steps": 7}}
     with pytest.raises(ValueError, match=r"teachers\.a: calibration was student_cache and is task .*steps=7"):
         load_adapters(run(saved.base, saved.output, saved.teachers, bridge=bridge), step, saved.folder)
-    assert difference("x", {}, {"calibration": "student_cache"}) == ""
+    assert difference("x", {}, {"calibration": "student_cache", "option heads": "all"}) == ""
+    assert "option heads was all and is [0] here" in difference("x", {}, {"option heads": [0]})
     assert "was student_cache and is task here" in difference("x", {}, {"calibration": "task"})
 
 

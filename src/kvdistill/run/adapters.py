@@ -23,9 +23,9 @@ from kvdistill.target.lower import LowerBridge
 ADAPTERS = "adapters.safetensors"
 """File of the fitted adapters, beside ``calibration.json``; written last."""
 FORMAT = 1
-SETTINGS = {"layers", "adapter", "tokens", "template", "rope_scaling"}
+SETTINGS = {"layers", "adapter", "tokens", "template", "rope_scaling", "heads"}
 """Options of a teacher that its adapter was fitted for."""
-OLD = {"calibration": "student_cache"}
+OLD = {"calibration": "student_cache", "option heads": "all"}
 """What earlier files leave out, with the only value that there was."""
 REMEDY = "Fit them for this configuration: kvdistill align fit --config FILE --output DIR"
 
