@@ -9,6 +9,7 @@ from kvdistill.data.encode import num_tokens
 from kvdistill.data.readers import Reader
 from kvdistill.run.samples import Samples
 from kvdistill.run.stream import SampleStream
+from kvdistill.run.windows import Window
 from kvdistill.text import Encoded
 from kvdistill.training.ranks import Ranks
 from kvdistill.training.sampler import RankBatches
@@ -39,7 +40,10 @@ def training_data(config: RunConfig, from_files: Samples, ranks: Ranks) -> tuple
 
 
 def collate_batch(
-    found: Sequence[Encoded] | Sequence[StreamBatch], pad_id: int, readers: dict[str, Reader]
+    found: Sequence[Encoded] | Sequence[StreamBatch],
+    pad_id: int,
+    readers: dict[str, Reader],
+    windows: Sequence[Window] = (),
 ) -> dict[str, Any]:
     """Called in the loader's workers.
 
@@ -47,8 +51,16 @@ def collate_batch(
         found: samples, or the one batch of a stream.
         pad_id: token id of padding.
         readers: by short name, the teachers that read other tokens than the student's teacher mode.
+        windows: the longest text of each teacher; the rows of a stream are checked here, those of a data set
+            have been before training.
+
+    Raises:
+        ValueError: if a row of a stream is longer than a teacher reads; names the row.
     """
     first = found[0]
     if isinstance(first, StreamBatch):
-        return {"batch": collate(first.samples, pad_id, readers=readers), "place": first.place}
+        batch = collate(first.samples, pad_id, readers=readers)
+        for window in windows:
+            window.check(batch, first.samples)
+        return {"batch": batch, "place": first.place}
     return {"batch": collate(found, pad_id, readers=readers)}  # pyright: ignore[reportArgumentType]
