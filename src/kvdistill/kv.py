@@ -130,6 +130,8 @@ class LayerGeometry:
     """Gain of the key norm: (K), or (H, K) where it spans all heads; None without one."""
     window: int | None = None
     """Sliding attention window in tokens, None for full attention."""
+    head_ids: tuple[int, ...] | None = None
+    """Which key/value heads of the model's layer these are; None where they are all of them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,6 +72,11 @@ FLAGS = (
         "ratio of the longer window to the trained one",
         each_teacher=True,
     ),
+    Flag(
+        "calibration_target",
+        "bridge.calibration_target",
+        "what adapters are fitted to: the student's own cache, or also the answers (task)",
+    ),
     Flag("dataset_name", "data.train.name", "data set on the hub"),
     Flag("dataset_config", "data.train.config", "its configuration"),
     Flag("dataset_split", "data.train.split", "its split to train on"),

@@ -256,6 +256,9 @@ class RunConfig(Section):
                 f"bridge.kind same compares caches of one geometry, and teacher {live[0]} is a model of its "
                 "own: set bridge.kind to lower or lift"
             )
+        if isinstance(self.bridge_method, Lower) and self.reads_teachers:
+            fitted = any(section.adapter.penalty_grid() for section in self.active_teachers.values())
+            self.bridge_method.check(self.target.method.kind, self.target.method.keeps_tokens, fitted)
         if isinstance(self.bridge_method, Lift):
             self._lift_fits()
         check_readings(self)

@@ -69,8 +69,18 @@ class TeacherSection(Section):
     """
     layers: Annotated[LayerMethod, Field(discriminator="kind")] = Ratio()
     """Which of the teacher's layers each layer of the student is compared with."""
+    heads: Literal["all"] | tuple[Annotated[int, Field(ge=0)], ...] = "all"
+    """Which of its key/value heads are read in every layer: all, or a list of indices from 0."""
     adapter: Annotated[AdapterMethod, Field(discriminator="kind")] = Ridge()
     """How its cache becomes one in the student's heads and widths, where the bridge lowers teachers."""
+
+    @model_validator(mode="after")
+    def _heads_once(self) -> "TeacherSection":
+        if len(set(self.heads)) < len(self.heads) and self.heads != "all":
+            raise ValueError(f"heads {list(self.heads)} names a head twice: give each once")
+        if not self.heads:
+            raise ValueError("heads is empty, so nothing of the teacher would be read: give one, or all")
+        return self
 
     @model_validator(mode="after")
     def _loadable(self) -> "TeacherSection":

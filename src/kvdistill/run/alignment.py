@@ -69,7 +69,10 @@ def align_teachers(
     if isinstance(step.bridge, LiftBridge):
         return ProjectorFit(step, Ranks.here(), say).run(samples)
     selectors = {teacher.name: config.teacher_section(teacher.name).layers for teacher in step.teachers}
-    return Calibrator(step, selectors, Ranks.here(), say).run(samples)
+    task = None
+    if isinstance(method, Lower) and method.calibration_target == "task":
+        task = method.task
+    return Calibrator(step, selectors, Ranks.here(), say, task).run(samples)
 
 
 def restore(step: Distillation, checkpoint: Path) -> None:

@@ -9,6 +9,7 @@ from kvdistill.data.encode import num_tokens
 from kvdistill.data.readers import Reader
 from kvdistill.run.samples import Samples
 from kvdistill.run.stream import SampleStream
+from kvdistill.run.windows import Window
 from kvdistill.text import Encoded
 from kvdistill.training.ranks import Ranks
 from kvdistill.training.sampler import RankBatches
@@ -43,6 +44,7 @@ def collate_batch(
     pad_id: int,
     readers: dict[str, Reader],
     sampler: RankBatches | StreamSampler | None = None,
+    windows: Sequence[Window] = (),
 ) -> dict[str, Any]:
     """Called in the loader's workers.
 
@@ -52,6 +54,11 @@ def collate_batch(
         readers: by short name, the teachers that read other tokens or texts than the student's teacher mode.
         sampler: the sampler of the batches, whose epoch is that of the readers; None for epoch 0. Workers
             have a copy of it, made at the start of each epoch.
+        windows: the longest text of each teacher; the rows of a stream are checked here, those of a data set
+            have been before training.
+
+    Raises:
+        ValueError: if a row of a stream is longer than a teacher reads; names the row.
     """
     epoch = 0
     if sampler is not None:
@@ -59,5 +66,7 @@ def collate_batch(
     first = found[0]
     if isinstance(first, StreamBatch):
         batch = collate(first.samples, pad_id, readers=readers, epoch=epoch)
+        for window in windows:
+            window.check(batch, first.samples)
         return {"batch": batch, "place": first.place}
     return {"batch": collate(found, pad_id, readers=readers, epoch=epoch)}  # pyright: ignore

@@ -109,7 +109,21 @@ def load_teacher(
         )
         try_reader(option_of(name), reader)
     placed = section.device is not None or section.device_map is not None
-    return CausalLMTeacher(opened.model, section.name, opened.delimiters, name, reader, placed)
+    heads = None
+    if section.heads != "all":
+        heads = section.heads
+    teacher = CausalLMTeacher(opened.model, section.name, opened.delimiters, name, reader, placed, heads)
+    _require_heads(teacher)
+    return teacher
+
+
+def _require_heads(teacher: CausalLMTeacher) -> None:
+    if teacher.heads is None:
+        return
+    try:
+        teacher.geometry()
+    except ValueError as error:
+        raise ValueError(f"{option_of(teacher.name)}.heads: {error}. Choose among them, or all.") from error
 
 
 def _padded(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:

@@ -35,7 +35,7 @@ from kvdistill.run.samples import Samples, fingerprint, require_files, samples_o
 from kvdistill.run.step import step_model
 from kvdistill.run.stream import SampleStream
 from kvdistill.run.student import resumed_student, starting_student
-from kvdistill.run.windows import require_windows
+from kvdistill.run.windows import require_data_windows, require_windows, windows_of
 from kvdistill.text import Encoded
 from kvdistill.training.arguments import training_arguments
 from kvdistill.training.callbacks import (
@@ -239,7 +239,7 @@ def _trainer(run: Run) -> LatentTrainer:
     step = step_model(config, run.model, run.ranks)
     if not isinstance(data, Stream):
         require_readings(step.teachers, data, run.samples.say)
-        require_windows(step.teachers, data)
+    require_data_windows(step.teachers, data, run.start.checkpoint is not None)
     fingerprints = teachers_record(step, run.start.before, run.start)
     run.record = replace(run.record, teachers=fingerprints or None)
     if step.teachers and config.model.device_map is None:
@@ -251,7 +251,11 @@ def _trainer(run: Run) -> LatentTrainer:
         args=run.args,
         train_dataset=data,
         data_collator=partial(
-            collate_batch, pad_id=pad_id_of(run.model.tokenizer), readers=step.readers, sampler=batches
+            collate_batch,
+            pad_id=pad_id_of(run.model.tokenizer),
+            readers=step.readers,
+            sampler=batches,
+            windows=windows_of(step.teachers),
         ),
         callbacks=[WriteLogs(run.folder, run.record.command or "")],
         batches=batches,
