@@ -174,7 +174,7 @@ COMMANDS = {
     ),
     "sample": Command(
         "sample chains of thought from a teacher, and keep those whose answer is right",
-        f"Example: %(prog)s --config run.toml --teacher qwen --output outputs/samples. {OVERRIDES}",
+        f"Example: %(prog)s --config run.toml --teacher qwen --sampling.num_samples 4. {OVERRIDES}",
         runners.configured("sample"),
         sample_options,
         "The same command continues from here.",

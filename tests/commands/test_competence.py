@@ -25,7 +25,7 @@ def written(folder: Path, *names: str) -> Path:
 def test_a_table_of_two_teachers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = written(tmp_path, "a", "b")
     samples = ["sample", "--config", str(path), "--teacher", "a", "--output", str(tmp_path / "samples")]
-    assert main([*samples, "--num-samples", "2", "--max-new-tokens", "8"]) == 0
+    assert main([*samples, "--sampling.num_samples", "2", "--sampling.max_new_tokens", "8"]) == 0
     words = ["competence", "--config", str(path), "--output", str(tmp_path / "out")]
     assert main([*words, "--traces", f"a={tmp_path}/samples"]) == 0
     printed = capsys.readouterr().out

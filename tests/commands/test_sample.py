@@ -59,8 +59,10 @@ def test_the_command_writes_chains(tmp_path: Path, capsys: pytest.CaptureFixture
         f'data.train = {{kind = "file", path = "{tmp_path}/rows.txt"}}\nmodel.name = "base"\n'
         f'teachers.a = {{kind = "live", name = "{tmp_path}/model"}}\n'
     )
-    assert main([*words, "--num-samples", "2", "--max-new-tokens", "8"]) == 0
+    assert main([*words, "--sampling.num_samples", "2", "--sampling.max_new_tokens", "8"]) == 0
     assert "a: 6 chains for 3 questions" in capsys.readouterr().out
     assert len(read_traces(tmp_path / "out")) == 3
-    assert main([*words, "--num-samples", "2", "--top-p", "2"]) == 2
-    assert "Give a temperature above 0" in capsys.readouterr().err
+    assert main([*words, "--sampling.top_p", "2"]) == 2
+    assert "sampling.top_p" in capsys.readouterr().err
+    assert main(words[:3]) == 2
+    assert "--output: name a folder for the chains; teachers.a has no traces." in capsys.readouterr().err

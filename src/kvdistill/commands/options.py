@@ -35,14 +35,8 @@ def sample_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--config", type=path_argument, help=SHIPPED, required=True)
     add("--teacher", help="short name of the teacher (default: the only separate one)")
-    add("--output", type=path_argument, required=True, help="folder for samples.jsonl and samples.json")
-    add("--num-samples", type=_count, default=8, help=f"chains drawn for each question ({DEFAULT})")
-    add("--temperature", type=float, default=0.8, help=f"divides the logits ({DEFAULT})")
-    add("--top-p", type=float, default=0.95, help=f"share of the probability that is drawn from ({DEFAULT})")
-    add("--max-new-tokens", type=_count, default=256, help=f"longest chain with its answer ({DEFAULT})")
-    add("--batch-size", type=_count, default=64, help=f"chains side by side ({DEFAULT})")
-    add("--sampling-seed", type=int, default=0, help=f"seed of the draws ({DEFAULT})")
-    add("--min-right", type=_count, default=1, help=f"questions with fewer are listed ({DEFAULT})")
+    where = "folder for samples.jsonl and samples.json (default: the teacher's traces)"
+    add("--output", type=path_argument, help=where)
 
 
 def competence_options(parser: argparse.ArgumentParser) -> None:

@@ -9,7 +9,7 @@ from kvdistill.config import RunConfig, TeacherSection, load
 from kvdistill.console.paths import require_folder
 from kvdistill.records.traces import SamplesReport
 from kvdistill.run.samples import examples, require_files
-from kvdistill.run.sampling import Sampling, sample_chains
+from kvdistill.run.sampling import sample_chains
 from kvdistill.run.writing import open_writer
 
 
@@ -23,30 +23,22 @@ def sample_command(known: argparse.Namespace, overrides: list[str]) -> None:
     Raises:
         ValueError: as ``sample`` does.
     """
-    folder = Path(known.output)
-    require_folder("--output", folder)
-    settings = Sampling(
-        num_samples=known.num_samples,
-        temperature=known.temperature,
-        top_p=known.top_p,
-        max_new_tokens=known.max_new_tokens,
-        seed=known.sampling_seed,
-        batch_size=known.batch_size,
-        min_right=known.min_right,
-    )
-    sample(load(known.config, overrides), known.teacher, folder, settings, partial(print, flush=True))
+    config = load(known.config, overrides)
+    name, section = separate_teacher(config, known.teacher)
+    output = known.output or section.traces
+    if output is None:
+        raise ValueError(f"--output: name a folder for the chains; teachers.{name} has no traces.")
+    require_folder("--output", Path(output))
+    sample(config, name, Path(output), partial(print, flush=True))
 
 
-def sample(
-    config: RunConfig, teacher: str | None, folder: Path, settings: Sampling, say: Callable[[str], None]
-) -> SamplesReport:
+def sample(config: RunConfig, teacher: str | None, folder: Path, say: Callable[[str], None]) -> SamplesReport:
     """Sample chains for the training questions of a configuration.
 
     Args:
-        config: the configuration, with the teacher and the data.
+        config: the configuration, with the teacher, the data and ``sampling``.
         teacher: the teacher's short name; None where there is only one separate model.
         folder: where ``samples.jsonl`` and ``samples.json`` are written.
-        settings: how many chains are drawn, and how.
         say: prints a line.
 
     Returns:
@@ -58,7 +50,7 @@ def sample(
     name, section = separate_teacher(config, teacher)
     require_files(config.data)
     found = examples(config.data.train).examples
-    report = sample_chains(open_writer(name, section, config.data), found, folder, settings, say)
+    report = sample_chains(open_writer(name, section, config.data), found, folder, config.sampling, say)
     for line in lines_of(report):
         say(line)
     say(f'A teacher reads them with reads = "own", traces = "{folder}".')

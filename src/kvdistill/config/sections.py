@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 from kvdistill.compress import RKV, CompressorMethod
 from kvdistill.config.data import DataSection, SyntheticData
 from kvdistill.config.readings import check_readings, order_of
+from kvdistill.config.sampling import Sampling
 from kvdistill.config.section import Section, UserPath
 from kvdistill.config.teachers import AnyTeacher, OwnTeacher, ShortName, TeacherSection
 from kvdistill.config.training import TrainingSection
@@ -144,6 +145,8 @@ class RunConfig(Section):
     """
     data: DataSection
     latent: LatentSection = LatentSection()
+    sampling: Sampling = Sampling()
+    """How chains of thought are sampled where a teacher's ``traces`` do not exist."""
     target: TargetSection = TargetSection()
     loss: Objective = Objective()
     training: TrainingSection = TrainingSection()

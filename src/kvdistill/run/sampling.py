@@ -2,10 +2,11 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from hashlib import blake2b
 from pathlib import Path
 
+from kvdistill.config import Sampling
 from kvdistill.console.progress import Progress
 from kvdistill.data.gsm8k import MARKER
 from kvdistill.data.keys import question_key
@@ -26,44 +27,6 @@ from kvdistill.text import Example
 
 HOPELESS = 128
 """Questions after which a teacher without a single right chain is refused."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sampling:
-    """Settings of sampling."""
-
-    num_samples: int = 8
-    """Chains per question, n."""
-    temperature: float = 0.8
-    top_p: float = 0.95
-    """Smallest share of the probability from which tokens are drawn, the most probable first."""
-    max_new_tokens: int = 256
-    """Upper limit of a chain with its answer, in tokens."""
-    seed: int = 0
-    batch_size: int = 64
-    """Chains side by side; does not change the result."""
-    min_right: int = 1
-    """Fewest right and distinct chains that a question needs; the others are counted in the report."""
-
-    def __post_init__(self) -> None:
-        """Refuse settings that nothing can be drawn with."""
-        if not (self.temperature > 0 and 0 < self.top_p <= 1):
-            raise ValueError(
-                f"sampling: temperature is {self.temperature} and top_p {self.top_p}. Give a temperature "
-                "above 0, and a top_p above 0 and at most 1."
-            )
-        if self.min_right > self.num_samples:
-            raise ValueError(
-                f"sampling: min_right is {self.min_right}, and only {self.num_samples} chains are drawn for "
-                "a question. Raise num_samples, or lower min_right."
-            )
-
-    @property
-    def identity(self) -> dict[str, object]:
-        """The settings that the result depends on."""
-        return {
-            name: value for name, value in asdict(self).items() if name not in ("batch_size", "min_right")
-        }
 
 
 def sample_chains(

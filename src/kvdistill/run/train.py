@@ -1,5 +1,6 @@
 """One training run: from a configuration to a trained and evaluated student with its run folder."""
 
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -29,6 +30,7 @@ from kvdistill.run.folder import (
     summary,
 )
 from kvdistill.run.loading import collate_batch, training_data
+from kvdistill.run.preparation import prepare_chains
 from kvdistill.run.provenance import record_of
 from kvdistill.run.readings import require_readings
 from kvdistill.run.samples import Samples, fingerprint, require_files, samples_of
@@ -154,6 +156,7 @@ def _prepare(
     config: RunConfig, args: TrainingArguments, ranks: Ranks, start: RunState, command: str | None
 ) -> Run:
     require_files(config.data)
+    prepare_chains(config, ranks, partial(print, file=sys.stderr, flush=True))
     set_seed(config.training.seed)
     now = datetime.now(UTC).astimezone().isoformat(timespec="seconds")
     if start.checkpoint is None:
