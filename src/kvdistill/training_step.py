@@ -3,12 +3,15 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from kvdistill.data.collate import collate
 from kvdistill.data.encode import pad_id_of
 from kvdistill.data.readers import Reader
+from kvdistill.kv import LossOutput
 from kvdistill.latent.reasoner import LatentReasoner
+from kvdistill.losses import cross_entropy
 from kvdistill.teacher.base import Teacher
 from kvdistill.text import Batch, Encoded
 
@@ -97,3 +100,28 @@ class TrainingStep(nn.Module):
         Args:
             state: The result of ``state``.
         """
+
+
+class FineTuning(TrainingStep):
+    """Supervised fine-tuning of teacher mode: chains of thought, or direct answers where they are empty."""
+
+    def forward(self, batch: Batch, step: int, progress: float) -> LossOutput:
+        """The cross-entropy of teacher mode's labels.
+
+        Args:
+            batch: B samples, padded.
+            step: Ignored.
+            progress: Ignored.
+
+        Returns:
+            A scalar in nats per token, logged as ``ce_teacher``.
+        """
+        rows = self.student(batch=batch, mode="cot").rows
+        with torch.autocast(batch.cot_id.device.type, enabled=False):
+            loss = cross_entropy(rows, len(batch))
+        return LossOutput(loss, {"ce_teacher": loss.detach()})
+
+    @torch.no_grad()
+    def validate(self, batch: Batch) -> dict[str, Tensor]:
+        """The loss itself, as ``ce``."""
+        return {"ce": self(batch, 0, 1.0).loss}

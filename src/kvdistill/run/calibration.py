@@ -148,9 +148,7 @@ class Calibrator:
         return found
 
     def _target(self, teachers: Sequence[Teacher], batch: Batch) -> ModelKV:
-        outputs = self.step.student(batch=batch)
-        caches = [teacher.cache(batch, outputs) for teacher in teachers]
-        (merged,) = self.bridge.merge(caches, batch.alignments, outputs.teacher.kv)
+        (merged,) = self.step.merged(batch, self.step.outputs_of(batch), teachers)
         builder = self.bridge.builders[FUSED]
         build = TargetBuilder(builder.method, NoControl(), builder.slots)
         return build(merged.kv, batch.cot_id, 0, merged.covered)

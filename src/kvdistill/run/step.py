@@ -8,7 +8,7 @@ from kvdistill.align.layer_map import Ratio
 from kvdistill.align.projector import Projector
 from kvdistill.config import OwnTeacher, RunConfig
 from kvdistill.latent.reasoner import LatentReasoner
-from kvdistill.pipeline import Distillation, FineTuning, StepSettings, TrainingStep
+from kvdistill.pipeline import Distillation, StepSettings
 from kvdistill.run.teachers import OPEN
 from kvdistill.target.bridge import Bridge, SameBridge
 from kvdistill.target.build import TargetBuilder
@@ -17,6 +17,7 @@ from kvdistill.target.lower import LowerBridge
 from kvdistill.teacher.base import Teacher
 from kvdistill.teacher.self_distillation import OWN, SelfDistillation
 from kvdistill.training.ranks import Ranks
+from kvdistill.training_step import FineTuning, TrainingStep
 
 
 def step_model(config: RunConfig, student: LatentReasoner, ranks: Ranks | None = None) -> TrainingStep:

@@ -13,7 +13,8 @@ from typing import ClassVar, Literal
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from kvdistill.kv import KVPair, ModelKV, TeacherCache
+from kvdistill.fuse.weights import RouteInputs
+from kvdistill.kv import KVPair, LossOutput, ModelKV, TeacherCache
 from kvdistill.target.build import TargetBuilder
 from kvdistill.target.controls import NoControl
 from kvdistill.target.mean import TargetMean
@@ -81,8 +82,15 @@ class Bridge(nn.Module):
         # A plain dictionary: builders are neither modules nor parameters.
         self.builders = dict(builders)
 
+    question_layer: int | None = None
+    """Layer of the student whose keys at the question the fusion reads; None where it reads none."""
+
     def merge(
-        self, caches: Sequence[TeacherCache], alignments: Mapping[str, TokenAlignment], own: ModelKV
+        self,
+        caches: Sequence[TeacherCache],
+        alignments: Mapping[str, TokenAlignment],
+        own: ModelKV,
+        route: RouteInputs | None = None,
     ) -> tuple[TeacherCache, ...]:
         """The caches that targets are built from, one per builder.
 
@@ -90,11 +98,23 @@ class Bridge(nn.Module):
             caches: The teachers' caches of the batch.
             alignments: By teacher, the alignment of its tokens with the student's, where they differ.
             own: The student's own cache over its N tokens (teacher mode).
+            route: What the weights of the teachers depend on; None where they are constants.
 
         Returns:
             The caches themselves; one fused cache where the bridge fuses them.
         """
         return tuple(caches)
+
+    def routing_terms(self, caches: Sequence[TeacherCache]) -> LossOutput | None:
+        """The loss of the teachers' weights and what is logged of them.
+
+        Args:
+            caches: The result of ``merge``.
+
+        Returns:
+            A scalar and metrics; None where the weights are constants.
+        """
+        return None
 
     def forward(
         self,
@@ -231,3 +251,21 @@ def part(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
         The selected tensors, by their names without the prefix.
     """
     return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+
+
+def with_teacher_name(state: Mapping[str, Tensor], teacher: str) -> dict[str, Tensor]:
+    """Add current names to a state of the first format: one teacher, whose name was not stored.
+
+    Args:
+        state: Tensors by name.
+        teacher: Short name of the teacher.
+
+    Returns:
+        All tensors, those of the first format under both names.
+    """
+    old = {
+        f"{teacher}/{name}": value
+        for name, value in state.items()
+        if name.startswith(("mean/", "projector/"))
+    }
+    return {**state, **old}
