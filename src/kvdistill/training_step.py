@@ -1,6 +1,6 @@
 """Base of the modules that Trainer trains: a student and whatever else is trained, in one forward pass."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from kvdistill.kv import LossOutput
 from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.losses import cross_entropy
 from kvdistill.teacher.base import Teacher
-from kvdistill.text import Batch, Encoded
+from kvdistill.text import Batch, Encoded, Example
 
 FROM_STUDENT = (
     *(
@@ -41,6 +41,8 @@ class TrainingStep(nn.Module):
     accepts_loss_kwargs = False
     teachers: tuple[Teacher, ...] = ()
     """The teachers whose caches are compared; outside the module tree."""
+    competence: Callable[[Example], Sequence[float]] | None = None
+    """Competence of each teacher for an example, for a fusion that uses it; set before training."""
 
     def __init__(self, student: LatentReasoner) -> None:
         super().__init__()
@@ -66,7 +68,7 @@ class TrainingStep(nn.Module):
         """
         tokenizer = self.student.tokenizer
         assert tokenizer is not None
-        return collate(samples, pad_id_of(tokenizer), readers=self.readers)
+        return collate(samples, pad_id_of(tokenizer), readers=self.readers, competence=self.competence)
 
     def prepare(self, batches: Sequence[Batch]) -> None:
         """Hook before the first optimizer step.

@@ -83,7 +83,7 @@ class Similarity:
     metric: Metric = "cosine"
     temperature: float = 0.5
     """Divides the similarities, of vectors whose usual length is 1."""
-    prototypes: Literal["mean", "cls", "kmeans"] = "mean"
+    prototypes: Literal["mean", "cls", "kmeans"] = "cls"
     """``mean``: one per teacher, from all tokens of each question. ``cls``: one per teacher, from the last
     token of each question. ``kmeans``: ``clusters`` per teacher, from the last tokens.
     """

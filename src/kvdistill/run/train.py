@@ -30,6 +30,7 @@ from kvdistill.run.folder import (
 )
 from kvdistill.run.loading import collate_batch, training_data
 from kvdistill.run.provenance import record_of
+from kvdistill.run.routing import RouteFit, fit_routing, report_unknown, set_competence
 from kvdistill.run.samples import Samples, fingerprint, require_files
 from kvdistill.run.step import step_model
 from kvdistill.run.stream import SampleStream
@@ -77,6 +78,8 @@ class Run:
     """The test set, read before the first step, so that a broken one is noticed before training."""
     calibration: CalibrationRecord | None = None
     """How the teachers were aligned; None where they were not."""
+    routing: RouteFit | None = None
+    """Prototypes of the teachers; None where there are none, or the run resumes."""
 
     @property
     def folder(self) -> Path:
@@ -120,6 +123,8 @@ def train(config: RunConfig, command: str | None = None) -> Trained:
             run.record.write(run.folder / "run.json")
             if run.calibration is not None:
                 run.calibration.write(run.folder / CALIBRATION)
+            if run.routing is not None:
+                run.routing.write(run.folder)
         ranks.wait()
         if not _is_trained(config, start):
             with interruptible(trainer, ranks):
@@ -244,13 +249,23 @@ def _trainer(run: Run) -> LatentTrainer:
     run.record = replace(run.record, teachers=fingerprints or None)
     if step.teachers and config.model.device_map is None:
         step.to(run.args.device)  # calibration runs the student before Trainer would move it
+    set_competence(config, step)
+    if not isinstance(data, Stream):
+        report_unknown(step, data, "training", run.samples.say)
+    # Before the alignment, which measures what the fused target is worth.
+    run.routing = fit_routing(config, step, data, run.start.checkpoint)
     run.calibration = align_teachers(config, step, data, run.start.checkpoint, run.samples.say)
     assert run.model.tokenizer is not None
     trainer = LatentTrainer(
         model=step,
         args=run.args,
         train_dataset=data,
-        data_collator=partial(collate_batch, pad_id=pad_id_of(run.model.tokenizer), readers=step.readers),
+        data_collator=partial(
+            collate_batch,
+            pad_id=pad_id_of(run.model.tokenizer),
+            readers=step.readers,
+            competence=step.competence,
+        ),
         callbacks=[WriteLogs(run.folder, run.record.command or "")],
         batches=batches,
         ranks=run.ranks,
@@ -260,6 +275,7 @@ def _trainer(run: Run) -> LatentTrainer:
             : config.evaluation.during_training
         ]
         require_windows(step.teachers, validation[:LOSS_SAMPLES], "validation")
+        report_unknown(step, validation[:LOSS_SAMPLES], "validation", run.samples.say)
         trainer.add_callback(
             EvaluateWhen(
                 measure_during_training(config, validation, step),

@@ -205,7 +205,8 @@ class Bridge(nn.Module):
                 prefix = f"{cache.teacher}_"
             numbers = self.builders[cache.teacher].method.diagnostics(cache.kv)
 
-            found |= {f"{prefix}{name}": value for name, value in numbers.items()}
+            # Importance that was fused by a router's weights is in their graph.
+            found |= {f"{prefix}{name}": value.detach() for name, value in numbers.items()}
         return found
 
     def state(self) -> dict[str, Tensor]:
