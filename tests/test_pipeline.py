@@ -16,7 +16,7 @@ from kvdistill.latent.layout import question_pieces
 from kvdistill.latent.passes import encode_latents, forward_pass
 from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.losses import CODILoss, KVLoss, Objective, cross_entropy, gradient_norm, reference_norm
-from kvdistill.pipeline import Distillation, FineTuning, StepSettings
+from kvdistill.pipeline import Distillation, StepSettings
 from kvdistill.target import (
     Control,
     MeanTarget,
@@ -29,6 +29,7 @@ from kvdistill.target import (
 )
 from kvdistill.teacher import SelfDistillation
 from kvdistill.text import Batch
+from kvdistill.training_step import FineTuning
 from pico_losses import compare
 from pico_steps import SLOTS, Seen, distillation, kv_gradients, lifted, on, rows, student
 

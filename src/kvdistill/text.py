@@ -180,6 +180,10 @@ class Batch:
     """By short name, the alignment of each of ``teachers`` whose chain of thought has other tokens than that
     of teacher mode.
     """
+    competence: Float[Tensor, "B E"] | None = None
+    """Competence of each of E teachers, sums to 1 over E; 0 throughout where it is not known. None where no
+    fusion uses it.
+    """
 
     def __len__(self) -> int:
         return len(self.sample_ids)

@@ -7,7 +7,7 @@ import pytest
 from kvdistill.align import NearestSlot, SoftSlot
 from kvdistill.config import RunConfig, parse, resolved, with_defaults
 from kvdistill.config.readings import sampled_files
-from kvdistill.target.bridge import Lower
+from kvdistill.target.methods import Lower
 
 SHARED = {"method": {"kind": "rkv", "selection": "shared"}}
 

@@ -15,8 +15,8 @@ from kvdistill.run.folder import RunState
 from kvdistill.run.provenance import record_of
 from kvdistill.run.step import step_model
 from kvdistill.run.student import build_student
-from kvdistill.target.bridge import Lower
 from kvdistill.target.lower import LowerBridge
+from kvdistill.target.methods import Lower
 from kvdistill.training.checkpoint import save_extra_state
 from pico_students import config, save_base
 from pico_teachers import TASK, encoded, live, run, save_teachers

@@ -25,8 +25,8 @@ from kvdistill.run.calibration import Calibrator, described
 from kvdistill.run.gathering import chosen_samples
 from kvdistill.run.task_fit import TaskFit
 from kvdistill.target import NoControl, TargetBuilder
-from kvdistill.target.bridge import TaskCalibration
 from kvdistill.target.lower import LowerBridge
+from kvdistill.target.methods import TaskCalibration
 from kvdistill.teacher import CausalLMTeacher
 from kvdistill.text import Encoded
 from kvdistill.training.ranks import Ranks

@@ -32,7 +32,7 @@ def bridge(
         name: Aligner(Adapter(SHAPE, SHAPE, Ratio().pair(SHAPE, SHAPE), Identity())) for name in weights
     }
     builder = TargetBuilder(method or Uniform(), control or NoControl(), 3)  # pyright: ignore
-    return CompressFirstBridge(builder, aligners, weights, SHAPE, match)
+    return CompressFirstBridge(builder, aligners, weights, SHAPE, match=match)
 
 
 def fused(some: CompressFirstBridge, *caches: TeacherCache) -> TeacherCache:

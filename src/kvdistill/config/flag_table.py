@@ -52,7 +52,13 @@ FLAGS = (
         "a weight for each teacher, in the order of the teachers; 0 leaves one out",
         several=True,
         each_teacher=True,
+        aliases=("fixed_weights",),
     ),
+    Flag("fusion_method", "fusion.kind", "where the weights of the teachers come from"),
+    Flag("router_type", "fusion.router.kind", "router, with --fusion_method learnable"),
+    Flag("entropy_target", "fusion.entropy", "where a router moves the entropy of each sample's weights"),
+    Flag("entropy_reg_strength", "fusion.entropy_strength", "weight of the entropy term"),
+    Flag("competence", "fusion.competence", "table of the teachers' competence, for routing"),
     Flag(
         "layer_mapping_strategy",
         "teacher.layers.kind",

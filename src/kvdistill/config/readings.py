@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Literal
 
 from kvdistill.align import Learned
 from kvdistill.config.teachers import TeacherSection
-from kvdistill.target.bridge import Lower
+from kvdistill.target.methods import Lower
 
 if TYPE_CHECKING:
     from kvdistill.config.sections import RunConfig

@@ -17,8 +17,8 @@ from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.models.checkpoint_integrity import fingerprint, first_line, same_weights, share
 from kvdistill.pipeline import Distillation
 from kvdistill.records.calibration import CALIBRATION, CalibrationRecord
-from kvdistill.target.bridge import Lower
 from kvdistill.target.lower import LowerBridge
+from kvdistill.target.methods import Lower
 
 ADAPTERS = "adapters.safetensors"
 """File of the fitted adapters, beside ``calibration.json``; written last."""

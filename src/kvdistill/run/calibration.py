@@ -21,9 +21,9 @@ from kvdistill.records.utility import TargetUtility
 from kvdistill.run.gathering import SAMPLES, Gathered, at_student_tokens, chunks, read_batches
 from kvdistill.run.output_cosine import attention_cosines
 from kvdistill.run.task_fit import TaskFit
-from kvdistill.target.bridge import TaskCalibration
 from kvdistill.target.controls import NoControl, OtherSample
 from kvdistill.target.lower import FUSED, LowerBridge
+from kvdistill.target.methods import TaskCalibration
 from kvdistill.teacher.base import Teacher
 from kvdistill.text import Batch, Encoded
 from kvdistill.training.ranks import Ranks
@@ -185,9 +185,8 @@ class Calibrator:
 
     def _target(self, teachers: Sequence[Teacher], batch: Batch) -> ModelKV:
         with torch.no_grad():
-            outputs = self.step.student(batch=batch)
-            caches = [teacher.cache(batch, outputs) for teacher in teachers]
-        (merged,) = self.bridge.merge(caches, batch.alignments, outputs.teacher.kv)
+            outputs = self.step.outputs_of(batch)
+        _, (merged,) = self.step.merged(batch, outputs, teachers)
         build = replace(self.bridge.builders[FUSED], control=NoControl(), mean=None)
         return build(merged.kv, batch.cot_id, 0, merged.covered)
 

@@ -1,6 +1,6 @@
 """Training data as Trainer takes it: the data set, the sampler of its batches, and the collate function."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from kvdistill.config import FileData, HubData, RunConfig
@@ -10,7 +10,7 @@ from kvdistill.data.readers import Reader
 from kvdistill.run.samples import Samples
 from kvdistill.run.stream import SampleStream
 from kvdistill.run.windows import Window
-from kvdistill.text import Encoded
+from kvdistill.text import Encoded, Example
 from kvdistill.training.ranks import Ranks
 from kvdistill.training.sampler import RankBatches
 from kvdistill.training.stream import Stream, StreamBatch, StreamSampler
@@ -45,6 +45,7 @@ def collate_batch(
     readers: dict[str, Reader],
     sampler: RankBatches | StreamSampler | None = None,
     windows: Sequence[Window] = (),
+    competence: Callable[[Example], Sequence[float]] | None = None,
 ) -> dict[str, Any]:
     """Called in the loader's workers.
 
@@ -56,6 +57,7 @@ def collate_batch(
             have a copy of it, made at the start of each epoch.
         windows: the longest text of each teacher; the rows of a stream are checked here, those of a data set
             have been before training.
+        competence: competence of each teacher for an example; None where no fusion uses it.
 
     Raises:
         ValueError: if a row of a stream is longer than a teacher reads; names the row.
@@ -65,8 +67,9 @@ def collate_batch(
         epoch = sampler.epoch
     first = found[0]
     if isinstance(first, StreamBatch):
-        batch = collate(first.samples, pad_id, readers=readers, epoch=epoch)
+        batch = collate(first.samples, pad_id, readers=readers, epoch=epoch, competence=competence)
         for window in windows:
             window.check(batch, first.samples)
         return {"batch": batch, "place": first.place}
-    return {"batch": collate(found, pad_id, readers=readers, epoch=epoch)}  # pyright: ignore
+    samples: Any = found
+    return {"batch": collate(samples, pad_id, readers=readers, epoch=epoch, competence=competence)}

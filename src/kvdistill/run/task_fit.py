@@ -13,8 +13,8 @@ from kvdistill.latent.given_slots import rows_behind_slots
 from kvdistill.pipeline import Distillation
 from kvdistill.records.calibration import TaskFitRecord
 from kvdistill.run.gathering import chunks
-from kvdistill.target.bridge import TaskCalibration
 from kvdistill.target.lower import LowerBridge
+from kvdistill.target.methods import TaskCalibration
 from kvdistill.text import Encoded
 from kvdistill.training.ranks import Ranks
 

@@ -33,6 +33,7 @@ from kvdistill.run.loading import collate_batch, training_data
 from kvdistill.run.preparation import prepare_chains
 from kvdistill.run.provenance import record_of
 from kvdistill.run.readings import require_readings
+from kvdistill.run.routing import RouteFit, fit_routing, report_unknown, set_competence
 from kvdistill.run.samples import Samples, fingerprint, require_files, samples_of
 from kvdistill.run.step import step_model
 from kvdistill.run.stream import SampleStream
@@ -80,6 +81,8 @@ class Run:
     """The test set, read before the first step, so that a broken one is noticed before training."""
     calibration: CalibrationRecord | None = None
     """How the teachers were aligned; None where they were not."""
+    routing: RouteFit | None = None
+    """Prototypes of the teachers; None where there are none, or the run resumes."""
 
     @property
     def folder(self) -> Path:
@@ -123,6 +126,8 @@ def train(config: RunConfig, command: str | None = None) -> Trained:
             run.record.write(run.folder / "run.json")
             if run.calibration is not None:
                 run.calibration.write(run.folder / CALIBRATION)
+            if run.routing is not None:
+                run.routing.write(run.folder)
         ranks.wait()
         if not _is_trained(config, start):
             with interruptible(trainer, ranks):
@@ -247,6 +252,11 @@ def _trainer(run: Run) -> LatentTrainer:
     run.record = replace(run.record, teachers=fingerprints or None)
     if step.teachers and config.model.device_map is None:
         step.to(run.args.device)  # calibration runs the student before Trainer would move it
+    set_competence(config, step)
+    if not isinstance(data, Stream):
+        report_unknown(step, data, "training", run.samples.say)
+    # Before the alignment, which measures what the fused target is worth.
+    run.routing = fit_routing(config, step, data, run.start.checkpoint)
     run.calibration = align_teachers(config, step, data, run.start.checkpoint, run.samples.say)
     assert run.model.tokenizer is not None
     trainer = LatentTrainer(
@@ -259,6 +269,7 @@ def _trainer(run: Run) -> LatentTrainer:
             readers=step.readers,
             sampler=batches,
             windows=windows_of(step.teachers),
+            competence=step.competence,
         ),
         callbacks=[WriteLogs(run.folder, run.record.command or "")],
         batches=batches,
@@ -269,6 +280,7 @@ def _trainer(run: Run) -> LatentTrainer:
             : config.evaluation.during_training
         ]
         require_windows(step.teachers, validation[:LOSS_SAMPLES], "validation")
+        report_unknown(step, validation[:LOSS_SAMPLES], "validation", run.samples.say)
         trainer.add_callback(
             EvaluateWhen(
                 measure_during_training(config, validation, step),

@@ -7,123 +7,18 @@
 
 from collections.abc import Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal
+from dataclasses import replace
+from typing import ClassVar
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from kvdistill.align.time_align import NearestSlot, SlotMatch
-from kvdistill.kv import KVPair, ModelKV, TeacherCache
+from kvdistill.fuse.weights import RouteInputs
+from kvdistill.kv import KVPair, LossOutput, ModelKV, TeacherCache
 from kvdistill.target.build import TargetBuilder
 from kvdistill.target.controls import NoControl
 from kvdistill.target.mean import TargetMean
 from kvdistill.text import TokenAlignment
-
-
-@dataclass(frozen=True, kw_only=True)
-class Same:
-    """Targets in the student's own geometry: self-distillation.
-
-    Source: KaVa, https://arxiv.org/abs/2510.02312, section 3.
-    """
-
-    kind: Literal["same"] = "same"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Lift:
-    """Targets in each teacher's geometry, to which a projector maps the student's cache.
-
-    The projectors are dropped after training.
-
-    Source: ours; a regressor onto a wider teacher, dropped later: https://arxiv.org/abs/1412.6550.
-    Differs: fitted before training by default. One that is trained along is fitted to slots that the
-    student's own layers cannot read yet.
-    """
-
-    kind: Literal["lift"] = "lift"
-    projector: Literal["procrustes", "trained"] = "procrustes"
-    """``procrustes``: fitted to both caches on calibration text before the first step, then fixed.
-    ``trained``: along with the student.
-    """
-
-
-@dataclass(frozen=True, kw_only=True)
-class TaskCalibration:
-    """Adapters trained by the answer's cross-entropy before the first step; see ``Lower``."""
-
-    steps: int = 50
-    """Most optimizer steps; it ends earlier where held-out answers do not become likelier."""
-    learning_rate: float = 0.01
-    """Of Adam, relative to the root mean square of each tensor of the adapters at its start."""
-    batch_size: int = 32
-    """Calibration samples per step, over all processes."""
-
-    def __post_init__(self) -> None:
-        if self.steps < 1 or self.batch_size < 1:
-            raise ValueError(
-                f"bridge.task: steps is {self.steps} and batch_size {self.batch_size}: choose 1 or more."
-            )
-        if self.learning_rate <= 0:
-            raise ValueError(f"bridge.task.learning_rate is {self.learning_rate:g}: choose a rate above 0.")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Lower:
-    """Teachers' caches aligned with the student's tokens, layers, heads and widths, and fused to one target.
-
-    The adapters are fitted before training and dropped afterwards.
-
-    Source: ours; linear maps between the caches of models: https://arxiv.org/abs/2601.06123.
-    """
-
-    kind: Literal["lower"] = "lower"
-    adapters: str | None = None
-    """Folder that ``kvdistill align fit`` wrote; None fits the adapters before the first step."""
-    order: Literal["align_first", "compress_first"] | None = None
-    """``align_first``: all read one text, whose tokens are aligned; slots are chosen on the fused cache.
-    ``compress_first``: texts may differ; each cache is compressed by itself, and slots are matched. Default:
-    ``compress_first`` where a teacher reads another text than the student.
-    """
-    match: SlotMatch = field(default_factory=NearestSlot)
-    """How the slots of texts that differ are matched (``compress_first``)."""
-    calibration_target: Literal["student_cache", "task"] = "student_cache"
-    """``student_cache``: ridge regression onto the student's own cache. ``task``: the same as a start, then
-    trained by the cross-entropy of the right answer behind the fused and compressed target, with the student
-    frozen.
-    """
-    task: TaskCalibration = TaskCalibration()
-    """How adapters are trained where ``calibration_target`` is ``task``."""
-
-    def check(self, method: str, keeps_tokens: bool, fitted: bool) -> None:
-        """Refuse a task calibration that has no slots to fill, or no adapter to train.
-
-        Args:
-            method: The compressor's kind.
-            keeps_tokens: Whether the compressor keeps more tokens than there are slots.
-            fitted: Whether a teacher has an adapter that ridge regression fits.
-
-        Raises:
-            ValueError: naming the option to change.
-        """
-        if self.calibration_target != "task":
-            return
-        if keeps_tokens:
-            raise ValueError(
-                f"bridge.calibration_target task reads the target in the place of the student's slots, and "
-                f"target.method.kind {method} keeps all tokens: choose another method, or set "
-                "bridge.calibration_target to student_cache"
-            )
-        if not fitted:
-            raise ValueError(
-                "bridge.calibration_target task trains adapters from ridge regression on, and no teacher has "
-                "one: set teachers.NAME.adapter.kind to ridge, or bridge.calibration_target to student_cache"
-            )
-
-
-BridgeMethod = Same | Lift | Lower
-"""Every bridge, told apart by ``kind``."""
 
 
 class Bridge(nn.Module):
@@ -141,8 +36,15 @@ class Bridge(nn.Module):
         # A plain dictionary: builders are neither modules nor parameters.
         self.builders = dict(builders)
 
+    question_layer: int | None = None
+    """Layer of the student whose keys at the question the fusion reads; None where it reads none."""
+
     def merge(
-        self, caches: Sequence[TeacherCache], alignments: Mapping[str, TokenAlignment], own: ModelKV
+        self,
+        caches: Sequence[TeacherCache],
+        alignments: Mapping[str, TokenAlignment],
+        own: ModelKV,
+        route: RouteInputs | None = None,
     ) -> tuple[TeacherCache, ...]:
         """The caches that targets are built from, one per builder.
 
@@ -150,11 +52,23 @@ class Bridge(nn.Module):
             caches: The teachers' caches of the batch.
             alignments: By teacher, the alignment of its tokens with the student's, where they differ.
             own: The student's own cache over its N tokens (teacher mode).
+            route: What the weights of the teachers depend on; None where they are constants.
 
         Returns:
             The caches themselves; one fused cache where the bridge fuses them.
         """
         return tuple(caches)
+
+    def routing_terms(self, caches: Sequence[TeacherCache]) -> LossOutput | None:
+        """The loss of the teachers' weights and what is logged of them.
+
+        Args:
+            caches: The result of ``merge``.
+
+        Returns:
+            A scalar and metrics; None where the weights are constants.
+        """
+        return None
 
     def forward(
         self,
@@ -248,7 +162,8 @@ class Bridge(nn.Module):
                 prefix = f"{cache.teacher}_"
             numbers = self.builders[cache.teacher].method.diagnostics(cache.kv)
 
-            found |= {f"{prefix}{name}": value for name, value in numbers.items()}
+            # Importance that was fused by a router's weights is in their graph.
+            found |= {f"{prefix}{name}": value.detach() for name, value in numbers.items()}
         return found
 
     def state(self) -> dict[str, Tensor]:
@@ -294,3 +209,21 @@ def part(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
         The selected tensors, by their names without the prefix.
     """
     return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+
+
+def with_teacher_name(state: Mapping[str, Tensor], teacher: str) -> dict[str, Tensor]:
+    """Add current names to a state of the first format: one teacher, whose name was not stored.
+
+    Args:
+        state: Tensors by name.
+        teacher: Short name of the teacher.
+
+    Returns:
+        All tensors, those of the first format under both names.
+    """
+    old = {
+        f"{teacher}/{name}": value
+        for name, value in state.items()
+        if name.startswith(("mean/", "projector/"))
+    }
+    return {**state, **old}

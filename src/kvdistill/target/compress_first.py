@@ -9,6 +9,7 @@ from torch import Tensor
 
 from kvdistill.align.aligner import Aligner
 from kvdistill.align.time_align import NearestSlot, SlotMatch
+from kvdistill.fuse.weights import TeacherWeights
 from kvdistill.kv import Geometry, ModelKV, TeacherCache
 from kvdistill.target.build import TargetBuilder
 from kvdistill.target.lower import FUSED, LowerBridge
@@ -28,6 +29,7 @@ class CompressFirstBridge(LowerBridge):
         aligners: The aligner of each teacher, by the teacher's short name.
         weights: Weight of each teacher in the fusion, above 0, by the same names.
         student: The student's attention layers.
+        fusion: Weights that depend on the sample; None takes ``weights``.
         match: How slots are matched.
 
     Source: ours.
@@ -39,9 +41,11 @@ class CompressFirstBridge(LowerBridge):
         aligners: Mapping[str, Aligner],
         weights: Mapping[str, float],
         student: Geometry,
+        fusion: TeacherWeights | None = None,
+        *,
         match: SlotMatch | None = None,
     ) -> None:
-        super().__init__(replace(builder, compressed=True), aligners, weights, student)
+        super().__init__(replace(builder, compressed=True), aligners, weights, student, fusion)
         self.slot_match = match or NearestSlot()
 
     def align(

@@ -7,7 +7,7 @@ from pathlib import Path
 from kvdistill.commands.align.prepare import align
 from kvdistill.config import RunConfig
 from kvdistill.run.adapters import save_adapters
-from kvdistill.target.bridge import Lower
+from kvdistill.target.methods import Lower
 
 
 def fit(config: RunConfig, folder: Path, say: Callable[[str], None]) -> Path:

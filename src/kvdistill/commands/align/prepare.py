@@ -17,7 +17,7 @@ from kvdistill.run.samples import require_files, samples_of
 from kvdistill.run.step import step_model
 from kvdistill.run.student import starting_student
 from kvdistill.run.train import to_device
-from kvdistill.target.bridge import Lower
+from kvdistill.target.methods import Lower
 from kvdistill.training.ranks import Ranks
 
 
