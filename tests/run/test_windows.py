@@ -1,5 +1,6 @@
 """Windows of teachers over a data set, before training."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -104,7 +105,9 @@ def test_a_row_of_a_stream_is_named_in_the_loader() -> None:
 
 
 def test_the_first_window_of_a_stream_is_read_before_training() -> None:
-    """Two samples to a batch and 50 batches to a window; a resumed stream is not read again."""
+    """Two samples to a batch and 50 batches to a window are fewer than calibration reads, 16 are more; a
+    resumed stream is not read again.
+    """
     asked: list[tuple[object, int]] = []
 
     def read(cursor: object, wanted: int) -> tuple[tuple[Encoded, ...], None]:
@@ -113,7 +116,8 @@ def test_the_first_window_of_a_stream_is_read_before_training() -> None:
 
     stream = Stream(read, 2, 0)  # pyright: ignore[reportArgumentType]
     require_data_windows([teacher(window=20)], stream, resumed=False)
-    assert asked == [(None, 100)]
+    require_data_windows([teacher(window=20)], replace(stream, batch_size=16), resumed=False)
+    assert asked == [(None, 512), (None, 800)]
     with pytest.raises(ValueError, match=r"^teachers\.big: 1 of 2 streamed samples .* the longest has 20"):
         require_data_windows([teacher(window=19)], stream, resumed=False)
     asked.clear()

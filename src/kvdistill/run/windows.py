@@ -10,6 +10,7 @@ from typing import Any
 
 from kvdistill.capture.position_limit import PositionLimit
 from kvdistill.data.encode import num_tokens
+from kvdistill.run.gathering import SAMPLES
 from kvdistill.run.teacher_models import option_of
 from kvdistill.teacher.base import Teacher
 from kvdistill.teacher.causal_lm import CausalLMTeacher
@@ -101,7 +102,8 @@ def require_data_windows(teachers: Sequence[Teacher], data: Any, resumed: bool) 
     if not isinstance(data, Stream):
         require_windows(teachers, data)
     elif not resumed and windows_of(teachers):
-        require_windows(teachers, data.first_window(), "streamed")
+        # Calibration reads the first samples too, which may be more than a window.
+        require_windows(teachers, data.first_window(SAMPLES), "streamed")
 
 
 def require_windows(
