@@ -16,7 +16,7 @@ GAINS = ClaimPlan(title="M3", comparisons=[], gains=[GAIN], target=[0.03, 0.05])
 
 
 def write(folder: Path) -> StudyNumbers:
-    """Two seeds in which R-KV's losses fall to half, and its validation KV ends 10 % above its training KV."""
+    """Two seeds in which R-KV's losses halve, and its validation KV ends 10 % above its training KV."""
     plan("e1", "rkv", claims=[FALLS, GAINS]).write(folder / PLAN)
     for seed in range(2):
         for arm, correct, last in (("e1", 40, 0.8), ("rkv", 60, 0.55 + seed / 1000)):
@@ -59,6 +59,6 @@ def test_what_has_not_run_is_told(tmp_path: Path) -> None:
     assert isinstance(falls.blocks[-1], Words)
     assert isinstance(gains.blocks[-1], Words)
     assert falls.blocks[-1].text.startswith(
-        "It waits for runs of e1 with seed 0, 1, runs of rkv with seed 0, 1."
+        "It waits for runs of e1 with seed 0–1, runs of rkv with seed 0–1."
     )
     assert gains.blocks[-1].text == "It waits for e1, rkv. It needs 8 more seeds."

@@ -54,7 +54,7 @@ def test_losses_that_fall_below_the_control_support_the_claim() -> None:
 
 def test_one_seed_in_which_a_loss_does_not_fall_refutes_it() -> None:
     for loss in FALLING:
-        claim = judged(**{loss: 1.0})
+        claim = judged(**{loss: 1.0})  # pyright: ignore
         assert claim.outcome == "not supported"
         assert claim.falls is not None
         assert claim.falls[0].not_fallen == {loss: [1]}
@@ -68,7 +68,7 @@ def test_a_loss_no_better_than_the_control_refutes_it() -> None:
 def test_missing_runs_and_too_few_seeds_are_told() -> None:
     claim = judged(planned=range(6))
     assert (claim.outcome, claim.to_run) == ("inconclusive", {"mean": [4, 5], "dual": [4, 5]})
-    assert claim.waits_for == ["runs of mean with seed 4, 5", "runs of dual with seed 4, 5"]
+    assert claim.waits_for == ["runs of mean with seed 4–5", "runs of dual with seed 4–5"]
     one = judged(num=1, planned=[0])
     assert (one.outcome, one.waits_for, one.further_seeds) == ("inconclusive", [], 7)
 
