@@ -11,7 +11,8 @@ from kvdistill.console.paths import require_folder
 from kvdistill.records.competence import CompetenceTable
 from kvdistill.records.traces import QuestionTraces, read_traces
 from kvdistill.run.competence import measure_competence
-from kvdistill.run.samples import examples, require_files
+from kvdistill.run.preparation import questions_of
+from kvdistill.run.samples import require_files
 from kvdistill.run.writing import open_writer
 
 
@@ -64,9 +65,7 @@ def competence(
             f"--traces: there is no teacher {unknown[0]!r}. The configuration has {', '.join(live)}."
         )
     require_files(config.data)
-    questions = examples(config.data.train).examples
-    if config.data.validation is not None:
-        questions = [*questions, *examples(config.data.validation).examples]
+    questions = questions_of(config)
     drawn = {name: read_traces(path) for name, path in traces.items()}
     teachers = [open_writer(name, section, config.data) for name, section in live.items()]
     table = measure_competence(teachers, questions, drawn, folder, say)

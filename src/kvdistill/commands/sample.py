@@ -8,7 +8,8 @@ from pathlib import Path
 from kvdistill.config import RunConfig, TeacherSection, load
 from kvdistill.console.paths import require_folder
 from kvdistill.records.traces import SamplesReport
-from kvdistill.run.samples import examples, require_files
+from kvdistill.run.preparation import questions_of
+from kvdistill.run.samples import require_files
 from kvdistill.run.sampling import sample_chains
 from kvdistill.run.writing import open_writer
 
@@ -33,7 +34,7 @@ def sample_command(known: argparse.Namespace, overrides: list[str]) -> None:
 
 
 def sample(config: RunConfig, teacher: str | None, folder: Path, say: Callable[[str], None]) -> SamplesReport:
-    """Sample chains for the training questions of a configuration.
+    """Sample chains for the training and validation questions of a configuration.
 
     Args:
         config: the configuration, with the teacher, the data and ``sampling``.
@@ -49,8 +50,8 @@ def sample(config: RunConfig, teacher: str | None, folder: Path, say: Callable[[
     """
     name, section = separate_teacher(config, teacher)
     require_files(config.data)
-    found = examples(config.data.train).examples
-    report = sample_chains(open_writer(name, section, config.data), found, folder, config.sampling, say)
+    writer = open_writer(name, section, config.data)
+    report = sample_chains(writer, questions_of(config), folder, config.sampling, say)
     for line in lines_of(report):
         say(line)
     say(f'A teacher reads them with reads = "own", traces = "{folder}".')

@@ -72,8 +72,12 @@ class Overrides(Section):
     model: dict[str, Any] = Field(default={})
     teacher: dict[str, Any] = Field(default={})
     teachers: dict[str, Any] = Field(default={})
-    """By short name; with ``arm`` in place of ``name`` it is the run of an earlier arm, same seed."""
+    """By short name; with ``arm`` in place of ``name`` it is the run of an earlier arm, same seed. In paths,
+    ``{study}`` and ``{seed}`` are the study's folder and the seed.
+    """
     bridge: dict[str, Any] = Field(default={})
+    fusion: dict[str, Any] = Field(default={})
+    sampling: dict[str, Any] = Field(default={})
     data: dict[str, Any] = Field(default={})
     latent: dict[str, Any] = Field(default={})
     target: dict[str, Any] = Field(default={})

@@ -30,7 +30,7 @@ from kvdistill.run.folder import (
     summary,
 )
 from kvdistill.run.loading import collate_batch, training_data
-from kvdistill.run.preparation import prepare_chains
+from kvdistill.run.preparation import prepare
 from kvdistill.run.provenance import record_of
 from kvdistill.run.readings import require_readings
 from kvdistill.run.routing import RouteFit, fit_routing, report_unknown, set_competence
@@ -161,7 +161,7 @@ def _prepare(
     config: RunConfig, args: TrainingArguments, ranks: Ranks, start: RunState, command: str | None
 ) -> Run:
     require_files(config.data)
-    prepare_chains(config, ranks, partial(print, file=sys.stderr, flush=True))
+    prepare(config, ranks, partial(print, file=sys.stderr, flush=True))
     set_seed(config.training.seed)
     now = datetime.now(UTC).astimezone().isoformat(timespec="seconds")
     if start.checkpoint is None:

@@ -12,7 +12,7 @@ from kvdistill.pipeline import Distillation
 from kvdistill.records.calibration import CalibrationRecord
 from kvdistill.run.alignment import align_teachers
 from kvdistill.run.loading import training_data
-from kvdistill.run.preparation import prepare_chains
+from kvdistill.run.preparation import prepare
 from kvdistill.run.samples import require_files, samples_of
 from kvdistill.run.step import step_model
 from kvdistill.run.student import starting_student
@@ -47,7 +47,7 @@ def align(config: RunConfig, folder: Path, say: Callable[[str], None]) -> Aligne
     """
     require_separate_teachers(config)
     require_files(config.data)
-    prepare_chains(config, Ranks(), say)
+    prepare(config, Ranks(), say)
     set_seed(config.training.seed)
     student = to_device(starting_student(config))
     samples = samples_of(config, student, folder)
