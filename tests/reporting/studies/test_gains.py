@@ -92,3 +92,9 @@ def test_a_missing_arm_is_waited_for() -> None:
     values = {"routed": {"area": {0: 0.5, 1: 0.5}}}
     (claim,) = judge_forms([GainClaim(title="M3", plans=plans, values=values, target=(0.03, 0.05))])
     assert (claim.outcome, claim.waits_for, claim.p_value) == ("inconclusive", ["fixed"], None)
+
+
+def test_each_gain_has_its_own_verdict() -> None:
+    claim = judged(0.1, 0.02, 0.0)
+    assert claim.gains is not None
+    assert [gain.outcome for gain in claim.gains] == ["target met", "gain below target", "no gain"]
