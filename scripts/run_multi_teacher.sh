@@ -26,7 +26,7 @@
 
 PHASES=${PHASES:-1 2}
 STUDENT_MODEL=${STUDENT_MODEL:-}   # hub name or folder; empty: Qwen/Qwen2.5-0.5B-Instruct
-TEACHER_MODELS=${TEACHER_MODELS:-} # hub names or folders without spaces; empty: the student's model as it is before training
+TEACHER_MODELS=${TEACHER_MODELS:-} # hub names or folders without spaces; in phases 1 and 2 the first of them, or the student before training
 FUSION=${FUSION:-}                 # fixed, similarity or learnable; empty: learnable in phase 4, else fixed
 ROUTER=${ROUTER:-}                 # mlp, gate or attention, in phase 4; empty: mlp
 TEACHER_WEIGHTS=${TEACHER_WEIGHTS:-}
@@ -108,6 +108,8 @@ common_options() {
 # phase_options PHASE: what makes a run this phase, into OPTIONS. Models are split at spaces, paths of other settings are not.
 phase_options() {
   local teachers=($TEACHER_MODELS) weights=($TEACHER_WEIGHTS)
+  # Phases 1 and 2 read with one model.
+  [ "$1" -ge 3 ] || teachers=("${teachers[@]:0:1}") weights=()
   OPTIONS=("${COMMON[@]}" --phase "$1" --resume --output_dir "$OUTPUT_BASE/phase$1")
   [ "${#teachers[@]}" -eq 0 ] || OPTIONS+=(--teacher_models "${teachers[@]}")
   [ "${#weights[@]}" -eq 0 ] || OPTIONS+=(--teacher_weights "${weights[@]}")

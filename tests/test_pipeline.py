@@ -115,7 +115,8 @@ def test_settings_that_contradict_each_other_are_refused_before_anything_is_load
 def test_the_cached_frame_is_where_the_keys_stand_in_the_caches(name: str, delimiters: Any) -> None:
     """Both sides turned by the frame equal the keys that the attention saw, cues and delimiters counted."""
     model, batch = student(name, delimiters=delimiters), pico.batch(rows())
-    two, frame = model(batch), distillation(model, kv=KVLoss(frame="as_cached")).frame(batch)
+    two = model(batch)
+    frame = frame_of(distillation(model, kv=KVLoss(frame="as_cached")), batch)
     both = delimiters == "both"
     pieces = question_pieces(batch.student_mode, model.special, 2) + teacher_pieces(
         batch.teacher_mode, model.special[:2] if both else None

@@ -97,9 +97,9 @@ class Distillation(TrainingStep):
         # Step 3: compressed targets, each with the student's M slots in the same geometry.
         pairs = self.bridge(caches, outputs.student.kv, batch.cot_id, step, weights)
         self._stage("targets", pairs)
-        inputs = LossInputs(outputs, pairs, self.frame(batch), batch.teacher_mode, dict(self.learned))
+        inputs = LossInputs(outputs, pairs, frame_of(self, batch), batch.teacher_mode, dict(self.learned))
         output = self._loss(inputs, self.bridge.diagnostics(caches, read))
-        return self._with_terms(output, caches)
+        return _with_terms(output, self.bridge, caches)
 
     def merged(
         self,
@@ -140,18 +140,6 @@ class Distillation(TrainingStep):
         """
         return self.student(batch=batch, question_layer=self.bridge.question_layer)
 
-    def _with_terms(self, output: LossOutput, caches: Sequence[TeacherCache]) -> LossOutput:
-        """The loss with the terms of trained adapters and of the teachers' weights."""
-        loss, metrics = output.loss, output.metrics
-        terms = [cache.regularizer for cache in caches if cache.regularizer is not None]
-        if terms:
-            adapter = torch.stack(terms).sum()
-            loss, metrics = loss + adapter, metrics | {"adapter": adapter.detach()}
-        routed = self.bridge.routing_terms(caches)
-        if routed is not None:
-            loss, metrics = loss + routed.loss, metrics | routed.metrics
-        return LossOutput(loss, metrics)
-
     @torch.no_grad()
     def validate(self, batch: Batch) -> dict[str, Tensor]:
         """Cross-entropy of the answer after all passes, and KV loss over all layers without a control."""
@@ -167,7 +155,7 @@ class Distillation(TrainingStep):
             found |= routed.metrics
         pairs = bridge(caches, outputs.student.kv, batch.cot_id, 0)
         with torch.autocast(batch.cot_id.device.type, enabled=False):
-            return found | {"kv": self.objective.kv(LossInputs(outputs, pairs, self.frame(batch))).loss}
+            return found | {"kv": self.objective.kv(LossInputs(outputs, pairs, frame_of(self, batch))).loss}
 
     def _outputs(self, batch: Batch, step: int = 0, progress: float = 0.0) -> TwoModes:
         needs, curriculum = self.objective.needs, self.settings.curriculum
@@ -203,26 +191,6 @@ class Distillation(TrainingStep):
     def _layer_weights(self, num_layers: int, progress: float) -> Float[Tensor, " L"] | None:
         share = self.settings.anneal_layers
         return annealed_layer_weights(progress, num_layers, share) if progress < share else None
-
-    def frame(self, batch: Batch) -> CachedFrame | None:
-        """Start positions of target and student in their caches, for keys compared as cached.
-
-        Args:
-            batch: B samples, padded.
-
-        Returns:
-            Rotations per layer and (B,) absolute positions of the target's token 0 and the student's slot 0;
-            None where the KV loss compares un-rotated keys.
-        """
-        if self.objective.kv.frame != "as_cached":
-            return None
-        question = batch.teacher_mode.question.lengths  # both modes read the same
-        both = int(self.student.config.delimiters == "both")
-        return CachedFrame(
-            ropes=tuple(layer.rope for layer in self.student.geometry().layers),
-            teacher_start=question + batch.teacher_mode.cue.lengths + both,
-            student_start=question + batch.student_mode.cue.lengths + 1,
-        )
 
     def prepare(self, batches: Sequence[Batch]) -> None:
         """Find the weight for ``kv_weight = "auto"`` once, from the first batches of all processes.
@@ -260,7 +228,7 @@ class Distillation(TrainingStep):
         weights = self._layer_weights(len(own.layers), progress=1.0)
         pairs: tuple[KVPair, ...] = self.bridge(caches, own, batch.cot_id, 0, weights)
         with torch.autocast(batch.cot_id.device.type, enabled=False):
-            loss = self.objective.kv(LossInputs(outputs, pairs, self.frame(batch))).loss
+            loss = self.objective.kv(LossInputs(outputs, pairs, frame_of(self, batch))).loss
             squares = (size * gradient_norm(loss, own)) ** 2
         # (B,) for each pair: whether any slot of any layer counts.
         filled = [layer.mask.flatten(1).any(1) for pair in pairs for layer in pair.target.layers]
@@ -290,3 +258,38 @@ class Distillation(TrainingStep):
         learned = {name: state[f"learned/{name}"] for name in self.learned.state_dict()}
         self.learned.load_state_dict(learned)
         self.bridge.load_state(with_teacher_name(state, self.teachers[0].name))
+
+
+def _with_terms(output: LossOutput, bridge: Bridge, caches: Sequence[TeacherCache]) -> LossOutput:
+    """A loss with the terms of trained adapters and of the teachers' weights (``caches`` are merged ones)."""
+    loss, metrics = output.loss, output.metrics
+    terms = [cache.regularizer for cache in caches if cache.regularizer is not None]
+    if terms:
+        adapter = torch.stack(terms).sum()
+        loss, metrics = loss + adapter, metrics | {"adapter": adapter.detach()}
+    routed = bridge.routing_terms(caches)
+    if routed is not None:
+        loss, metrics = loss + routed.loss, metrics | routed.metrics
+    return LossOutput(loss, metrics)
+
+
+def frame_of(step: Distillation, batch: Batch) -> CachedFrame | None:
+    """Start positions of target and student in their caches, for keys compared as cached.
+
+    Args:
+        step: The step, with its losses.
+        batch: B samples, padded.
+
+    Returns:
+        Rotations per layer and (B,) absolute positions of the target's token 0 and the student's slot 0;
+        None where the KV loss compares un-rotated keys.
+    """
+    if step.objective.kv.frame != "as_cached":
+        return None
+    question = batch.teacher_mode.question.lengths  # both modes read the same
+    both = int(step.student.config.delimiters == "both")
+    return CachedFrame(
+        ropes=tuple(layer.rope for layer in step.student.geometry().layers),
+        teacher_start=question + batch.teacher_mode.cue.lengths + both,
+        student_start=question + batch.student_mode.cue.lengths + 1,
+    )

@@ -17,8 +17,8 @@ from kvdistill.records.schema import DepthCount, EvaluationRecord, Metrics, RunR
 from kvdistill.run.folder import COMPLETED
 from kvdistill.run.samples import Samples, examples
 from kvdistill.run.step import step_model
-from kvdistill.run.student import build_student
-from kvdistill.run.train import to_device, train
+from kvdistill.run.student import build_student, to_device
+from kvdistill.run.train import train
 from kvdistill.training.checkpoint import write_manifest
 
 

@@ -18,7 +18,7 @@ from kvdistill.records.probes import ProbesRecord
 from kvdistill.records.schema import EvaluationRecord
 from kvdistill.run.evaluation import Place, summary_line, write_evaluation
 from kvdistill.run.samples import read_data
-from kvdistill.run.train import to_device
+from kvdistill.run.student import to_device
 from kvdistill.target.methods import Same
 
 

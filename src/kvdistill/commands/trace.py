@@ -22,8 +22,7 @@ from kvdistill.run.alignment import align_teachers
 from kvdistill.run.gathering import SAMPLES
 from kvdistill.run.samples import Samples, examples, samples_of
 from kvdistill.run.step import step_model
-from kvdistill.run.student import build_student
-from kvdistill.run.train import to_device
+from kvdistill.run.student import build_student, to_device
 from kvdistill.text import Batch, Encoded, Example, ReaderBatch
 
 T = TypeVar("T")

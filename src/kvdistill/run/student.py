@@ -166,3 +166,9 @@ def _lora(section: ModelSection) -> dict[str, Any] | None:
         "lora_dropout": tuning.dropout,
         "target_modules": tuning.targets,
     }
+
+
+def to_device(model: LatentReasoner) -> LatentReasoner:
+    """Move the model to the GPU, if there is one; returns the same model."""
+    model.to("cuda" if torch.cuda.is_available() else "cpu")  # pyright: ignore[reportArgumentType]
+    return model

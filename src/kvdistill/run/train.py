@@ -54,6 +54,7 @@ from kvdistill.training.means import TERMS
 from kvdistill.training.ranks import Ranks
 from kvdistill.training.stream import Stream, unwrap_worker_error
 from kvdistill.training.trainer import LatentTrainer
+from kvdistill.training_step import TrainingStep
 
 
 @dataclass(frozen=True)
@@ -242,7 +243,7 @@ def _closing(run: Run, evaluations: Sequence[EvaluationRecord]) -> dict[str, Any
 
 
 def _trainer(run: Run) -> LatentTrainer:
-    config, section = run.config, run.config.training
+    config = run.config
     data, batches = training_data(config, run.samples, run.ranks)
     step = step_model(config, run.model, run.ranks)
     if not isinstance(data, Stream):
@@ -276,25 +277,22 @@ def _trainer(run: Run) -> LatentTrainer:
         ranks=run.ranks,
     )
     if config.data.validation is not None:
-        validation = run.samples.read(config.data.validation, "validation")[
-            : config.evaluation.during_training
-        ]
-        require_windows(step.teachers, validation[:LOSS_SAMPLES], "validation")
-        report_unknown(step, validation[:LOSS_SAMPLES], "validation", run.samples.say)
-        trainer.add_callback(
-            EvaluateWhen(
-                measure_during_training(config, validation, step),
-                section.eval_steps,
-                trainer.log,
-                section.stop_at_accuracy,
-            )
-        )
+        trainer.add_callback(_validation(run, step, trainer))
     trainer.add_callback(EndEpoch(trainer.log_epoch))
-    trainer.add_callback(SaveWhen(section.save_steps))
+    trainer.add_callback(SaveWhen(config.training.save_steps))
     return trainer
 
 
-def to_device(model: LatentReasoner) -> LatentReasoner:
-    """Move the model to the GPU, if there is one; returns the same model."""
-    model.to("cuda" if torch.cuda.is_available() else "cpu")  # pyright: ignore[reportArgumentType]
-    return model
+def _validation(run: Run, step: TrainingStep, trainer: LatentTrainer) -> EvaluateWhen:
+    """The evaluation during training; its questions are read and checked now."""
+    config, data = run.config, run.config.data.validation
+    assert data is not None
+    questions = run.samples.read(data, "validation")[: config.evaluation.during_training]
+    require_windows(step.teachers, questions[:LOSS_SAMPLES], "validation")
+    report_unknown(step, questions[:LOSS_SAMPLES], "validation", run.samples.say)
+    return EvaluateWhen(
+        measure_during_training(config, questions, step),
+        config.training.eval_steps,
+        trainer.log,
+        config.training.stop_at_accuracy,
+    )

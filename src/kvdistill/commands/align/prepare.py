@@ -15,8 +15,7 @@ from kvdistill.run.loading import training_data
 from kvdistill.run.preparation import prepare
 from kvdistill.run.samples import require_files, samples_of
 from kvdistill.run.step import step_model
-from kvdistill.run.student import starting_student
-from kvdistill.run.train import to_device
+from kvdistill.run.student import starting_student, to_device
 from kvdistill.target.methods import Lower
 from kvdistill.training.ranks import Ranks
 
