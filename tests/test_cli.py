@@ -9,7 +9,7 @@ import pytest
 from transformers.utils import logging
 
 import pico_runs
-from kvdistill.cli import COMMANDS, main
+from kvdistill.cli import COMMANDS, CONFIGURED, main
 from kvdistill.evaluation.evaluate import Evaluator
 from kvdistill.records.schema import EvaluationRecord, RunRecord
 from kvdistill.run.student import build_student
@@ -301,6 +301,8 @@ def test_each_command_shows_its_options_and_an_example(name: str, capsys: pytest
         "trace": ["--config"],
         "train": ["--config"],
         "align": ["inspect", "fit", "--config", "--output"],
+        "sample": ["--config", "--teacher", "--output", "--sampling.num_samples"],
+        "competence": ["--config", "--output", "--traces"],
         "demo": ["--output", "--seed"],
         "demo-teachers": ["--output", "--seed", "--jobs", "--study"],
         "report": ["folder"],
@@ -315,7 +317,7 @@ def test_each_command_shows_its_options_and_an_example(name: str, capsys: pytest
     assert f"kvdistill {name} " in text.partition("options:")[2] or name == "doctor", (
         "an example stands at the end"
     )
-    assert ("--section.option value" in text) == (name in ("trace", "align", "train"))
+    assert ("--section.option value" in text) == (name in CONFIGURED)
 
 
 def test_transformers_is_quiet_once_a_command_runs(capsys: pytest.CaptureFixture[str]) -> None:

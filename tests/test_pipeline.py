@@ -16,7 +16,7 @@ from kvdistill.latent.layout import question_pieces
 from kvdistill.latent.passes import encode_latents, forward_pass
 from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.losses import CODILoss, KVLoss, Objective, cross_entropy, gradient_norm, reference_norm
-from kvdistill.pipeline import Distillation, FineTuning, StepSettings
+from kvdistill.pipeline import Distillation, StepSettings
 from kvdistill.target import (
     Control,
     MeanTarget,
@@ -29,6 +29,7 @@ from kvdistill.target import (
 )
 from kvdistill.teacher import SelfDistillation
 from kvdistill.text import Batch
+from kvdistill.training_step import FineTuning
 from pico_losses import compare
 from pico_steps import SLOTS, Seen, distillation, kv_gradients, lifted, on, rows, student
 
@@ -168,6 +169,19 @@ def test_auto_is_the_same_however_the_first_samples_are_dealt_out(cut: int) -> N
     parts.prepare([pico.batch(samples[:cut]), pico.batch(samples[cut:])])
     assert torch.equal(torch.get_rng_state(), state)
     assert parts.auto_weight == pytest.approx(whole.auto_weight, rel=1e-5)
+
+
+def test_auto_waits_for_a_sample_with_a_chain_of_thought() -> None:
+    """A sample without one counts neither in the weight nor in the losses that need one."""
+    model, samples = student(), rows(3)
+    bare = [{**sample, "cot": ()} for sample in samples]
+    step, full = (distillation(model, Uniform(), kv_weight="auto") for _ in range(2))
+    output = step(pico.batch(bare), 0, 0.0)
+    assert step.auto_weight is None
+    assert torch.allclose(output.loss, output.metrics["ce_student"])
+    step(pico.batch([*samples, bare[0]]), 1, 0.0)
+    full(pico.batch(samples), 0, 0.0)
+    assert step.auto_weight == pytest.approx(full.auto_weight, rel=1e-5)
 
 
 def test_the_mean_target_is_carried_from_batch_to_batch() -> None:

@@ -1,4 +1,4 @@
-"""The command line: ``kvdistill trace | align | demo | train | evaluate | report | study | doctor``.
+"""The command line: ``kvdistill trace | align | sample | competence | demo | train | ...``.
 
 It parses and dispatches only: each command imports its own modules when it runs, so ``--help`` is fast.
 """
@@ -8,23 +8,23 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from kvdistill.commands import runners
 from kvdistill.commands.options import (
     align_options,
+    competence_options,
     demo_options,
     demo_teachers_options,
     evaluate_options,
     no_options,
     report_options,
+    sample_options,
     study_options,
     trace_options,
     train_options,
 )
 from kvdistill.console.exits import exit_code
-from kvdistill.console.extras import require_extra
-from kvdistill.console.paths import require_folder
 
 RESUME = "The same command with --resume (--training.resume true) resumes the run."
 
@@ -36,10 +36,7 @@ class Command(NamedTuple):
     """The help in one line."""
     more: str
     """The end of the help: an example."""
-    run: Callable[[argparse.Namespace, list[str], str], int | None]
-    """Takes the parsed options, the configuration overrides and the command line as typed; returns the exit
-    code (None for 0).
-    """
+    run: runners.Run
     options: Callable[[argparse.ArgumentParser], None]
     """Adds the options to the subcommand's parser."""
     resume: str = "Nothing is resumed: the same command begins again."
@@ -94,7 +91,7 @@ def train_from_flags(program: str, description: str, multi_teacher: bool = False
 
         _quiet()
         config = from_flags(words, program, description, multi_teacher)
-        _train_and_print(config, shlex.join([program, *words]))
+        runners.train_and_print(config, shlex.join([program, *words]))
 
     return exit_code(program, work, RESUME)
 
@@ -152,89 +149,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _trace(known: argparse.Namespace, overrides: list[str], command: str) -> None:
-    from kvdistill.commands.trace import trace
-
-    trace(known.config, overrides)
-
-
-def _align(known: argparse.Namespace, overrides: list[str], command: str) -> None:
-    from kvdistill.commands.align.main import align_command
-
-    align_command(known, overrides)
-
-
-def _demo(known: argparse.Namespace, overrides: list[str], command: str) -> None:
-    require_extra("reporting", "kvdistill demo")
-    require_folder("--output", Path(known.output))
-    from kvdistill.commands.demo.run import demo
-
-    demo(known.output, known.seed, command, known.share)
-
-
-def _demo_teachers(known: argparse.Namespace, overrides: list[str], command: str) -> None:
-    require_extra("reporting", "kvdistill demo-teachers")
-    require_folder("--output", Path(known.output))
-    from kvdistill.commands.demo_teachers import demo_teachers
-
-    demo_teachers(known.output, known.seed, known.study, known.jobs, command)
-
-
-def _train(known: argparse.Namespace, overrides: list[str], command: str) -> None:
-    from kvdistill.config import load
-
-    _train_and_print(load(known.config, overrides), command)
-
-
-def _train_and_print(config: Any, command: str) -> None:
-    from kvdistill.run.evaluation import summary_line
-    from kvdistill.run.train import train
-
-    done = train(config, command)
-    # Rank 0 alone prints: it is the one that evaluates.
-    if os.environ.get("RANK", "0") != "0":
-        return
-    for record in done.evaluations:
-        print(summary_line(record))
-    page = done.folder / "report.html"
-    if page.is_file():
-        print(f"Everything is in {done.folder}; open {page}")
-    else:
-        print(f"Everything is in {done.folder}; `kvdistill report {done.folder}` writes its report")
-
-
-def _evaluate(known: argparse.Namespace, overrides: list[str], command: str) -> None:
-    from kvdistill.commands.evaluate import Question, evaluate_question
-
-    asked = {name: value for name, value in vars(known).items() if name != "command"}
-    evaluate_question(Question(**asked, progress=True), lambda line: print(line, flush=True))
-
-
-def _report(known: argparse.Namespace, overrides: list[str], command: str) -> None:
-    require_extra("reporting", "kvdistill report")
-    from kvdistill.reporting.report import report
-
-    print(f"Report: {report(Path(known.folder))}")
-
-
-def _study(known: argparse.Namespace, overrides: list[str], command: str) -> int:
-    from kvdistill.commands.study.main import study
-
-    return study(known)
-
-
-def _doctor(known: argparse.Namespace, overrides: list[str], command: str) -> int:
-    from kvdistill.commands.doctor.run import doctor
-
-    return doctor()
-
-
 OVERRIDES = """Every option of the configuration can be given as --section.option value, \
 and the run.json of a run holds every option:
 %(prog)s --config run.toml --training.lr 1e-4 --target.method.kind rkv \
 --target.method.importance_weight 0.2"""
 
-CONFIGURED = ("trace", "align", "train")
+CONFIGURED = ("trace", "align", "sample", "competence", "train")
 """Commands that take every option of the configuration."""
 ALIASES = {"walk": "trace"}
 """Earlier names of commands."""
@@ -242,55 +162,73 @@ COMMANDS = {
     "trace": Command(
         "trace one batch from text to loss, one line per stage",
         f"Without --config, tiny models with random weights are traced. {OVERRIDES}",
-        _trace,
+        runners.trace,
         trace_options,
     ),
     "align": Command(
         "inspect how the teachers of a configuration are aligned, or fit their adapters for later runs",
         f"Example: %(prog)s inspect --config experiments/configs/chain_mixed.toml --teachers.a.kind live "
         f"--teachers.a.name FOLDER --bridge.kind lower. {OVERRIDES}",
-        _align,
+        runners.configured("align.main"),
         align_options,
+    ),
+    "sample": Command(
+        "sample chains of thought from a teacher, and keep those whose answer is right",
+        f"Example: %(prog)s --config run.toml --teacher qwen --sampling.num_samples 4. {OVERRIDES}",
+        runners.configured("sample"),
+        sample_options,
+        "The same command continues from here.",
+    ),
+    "competence": Command(
+        "measure how good each teacher of a configuration is at each question, for routing",
+        f"Example: %(prog)s --config run.toml --output outputs/competence. {OVERRIDES}",
+        runners.configured("competence"),
+        competence_options,
+        "The same command continues from here.",
     ),
     "demo": Command(
         "teach and evaluate a small student on the embedded task, with a report",
         "Example: %(prog)s --output outputs/demo",
-        _demo,
+        runners.demo,
         demo_options,
     ),
     "demo-teachers": Command(
         "train two unlike teachers, and teach a small student from both, with a report",
         "Example: %(prog)s --output outputs/demo_teachers",
-        _demo_teachers,
+        runners.demo_teachers,
         demo_teachers_options,
         "The same command continues from here.",
     ),
     "train": Command(
-        "train by a configuration, and evaluate what came out", OVERRIDES, _train, train_options, RESUME
+        "train by a configuration, and evaluate what came out",
+        OVERRIDES,
+        runners.train,
+        train_options,
+        RESUME,
     ),
     "evaluate": Command(
         "evaluate a trained student on a data set",
         "Example: %(prog)s --checkpoint outputs/run/checkpoint-ep1 --data data/gsm8k_test.jsonl --probes",
-        _evaluate,
+        runners.evaluate,
         evaluate_options,
     ),
     "report": Command(
         "write the report of a run, a demo, or a folder of experiments again",
         "Examples: %(prog)s outputs/run; %(prog)s outputs",
-        _report,
+        runners.report,
         report_options,
     ),
     "study": Command(
         "run many arms over seeds from one file, with a report and its verdicts",
         "Example: %(prog)s run experiments/studies/e1_e5.toml --output outputs/e1_e5 --jobs 2",
-        _study,
+        runners.study,
         study_options,
         "The same command continues from here.",
     ),
     "doctor": Command(
         "say what this machine has, what would not work here, and why",
         "Exit code 1 where something has to be mended.",
-        _doctor,
+        runners.doctor,
         no_options,
     ),
 }

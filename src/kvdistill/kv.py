@@ -130,6 +130,8 @@ class LayerGeometry:
     """Gain of the key norm: (K), or (H, K) where it spans all heads; None without one."""
     window: int | None = None
     """Sliding attention window in tokens, None for full attention."""
+    head_ids: tuple[int, ...] | None = None
+    """Which key/value heads of the model's layer these are; None where they are all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +208,20 @@ class TwoModes:
 
     teacher: ModelOutput
     student: ModelOutput
+    question: Float[Tensor, "B d"] | None = None
+    """The student's un-rotated keys at the last token of the question in one layer, heads concatenated,
+    outside the autograd graph; None where no fusion routes by it.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Routing:
+    """Weights of the teachers over those that cover a token of the sample; all 0 where none does."""
+
+    weights: Float[Tensor, "B *l E"]
+    """(B, E), or (B, L, E) where they differ between layers."""
+    competence: Float[Tensor, "B E"] | None = None
+    """What a router should give, over the same teachers; all 0 where it is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +238,8 @@ class TeacherCache:
     """
     regularizer: Float[Tensor, ""] | None = None
     """Term of trained adapters that is added to the loss; None without any."""
+    routing: Routing | None = None
+    """A fused cache: the weights it was fused with, where they depend on the sample."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,15 +2,16 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from kvdistill.data.readers import Reader
-from kvdistill.kv import KVPair, LossOutput, TwoModes
-from kvdistill.latent.curriculum import Stages, with_words
+from kvdistill.fuse.weights import RouteInputs
+from kvdistill.kv import KVPair, LossOutput, TeacherCache, TwoModes
+from kvdistill.latent.curriculum import with_words
 from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.losses import (
     CachedFrame,
@@ -22,51 +23,13 @@ from kvdistill.losses import (
     gradient_norm,
     reference_norm,
 )
-from kvdistill.target.bridge import Bridge
-from kvdistill.target.build import AllReduceSum, alone
+from kvdistill.target.bridge import Bridge, with_teacher_name
 from kvdistill.teacher.base import Teacher
 from kvdistill.text import Batch
-from kvdistill.training_step import TrainingStep
+from kvdistill.training_step import StepSettings, TrainingStep
 
 OnStage = Callable[[str, object], None]
 """Callback with the name and the result of each stage of a step."""
-
-
-class FineTuning(TrainingStep):
-    """Supervised fine-tuning of teacher mode: chains of thought, or direct answers where they are empty."""
-
-    def forward(self, batch: Batch, step: int, progress: float) -> LossOutput:
-        """The cross-entropy of teacher mode's labels.
-
-        Args:
-            batch: B samples, padded.
-            step: Ignored.
-            progress: Ignored.
-
-        Returns:
-            A scalar in nats per token, logged as ``ce_teacher``.
-        """
-        rows = self.student(batch=batch, mode="cot").rows
-        with torch.autocast(batch.cot_id.device.type, enabled=False):
-            loss = cross_entropy(rows, len(batch))
-        return LossOutput(loss, {"ce_teacher": loss.detach()})
-
-    @torch.no_grad()
-    def validate(self, batch: Batch) -> dict[str, Tensor]:
-        """The loss itself, as ``ce``."""
-        return {"ce": self(batch, 0, 1.0).loss}
-
-
-@dataclass(frozen=True, kw_only=True)
-class StepSettings:
-    """Settings of a distillation step."""
-
-    anneal_layers: float = 0.0
-    """Share of the run in which only the lowest third of the layers counts in the KV loss."""
-    curriculum: Stages | None = None
-    """Passes over the slots, and words after them, by progress; None computes all passes in every step."""
-    all_reduce_sum: AllReduceSum = alone
-    """All-reduce sum over the processes, for statistics over the global batch."""
 
 
 class Distillation(TrainingStep):
@@ -103,12 +66,12 @@ class Distillation(TrainingStep):
         """Modules of losses that learn, by kind; dropped after training."""
         self.settings = settings or StepSettings()
         self.auto_weight: float | None = None
-        """The weight found for ``kv_weight = "auto"`` on the first batches; None before."""
+        """The weight found for ``kv_weight = "auto"`` on the first batches with targets; None before."""
         self.on_stage: OnStage | None = None
 
     @property
     def readers(self) -> dict[str, Reader]:
-        """By short name, the teachers that read other tokens than the student's teacher mode."""
+        """By short name, the teachers that read other tokens or texts than the student's teacher mode."""
         return {teacher.name: teacher.reader for teacher in self.teachers if teacher.reader is not None}
 
     def forward(self, batch: Batch, step: int, progress: float) -> LossOutput:
@@ -129,35 +92,79 @@ class Distillation(TrainingStep):
         if "target" not in self.objective.needs:
             return self._loss(LossInputs(outputs, read=batch.teacher_mode, modules=dict(self.learned)), {})
         # Step 2: one cache of N tokens per teacher; in self-distillation, teacher mode's.
-        read = [teacher.cache(batch, outputs) for teacher in self.teachers]
-        self._stage("teachers", read)
-        # One fused cache, or the teachers' own.
-        caches = self.bridge.merge(read, batch.alignments, outputs.teacher.kv)
-        if self.bridge.fuses:
-            self._stage("fused", caches)
+        read, caches = self.merged(batch, outputs)
         weights = self._layer_weights(len(outputs.student.kv.layers), progress)
         # Step 3: compressed targets, each with the student's M slots in the same geometry.
         pairs = self.bridge(caches, outputs.student.kv, batch.cot_id, step, weights)
         self._stage("targets", pairs)
         inputs = LossInputs(outputs, pairs, self.frame(batch), batch.teacher_mode, dict(self.learned))
-        output = self._loss(inputs, self.bridge.diagnostics(caches))
+        output = self._loss(inputs, self.bridge.diagnostics(caches, read))
+        return self._with_terms(output, caches)
+
+    def merged(
+        self,
+        batch: Batch,
+        outputs: TwoModes,
+        teachers: Sequence[Teacher] | None = None,
+        bridge: Bridge | None = None,
+    ) -> tuple[tuple[TeacherCache, ...], tuple[TeacherCache, ...]]:
+        """The teachers' caches, and those that targets are built from.
+
+        Args:
+            batch: B samples, padded.
+            outputs: The student's outputs on it, from ``outputs_of`` or a training step.
+            teachers: Some of the teachers; None reads all.
+            bridge: The bridge to use; None takes this step's.
+
+        Returns:
+            What the teachers have read, and the result of the bridge's ``merge``: one fused cache, or the
+            same.
+        """
+        bridge = bridge or self.bridge
+        read = tuple(teacher.cache(batch, outputs) for teacher in teachers or self.teachers)
+        self._stage("teachers", read)
+        route = RouteInputs(outputs.question, batch.competence)
+        caches = bridge.merge(read, batch.alignments, outputs.teacher.kv, route)
+        if bridge.fuses:
+            self._stage("fused", caches)
+        return read, caches
+
+    def outputs_of(self, batch: Batch) -> TwoModes:
+        """Both modes of the student, with the question's vector where the fusion reads it.
+
+        Args:
+            batch: B samples, padded.
+
+        Returns:
+            The outputs after all passes.
+        """
+        return self.student(batch=batch, question_layer=self.bridge.question_layer)
+
+    def _with_terms(self, output: LossOutput, caches: Sequence[TeacherCache]) -> LossOutput:
+        """The loss with the terms of trained adapters and of the teachers' weights."""
+        loss, metrics = output.loss, output.metrics
         terms = [cache.regularizer for cache in caches if cache.regularizer is not None]
-        if not terms:
-            return output
-        adapter = torch.stack(terms).sum()
-        return LossOutput(output.loss + adapter, output.metrics | {"adapter": adapter.detach()})
+        if terms:
+            adapter = torch.stack(terms).sum()
+            loss, metrics = loss + adapter, metrics | {"adapter": adapter.detach()}
+        routed = self.bridge.routing_terms(caches)
+        if routed is not None:
+            loss, metrics = loss + routed.loss, metrics | routed.metrics
+        return LossOutput(loss, metrics)
 
     @torch.no_grad()
     def validate(self, batch: Batch) -> dict[str, Tensor]:
         """Cross-entropy of the answer after all passes, and KV loss over all layers without a control."""
-        outputs = self.student(batch=batch)
+        outputs = self.outputs_of(batch)
         with torch.autocast(batch.cot_id.device.type, enabled=False):
             found = {"ce": cross_entropy(outputs.student.rows, len(batch))}
         if not self.objective.kv_weight:
             return found
-        read = [teacher.cache(batch, outputs) for teacher in self.teachers]
         bridge = self.bridge.without_control()
-        caches = bridge.merge(read, batch.alignments, outputs.teacher.kv)
+        _, caches = self.merged(batch, outputs, bridge=bridge)
+        routed = bridge.routing_terms(caches)
+        if routed is not None:
+            found |= routed.metrics
         pairs = bridge(caches, outputs.student.kv, batch.cot_id, 0)
         with torch.autocast(batch.cot_id.device.type, enabled=False):
             return found | {"kv": self.objective.kv(LossInputs(outputs, pairs, self.frame(batch))).loss}
@@ -173,6 +180,7 @@ class Distillation(TrainingStep):
             measure_attention="attention" in needs,
             read_slots="slots" in needs,
             passes=passes,
+            question_layer=self.bridge.question_layer,
         )
         self._stage("student", outputs)
         return outputs
@@ -180,9 +188,9 @@ class Distillation(TrainingStep):
     def _loss(self, inputs: LossInputs, metrics: dict[str, Tensor]) -> LossOutput:
         objective = self.objective
         if objective.kv_weight == "auto":
-            assert self.auto_weight is not None
-            objective = replace(objective, kv_weight=self.auto_weight)
-            metrics = metrics | {"kv_weight": torch.tensor(self.auto_weight)}
+            weight = self.auto_weight or 0.0
+            objective = replace(objective, kv_weight=weight)
+            metrics = metrics | {"kv_weight": torch.tensor(weight)}
         # Losses sum over thousands of elements: float32, also in a run with autocast.
         with torch.autocast(inputs.outputs.student.hidden.device.type, enabled=False):
             output = objective(inputs)
@@ -219,7 +227,8 @@ class Distillation(TrainingStep):
     def prepare(self, batches: Sequence[Batch]) -> None:
         """Find the weight for ``kv_weight = "auto"`` once, from the first batches of all processes.
 
-        All layers count. The weight does not depend on how the samples are distributed over processes and
+        All layers count, and all samples with a target; without any, later batches are asked again. The
+        weight does not depend on how the samples are distributed over processes and
         micro-batches. No other state is changed: running means and random number generators are restored.
 
         Args:
@@ -235,24 +244,28 @@ class Distillation(TrainingStep):
         self.bridge.set_means(before)
         # Sums, not means, go through the all-reduce: processes may hold different numbers of samples.
         samples, squares = self.settings.all_reduce_sum(torch.stack(counts).sum(0)).tolist()
+        if samples == 0:
+            return  # no sample has a target yet: the KV loss is 0 until one has
         self.auto_weight = auto_weight(math.sqrt(squares) / samples, references[0] / math.sqrt(samples))
 
     def _kv_gradient_norm(self, batch: Batch) -> tuple[Float[Tensor, "2"], float]:
-        """Sample count with the sum of squared gradient norms, and the reference norm of one sample.
+        """Count of samples with a target, the sum of squared gradient norms, reference norm of one sample.
 
         The loss is the mean over the samples, which are independent: B times its gradient norm, squared, is
-        the sum of the samples' squared norms.
+        the sum of the samples' squared norms. A sample without a target has none and does not count.
         """
         outputs = self._outputs(batch)
-        read = [teacher.cache(batch, outputs) for teacher in self.teachers]
-        caches = self.bridge.merge(read, batch.alignments, outputs.teacher.kv)
+        _, caches = self.merged(batch, outputs)
         own, size = outputs.student.kv, len(batch)
         weights = self._layer_weights(len(own.layers), progress=1.0)
         pairs: tuple[KVPair, ...] = self.bridge(caches, own, batch.cot_id, 0, weights)
         with torch.autocast(batch.cot_id.device.type, enabled=False):
             loss = self.objective.kv(LossInputs(outputs, pairs, self.frame(batch))).loss
             squares = (size * gradient_norm(loss, own)) ** 2
-        counts = torch.tensor([size, squares], dtype=torch.float64, device=batch.cot_id.device)
+        # (B,) for each pair: whether any slot of any layer counts.
+        filled = [layer.mask.flatten(1).any(1) for pair in pairs for layer in pair.target.layers]
+        taught = int(torch.stack(filled).any(0).sum())
+        counts = torch.tensor([taught, squares], dtype=torch.float64, device=batch.cot_id.device)
         return counts, reference_norm(own) * math.sqrt(size)
 
     def state(self) -> dict[str, Tensor]:
@@ -276,14 +289,4 @@ class Distillation(TrainingStep):
         self.auto_weight = float(state["weight"]) if "weight" in state else None
         learned = {name: state[f"learned/{name}"] for name in self.learned.state_dict()}
         self.learned.load_state_dict(learned)
-        self.bridge.load_state(_with_teacher(state, self.teachers[0].name))
-
-
-def _with_teacher(state: Mapping[str, Tensor], teacher: str) -> dict[str, Tensor]:
-    """Add current names to a state of the first format: one teacher, whose name was not stored."""
-    old = {
-        f"{teacher}/{name}": value
-        for name, value in state.items()
-        if name.startswith(("mean/", "projector/"))
-    }
-    return {**state, **old}
+        self.bridge.load_state(with_teacher_name(state, self.teachers[0].name))

@@ -14,6 +14,17 @@ from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
+class NamedTrace:
+    """A chain of thought of an example by name, such as its verbose one."""
+
+    name: str
+    steps: tuple[str, ...]
+    """One entry per reasoning step."""
+    cue: str = ""
+    """End of the question that asks for it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Example:
     """One problem as plain text: question, reasoning steps, answer."""
 
@@ -29,6 +40,8 @@ class Example:
     """End of the question for student mode, which reasons in latent slots."""
     depth: int | None = None
     """Number of dependent steps from question to answer, where it is known; accuracy is reported by it."""
+    traces: tuple[NamedTrace, ...] = ()
+    """Every chain of thought that the data have of the problem, where they have several."""
 
     @property
     def dependent_steps(self) -> int | None:
@@ -166,6 +179,10 @@ class Batch:
     alignments: Mapping[str, TokenAlignment] = field(default_factory=dict)
     """By short name, the alignment of each of ``teachers`` whose chain of thought has other tokens than that
     of teacher mode.
+    """
+    competence: Float[Tensor, "B E"] | None = None
+    """Competence of each of E teachers, sums to 1 over E; 0 throughout where it is not known. None where no
+    fusion uses it.
     """
 
     def __len__(self) -> int:

@@ -7,6 +7,7 @@ import torch
 from kvdistill.align import Adapter, LayerMap, LayerPair, Ratio, Ridge
 from kvdistill.align.aligner import Aligner, in_student_tokens
 from kvdistill.align.head_dim_adapter import layer_blocks
+from kvdistill.align.heads import geometry_of_heads
 from kvdistill.align.key_norm import onto_shell
 from kvdistill.align.time_align import align_time
 from kvdistill.kv import Geometry
@@ -61,6 +62,11 @@ def test_it_says_what_is_done_to_a_teacher() -> None:
         "heads: 1 x 5 -> 2 x 3, ridge",
         "positions: the teacher's are learned and stay in its keys and values",
     ]
+    some = geometry_of_heads(geometry(3, 4, 5, 6), (3, 1))
+    assert (
+        "heads: 2 x 5 (of its heads 3, 1) -> 2 x 3, ridge"
+        in Aligner(Adapter(student, some, Ratio().pair(student, some))).describe()
+    )
     normal = normed(student, torch.ones(3))
     assert "key norm" in Aligner(Adapter(normal, teacher, Ratio().pair(normal, teacher))).describe()
 

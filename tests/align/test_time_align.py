@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from kvdistill.align.time_align import align_time, weighted_gather
+from kvdistill.align.time_align import NearestSlot, SoftSlot, align_time, weighted_gather
 from kvdistill.align.tokenizer_align import align_tokens
 from kvdistill.kv import LayerKV, ModelKV, Rope, full_mask
 from pico_alignment import Spans, reader
@@ -97,3 +97,48 @@ def test_rotated_keys_are_refused() -> None:
     alignment = align_tokens(["ab"], reader([[(0, 2)]]), reader([[(0, 1), (1, 2)]]))
     with pytest.raises(ValueError, match=r"time alignment: keys of layer 3 of a teacher are rotated"):
         align_time(kv, alignment)
+
+
+def steps_of(values: list[float], mask: list[bool]) -> ModelKV:
+    """One sample and head whose keys are these numbers."""
+    states = torch.tensor(values).reshape(1, 1, -1, 1)
+    return cache_of(states, mask=torch.tensor(mask).reshape(1, 1, -1))
+
+
+def test_slots_read_the_steps_of_another_text_by_their_place() -> None:
+    """Three steps at 5 slots: places 0, .5, 1, 1.5, 2; the padding in front and between holds NaN."""
+    kv = steps_of([torch.nan, 1.0, torch.nan, 3.0, 9.0], [False, True, False, True, True])
+    nearest = NearestSlot().match(kv, 5).layers[0]
+    assert nearest.keys.flatten().tolist() == [1.0, 3.0, 3.0, 9.0, 9.0]
+    assert nearest.values.flatten().tolist() == [10.0, 30.0, 30.0, 90.0, 90.0]
+    assert nearest.positions.flatten().tolist() == [1, 3, 3, 4, 4]
+    soft = SoftSlot().match(kv, 5).layers[0]
+    assert soft.keys.flatten().tolist() == [1.0, 2.0, 3.0, 6.0, 9.0]
+    assert soft.importance is not None
+    assert soft.importance.flatten().tolist() == [1.0, 2.0, 3.0, 6.0, 9.0]
+    assert nearest.mask.all()
+    assert soft.mask.all()
+    # More steps than slots: places 0 and 2 of the three.
+    assert NearestSlot().match(kv, 2).layers[0].keys.flatten().tolist() == [1.0, 9.0]
+    assert SoftSlot().match(kv, 1).layers[0].keys.flatten().tolist() == [1.0]
+
+
+@pytest.mark.parametrize("match", [NearestSlot(), SoftSlot()])
+def test_as_many_steps_as_slots_are_matched_one_to_one_and_no_step_with_none(
+    match: NearestSlot | SoftSlot,
+) -> None:
+    kv = cache_of(torch.randn(2, 3, 4, 5))
+    found = match.match(kv, 4).layers[0]
+    for name in ("keys", "values", "mask", "positions", "importance"):
+        assert torch.equal(getattr(found, name), getattr(kv.layers[0], name)), name
+    for empty in (steps_of([torch.nan], [False]), cache_of(torch.zeros(1, 1, 0, 1))):
+        found = match.match(empty, 3).layers[0]
+        assert found.keys.flatten().tolist() == [0.0, 0.0, 0.0]
+        assert not found.mask.any()
+
+
+def test_rotated_keys_are_not_interpolated_between_steps() -> None:
+    kv = cache_of(torch.randn(1, 1, 2, 4), rope=Rope(torch.ones(2)))
+    with pytest.raises(ValueError, match="soft slot matching: keys of layer 3 of a teacher are rotated"):
+        SoftSlot().match(kv, 3)
+    assert NearestSlot().match(kv, 2).layers[0].rope is not None

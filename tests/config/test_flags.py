@@ -42,6 +42,7 @@ VALUES: dict[str, tuple[str, Any]] = {
     "kv_method": ("step_end", "step_end"),
     "kv_loss": ("smooth_l1", "smooth_l1"),
     "kv_weight": ("auto", "auto"),
+    "calibration_target": ("task", "task"),
     "lambda_k": ("0.5", 0.5),
     "lambda_v": ("2", 2),
     "beta_cos": ("0.1", 0.1),
@@ -70,6 +71,7 @@ NEEDED = {
     "layer_mapping_strategy": TEACHER,
     "rope_scaling_method": [*TEACHER, "--rope_scaling_factor", "2"],
     "rope_scaling_factor": [*TEACHER, "--rope_scaling_method", "ntk"],
+    "calibration_target": TEACHER,
 }
 """Further words of the flags that do not go alone."""
 TOML = """
@@ -110,6 +112,12 @@ def toml(tmp_path: Path) -> str:
     path = tmp_path / "run.toml"
     path.write_text(TOML)
     return str(path)
+
+
+def test_a_calibration_target_needs_a_bridge_that_calibrates(toml: str) -> None:
+    teacher = ["--config", toml, "--teacher_name", "big", "--calibration_target", "task"]
+    assert told(*teacher).bridge_method.kind == "lower"
+    assert refused(*teacher, "--bridge.kind", "lift").startswith("--calibration_target does not go with")
 
 
 # What the flags reach.

@@ -96,6 +96,9 @@ def test_every_compressor_can_be_named(kind: Any) -> None:
     assert axis == ("tokens" if kind is Full else "slots")
 
 
+BY_TASK = {"kind": "lower", "calibration_target": "task"}
+
+
 def test_teachers_by_short_names() -> None:
     teachers = {"a": {"kind": "own"}, "big": {"kind": "live", "name": "x"}}
     config = RunConfig.model_validate(TREE | {"teachers": teachers, "teacher": {"name": "y"}})
@@ -111,6 +114,14 @@ def test_teachers_by_short_names() -> None:
             r"big\.layers\.kind cka is measured at calibration, .* lift .* set bridge\.kind to lower",
         ),
         ({"teacher": {"name": "x"}, "loss": {"attention_weight": 1}}, "other heads than the student's"),
+        (
+            {"teacher": {"name": "x"}, "bridge": BY_TASK, "target": {"method": {"kind": "full"}}},
+            r"calibration_target task .*target\.method\.kind full keeps all tokens",
+        ),
+        (
+            {"teacher": {"name": "x", "adapter": {"kind": "repeat"}}, "bridge": BY_TASK},
+            r"calibration_target task .*set teachers\.NAME\.adapter\.kind to ridge",
+        ),
     ):
         with pytest.raises(ValidationError, match=message):
             RunConfig.model_validate(TREE | wrong)

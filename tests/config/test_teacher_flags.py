@@ -7,7 +7,7 @@ import pytest
 from kvdistill.config import RunConfig, from_flags
 from kvdistill.config.teacher_flags import check_phase, separate_teachers, short_names, teacher_sections
 from kvdistill.config.teachers import TeacherSection
-from kvdistill.target.bridge import Lift, Lower, Same
+from kvdistill.target.methods import Lift, Lower, Same
 
 DATA = ("--student_model", "m", "--train_file", "x.jsonl")
 TWO = ("--teacher_models", "hub/A", "folder/b-2/")

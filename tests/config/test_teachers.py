@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from kvdistill.config import RunConfig, parse, resolved, with_defaults
 from kvdistill.config.teachers import OwnTeacher, TeacherSection
 
-NEW = {"revision", "device", "device_map", "rope_scaling", "weight", "tokens"}
+NEW = {"revision", "device", "device_map", "rope_scaling", "weight", "tokens", "heads"}
 TREE = {"model": {"name": "base"}, "data": {"train": {"kind": "synthetic"}}}
 
 
@@ -29,6 +29,7 @@ def test_the_defaults() -> None:
     assert {name: getattr(section, name) for name in sorted(NEW)} == {
         "device": None,
         "device_map": None,
+        "heads": "all",
         "revision": None,
         "rope_scaling": None,
         "tokens": "average",
@@ -47,6 +48,9 @@ def test_the_defaults() -> None:
             "rope_scaling: rope_type is 'ntkk': give one",
         ),
         ({"tokens": "first"}, "'average' or 'last'"),
+        ({"heads": [0, 2, 0]}, r"heads \[0, 2, 0\] names a head twice"),
+        ({"heads": []}, "heads is empty"),
+        ({"heads": [-1]}, "greater than or equal to 0"),
     ],
 )
 def test_wrong_options_are_refused(options: dict[str, Any], message: str) -> None:

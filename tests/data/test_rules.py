@@ -58,6 +58,18 @@ def test_padded_traces_hold_the_answer() -> None:
         assert all(step.startswith("then then then ") for step in example.steps)
 
 
+def test_all_rules_of_a_question_are_of_one_group() -> None:
+    """With 4 rules in 2 groups: 1 and 3 with weight 4/3, 2 and 4 with weight 3/4."""
+    task = Rules(rules=4, groups=2, steps=(1, 3))
+    groups = [{(rule - 1) % 2 for rule in asked(e)[1]} for e in task.make(4000, "train", 0)]
+    assert all(len(found) == 1 for found in groups)
+    assert groups.count({0}) / 4000 == pytest.approx(16 / 25, abs=0.02)
+    odd = replace(task, only=(1, 3)).make(200, "train", 0)
+    assert {rule for e in odd for rule in asked(e)[1]} == {1, 3}
+    with pytest.raises(ValueError, match=r"groups is 5. Choose a number from 1 to rules \(4\)"):
+        replace(task, groups=5)
+
+
 def test_splits_are_disjoint() -> None:
     problems = {
         split: {e.question for e in Rules(names=5, rules=3, steps=(1, 2)).make(400, split, 0)}

@@ -9,7 +9,7 @@ import pytest
 
 from kvdistill.config import RunConfig, from_flags, resolved
 from kvdistill.config.teachers import TeacherSection
-from kvdistill.target.bridge import Lower
+from kvdistill.target.methods import Lower
 
 NAME = "train_multi_teacher_kv.py"
 SCRIPT = Path(__file__).resolve().parents[2] / "experiments" / NAME

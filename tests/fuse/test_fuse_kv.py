@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from kvdistill.fuse import fuse, normalized_weights
+from kvdistill.fuse import fuse, normalized_weights, over_present
 from kvdistill.kv import LayerKV, ModelKV, Rope
 
 
@@ -101,3 +101,27 @@ def test_different_geometries_are_refused() -> None:
     wide = other.map((other.layers[0].replace(keys=torch.ones(1, 1, 2, 3)),))
     with pytest.raises(ValueError, match="Align both"):
         fuse([one, wide], normalized_weights(torch.ones(2), everywhere(2, 2)))
+
+
+def test_weights_of_each_layer_fuse_each_layer_by_its_own() -> None:
+    one, other = cache([1.0, 2.0]), cache([5.0, 6.0])
+    both = [ModelKV((kv.layers[0], kv.layers[0]), (0, 1), kv.source) for kv in (one, other)]
+    weights = torch.tensor([[[1.0, 0.0], [0.5, 0.5]]])
+    fused = fuse(both, normalized_weights(weights, everywhere(2, 2)))
+    assert torch.equal(fused.layers[0].keys, one.layers[0].keys)
+    torch.testing.assert_close(fused.layers[1].keys.flatten(), torch.tensor([3.0, 4.0]))
+
+
+def test_gradients_of_weights_ignore_what_is_not_covered() -> None:
+    weights = torch.tensor([[0.5, 0.5]], requires_grad=True)
+    covered = torch.tensor([[[True, True], [True, False]]])
+    fused = fuse([cache([1.0, 2.0]), cache([3.0, float("nan")])], normalized_weights(weights, covered))
+    fused.layers[0].keys.sum().backward()
+    # d(w1 + 3 w2)/(w1 + w2) at (.5, .5): (1 - 2) and (3 - 2); the second token depends on neither weight.
+    torch.testing.assert_close(weights.grad, torch.tensor([[-1.0, 1.0]]))
+
+
+def test_weights_of_a_sample_count_over_the_teachers_that_are_present() -> None:
+    present = torch.tensor([[True, False], [True, True], [False, False]])
+    found = over_present(torch.tensor([[0.2, 0.8], [0.2, 0.8], [0.2, 0.8]]), present)
+    torch.testing.assert_close(found, torch.tensor([[1.0, 0.0], [0.2, 0.8], [0.0, 0.0]]))

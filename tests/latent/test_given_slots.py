@@ -11,7 +11,7 @@ from kvdistill.capture.sequence import Sequence
 from kvdistill.evaluation.log_probability import answer_sums, log_probabilities
 from kvdistill.kv import ModelKV
 from kvdistill.latent.decode import generate_ids
-from kvdistill.latent.given_slots import answer_with_slots, cache_with_slots
+from kvdistill.latent.given_slots import answer_with_slots, cache_with_slots, rows_behind_slots
 from kvdistill.latent.layout import tail_pieces
 from kvdistill.latent.modes import label_rows
 from kvdistill.latent.passes import encode_latents, forward_pass
@@ -197,3 +197,51 @@ def test_slots_that_do_not_fit_are_refused() -> None:
     for bad, message in cases:
         with pytest.raises(ValueError, match=message):
             answer_with_slots(model, batch, bad, STEPS)
+
+
+# Gradients of the slots.
+
+
+def answer_nats(model: LatentReasoner, batch: Batch, slots: ModelKV) -> Tensor:
+    return answer_sums(rows_behind_slots(model, batch, slots), len(batch)).sum()
+
+
+def leaves(slots: ModelKV) -> tuple[list[Tensor], ModelKV]:
+    """Keys and values of every layer that need a gradient, and the slots with them."""
+    layers, tensors = [], []
+    for layer in slots.layers:
+        keys, values = (each.detach().clone().requires_grad_() for each in (layer.keys, layer.values))
+        tensors += [keys, values]
+        layers.append(layer.replace(keys=keys, values=values))
+    return tensors, slots.map(tuple(layers))
+
+
+def test_the_answer_has_the_gradient_of_a_finite_difference() -> None:
+    """Keys under the rotation, and values, in double precision; the student's weights get none."""
+    model = student(small("llama")).double()
+    batch = pico.batch(pico.cued(), "left")
+    tensors, slots = leaves(own_slots(model, batch))
+    torch.testing.assert_close(
+        answer_nats(model, batch, slots), answers(model, batch, slots)[1].sum(), rtol=1e-9, atol=1e-9
+    )
+    gradients = torch.autograd.grad(answer_nats(model, batch, slots), tensors)
+    assert all(parameter.grad is None for parameter in model.parameters())
+    for tensor, gradient in zip(tensors, gradients, strict=True):
+        place = gradient.abs().flatten().argmax()
+        with torch.no_grad():
+            found = []
+            for change in (1e-3, -2e-3):
+                tensor.view(-1)[place] += change
+                found.append(float(answer_nats(model, batch, slots)))
+            tensor.view(-1)[place] += 1e-3
+        assert (found[0] - found[1]) / 2e-3 == pytest.approx(float(gradient.flatten()[place]), rel=1e-2)
+
+
+def test_a_masked_slot_has_no_gradient() -> None:
+    model = student(small("llama"))
+    batch = pico.batch(pico.cued(), "right")
+    tensors, slots = leaves(masked(own_slots(model, batch), 1, float("nan")))
+    for gradient in torch.autograd.grad(answer_nats(model, batch, slots), tensors):
+        assert gradient.isfinite().all()
+        assert (gradient[0, :, 1] == 0).all()
+        assert (gradient[1, :, 1] != 0).any()

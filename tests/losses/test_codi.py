@@ -1,16 +1,18 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
 
-from kvdistill.kv import LabelRows, ModelKV, ModelOutput
+from kvdistill.kv import LabelRows, ModelOutput
 from kvdistill.losses.codi import CODILoss, codi_supported
-from pico_losses import compare
+from pico_losses import cache, compare
 
 
 def output(hidden: Tensor) -> ModelOutput:
     none = torch.zeros(0, dtype=torch.long)
     rows = LabelRows(logits=torch.zeros(0, 2), labels=none, sample=none, is_answer=none.bool())
-    return ModelOutput(kv=ModelKV((), (), "test"), rows=rows, hidden=hidden)
+    return ModelOutput(kv=cache(len(hidden)), rows=rows, hidden=hidden)
 
 
 def test_by_hand() -> None:
@@ -72,3 +74,15 @@ def test_other_widths_are_left_out_and_said() -> None:
 def test_beta_of_zero_is_refused() -> None:
     with pytest.raises(ValueError, match="above 0"):
         CODILoss(beta=0.0)
+
+
+def test_a_sample_without_a_chain_of_thought_has_no_loss() -> None:
+    teacher, student = output(torch.randn(2, 3, 8)), output(torch.randn(2, 3, 8))
+    layers = tuple(
+        layer.replace(mask=layer.mask & torch.tensor([True, False])[:, None, None])
+        for layer in teacher.kv.layers
+    )
+    bare = replace(teacher, kv=teacher.kv.map(layers))
+    first, second = CODILoss().per_sample(teacher, student).tolist()
+    assert second > 0
+    assert CODILoss().per_sample(bare, student).tolist() == [first, 0.0]

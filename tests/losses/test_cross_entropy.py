@@ -1,6 +1,7 @@
 """Cross-entropy: a mean within each sample, then over samples."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -47,3 +48,16 @@ def test_each_mode_is_logged_under_its_name() -> None:
         found = CrossEntropy(mode=name)(LossInputs(two))
         assert found.loss == cross_entropy(output.rows, 2)
         assert found.metrics.keys() == {f"ce_{name}"}
+
+
+def test_a_sample_without_a_chain_of_thought_has_no_loss_in_teacher_mode() -> None:
+    two = TwoModes(mode(), mode())
+    layers = tuple(
+        layer.replace(mask=layer.mask & torch.tensor([True, False])[:, None, None])
+        for layer in two.teacher.kv.layers
+    )
+    bare = replace(two, teacher=replace(two.teacher, kv=two.teacher.kv.map(layers)))
+    first, second = nll_per_sample(two.teacher.rows, 2).tolist()
+    assert second > 0
+    assert CrossEntropy(mode="teacher")(LossInputs(bare)).loss.item() == pytest.approx(first / 2)
+    assert CrossEntropy(mode="student")(LossInputs(bare)).loss == cross_entropy(two.student.rows, 2)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from kvdistill.records.calibration import AdapterMap, CalibrationRecord, TeacherCalibration
+from kvdistill.records.calibration import AdapterMap, CalibrationRecord, TaskFitRecord, TeacherCalibration
 from kvdistill.records.utility import TargetUtility
 
 
@@ -33,6 +33,13 @@ RECORD = CalibrationRecord(
     teachers=[teacher("a", [0.5, None, 1.0]), teacher("b")],
     scale=[[1.0, 2.0]],
     targets=[TargetUtility(target="fused", num=2, correct=1, nats=-1.0)],
+    task=TaskFitRecord(
+        teachers=["a"],
+        steps=5,
+        kept=5,
+        held_out=[[0.0, -2.0], [5.0, -1.0]],
+        after=TargetUtility(target="fused", num=2, correct=1, nats=-1.0),
+    ),
 )
 
 
@@ -45,6 +52,7 @@ def test_means_by_hand() -> None:
 def test_only_some_teachers_are_kept_without_the_utility_of_all() -> None:
     assert RECORD.only(["b", "a"]) is RECORD
     kept = RECORD.only(["b"])
+    assert kept.task is None
     assert ([each.teacher for each in kept.teachers], kept.targets, kept.scale) == (["b"], None, [[1.0, 2.0]])
 
 

@@ -94,7 +94,7 @@ def save(folder: Path, *rows: dict[str, object]) -> None:
 
 
 def test_it_comes_back_as_it_went(tmp_path: Path) -> None:
-    figures = {"a": Figures(1.5, None, 0.25), "b": Figures(), "c": Figures(1, 2, 3)}
+    figures = {"a": Figures(1.5, None, 0.25), "b": Figures(), "c": Figures(1.0, 2.0, 3.0)}
     save(tmp_path, *(competence_row("k", name, each) for name, each in figures.items()))
     for place in (tmp_path, tmp_path / "competence.jsonl"):
         found = CompetenceTable.read(place)

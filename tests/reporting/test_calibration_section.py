@@ -1,11 +1,13 @@
 """The section on a run's teachers, from a record written by hand."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from kvdistill.records.calibration import (
     CALIBRATION,
     AdapterMap,
     CalibrationRecord,
+    TaskFitRecord,
     TeacherCalibration,
 )
 from kvdistill.records.utility import utility_of
@@ -64,6 +66,28 @@ def test_teachers_and_targets_are_tabled() -> None:
         ["fused", "75.0\N{NO-BREAK SPACE}%"],
     ]
     assert isinstance(utility, Words) and "25.0" in utility.text and "4 held-out questions" in utility.text
+
+
+def test_adapters_trained_on_the_answers_have_a_paragraph() -> None:
+    """One of four right before, three after; the step that is kept is not the last."""
+    task = TaskFitRecord(
+        teachers=["gpt2", "qwen3"],
+        steps=20,
+        kept=15,
+        held_out=[[0.0, -2.0], [20.0, -1.0]],
+        before=utility_of("fused", [True, False, False, False], [-2.0] * 4),
+        after=utility_of("fused", [True, True, True, False], [-0.5] * 4),
+    )
+    (section,) = calibration_section(replace(record(), task=task))
+    told = section.blocks[4]
+    assert isinstance(told, Words)
+    text = told.text.replace("\N{NO-BREAK SPACE}", " ")
+    assert "of gpt2, qwen3 were then trained" in text
+    assert "20 steps, of which step 15 is kept" in text
+    assert "right in 25.0 % of 4 held-out questions before and 75.0 % after" in text
+    assert "-2 and -0.5 nats" in text
+    (section,) = calibration_section(replace(record(), task=replace(task, before=None)))
+    assert "held-out question" not in getattr(section.blocks[4], "text", "")
 
 
 def test_the_report_of_a_run_has_the_section(tmp_path: Path) -> None:

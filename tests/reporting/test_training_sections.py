@@ -31,7 +31,9 @@ def test_log_probabilities_are_shown_where_they_were_logged(tmp_path: Path) -> N
 
 
 def test_losses_come_from_every_metrics_file_without_the_bookkeeping(tmp_path: Path) -> None:
-    Metrics(tmp_path / "metrics_e1.jsonl").append_row(1, {"learning_rate": 0.1, "eval_loss": 1.0})
+    Metrics(tmp_path / "metrics_e1.jsonl").append_row(
+        1, {"learning_rate": 0.1, "eval_loss": 1.0, "weight_a": 1.0, "route_entropy": 0.0}
+    )
     assert training_sections.losses(tmp_path, "kvdistill demo").blocks == [
         Missing("metrics.jsonl", "kvdistill demo")
     ]

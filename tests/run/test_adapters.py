@@ -174,6 +174,17 @@ def test_low_rank_adapters_count_once_they_are_trained(base_folder: Path, tmp_pa
     assert found[0] == found[1]
 
 
+def test_adapters_of_another_calibration_are_refused(saved: Saved, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files without the entry are of the student's cache, the only target that there was."""
+    step = saved.step(saved.teachers)
+    bridge = {"kind": "lower", "calibration_target": "task", "task": {"steps": 7}}
+    with pytest.raises(ValueError, match=r"teachers\.a: calibration was student_cache and is task .*steps=7"):
+        load_adapters(run(saved.base, saved.output, saved.teachers, bridge=bridge), step, saved.folder)
+    assert difference("x", {}, {"calibration": "student_cache", "option heads": "all"}) == ""
+    assert "option heads was all and is [0] here" in difference("x", {}, {"option heads": [0]})
+    assert "was student_cache and is task here" in difference("x", {}, {"calibration": "task"})
+
+
 def test_the_parts_by_hand(tmp_path: Path) -> None:
     assert shape_of(geometry(2, 3, 4, 5)) == [[0, 3, 4, 5, 0], [1, 3, 4, 5, 0]]
     assert hash_of(tmp_path / "none") == ""

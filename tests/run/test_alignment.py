@@ -15,8 +15,8 @@ from kvdistill.run.folder import RunState
 from kvdistill.run.provenance import record_of
 from kvdistill.run.step import step_model
 from kvdistill.run.student import build_student
-from kvdistill.target.bridge import Lower
 from kvdistill.target.lower import LowerBridge
+from kvdistill.target.methods import Lower
 from kvdistill.training.checkpoint import save_extra_state
 from pico_students import config, save_base
 from pico_teachers import TASK, encoded, live, run, save_teachers
@@ -104,6 +104,23 @@ def test_a_checkpoint_restores_what_was_fitted(models: dict[str, Path], tmp_path
     assert restored.layer_map == fitted.layer_map
     assert all(map(torch.equal, restored.state_dict().values(), fitted.state_dict().values()))
     assert torch.equal(resumed.bridge.scale, step.bridge.scale)  # pyright: ignore
+
+
+def test_adapters_trained_on_the_answers_are_part_of_a_checkpoint(
+    models: dict[str, Path], tmp_path: Path
+) -> None:
+    bridge = {"kind": "lower", "calibration_target": "task", "task": {"steps": 5, "batch_size": 8}}
+    told, step = built(models, tmp_path, {"words": live(models["words"])}, bridge=bridge)
+    said: list[str] = []
+    record = align_teachers(told, step, encoded(step.student, 40), None, said.append)
+    assert record is not None and record.task is not None and record.task.steps == 5
+    assert said[-1].startswith("teachers: adapters trained on the answers for 5 steps, those of step ")
+    save_extra_state(tmp_path, {f"step/{name}": value for name, value in step.state().items()}, None)
+    _, resumed = built(models, tmp_path, {"words": live(models["words"])}, bridge=bridge)
+    # Without samples: nothing can be trained again.
+    assert align_teachers(told, resumed, (), tmp_path, silent) is None
+    found, wanted = (each.bridge.state() for each in (resumed, step))
+    assert all(torch.equal(found[name], value) for name, value in wanted.items())
 
 
 def test_adapters_of_another_teacher_are_refused(models: dict[str, Path], tmp_path: Path) -> None:

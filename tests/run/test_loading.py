@@ -5,7 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from kvdistill.data import write_jsonl
+from kvdistill.data import Plain, word_tokenizer, write_jsonl
+from kvdistill.data.keys import question_key
+from kvdistill.data.readers import Reader
+from kvdistill.data.readings import SampledText
 from kvdistill.pipeline import Distillation
 from kvdistill.run.loading import collate_batch, training_data
 from kvdistill.run.samples import Samples
@@ -67,3 +70,19 @@ def test_a_control_that_needs_a_partner_leaves_no_sample_alone(control: str, lea
     told = config(data=data, training={"batch_size": 2}, target={"control": {"kind": control}})
     _, batches = training_data(told, Samples(told.data, build_student(told), Path()), Ranks())
     assert sorted(map(len, batches)) == sorted(least)
+
+
+def test_readers_draw_by_the_epoch_of_the_sampler(models: dict[str, Path], tmp_path: Path) -> None:
+    told = run(models["base"], tmp_path, {})
+    samples = encoded(build_student(told), 6)
+    chains = {question_key(each.example): (("Ann",), ("Ann", "Bob")) for each in samples}
+    reader = Reader(word_tokenizer(TASK.words()), Plain(), text=SampledText(chains))
+    _, sampler = training_data(told, Samples(told.data, build_student(told), tmp_path), Ranks())
+    lengths = []
+    for epoch in (0, 1, 0):
+        sampler.set_epoch(epoch)
+        batch = collate_batch(samples, 0, {"a": reader}, sampler)["batch"]
+        expected = [len(reading.cot.ids) for reading in reader.read([x.example for x in samples], epoch)]
+        assert batch.read_by("a").cot.lengths.tolist() == expected
+        lengths.append(expected)
+    assert lengths[0] == lengths[2] != lengths[1]

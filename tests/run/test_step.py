@@ -3,10 +3,11 @@
 import pytest
 
 from kvdistill.compress import Full
-from kvdistill.pipeline import Distillation, FineTuning
+from kvdistill.pipeline import Distillation
 from kvdistill.run.step import step_model
 from kvdistill.run.student import build_student
 from kvdistill.target import LiftBridge, SameBridge
+from kvdistill.training_step import FineTuning
 from pico_students import config
 
 

@@ -69,6 +69,15 @@ def test_a_saved_student_may_be_the_teacher(delimiters: str, tmp_path: Path) -> 
         torch.testing.assert_close(theirs.values, ours.values)
 
 
+def test_a_teacher_reads_with_some_heads_only(base_folder: Path) -> None:
+    model = build_student(config())
+    told = config(teacher={"name": str(base_folder), "heads": [1]})
+    (teacher,) = teachers_of(told, model)
+    assert [layer.head_ids for layer in teacher.geometry().layers] == [(1,)] * 2
+    with pytest.raises(ValueError, match=r"^teacher\.heads: there is no head 9: layer 0 has .* or all\.$"):
+        teachers_of(config(teacher={"name": str(base_folder), "heads": [0, 9]}), model)
+
+
 def test_teachers_that_cannot_teach_are_refused(base_folder: Path, tmp_path: Path) -> None:
     model = build_student(config())
 

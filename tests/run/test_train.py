@@ -12,7 +12,7 @@ import pico_runs
 from conftest import sampled
 from kvdistill.config import RunConfig, load, parse, resolved
 from kvdistill.latent.reasoner import LatentReasoner
-from kvdistill.pipeline import Distillation, FineTuning
+from kvdistill.pipeline import Distillation
 from kvdistill.records.schema import DepthCount, EvaluationRecord, Metrics, RunRecord
 from kvdistill.run.folder import COMPLETED
 from kvdistill.run.samples import Samples, examples

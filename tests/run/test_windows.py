@@ -1,5 +1,6 @@
 """Windows of teachers over a data set, before training."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,12 @@ import pico_tokenizer
 from kvdistill.data import Plain, Reader, encode_all
 from kvdistill.kv import Geometry
 from kvdistill.run import windows
+from kvdistill.run.loading import collate_batch
 from kvdistill.run.train import train
-from kvdistill.run.windows import TooLong, beyond, require_windows
+from kvdistill.run.windows import TooLong, beyond, require_data_windows, require_windows, windows_of
 from kvdistill.teacher import CausalLMTeacher, SelfDistillation
 from kvdistill.text import Encoded, Example
+from kvdistill.training.stream import Stream, StreamBatch, StreamState
 from pico_students import on, save_base
 
 PROMPT = Plain(prompt="Bob")
@@ -46,8 +49,8 @@ def test_a_reader_of_its_own_is_asked_only_where_it_matters(monkeypatch: pytest.
     # "Ann\n", "Bob", " Eve" and the end token: 4 + 3 + 4 + 1.
     lengths = [12 + 4 * size for size in (1, 5, 6)]
     asked: list[int] = []
-    read = Reader.read
-    monkeypatch.setattr(Reader, "read", lambda self, given: asked.append(len(given)) or read(self, given))
+    encode = Reader.encode
+    monkeypatch.setattr(Reader, "encode", lambda self, given: asked.append(len(given)) or encode(self, given))
     assert beyond(own, found, lengths[1]) == TooLong(1, lengths[2], 9)
     assert asked[0] == 1
     assert sum(asked[1:]) <= 2
@@ -81,6 +84,48 @@ def test_the_proposed_max_length_leaves_them_out() -> None:
     assert too_long is not None
     kept = [sample for sample in found if windows.num_tokens(sample) <= too_long.max_length]
     assert beyond(teacher(), kept, 8) is None
+
+
+def test_a_row_of_a_stream_is_named_in_the_loader() -> None:
+    """Four tokens and 15 fill a window of 19; a chain of 16 is one more, and delimiters are two."""
+    found, place = samples(1, 15, 16), StreamState()
+    for big in (teacher(window=19), teacher(window=21, delimiters=(60, 61))):
+        (window,) = windows_of([big, SelfDistillation(lambda: Geometry(()), "own")])
+        assert set(collate_batch([StreamBatch(found[:2], place)], 0, {}, windows=[window])) == {
+            "batch",
+            "place",
+        }
+        with pytest.raises(
+            ValueError,
+            match=r"^teachers\.big: the row 16 of the stream is longer than the teacher far/away reads: it "
+            r"has learned positions for (19|21) tokens, and the row has (20|22)\. Leave rows like it out "
+            r"\(data\.max_length = 19, counted in the student's tokens\), choose a teacher that ",
+        ):
+            collate_batch([StreamBatch(found, place)], 0, {}, windows=[window])
+
+
+def test_the_first_window_of_a_stream_is_read_before_training() -> None:
+    """Two samples to a batch and 50 batches to a window are fewer than calibration reads, 16 are more; a
+    resumed stream is not read again.
+    """
+    asked: list[tuple[object, int]] = []
+
+    def read(cursor: object, wanted: int) -> tuple[tuple[Encoded, ...], None]:
+        asked.append((cursor, wanted))
+        return samples(1, 16), None
+
+    stream = Stream(read, 2, 0)  # pyright: ignore[reportArgumentType]
+    require_data_windows([teacher(window=20)], stream, resumed=False)
+    require_data_windows([teacher(window=20)], replace(stream, batch_size=16), resumed=False)
+    assert asked == [(None, 512), (None, 800)]
+    with pytest.raises(ValueError, match=r"^teachers\.big: 1 of 2 streamed samples .* the longest has 20"):
+        require_data_windows([teacher(window=19)], stream, resumed=False)
+    asked.clear()
+    require_data_windows([teacher(window=19)], stream, resumed=True)
+    require_data_windows([SelfDistillation(lambda: Geometry(()), "own")], stream, resumed=False)
+    assert asked == []
+    with pytest.raises(ValueError, match=r"^teachers\.big: 1 of 2 training samples"):
+        require_data_windows([teacher(window=19)], samples(1, 16), resumed=False)
 
 
 def test_self_distillation_has_the_limits_of_the_student() -> None:

@@ -81,6 +81,18 @@ def test_a_padded_batch_equals_plain_calls_of_each_sample(name: str, side: str) 
             torch.testing.assert_close(layer.importance[sample][:, kept].double(), slow, rtol=1e-4, atol=1e-6)
 
 
+def test_some_heads_are_those_of_all() -> None:
+    """Of three heads in each layer, the last and the first, with their importance."""
+    every, some = (CausalLMTeacher(model("llama_deep"), "x", heads=heads) for heads in (None, (2, 0)))
+    assert [layer.heads for layer in some.geometry().layers] == [2] * 4
+    batch = pico.batch(pico.cued())
+    for ours, theirs in zip(some.read(batch).layers, every.read(batch).layers, strict=True):
+        assert ours.importance is not None and theirs.importance is not None
+        for mine, whole in ((ours.keys, theirs.keys), (ours.values, theirs.values)):
+            assert torch.equal(mine, whole[:, [2, 0]])
+        assert torch.equal(ours.importance, theirs.importance[:, [2, 0]])
+
+
 @pytest.mark.parametrize("delimiters", ["student", "both"])
 def test_a_saved_student_reads_as_its_own_teacher_mode_does(delimiters: str) -> None:
     student, batch = (

@@ -3,8 +3,8 @@
 import torch
 
 import pico_trained
-from kvdistill.pipeline import FineTuning
 from kvdistill.training.step import StepModel
+from kvdistill.training_step import FineTuning
 
 
 def test_the_pipelines_modules_are_what_trainer_trains() -> None:

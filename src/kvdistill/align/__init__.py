@@ -11,7 +11,7 @@ from kvdistill.align.layer_map import LastAligned, LayerMap, LayerPair, Nearest,
 from kvdistill.align.projector import Projector
 from kvdistill.align.rope_parameters import check_scaling, readable_window, scaled_parameters
 from kvdistill.align.rope_scale import move
-from kvdistill.align.time_align import align_time
+from kvdistill.align.time_align import NearestSlot, SlotMatch, SoftSlot, align_time
 from kvdistill.align.tokenizer_align import align_tokens, uncovered_characters, uncovered_tokens
 
 LayerMethod = Ratio | Nearest | LastAligned | Uniform | CKA
@@ -35,10 +35,13 @@ __all__ = [
     "Learned",
     "MapReport",
     "Nearest",
+    "NearestSlot",
     "Projector",
     "Ratio",
     "Repeat",
     "Ridge",
+    "SlotMatch",
+    "SoftSlot",
     "Uniform",
     "align_time",
     "align_tokens",

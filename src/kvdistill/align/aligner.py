@@ -66,9 +66,10 @@ class Aligner(nn.Module):
             f"{index} <- {', '.join(f'{pair.teacher} ({pair.weight:.2f})' for pair in found)}"
             for index, found in enumerate(pairs)
         )
+        theirs = adapter.teacher.layers[-1]
         lines = [
             f"layers: {layers}",
-            f"heads: {_shape(adapter.teacher.layers[-1])} -> {_shape(adapter.student.layers[-1])}, "
+            f"heads: {_shape(theirs)}{_chosen(theirs)} -> {_shape(adapter.student.layers[-1])}, "
             f"{type(adapter.method).__name__.lower()}",
         ]
         if adapter.student.layers[0].key_norm is not None:
@@ -91,6 +92,13 @@ def in_student_tokens(kv: ModelKV, alignment: TokenAlignment | None) -> ModelKV:
     if alignment is None:
         return kv
     return align_time(kv, alignment)
+
+
+def _chosen(layer: LayerGeometry) -> str:
+    """Which heads are read, where they are not all."""
+    if layer.head_ids is None:
+        return ""
+    return f" (of its heads {', '.join(map(str, layer.head_ids))})"
 
 
 def _shape(layer: LayerGeometry) -> str:

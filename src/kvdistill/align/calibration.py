@@ -163,6 +163,22 @@ class Calibration:
             tuple(reports), {str(part): count for part, count in self.tokens().items()}
         )
 
+    @torch.no_grad()
+    def r2(self, adapter: Adapter) -> list[float]:
+        """What an adapter explains of the student's cache on the samples of the report.
+
+        Args:
+            adapter: An adapter of these layers, such as one that was trained since ``solve``.
+
+        Returns:
+            1 - error / variance of each map, in the order of the maps in the report of ``solve``.
+        """
+        return [
+            self._r2(module, index, name)
+            for index in range(len(self.blocks))
+            for name, module in zip(STATES, (adapter.keys[index], adapter.values[index]), strict=True)
+        ]
+
     def _all(self) -> list[Moments]:
         states = [moments[name] for moments in self.moments for name in STATES]
         return [parts[part] for parts in states for part in PARTS]
@@ -193,14 +209,17 @@ class Calibration:
                 module.weight.copy_(found.weight)
                 module.bias.copy_(found.bias)
             penalty, condition = found.penalty, found.condition
-        report = parts["report"]
+        return self._r2(module, index, name), penalty, condition
+
+    def _r2(self, module: nn.Module, index: int, name: States) -> float:
+        """1 - error / variance of one map on the report part."""
+        report = self.moments[index][name]["report"]
         error = report.error(*_affine(module, report.x.shape[0]))
         total = report.variance().sum()
         # A constant has no variance to explain.
-        r2 = 0.0
-        if total > 0:
-            r2 = 1 - float(error / total)
-        return r2, penalty, condition
+        if total <= 0:
+            return 0.0
+        return 1 - float(error / total)
 
     def _require_finite(self, fit: Moments, index: int, name: str) -> None:
         for whose, products in (("student's", fit.yy), ("teacher's", fit.xx)):

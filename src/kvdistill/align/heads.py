@@ -1,10 +1,13 @@
-"""Heads of a cache side by side, for maps over all heads of a layer."""
+"""Heads of a cache: some of them, and all side by side, for maps over all heads of a layer."""
+
+from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from kvdistill.kv import ModelKV
+from kvdistill.kv import Geometry, LayerGeometry, ModelKV
 
 
 def flatten_heads(states: Float[Tensor, "B H N W"], mask: Bool[Tensor, "B H N"]) -> Float[Tensor, "B N w"]:
@@ -46,3 +49,51 @@ def shared_mask(kv: ModelKV) -> Bool[Tensor, "B N"]:
             "alignment, or with selection 'shared')."
         )
     return torch.stack([layer.mask[:, 0] for layer in kv.layers]).all(0)
+
+
+def geometry_of_heads(geometry: Geometry, heads: Sequence[int]) -> Geometry:
+    """The attention layers of a model with some of its key/value heads.
+
+    Args:
+        geometry: All heads of each layer.
+        heads: Indices of the heads to keep, from 0, in the order wanted.
+
+    Returns:
+        The same layers with fewer heads; ``head_ids`` says which.
+
+    Raises:
+        ValueError: if a layer has no such head.
+    """
+    layers = []
+    for layer_id, layer in zip(geometry.layer_ids, geometry.layers, strict=True):
+        lacking = [head for head in heads if not 0 <= head < layer.heads]
+        if lacking:
+            raise ValueError(
+                f"there is no head {lacking[0]}: layer {layer_id} has {layer.heads} key/value heads (0 to "
+                f"{layer.heads - 1})"
+            )
+        layers.append(_layer_of_heads(layer, heads))
+    return replace(geometry, layers=tuple(layers))
+
+
+def select_heads(kv: ModelKV, heads: Sequence[int]) -> ModelKV:
+    """Some of the key/value heads of a cache.
+
+    Args:
+        kv: A cache of N slots with all heads.
+        heads: Indices of the heads to keep, in the order wanted.
+
+    Returns:
+        The same layers and slots with those heads, importance included.
+    """
+    kept = list(heads)
+    # (B, H, N, ...) -> (B, h, N, ...)
+    return kv.map(tuple(layer.map_slots(lambda tensor: tensor[:, kept]) for layer in kv.layers))
+
+
+def _layer_of_heads(layer: LayerGeometry, heads: Sequence[int]) -> LayerGeometry:
+    gain = layer.key_norm
+    if gain is not None and gain.ndim > 1:
+        # A norm that spans all heads has a gain for each, (H, K) -> (h, K).
+        gain = gain[list(heads)]
+    return replace(layer, heads=len(heads), key_norm=gain, head_ids=tuple(heads))

@@ -1,8 +1,16 @@
-"""Time alignment: a teacher's cache over its own tokens becomes one over the student's tokens."""
+"""Time alignment: a teacher's cache over its own tokens becomes one over the student's tokens or slots.
+
+Texts that are the same are aligned by their characters (``align_time``). Texts that differ have no characters
+in common: their steps are matched with the slots by their place in the text (``SlotMatch``).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from kvdistill.kv import LayerKV, ModelKV, require_unrotated
@@ -78,3 +86,126 @@ def weighted_gather(
         found = states.gather(2, place).to(total.dtype)
         total = total + torch.where(weight > 0, weight * found, 0.0)
     return total.to(states.dtype)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NearestSlot:
+    """Slot j of M reads the step nearest to place ``j (S - 1) / (M - 1)`` of a text's own S steps.
+
+    A half is rounded up. With as many steps as slots each slot reads its own; with fewer, slots share a step.
+
+    Source: ours.
+    """
+
+    kind: Literal["nearest"] = "nearest"
+
+    def match(self, kv: ModelKV, slots: int) -> ModelKV:
+        """Read a cache of some steps at M slots.
+
+        Args:
+            kv: The compressed cache of a text; its S valid slots, in time order, are the steps, ``T`` of any
+                size.
+            slots: M.
+
+        Returns:
+            M slots with everything that the steps carry. Those of a text with any step are all valid; without
+            one, none is, and all other tensors are 0.
+        """
+        gaps = max(slots - 1, 1)
+
+        def read(layer: LayerKV) -> LayerKV:
+            order, place, mask = _places(layer.mask, slots)
+            # Integers, so that a half is exact.
+            chosen = order.gather(-1, (2 * place + gaps) // (2 * gaps))
+            return layer.map_slots(lambda tensor: _zeroed(_at(tensor, chosen), mask)).replace(mask=mask)
+
+        return _each_layer(kv, read)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoftSlot:
+    """Slot j of M interpolates between the steps around place ``j (S - 1) / (M - 1)`` of a text's S steps.
+
+    With as many steps as slots each slot reads its own.
+
+    Source: ours.
+    """
+
+    kind: Literal["soft"] = "soft"
+
+    def match(self, kv: ModelKV, slots: int) -> ModelKV:
+        """Interpolate a cache of some steps at M slots.
+
+        Args:
+            kv: As in ``NearestSlot.match``, un-rotated.
+            slots: M.
+
+        Returns:
+            M slots: keys, values and importance interpolated in float32 or float64 and returned in their
+            dtypes, positions rounded, no step ends. Masked as in ``NearestSlot.match``.
+
+        Raises:
+            ValueError: if keys are rotated: a place between two steps has no rotation.
+        """
+        require_unrotated(kv, "soft slot matching")
+        gaps = max(slots - 1, 1)
+
+        def read(layer: LayerKV) -> LayerKV:
+            order, place, mask = _places(layer.mask, slots)
+            last = (layer.mask.sum(-1, keepdim=True) - 1).clamp_min(0)
+            before = order.gather(-1, place // gaps)
+            after = order.gather(-1, torch.minimum(place // gaps + 1, last))
+            share = (place % gaps).float() / gaps
+
+            def between(tensor: Tensor) -> Tensor:
+                precise = torch.promote_types(tensor.dtype, torch.float32)
+                wide = share.to(precise)[(..., *[None] * (tensor.ndim - 3))]
+                mixed = torch.lerp(_at(tensor, before).to(precise), _at(tensor, after).to(precise), wide)
+                if not tensor.is_floating_point():
+                    mixed = mixed.round()
+                return _zeroed(mixed.to(tensor.dtype), mask)
+
+            # The mask is set as a whole, and a blend of two steps ends none.
+            return layer.replace(step_end=None).map_slots(between).replace(mask=mask)
+
+        return _each_layer(kv, read)
+
+
+SlotMatch = NearestSlot | SoftSlot
+"""Every way of matching the steps of a text with slots, told apart by ``kind``."""
+
+
+def _each_layer(kv: ModelKV, read: Callable[[LayerKV], LayerKV]) -> ModelKV:
+    found = []
+    for layer in kv.layers:
+        if layer.mask.shape[-1] == 0:
+            # A batch without a step: one slot that is masked.
+            layer = layer.map_slots(_with_one_slot)
+        found.append(read(layer))
+    return kv.map(tuple(found))
+
+
+def _with_one_slot(tensor: Tensor) -> Tensor:
+    return tensor.new_zeros((*tensor.shape[:2], 1, *tensor.shape[3:]))
+
+
+def _places(
+    mask: Bool[Tensor, "B H T"], slots: int
+) -> tuple[Int[Tensor, "B H T"], Int[Tensor, "B H M"], Bool[Tensor, "B H M"]]:
+    """The steps in front, in time order; each slot's place among them times M - 1; and the slots' mask."""
+    # Stable, so that valid slots and padding stay in time order.
+    order = torch.argsort(mask.logical_not().to(torch.uint8), dim=-1, stable=True)
+    number = mask.sum(-1, keepdim=True)
+    place = torch.arange(slots, device=mask.device) * (number - 1).clamp_min(0)
+    return order, place, (number > 0).expand(place.shape)
+
+
+def _at(tensor: Tensor, index: Int[Tensor, "B H M"]) -> Tensor:
+    """Slots by index; keys and values have a width after the slot axis."""
+    wide = index[(..., *[None] * (tensor.ndim - 3))]
+    return tensor.gather(2, wide.expand(*index.shape, *tensor.shape[3:]))
+
+
+def _zeroed(tensor: Tensor, mask: Bool[Tensor, "B H M"]) -> Tensor:
+    wide = mask[(..., *[None] * (tensor.ndim - 3))]
+    return torch.where(wide, tensor, torch.zeros((), dtype=tensor.dtype, device=tensor.device))

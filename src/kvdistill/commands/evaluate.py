@@ -19,7 +19,7 @@ from kvdistill.records.schema import EvaluationRecord
 from kvdistill.run.evaluation import Place, summary_line, write_evaluation
 from kvdistill.run.samples import read_data
 from kvdistill.run.train import to_device
-from kvdistill.target.bridge import Same
+from kvdistill.target.methods import Same
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,6 +30,24 @@ def align_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def sample_options(parser: argparse.ArgumentParser) -> None:
+    """Options of ``kvdistill sample``."""
+    add = parser.add_argument
+    add("--config", type=path_argument, help=SHIPPED, required=True)
+    add("--teacher", help="short name of the teacher (default: the only separate one)")
+    where = "folder for samples.jsonl and samples.json (default: the teacher's traces)"
+    add("--output", type=path_argument, help=where)
+
+
+def competence_options(parser: argparse.ArgumentParser) -> None:
+    """Options of ``kvdistill competence``."""
+    add = parser.add_argument
+    add("--config", type=path_argument, help=SHIPPED, required=True)
+    add("--output", type=path_argument, required=True, help="folder for competence.jsonl")
+    where = "chains that a teacher has sampled: its share of right ones is a figure too; once per teacher"
+    add("--traces", action="append", default=[], metavar="NAME=FOLDER", help=where)
+
+
 def train_options(parser: argparse.ArgumentParser) -> None:
     """Options of ``kvdistill train``."""
     parser.add_argument("--config", type=path_argument, help=SHIPPED, required=True)

@@ -20,7 +20,7 @@ from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.pipeline import Distillation, TrainingStep
 from kvdistill.run.alignment import align_teachers
 from kvdistill.run.gathering import SAMPLES
-from kvdistill.run.samples import Samples, examples
+from kvdistill.run.samples import Samples, examples, samples_of
 from kvdistill.run.step import step_model
 from kvdistill.run.student import build_student
 from kvdistill.run.train import to_device
@@ -79,7 +79,7 @@ def trace(path: str | None, overrides: list[str]) -> LossOutput:
     found = run_stage("text", lambda: examples(train).examples[:size], _first)
     model = run_stage("model", lambda: to_device(build_student(config)), _described)
     # Only Samples.read writes to the folder; here ``usable`` encodes the examples.
-    samples = Samples(config.data, model, Path(config.training.output_dir))
+    samples = samples_of(config, model, Path(config.training.output_dir))
     run_stage("capture", model.geometry, _rotations)
     step = run_stage("step", lambda: step_model(config, model), _parts)
     assert isinstance(step, Distillation)

@@ -21,6 +21,11 @@ class Compressor(Protocol):
     blends_tokens: ClassVar[bool] = False
     """True where a slot is a mixture of several tokens, so that its position is not that of a kept token."""
 
+    @property
+    def same_in_all_heads(self) -> bool:
+        """Whether all heads of a layer keep the same tokens."""
+        return True
+
     def diagnostics(self, kv: ModelKV) -> dict[str, Float[Tensor, ""]]:
         """Metrics of a cache before compression, for the log.
 
@@ -62,6 +67,11 @@ class ScoreCompressor(Compressor):
             raise ValueError(
                 f"{type(self).__name__}: selection is {self.selection!r}. Set it to 'per_head' or 'shared'."
             )
+
+    @property
+    def same_in_all_heads(self) -> bool:
+        """Whether all heads of a layer keep the same tokens: with ``selection`` shared."""
+        return self.selection == "shared"
 
     @abstractmethod
     def score(self, layer: LayerKV) -> Float[Tensor, "B H T"]:

@@ -6,6 +6,7 @@ A section is a pydantic model; a choice between methods is a union told apart by
 from kvdistill.config.data import DataSection, DataSet, FileData, HubData, SyntheticData
 from kvdistill.config.flags import from_flags
 from kvdistill.config.read import changed, load, parse, resolved, with_defaults
+from kvdistill.config.sampling import Sampling
 from kvdistill.config.sections import FullTuning, Lora, ModelSection, OwnTeacher, RunConfig, TeacherSection
 from kvdistill.config.training import FREE
 
@@ -20,6 +21,7 @@ __all__ = [
     "ModelSection",
     "OwnTeacher",
     "RunConfig",
+    "Sampling",
     "SyntheticData",
     "TeacherSection",
     "changed",

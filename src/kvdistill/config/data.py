@@ -62,6 +62,12 @@ class DataSection(Section):
     test: DataSet | None = None
     template: Annotated[Plain | Chat, Field(discriminator="kind")] | None = None
     """Default: the tokenizer's chat template where it has one, else plain."""
+    gold_share: float = Field(default=1.0, ge=0, le=1)
+    """Share of the training questions that keep their chain of thought; the others have an answer only."""
+    traces: list[UserPath] | None = None
+    """Files or folders of `kvdistill sample` from which training rows without a chain get one; default: those
+    of the teachers with ``reads = "own"``.
+    """
     drop_last_step: bool = False
     """Leave out the last reasoning step, as KaVa does on equation-only traces."""
     max_length: int | None = Field(default=1024, ge=8, le=2**24)
@@ -79,4 +85,10 @@ class DataSection(Section):
                     f"data.{name}.streaming: only training is streamed; data.{name}.limit keeps the "
                     "questions few"
                 )
+        streamed = isinstance(self.train, FileData | HubData) and self.train.streaming
+        if streamed and (self.gold_share < 1 or self.traces):
+            raise ValueError(
+                "data.train.streaming: rows of a stream keep their own chains; leave data.gold_share and "
+                "data.traces out, or read the data at once"
+            )
         return self

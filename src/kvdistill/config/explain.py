@@ -3,6 +3,7 @@
 Also the reflection on sections and method unions that the flags and the option list need.
 """
 
+import re
 from dataclasses import MISSING, fields, is_dataclass
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -81,7 +82,19 @@ def _sentence(place: str, problems: list[Any], root: Any) -> str:
     sentence = f"{place or 'the options together'}: {_joined(problems)}"
     if isinstance(first["input"], dict | BaseModel):
         return sentence
-    return f"{sentence} (given: {quoted(first['input'])})"
+    return f"{sentence} (given: {quoted(first['input'])}){_nearest_choice(problems)}"
+
+
+def _nearest_choice(problems: list[Any]) -> str:
+    """The choice nearest to a misspelled one; empty where none is near."""
+    choices: list[str] = []
+    for problem in problems:
+        if problem["type"] == "literal_error":
+            choices += re.findall(r"'([^']*)'", problem["ctx"]["expected"])
+    hint = did_you_mean(str(problems[0]["input"]), choices)
+    if not hint:
+        return ""
+    return f".{hint}"
 
 
 def _joined(problems: list[Any]) -> str:

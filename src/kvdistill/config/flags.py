@@ -23,6 +23,8 @@ from kvdistill.config.teacher_flags import check_phase, model_words, separate_te
 
 # A file or hub name also decides the kind of its data set.
 _KINDS = {"train_file": "file", "validation_file": "file", "test_file": "file", "dataset_name": "hub"}
+# The kind that an option belongs to, where none is chosen.
+_DEFAULT_KINDS = {"calibration_target": "lower"}
 
 
 def from_flags(
@@ -122,9 +124,7 @@ def _overrides(given: Mapping[Flag, TypedFlag], tree: dict[str, Any]) -> list[st
 
 def _override(flag: Flag, value: str, tree: dict[str, Any]) -> list[str]:
     """One flag as words: the kind that it implies, then its option; empty where it changes nothing."""
-    words: list[str] = []
-    if flag.name in _KINDS:
-        words += [f"--{flag.option.rpartition('.')[0]}.kind", _KINDS[flag.name]]
+    words = _kind_words(flag, tree)
     if flag.name == "lora_r":
         if value == "0":
             return ["--model.tuning.kind", "full"]
@@ -138,6 +138,17 @@ def _override(flag: Flag, value: str, tree: dict[str, Any]) -> list[str]:
     elif _is_text(flag.option) and value != "null":
         value = json.dumps(value)  # quoted, so that a name like 123 is not read as a number
     return [*words, f"--{flag.option}", value]
+
+
+def _kind_words(flag: Flag, tree: dict[str, Any]) -> list[str]:
+    """The kind that a flag implies; a default kind gives way to one that is chosen."""
+    option = f"{flag.option.rpartition('.')[0]}.kind"
+    kind = _KINDS.get(flag.name)
+    if flag.name in _DEFAULT_KINDS and not held_value(tree, option):
+        kind = _DEFAULT_KINDS[flag.name]
+    if kind is None:
+        return []
+    return [f"--{option}", kind]
 
 
 def _refuse_misplaced(given: Iterable[tuple[Flag, TypedFlag]], tree: dict[str, Any]) -> None:

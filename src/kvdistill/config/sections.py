@@ -7,17 +7,21 @@ from pydantic import Field, field_validator, model_validator
 
 from kvdistill.compress import RKV, CompressorMethod
 from kvdistill.config.data import DataSection, SyntheticData
+from kvdistill.config.fusion import check_fusion, with_paths
+from kvdistill.config.readings import check_readings, order_of
+from kvdistill.config.sampling import Sampling
 from kvdistill.config.section import Section, UserPath
 from kvdistill.config.teachers import AnyTeacher, OwnTeacher, ShortName, TeacherSection
 from kvdistill.config.training import TrainingSection
 from kvdistill.console.paths import expanded
 from kvdistill.data.bpe import ByteBPE, MetaspaceBPE
+from kvdistill.fuse.methods import Fixed, FusionMethod
 from kvdistill.latent.curriculum import Stages
 from kvdistill.latent.slots import check_slots
 from kvdistill.losses.objective import Objective
-from kvdistill.target.bridge import BridgeMethod, Lift, Lower, Same
 from kvdistill.target.build import check_settings
 from kvdistill.target.controls import Control, NoControl
+from kvdistill.target.methods import BridgeMethod, Lift, Lower, Same
 
 MOST_NEW_TOKENS = 2**17
 """Upper limit of ``max_new_tokens``: 128 Ki tokens, the context length of long-context models."""
@@ -141,8 +145,12 @@ class RunConfig(Section):
     """How student and teacher caches are made comparable; default: lower for several teachers, lift for one,
     same for none.
     """
+    fusion: Annotated[FusionMethod, Field(discriminator="kind")] = Fixed()
+    """Where the weights of the teachers in the fused cache come from."""
     data: DataSection
     latent: LatentSection = LatentSection()
+    sampling: Sampling = Sampling()
+    """How chains of thought are sampled where a teacher's ``traces`` do not exist."""
     target: TargetSection = TargetSection()
     loss: Objective = Objective()
     training: TrainingSection = TrainingSection()
@@ -155,6 +163,12 @@ class RunConfig(Section):
         if isinstance(bridge, Lower) and bridge.adapters is not None:
             return replace(bridge, adapters=expanded(bridge.adapters))
         return bridge
+
+    @field_validator("fusion")
+    @classmethod
+    def _fusion_paths(cls, fusion: FusionMethod) -> FusionMethod:
+        """The same for the paths of a fusion."""
+        return with_paths(fusion)
 
     @property
     def all_teachers(self) -> dict[str, OwnTeacher | TeacherSection]:
@@ -184,6 +198,11 @@ class RunConfig(Section):
         if self._live_teachers():
             return Lift()
         return Same()
+
+    @property
+    def lower_order(self) -> Literal["align_first", "compress_first"]:
+        """The order in which ``Lower`` aligns and compresses."""
+        return order_of(self)
 
     def _live_teachers(self) -> list[str]:
         """Names of the active teachers that are separate models."""
@@ -250,8 +269,13 @@ class RunConfig(Section):
                 f"bridge.kind same compares caches of one geometry, and teacher {live[0]} is a model of its "
                 "own: set bridge.kind to lower or lift"
             )
+        if isinstance(self.bridge_method, Lower) and self.reads_teachers:
+            fitted = any(section.adapter.penalty_grid() for section in self.active_teachers.values())
+            self.bridge_method.check(self.target.method.kind, self.target.method.keeps_tokens, fitted)
         if isinstance(self.bridge_method, Lift):
             self._lift_fits()
+        check_readings(self)
+        check_fusion(self.fusion, tuple(self.active_teachers), self.bridge_method.kind)
 
     def _lift_fits(self) -> None:
         """Refuse what needs targets in the student's own geometry."""

@@ -1,26 +1,15 @@
 """Sections of a study file: budget, warm stages, arms, grids, claims, and what a pilot has to show."""
 
 import re
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field
 
+from kvdistill.config.claims import ClaimSection, Measure
 from kvdistill.config.section import Section, UserPath
 
-Measure = Literal["accuracy", "nats", "area", "steps_to_90"]
-"""What a claim can be about. Of ``steps_to_90`` less is better, of the others more."""
-Kind = Literal["superiority", "non_inferiority", "negligible"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,39}$")]
 """Name of a stage, arm or grid; also that of its folder."""
-_COMPARISON = re.compile(
-    r"\s*(?:(?P<measure>\w+)\s*:)?\s*(?P<first>[\w.-]+?)\s*(?P<sign>>=|<=|>)\s*(?P<second>[\w.-]+?)"
-    r"\s*(?P<delta>[+-]\s*delta)?\s*"
-)
-_KINDS: dict[tuple[str, str], Kind] = {
-    (">", ""): "superiority",
-    (">=", "-delta"): "non_inferiority",
-    ("<=", "+delta"): "negligible",
-}
 _SEEDS = re.compile(r"\d+(-\d+)?(,\d+(-\d+)?)*")
 
 
@@ -44,39 +33,6 @@ def seed_list(given: Any) -> Any:
 
 Seeds = Annotated[tuple[Annotated[int, Field(ge=0, lt=2**32)], ...], BeforeValidator(seed_list)]
 """Seeds: a list, or a text such as ``0-7``."""
-
-
-class Comparison(NamedTuple):
-    """A comparison of two arms as a claim states it; the first arm is the better one, or no worse."""
-
-    first: str
-    second: str
-    kind: Kind
-    measure: str | None
-    """None takes the claim's."""
-
-
-def comparison(text: str) -> Comparison:
-    """Read a comparison: ``A > B``, ``A >= B - delta`` or ``A <= B + delta``.
-
-    ``measure:`` may stand in front, where it is not the claim's.
-
-    Args:
-        text: the comparison; ``>`` means "is better than".
-
-    Raises:
-        ValueError: if the text has none of these forms.
-    """
-    found = _COMPARISON.fullmatch(text)
-    kind = None
-    if found is not None:
-        kind = _KINDS.get((found["sign"], (found["delta"] or "").replace(" ", "")))
-    if found is None or kind is None:
-        raise ValueError(
-            f"{text!r} is no comparison: write A > B (better), A >= B - delta (no worse) or A <= B + delta "
-            "(no better), with another measure in front, such as area: A > B"
-        )
-    return Comparison(found["first"], found["second"], kind, found["measure"])
 
 
 class Budget(Section):
@@ -116,8 +72,12 @@ class Overrides(Section):
     model: dict[str, Any] = Field(default={})
     teacher: dict[str, Any] = Field(default={})
     teachers: dict[str, Any] = Field(default={})
-    """By short name; with ``arm`` in place of ``name`` it is the run of an earlier arm, same seed."""
+    """By short name; with ``arm`` in place of ``name`` it is the run of an earlier arm, same seed. In paths,
+    ``{study}`` and ``{seed}`` are the study's folder and the seed.
+    """
     bridge: dict[str, Any] = Field(default={})
+    fusion: dict[str, Any] = Field(default={})
+    sampling: dict[str, Any] = Field(default={})
     data: dict[str, Any] = Field(default={})
     latent: dict[str, Any] = Field(default={})
     target: dict[str, Any] = Field(default={})
@@ -181,25 +141,6 @@ class Grid(Section):
     """The option that takes the values, such as ``latent.slots``."""
     values: tuple[int | float, ...] = Field(min_length=2)
     arms: dict[Name, GridArm] = Field(min_length=1)
-
-
-class ClaimSection(Section):
-    """A claim: all of its comparisons have to hold."""
-
-    title: str = Field(min_length=1)
-    compare: tuple[str, ...] = Field(min_length=1)
-    """Comparisons as ``comparison`` reads them."""
-    measure: Measure | None = None
-    """Its primary measure; default: the study's."""
-    delta: float | None = Field(default=None, gt=0)
-    """Smallest difference that matters, in the primary measure's unit; default: the study's."""
-
-    @field_validator("compare")
-    @classmethod
-    def _readable(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
-        for text in texts:
-            comparison(text)
-        return texts
 
 
 class PilotSection(Section):

@@ -11,16 +11,8 @@ from pydantic import ValidationError
 from kvdistill.config.explain import explain
 from kvdistill.config.mistyped import mistyped
 from kvdistill.config.read import read_tree
-from kvdistill.config.study import (
-    Arm,
-    Base,
-    Comparison,
-    Grid,
-    Overrides,
-    StudySections,
-    WarmStage,
-    comparison,
-)
+from kvdistill.config.study import Arm, Base, Grid, Overrides, StudySections, WarmStage
+from kvdistill.config.study_claims import claim_plan
 from kvdistill.config.study_stages import (
     Stage,
     arm_options,
@@ -31,7 +23,7 @@ from kvdistill.config.study_stages import (
 )
 from kvdistill.console.messages import did_you_mean
 from kvdistill.console.paths import expanded
-from kvdistill.records.study import ArmPlan, ClaimPlan, ComparisonPlan, StudyPlan, WarmPlan
+from kvdistill.records.study import ArmPlan, StudyPlan, WarmPlan
 
 _NO_CHECKPOINT = Path("a checkpoint")
 """Placeholder of the warm start while a configuration is checked before that exists."""
@@ -116,32 +108,8 @@ class StudyFile:
                 for stage in self.sections.warm
             ],
             grids={name: grid.label for name, grid in self.sections.grids.items()},
-            claims=self._claims(),
+            claims=[claim_plan(claim, study.primary, self.arm, self.path) for claim in self.sections.claims],
         )
-
-    def _claims(self) -> list[ClaimPlan]:
-        claims = []
-        for claim in self.sections.claims:
-            primary: Any = claim.measure or self.sections.study.primary
-            compared = [
-                self._compared(comparison(text), primary, claim.delta, claim.title) for text in claim.compare
-            ]
-            claims.append(ClaimPlan(title=claim.title, comparisons=compared))
-        return claims
-
-    def _compared(self, stated: Comparison, primary: Any, delta: float | None, title: str) -> ComparisonPlan:
-        measure: Any = stated.measure or primary
-        known = ("accuracy", "nats", "area", "steps_to_90")
-        if measure not in known:
-            raise ValueError(
-                f"{self.path}, claim {title!r}: there is no measure {measure!r}."
-                f"{did_you_mean(measure, known)} Choose one of {', '.join(known)}."
-            )
-        own = delta
-        if measure != primary:
-            own = None
-        first, second = self.arm(stated.first), self.arm(stated.second)
-        return ComparisonPlan(first=first, second=second, kind=stated.kind, measure=measure, delta=own)
 
 
 def read_study(path: Path | str) -> StudyFile:

@@ -63,7 +63,21 @@ class Stage:
             section = tree["teachers"][name]
             del section["arm"]
             tree["teachers"][name] = section | {"kind": "live", "name": str((teachers or {})[name])}
+        # Folders that the runs of a seed share are written with placeholders.
+        tree = _filled(tree, {"{study}": str(folder.parent.parent), "{seed}": str(seed)})
         return parse(tree, f"arm {self.name}")
+
+
+def _filled(value: Any, words: Mapping[str, str]) -> Any:
+    """Nested options with placeholders replaced in every text."""
+    if isinstance(value, dict):
+        return {name: _filled(each, words) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_filled(each, words) for each in value]
+    if isinstance(value, str):
+        for placeholder, word in words.items():
+            value = value.replace(placeholder, word)
+    return value
 
 
 def overlaid(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -53,10 +53,34 @@ class TeacherSection(Section):
     """
     template: Annotated[Plain | Chat, Field(discriminator="kind")] | None = None
     """The prompt that the teacher reads; default: the student's."""
+    cue: str | None = None
+    """End of the question as this teacher reads it, such as a request for equations alone; default: the
+    data's.
+    """
+    reads: str = Field(default="gold", min_length=1)
+    """The chain of thought that it reads: ``gold``, the student's; ``own``, one of those in ``traces``; or
+    the name of a trace of the data (``terse``, ``verbose``, ``words``, ``equations``).
+    """
+    traces: UserPath | None = None
+    """For ``own``: the file or folder that ``kvdistill sample`` wrote."""
+    draw: int | None = Field(default=None, ge=0)
+    """For ``own``: the place of its chain in an order that is drawn for each question and epoch. Two teachers
+    with draw 0 and 1 read different chains of a question; default: 0.
+    """
     layers: Annotated[LayerMethod, Field(discriminator="kind")] = Ratio()
     """Which of the teacher's layers each layer of the student is compared with."""
+    heads: Literal["all"] | tuple[Annotated[int, Field(ge=0)], ...] = "all"
+    """Which of its key/value heads are read in every layer: all, or a list of indices from 0."""
     adapter: Annotated[AdapterMethod, Field(discriminator="kind")] = Ridge()
     """How its cache becomes one in the student's heads and widths, where the bridge lowers teachers."""
+
+    @model_validator(mode="after")
+    def _heads_once(self) -> "TeacherSection":
+        if len(set(self.heads)) < len(self.heads) and self.heads != "all":
+            raise ValueError(f"heads {list(self.heads)} names a head twice: give each once")
+        if not self.heads:
+            raise ValueError("heads is empty, so nothing of the teacher would be read: give one, or all")
+        return self
 
     @model_validator(mode="after")
     def _loadable(self) -> "TeacherSection":
@@ -67,6 +91,13 @@ class TeacherSection(Section):
                 check_scaling(self.rope_scaling)
             except ValueError as error:
                 raise ValueError(f"rope_scaling: {error}") from None
+        if (self.reads == "own") != (self.traces is not None):
+            raise ValueError(
+                'reads = "own" and traces belong together: give the samples.jsonl of `kvdistill sample` as '
+                "traces, or leave both out"
+            )
+        if self.draw is not None and self.reads != "own":
+            raise ValueError('draw chooses among sampled chains: set reads = "own", or leave draw out')
         return self
 
 

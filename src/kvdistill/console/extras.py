@@ -2,7 +2,11 @@
 
 from importlib.util import find_spec
 
-EXTRAS = {"reporting": ("matplotlib", "scipy", "tensorboard"), "hub": ("datasets",)}
+EXTRAS = {
+    "reporting": ("matplotlib", "scipy", "tensorboard"),
+    "routing": ("sklearn",),
+    "hub": ("datasets",),
+}
 """Import names of the packages that each extra of ``pyproject.toml`` adds to the core."""
 
 

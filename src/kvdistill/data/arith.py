@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from kvdistill.data.chain import NAMES
-from kvdistill.data.split import Split, Trace, belongs, style_of
+from kvdistill.data.split import Split, Style, Trace, belongs, both_traces, style_of
 from kvdistill.text import Example
 
 THINGS = ("apples", "books", "coins", "eggs", "marbles", "pens", "shells", "stamps")
@@ -143,17 +143,23 @@ class Arith:
         name, thing = rng.choice(NAMES), rng.choice(THINGS)
         style = style_of(self.trace, index)
         told = [rng.choice(_SENTENCES[sign]).format(name=name, n=n) for sign, n in operations]
-        steps, total = [], start
+        steps: list[dict[Style, str]] = []
+        total = start
         for sign, n in operations:
             before, total = total, {"+": total + n, "-": total - n, "*": total * n}[sign]
             sum_text = f"{before}{sign}{n}"
             terse = f"<<{sum_text}={total}>>"
-            steps.append(
-                terse if style == "briefly" else f"Now {name} has {sum_text} = {terse}{total} {thing}."
-            )
+            verbose = f"Now {name} has {sum_text} = {terse}{total} {thing}."
+            steps.append({"briefly": terse, "fully": verbose})
         question = f"{name} has {start} {thing}. {' '.join(told)} How many {thing} does {name} have now?"
         return Example(
-            question, tuple(steps), str(total), sample_id, teacher_cue=style, student_cue="briefly"
+            question,
+            tuple(step[style] for step in steps),
+            str(total),
+            sample_id,
+            teacher_cue=style,
+            student_cue="briefly",
+            traces=both_traces(steps),
         )
 
 

@@ -6,7 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from kvdistill.data.split import Filler, Split, Trace, depth_at, depth_range, step_text, style_of, window
+from kvdistill.data.split import (
+    Filler,
+    Split,
+    Trace,
+    both_traces,
+    depth_at,
+    depth_range,
+    step_texts,
+    style_of,
+    window,
+)
 from kvdistill.data.template import ANSWER_PROMPT
 from kvdistill.text import Example
 
@@ -178,15 +188,17 @@ class Chain:
             path += [(answer, answer)] * (self.depths[1] - depth)
         # One step of several hand-overs goes from its first giver to its last taker.
         moves = [path[start : start + self.stride] for start in range(0, len(path), self.stride)]
+        steps = []
+        for move in moves:
+            giver, taker = move[0][0], move[-1][1]
+            steps.append(step_texts(taker, self.filler, ("then", giver, "hands"), rng, self.stop))
         return Example(
             question=f"{handed} start {order[0]} {depth} hands ?",
-            steps=tuple(
-                step_text(taker, style, self.filler, ("then", giver, "hands"), rng, self.stop)
-                for giver, taker in ((move[0][0], move[-1][1]) for move in moves)
-            ),
+            steps=tuple(step[style] for step in steps),
             answer=answer,
             sample_id=sample_id,
             teacher_cue=style,
             student_cue="briefly",
             depth=depth,
+            traces=both_traces(steps),
         )

@@ -1,6 +1,6 @@
 """Collate: encoded examples to one padded batch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from hashlib import blake2b
 from typing import Literal
@@ -24,6 +24,8 @@ def collate(
     pad_id: int,
     padding_side: Side = "right",
     readers: Mapping[str, Reader] | None = None,
+    epoch: int = 0,
+    competence: Callable[[Example], Sequence[float]] | None = None,
 ) -> Batch:
     """Stack samples into a batch, each segment padded to its own longest member.
 
@@ -33,7 +35,9 @@ def collate(
         samples: B encoded examples, at least one.
         pad_id: token id of padding; what is padding is decided by the masks, not by this id.
         padding_side: side of the padding, in every segment.
-        readers: by short name, the teachers that read other tokens than the student's teacher mode.
+        readers: by short name, the teachers that read other tokens or texts than the student's teacher mode.
+        epoch: number of the epoch, for readers that draw a chain.
+        competence: competence of each of E teachers for an example; None where no fusion uses it.
 
     Returns:
         A batch of B samples; each segment has ids and mask of shape (B, its longest length).
@@ -52,12 +56,18 @@ def collate(
     teachers: dict[str, ReaderBatch] = {}
     alignments: dict[str, TokenAlignment] = {}
     for name, reader in (readers or {}).items():
-        readings = reader.read(examples)
-        _require_same_text(samples, readings, name)
+        readings = reader.read(examples, epoch)
         teachers[name] = _stack(readings, reader.pad_id, padding_side)
+        if not reader.text.same:
+            # Another text has no characters in common with the student's.
+            continue
+        _require_same_text(samples, readings, name)
         if not _same_tokens(samples, readings):
             texts = [reading.cot.text for reading in readings]
             alignments[name] = align_tokens(texts, teacher_mode, teachers[name], reader.token_weights)
+    known = None
+    if competence is not None:
+        known = torch.tensor([list(competence(example)) for example in examples])
     return Batch(
         # Question, prompt and answer are shared with teacher mode.
         student_mode=replace(teacher_mode.without_cot(), cue=student_cue),
@@ -66,6 +76,7 @@ def collate(
         alignments=alignments,
         cot_id=torch.tensor([cot_id_of(sample) for sample in samples]),
         sample_ids=tuple(sample.sample_id for sample in samples),
+        competence=known,
     )
 
 

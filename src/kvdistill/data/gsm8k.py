@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from kvdistill.data.rows import AnswerKind, Row, RowError
-from kvdistill.text import Example
+from kvdistill.text import Example, NamedTrace
 
 MARKER = "####"
 """Precedes the final answer."""
@@ -33,10 +33,31 @@ class Gsm8k:
         """
         question = row.text("question")
         trace, answer = split_answer(row.text("answer"))
+        traces = traces_of(trace)
         if self.annotations == "strip":
             trace = _ANNOTATION.sub("", trace)
-        steps = tuple(line.strip() for line in trace.split("\n") if line.strip())
-        return Example(question=question, steps=steps, answer=answer, sample_id=row.sample_id)
+        return Example(
+            question=question, steps=_lines(trace), answer=answer, sample_id=row.sample_id, traces=traces
+        )
+
+
+def traces_of(trace: str) -> tuple[NamedTrace, ...]:
+    """The two traces of a row: ``words`` without annotations, and ``equations``, which are these alone.
+
+    Args:
+        trace: the text before ``####``, one step per line.
+
+    Returns:
+        Both, or none where no step has an annotation. A step without one is in ``words`` only.
+    """
+    equations = "\n".join(" ".join(_ANNOTATION.findall(line)) for line in trace.split("\n"))
+    if not equations.strip():
+        return ()
+    return NamedTrace("words", _lines(_ANNOTATION.sub("", trace))), NamedTrace("equations", _lines(equations))
+
+
+def _lines(trace: str) -> tuple[str, ...]:
+    return tuple(line.strip() for line in trace.split("\n") if line.strip())
 
 
 def split_answer(text: str) -> tuple[str, str]:

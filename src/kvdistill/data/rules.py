@@ -8,7 +8,17 @@ from itertools import accumulate
 from typing import Literal
 
 from kvdistill.data.chain import NAMES
-from kvdistill.data.split import Filler, Split, Trace, belongs, depth_at, depth_range, step_text, style_of
+from kvdistill.data.split import (
+    Filler,
+    Split,
+    Trace,
+    belongs,
+    both_traces,
+    depth_at,
+    depth_range,
+    step_texts,
+    style_of,
+)
 from kvdistill.data.template import ANSWER_PROMPT
 from kvdistill.text import Example
 
@@ -42,6 +52,10 @@ class Rules:
     """Rules of a question, or the least and the most."""
     only: tuple[int, ...] = ()
     """Rules that occur, from 1; empty: all. Teachers of complementary skill see complementary rules."""
+    groups: int = 1
+    """All rules of a question are of one group; rule i (from 1) is in group ``(i - 1) % groups``. With 1, any
+    rules occur together. Groups are asked for with the frequency of their rules.
+    """
     trace: Trace = "terse"
     filler: Filler = "giver"
     """What the words of a verbose step before its result are."""
@@ -61,6 +75,10 @@ class Rules:
         if not 1 <= least <= most <= 99:
             raise ValueError(
                 f"Rules.steps is {self.steps}. Choose a number from 1 to 99, or two in ascending order."
+            )
+        if not 1 <= self.groups <= self.rules:
+            raise ValueError(
+                f"Rules.groups is {self.groups}. Choose a number from 1 to rules ({self.rules})."
             )
         wrong = [rule for rule in self.only if not 1 <= rule <= self.rules]
         if wrong:
@@ -121,13 +139,31 @@ class Rules:
 
     def _problem(self, depth: int, split: Split, rng: random.Random) -> tuple[str, list[int]]:
         """Start and rules, from 1, of a random problem of the split."""
-        allowed = self.only or range(1, self.rules + 1)
-        weights = list(accumulate(rule**-self.zipf for rule in allowed))
         while True:
             start = rng.choice(NAMES[: self.names])
+            allowed, weights = self._group(rng)
             rules = rng.choices(allowed, cum_weights=weights, k=depth)
             if belongs(f"{start} {rules}", split):
                 return start, rules
+
+    def _group(self, rng: random.Random) -> tuple[list[int], list[float]]:
+        """The rules of a random group, with their cumulative weights."""
+        if self.groups == 1:
+            return self._by_group[0]
+        # The last cumulative weight of a group is its sum.
+        totals = list(accumulate(weights[-1] for _, weights in self._by_group))
+        return rng.choices(self._by_group, cum_weights=totals)[0]
+
+    @cached_property
+    def _by_group(self) -> list[tuple[list[int], list[float]]]:
+        """The rules that occur in each group with any, with their cumulative weights."""
+        found = []
+        allowed = self.only or range(1, self.rules + 1)
+        for group in range(self.groups):
+            rules = [rule for rule in allowed if (rule - 1) % self.groups == group]
+            if rules:
+                found.append((rules, list(accumulate(rule**-self.zipf for rule in rules))))
+        return found
 
     def _example(
         self, start: str, rules: Sequence[int], rng: random.Random, sample_id: str, index: int
@@ -140,14 +176,15 @@ class Rules:
                 holder = self.permutations[rule - 1][giver]
             named = f"r{rule}" if rule else "then"
             before = (named, "takes", giver, "to")
-            steps.append(step_text(holder, style, self.filler, before, rng, self.stop))
+            steps.append(step_texts(holder, self.filler, before, rng, self.stop))
         asked = " ".join(f"r{rule}" for rule in rules)
         return Example(
             question=f"start {start} {asked} ?",
-            steps=tuple(steps),
+            steps=tuple(step[style] for step in steps),
             answer=holder,
             sample_id=sample_id,
             teacher_cue=style,
             student_cue="briefly",
             depth=len(rules),
+            traces=both_traces(steps),
         )

@@ -1,9 +1,11 @@
 """Splits without overlap, trace styles and steps, shared by the generated tasks."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Literal
+
+from kvdistill.text import NamedTrace
 
 Split = Literal["train", "validation", "test"]
 Trace = Literal["terse", "verbose", "mixed"]
@@ -65,21 +67,30 @@ def depth_at(index: int, depths: tuple[int, int]) -> int:
     return least + index // 2 % (most - least + 1)
 
 
-def step_text(
-    result: str, style: Style, filler: Filler, giver: Sequence[str], rng: random.Random, stop: bool = False
-) -> str:
-    """One step of a trace.
+def step_texts(
+    result: str, filler: Filler, giver: Sequence[str], rng: random.Random, stop: bool = False
+) -> dict[Style, str]:
+    """One step of a trace in each style.
 
     Args:
-        result: the step's result, its last word.
-        style: ``briefly`` is the result alone.
+        result: the step's result, its last word; a terse step (``briefly``) is the result alone.
         filler: the words before the result of a verbose step.
         giver: those of the filler ``giver``.
-        rng: draws varied fillers, in either style, so that twins have the same questions.
+        rng: draws varied fillers, whatever the style, so that twins have the same questions.
         stop: whether a full stop follows.
     """
     fillers: dict[Filler, Sequence[str]] = {"giver": giver, "repeated": ["then"] * 3, "none": ()}
     if filler == "varied":
         fillers["varied"] = rng.choices(VARIED, k=3)
-    words = [*fillers[filler], result] if style == "fully" else [result]
-    return " ".join([*words, "."] if stop else words)
+    end = [result, "."] if stop else [result]
+    return {"briefly": " ".join(end), "fully": " ".join([*fillers[filler], *end])}
+
+
+def both_traces(steps: Sequence[Mapping[Style, str]]) -> tuple[NamedTrace, NamedTrace]:
+    """The terse and the verbose trace of a problem, each with the cue that asks for it.
+
+    Args:
+        steps: each step in both styles.
+    """
+    terse = NamedTrace("terse", tuple(step["briefly"] for step in steps), "briefly")
+    return terse, NamedTrace("verbose", tuple(step["fully"] for step in steps), "fully")

@@ -12,30 +12,50 @@ from kvdistill.ops import to_float32
 
 def normalized_weights(
     weights: Float[Tensor, "*b E"], covered: Bool[Tensor, "B E N"]
-) -> Float[Tensor, "B E N"]:
+) -> Float[Tensor, "*c E N"]:
     """The share of each teacher at each token, over the teachers that cover it.
 
     Args:
-        weights: (E,) or (B, E), weight of each of the E teachers, 0 or more; they need not sum to 1.
+        weights: (E,), (B, E) or (B, L, E), weight of each of the E teachers, of one sample, in one layer;
+            0 or more. They need not sum to 1.
         covered: (B, E, N), True where the teacher has read the token.
 
     Returns:
-        (B, E, N). Sums to 1 over E where a teacher of nonzero weight covers the token, else 0.
+        (B, E, N), or (B, L, E, N) where the weights differ between layers. Sums to 1 over E where a teacher
+        of nonzero weight covers the token, else 0.
 
     Source: ours.
     """
-    # (E,) or (B, E) -> (B, E, N)
-    shares = torch.where(covered, weights.expand(len(covered), -1)[..., None], 0.0)
-    total = shares.sum(1, keepdim=True)
+    if weights.ndim == 3:
+        # One more axis, for the layers, that coverage does not depend on: (B, E, N) -> (B, 1, E, N)
+        covered = covered[:, None]
+    else:
+        weights = weights.expand(len(covered), -1)
+    # (B, E) -> (B, E, N), or (B, L, E) -> (B, L, E, N)
+    shares = torch.where(covered, weights[..., None], 0.0)
+    total = shares.sum(-2, keepdim=True)
     return shares / torch.where(total > 0, total, 1.0)
 
 
-def fuse(caches: Sequence[ModelKV], weights: Float[Tensor, "B E N"]) -> ModelKV:
+def over_present(weights: Float[Tensor, "*b E"], present: Bool[Tensor, "B E"]) -> Float[Tensor, "*c E"]:
+    """The weights of each sample, over the teachers that cover a token of it.
+
+    Args:
+        weights: (E,), (B, E) or (B, L, E), 0 or more.
+        present: (B, E), True where the teacher covers a token of the sample.
+
+    Returns:
+        (B, E) or (B, L, E). Sums to 1 over E where a teacher of nonzero weight is present, else 0.
+    """
+    return normalized_weights(weights, present[..., None])[..., 0]
+
+
+def fuse(caches: Sequence[ModelKV], weights: Float[Tensor, "*c E N"]) -> ModelKV:
     """Weighted mean of keys, values and importance.
 
     Args:
         caches: E caches over the same N tokens, un-rotated, all in one geometry.
-        weights: (B, E, N), from ``normalized_weights``.
+        weights: (B, E, N) for all layers, or (B, L, E, N), from ``normalized_weights``.
 
     Returns:
         One cache with the tokens of the first. Its importance is normalized to sum to 1 over the valid
@@ -49,9 +69,14 @@ def fuse(caches: Sequence[ModelKV], weights: Float[Tensor, "B E N"]) -> ModelKV:
     for kv in caches:
         require_unrotated(kv, "fuse/fuse_kv")
         _require_alike(caches[0], kv)
-    # (B, E, N) -> E x (B, 1, N): one share for all heads.
-    shares = [share[:, None] for share in weights.unbind(1)]
-    layers = [_fused(layers, shares) for layers in zip(*(kv.layers for kv in caches), strict=True)]
+    layers: list[LayerKV] = []
+    for index, each in enumerate(zip(*(kv.layers for kv in caches), strict=True)):
+        own = weights
+        if weights.ndim == 4:
+            own = weights[:, index]
+        # (B, E, N) -> E x (B, 1, N): one share for all heads.
+        shares = [share[:, None] for share in own.unbind(1)]
+        layers.append(_fused(each, shares))
     names = " + ".join(kv.source for kv in caches)
     return ModelKV(tuple(layers), caches[0].layer_ids, names)
 
@@ -76,7 +101,8 @@ def _mean(tensors: Sequence[Tensor], shares: Sequence[Tensor]) -> Tensor:
     """Weighted sum; where a share is 0 the tensor is not read, so that NaN there stays out."""
     total: Tensor | None = None
     for tensor, share in zip(tensors, shares, strict=True):
-        part = torch.where(share > 0, share * to_float32(tensor), 0.0)
+        # The tensor is cleared first: NaN times a share of 0 would be NaN in the share's gradient.
+        part = share * torch.where(share > 0, to_float32(tensor), 0.0)
         total = part if total is None else total + part
     assert total is not None
     return total

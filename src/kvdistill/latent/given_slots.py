@@ -21,7 +21,7 @@ from kvdistill.kv import Geometry, LabelRows, ModelKV, require_unrotated
 from kvdistill.latent.decode import end_tokens
 from kvdistill.latent.layout import question_pieces, tail_pieces
 from kvdistill.latent.modes import label_rows
-from kvdistill.latent.passes import PrefixCache, forward_pass, no_offset, past_of_question
+from kvdistill.latent.passes import ForwardResult, PrefixCache, forward_pass, no_offset, past_of_question
 from kvdistill.ops import rotate
 from kvdistill.text import Batch, ReaderBatch
 
@@ -62,25 +62,47 @@ def answer_with_slots(
     Source: ours.
     """
     past = cache_with_slots(model, batch.student_mode, slots)
-    # The position after slot M, also where the last slots are masked.
-    after_slots = past.positions[:, -1] + 1
-    tail = Sequence(tail_pieces(batch.student_mode, model.special), after_slots)
-    state = forward_pass(model, tail, past)
+    state = _read_tail(model, batch.student_mode, past)
+    tail = state.sequence
     # No earlier column sees the right answer: the same pass predicts the first token of the greedy one.
     start = tail.span("answer", "student")[0]
     sample = torch.arange(len(batch), device=tail.ids.device)
     first = model.head(state.last[sample, tail.distillation("student")]).argmax(-1)  # (B, C) -> (B,)
     past = past.then(state, 0, start, past.states[:, :0])
-    position = after_slots + tail.mask[:, :start].sum(-1)
+    position = tail.offset + tail.mask[:, :start].sum(-1)
     ids = _continue(model, batch.student_mode, past, (first, position), max_new_tokens)
     return SlotAnswers(ids, label_rows(model, state, "student"))
 
 
-@torch.no_grad()
+def rows_behind_slots(model: "LatentReasoner", batch: Batch, slots: ModelKV) -> LabelRows:
+    """The rows that predict the right answers of a student whose latent cache is replaced.
+
+    The logits depend on the slots, and on the student's weights behind them, in the autograd graph; the pass
+    over the question does not.
+
+    Args:
+        model: A student in evaluation mode.
+        batch: B questions with their right answers, padded on either side.
+        slots: Un-rotated cache of M slots per sample, in the geometry of the student.
+
+    Returns:
+        The rows (R) of the answer and of what student mode predicts before it.
+
+    Raises:
+        ValueError: as ``cache_with_slots`` does.
+        BeyondLimitError: if a text with its answer is longer than the model reads.
+
+    Source: ours.
+    """
+    past = cache_with_slots(model, batch.student_mode, slots)
+    return label_rows(model, _read_tail(model, batch.student_mode, past), "student")
+
+
 def cache_with_slots(model: "LatentReasoner", reader: ReaderBatch, slots: ModelKV) -> PrefixCache:
     """The student's cache of question, cue and ``<bot>``, followed by given slots.
 
-    Keys are rotated to the positions of the student's latent slots. Layers whose keys are not rotated (NoPE)
+    The given slots stay in the autograd graph; the question is read without gradient. Keys are rotated to the
+    positions of the student's latent slots. Layers whose keys are not rotated (NoPE)
     take them as they are; with learned positions, keys and values still hold those of the text that they were
     captured from.
 
@@ -100,7 +122,8 @@ def cache_with_slots(model: "LatentReasoner", reader: ReaderBatch, slots: ModelK
     _require_fit(slots, geometry, model.config.slots)
     pieces = question_pieces(reader, model.special, 0)
     question = Sequence(pieces, no_offset(reader.question))
-    past = past_of_question(forward_pass(model, question))
+    with torch.no_grad():
+        past = past_of_question(forward_pass(model, question))
     # (B, M): the positions of the latent slots, masked ones included.
     index = torch.arange(model.config.slots, device=past.positions.device)
     positions = past.mask.sum(-1, keepdim=True) + index
@@ -122,6 +145,13 @@ def cache_with_slots(model: "LatentReasoner", reader: ReaderBatch, slots: ModelK
     return PrefixCache(
         prefix, torch.cat((past.mask, mask), 1), torch.cat((past.positions, positions), 1), past.states
     )
+
+
+def _read_tail(model: "LatentReasoner", reader: ReaderBatch, past: PrefixCache) -> ForwardResult:
+    """The pass over what follows the slots: ``<eot>``, answer prompt and answer."""
+    # The position after slot M, also where the last slots are masked.
+    tail = Sequence(tail_pieces(reader, model.special), past.positions[:, -1] + 1)
+    return forward_pass(model, tail, past)
 
 
 def _continue(

@@ -23,6 +23,7 @@ from kvdistill.latent.passes import (
     past_of_question,
     run_latent_passes,
 )
+from kvdistill.latent.question import question_of
 from kvdistill.latent.slots import num_placeholders
 from kvdistill.text import Batch
 
@@ -36,6 +37,7 @@ def two_modes(
     measure_attention: bool = False,
     read_slots: bool = False,
     passes: int | None = None,
+    question_layer: int | None = None,
 ) -> TwoModes:
     """Teacher mode and student mode on one batch.
 
@@ -44,6 +46,7 @@ def two_modes(
         measure_attention: Whether student mode also returns the answer's attention to the slots.
         read_slots: Whether student mode also returns the slots' states and what the head reads in them.
         passes: T in place of the student's own number of passes, for a curriculum.
+        question_layer: Layer whose keys at the question's last token are returned too; None returns none.
 
     Returns:
         Caches over N tokens (teacher, detached) and M slots (student, in the graph), logits, hidden states.
@@ -74,7 +77,10 @@ def two_modes(
     if read_slots:
         logits = model.head(hidden.flatten(0, 1)).unflatten(0, hidden.shape[:2])
         student = replace(student, slots=SlotStates(hidden, logits))
-    return TwoModes(teacher, student)
+    question = None
+    if question_layer is not None:
+        question = question_of(packed, model.geometry(), question_layer)
+    return TwoModes(teacher, student, question)
 
 
 def last_states(thought: LatentPasses, bot: Float[Tensor, "B 1 D"]) -> Float[Tensor, "B m D"]:

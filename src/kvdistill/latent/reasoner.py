@@ -235,7 +235,7 @@ class LatentReasoner(PreTrainedModel):
         Args:
             batch: B samples with chains of thought of N tokens.
             mode: ``both``, or ``cot``: teacher mode alone, which reads chains of thought.
-            options: ``measure_attention``, ``read_slots`` and ``passes``, as in :func:`two_modes`.
+            options: ``measure_attention``, ``read_slots`` and so on, as in :func:`two_modes`.
 
         Returns:
             Per mode: un-rotated KV cache (N tokens or M slots), label rows (R, C), states (B, L, D).

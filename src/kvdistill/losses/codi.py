@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from kvdistill.kv import LossOutput, ModelOutput
+from kvdistill.losses.cross_entropy import has_cot
 from kvdistill.losses.distance import Distance, elementwise, require_positive_beta
 from kvdistill.losses.inputs import LossInputs, Need
 from kvdistill.ops import EPSILON, to_float32
@@ -32,7 +33,7 @@ class CODILoss:
 
     A sample's loss is a mean over width, divided by the standard deviation (over width, floor 1e-6) of that
     sample's teacher state of the layer, then a mean over layers, including the embedding layer; the loss is
-    the mean over samples.
+    the mean over samples. A sample without a chain of thought has no loss.
 
     Source: CODI, https://arxiv.org/abs/2502.21074, and KaVa, https://arxiv.org/abs/2510.02312, the term
     L_CODI.
@@ -77,7 +78,7 @@ class CODILoss:
             student: Student mode's output, hidden states of the same shape.
 
         Returns:
-            (B,), the mean over width and layers.
+            (B,), the mean over width and layers; 0 for a sample without a chain of thought.
         """
         target = to_float32(teacher.hidden.detach())
         # (B, L, D) -> (B, L)
@@ -85,4 +86,5 @@ class CODILoss:
         # Hidden states differ in scale by layer; without the division the largest would dominate.
         if self.layer_std:
             layers = layers / target.std(-1, correction=0).clamp_min(EPSILON)
-        return layers.mean(-1)
+        # Without a chain of thought teacher mode has nothing to teach: its state is that of a direct answer.
+        return torch.where(has_cot(teacher), layers.mean(-1), 0.0)

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
-from kvdistill.kv import LabelRows, LossOutput
+from kvdistill.kv import LabelRows, LossOutput, ModelOutput
 from kvdistill.losses.inputs import LossInputs, Need
 from kvdistill.ops import to_float32
 
@@ -16,6 +16,8 @@ from kvdistill.ops import to_float32
 @dataclass(frozen=True, kw_only=True)
 class CrossEntropy:
     """Negative log-likelihood of one mode's labels in nats: a mean within each sample, then over samples.
+
+    A sample without a chain of thought has no loss in teacher mode: it would train direct answers there.
 
     Source: https://arxiv.org/abs/2510.02312, the training objective (its 1/N_A is a mean within the sample).
     """
@@ -34,11 +36,26 @@ class CrossEntropy:
         Returns:
             A scalar in nats per token, logged as ``ce_student`` or ``ce_teacher``.
         """
-        output = inputs.outputs.teacher
         if self.mode == "student":
             output = inputs.outputs.student
-        loss = cross_entropy(output.rows, len(output.hidden))
+            loss = cross_entropy(output.rows, len(output.hidden))
+        else:
+            output = inputs.outputs.teacher
+            found = nll_per_sample(output.rows, len(output.hidden))
+            loss = torch.where(has_cot(output), found, 0.0).mean()
         return LossOutput(loss, {f"ce_{self.mode}": loss.detach()})
+
+
+def has_cot(teacher: ModelOutput) -> Bool[Tensor, " B"]:
+    """The samples whose teacher mode has read a chain of thought.
+
+    Args:
+        teacher: Teacher mode's output.
+
+    Returns:
+        (B,), True where the cache holds a token.
+    """
+    return teacher.kv.layers[0].mask.flatten(1).any(1)
 
 
 def nll_per_sample(rows: LabelRows, num_samples: int) -> Float[Tensor, " B"]:

@@ -72,6 +72,28 @@ class TeacherCalibration:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TaskFitRecord:
+    """Adapters trained by the cross-entropy of the answer, from ridge regression on."""
+
+    teachers: list[str]
+    """Teachers whose adapters were trained."""
+    steps: int
+    """Optimizer steps that were taken."""
+    kept: int
+    """Step whose adapters are kept: the likeliest answers on held-out samples; 0 is ridge regression."""
+    held_out: list[list[float]]
+    """Pairs of step and log-probability of the right answer in nats, mean over the samples that chose the
+    step.
+    """
+    before: TargetUtility | None = None
+    """Utility of the fused target with ridge regression, on samples that neither trained nor chose; None
+    without any.
+    """
+    after: TargetUtility | None = None
+    """The same with the adapters that are kept."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class CalibrationRecord(JsonFile):
     """``calibration.json``: all teachers of a run, and the utility of their targets before training."""
 
@@ -84,9 +106,11 @@ class CalibrationRecord(JsonFile):
     """Standard deviations of the student's own keys and values per layer, by which the loss is divided."""
     targets: list[TargetUtility] | None = None
     """Utility of each target on held-out samples; None where the compressor keeps more than M tokens."""
+    task: TaskFitRecord | None = None
+    """How adapters were trained by the answer's cross-entropy; None where they were not."""
 
     def only(self, teachers: Sequence[str]) -> "CalibrationRecord":
-        """The report without other teachers; without the utilities, which are those of all of them.
+        """The report without other teachers; without what was measured on the targets of all of them.
 
         Args:
             teachers: Short names of the teachers to keep.
@@ -97,4 +121,4 @@ class CalibrationRecord(JsonFile):
         kept = [each for each in self.teachers if each.teacher in teachers]
         if len(kept) == len(self.teachers):
             return self
-        return replace(self, teachers=kept, targets=None)
+        return replace(self, teachers=kept, targets=None, task=None)

@@ -140,7 +140,7 @@ class CompetenceTable:
         if unknown:
             raise ValueError(
                 f"The competence table has no teacher {unknown[0]}; it has {', '.join(self.teachers)}. Make "
-                f"a table of all teachers with `{MADE_BY}`."
+                f"a table for all teachers with `{MADE_BY}`."
             )
 
 
@@ -220,7 +220,8 @@ def _figures(place: str, row: Mapping[str, Any]) -> tuple[str, str, Figures]:
             f"{place}: a line should hold {', '.join((*texts, *numbers))}. Write the table again with "
             f"`{MADE_BY}`."
         )
-    return row["key"], row["teacher"], Figures(*(row[name] for name in numbers))
+    values = [row[name] if row[name] is None else float(row[name]) for name in numbers]
+    return row["key"], row["teacher"], Figures(*values)
 
 
 def _negative(value: float | None) -> float | None:

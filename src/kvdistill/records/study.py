@@ -38,11 +38,34 @@ class ComparisonPlan:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FallPlan:
+    """The losses of an arm fall, and its validation KV loss ends below the control's."""
+
+    arm: str
+    control: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class GainPlan:
+    """The relative gain (first - second) / second of a measure."""
+
+    first: str
+    second: str
+    measure: Literal["accuracy", "area"]
+
+
+@dataclass(frozen=True, kw_only=True)
 class ClaimPlan:
-    """One claim: all of its comparisons have to hold."""
+    """One claim: all of its parts have to hold. It has comparisons, falls or gains."""
 
     title: str
     comparisons: list[ComparisonPlan]
+    falls: list[FallPlan] | None = None
+    gains: list[GainPlan] | None = None
+    target: list[float] | None = None
+    """Least and hoped-for relative gain, as shares."""
+    delta: float | None = None
+    """Smallest difference of ``falls`` that matters, as a share of the control's loss; None takes .02."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from kvdistill.console.wording import counted
-from kvdistill.records.calibration import CalibrationRecord, TeacherCalibration
+from kvdistill.records.calibration import CalibrationRecord, TaskFitRecord, TeacherCalibration
 from kvdistill.records.utility import TargetUtility
 from kvdistill.reporting.blocks import Block, Code, Table, Words, percent
 from kvdistill.reporting.nats import nats
@@ -29,6 +29,8 @@ def calibration_section(record: CalibrationRecord | None) -> list[Section]:
     for teacher in record.teachers:
         steps = [f"{teacher.teacher}: {teacher.source}", *teacher.steps]
         blocks.append(Code("\n".join(steps)))
+    if record.task is not None:
+        blocks.append(Words(_trained(record.task)))
     if record.targets:
         blocks += _utility(record.targets)
     return [Section("Teachers", blocks)]
@@ -43,6 +45,22 @@ def _teachers(teachers: Sequence[TeacherCalibration]) -> Table:
         fitted = str(each.tokens.get("fit", 0))
         rows.append([each.teacher, f"{each.weight:g}", percent(each.covered), *scores, fitted])
     return Table(header, rows)
+
+
+def _trained(task: TaskFitRecord) -> str:
+    """Adapters that were trained by the answer's cross-entropy: steps, and utility before and after."""
+    told = (
+        f"The adapters of {', '.join(task.teachers)} were then trained by the cross-entropy of the right "
+        f"answer, with the student frozen: {counted(task.steps, 'step')}, of which step {task.kept} is kept."
+    )
+    if task.before is None or task.after is None:
+        return told
+    return (
+        f"{told} With the fused target in the place of its slots the student was right in "
+        f"{percent(task.before.accuracy)} of {counted(task.before.num, 'held-out question')} before and "
+        f"{percent(task.after.accuracy)} after (right answer {nats(task.before.nats)} and "
+        f"{nats(task.after.nats)} nats)."
+    )
 
 
 def _utility(targets: Sequence[TargetUtility]) -> list[Block]:

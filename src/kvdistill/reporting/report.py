@@ -6,6 +6,7 @@ from pathlib import Path
 from kvdistill.records.calibration import CALIBRATION, CalibrationRecord
 from kvdistill.records.example import ExampleRecord
 from kvdistill.records.probes import ProbesRecord
+from kvdistill.records.routing import ROUTING, RoutingRecord
 from kvdistill.records.schema import Curve, DemoSummary, EvaluationRecord
 from kvdistill.records.study import PLAN
 from kvdistill.reporting import results, sections, training_sections
@@ -13,7 +14,9 @@ from kvdistill.reporting.blocks import Block, Missing, percent
 from kvdistill.reporting.calibration_section import calibration_section
 from kvdistill.reporting.depth_section import depth_section
 from kvdistill.reporting.example_section import example_section
+from kvdistill.reporting.layer_section import layer_section
 from kvdistill.reporting.page import Page, Section
+from kvdistill.reporting.routing_section import routing_section
 from kvdistill.reporting.studies.experiment_report import write_experiment_report
 from kvdistill.reporting.studies.experiments import discover
 from kvdistill.reporting.studies.study_report import write_study_report
@@ -93,7 +96,8 @@ def write_report(folder: Path) -> Path:
     """Write ``report.html`` and ``report.md`` of a training run into its folder; returns the HTML file.
 
     Reads ``run.json``, ``metrics*.jsonl``, ``evaluation*.json``, ``example.json``, ``probes.json``,
-    ``calibration.json`` and ``curve_*.json``, where they exist. Figures are written to ``figures/``.
+    ``calibration.json``, ``routing.json`` and ``curve_*.json``, where they exist. Figures are written to
+    ``figures/``.
 
     Raises:
         FileNotFoundError: if there is no such folder.
@@ -115,10 +119,12 @@ def write_report(folder: Path) -> Path:
     if (probes := ProbesRecord.find(folder / "probes.json")) is not None:
         parts.append(sections.probes(folder, probes, None, chance))
     parts += calibration_section(CalibrationRecord.find(folder / CALIBRATION))
+    parts += routing_section(folder, RoutingRecord.find(folder / ROUTING))
     if curves:
         parts.append(training_sections.training(folder, None, curves, None))
     parts += [
         training_sections.losses(folder, "kvdistill train"),
+        *layer_section(folder),
         sections.made(folder, "kvdistill train", None),
     ]
     title = f"Training run {folder.resolve().name}"

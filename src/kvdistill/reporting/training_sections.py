@@ -15,8 +15,19 @@ from kvdistill.reporting.page import Section
 from kvdistill.reporting.palette import method
 from kvdistill.reporting.stats import area, roughness, steps_to
 
-_NOT_LOSSES = {"epoch", "grad_norm", "learning_rate", "total_flos", "validation_accuracy", "validation_nats"}
-_NOT_PREFIXES = ("eval_", "train_", "importance_", "distinctness_")
+_NOT_LOSSES = {
+    "epoch",
+    "grad_norm",
+    "learning_rate",
+    "total_flos",
+    "validation_accuracy",
+    "validation_nats",
+    "route_agreement",
+    "route_entropy",
+    "validation_route_agreement",
+}
+"""Columns that are no terms of the loss; those of routing have a section of their own."""
+_NOT_PREFIXES = ("eval_", "train_", "importance_", "distinctness_", "weight_")
 _LAYER, _LAYER_PANELS = "kv_layer", 6
 """Start of the names of the layers' terms, and how many of them get a panel."""
 _RANGES = ("importance_min", "importance_max", "distinctness_min", "distinctness_max")

@@ -18,12 +18,15 @@ from kvdistill.models.checkpoint_integrity import fingerprint, first_line, same_
 from kvdistill.pipeline import Distillation
 from kvdistill.records.calibration import CALIBRATION, CalibrationRecord
 from kvdistill.target.lower import LowerBridge
+from kvdistill.target.methods import Lower
 
 ADAPTERS = "adapters.safetensors"
 """File of the fitted adapters, beside ``calibration.json``; written last."""
 FORMAT = 1
-SETTINGS = {"layers", "adapter", "tokens", "template", "rope_scaling"}
+SETTINGS = {"layers", "adapter", "tokens", "template", "rope_scaling", "heads"}
 """Options of a teacher that its adapter was fitted for."""
+OLD = {"calibration": "student_cache", "option heads": "all"}
+"""What earlier files leave out, with the only value that there was."""
 REMEDY = "Fit them for this configuration: kvdistill align fit --config FILE --output DIR"
 
 
@@ -167,7 +170,7 @@ def difference(owner: str, fitted: Mapping[str, Any], here: Mapping[str, Any]) -
         A clause; empty where nothing differs.
     """
     for key, wanted in here.items():
-        found = fitted.get(key)
+        found = fitted.get(key, OLD.get(key))
         if key == "weights":
             if not same_weights(str(found), wanted):
                 return f"{owner} weights are others (fitted {found}, here {wanted})"
@@ -214,9 +217,25 @@ def teachers_of(config: RunConfig, step: Distillation) -> dict[str, dict[str, An
         found[teacher.name] = {
             "layers of attention": shape_of(teacher.geometry()),
             "weights": teacher.fingerprint(),
+            "calibration": calibration_of(config),
             **{f"option {name}": value for name, value in options.items()},
         }
     return found
+
+
+def calibration_of(config: RunConfig) -> str:
+    """What adapters are fitted to; with the target whose answers they were trained by, where they were.
+
+    Args:
+        config: the run's configuration.
+
+    Returns:
+        ``student_cache``, or ``task`` with its settings, the compressor and the number of slots.
+    """
+    method = config.bridge_method
+    if not isinstance(method, Lower) or method.calibration_target == "student_cache":
+        return "student_cache"
+    return f"task ({method.task}, {config.target.method}, {config.latent.slots} slots)"
 
 
 def shape_of(geometry: Geometry) -> list[list[int]]:

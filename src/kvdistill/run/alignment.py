@@ -19,9 +19,9 @@ from kvdistill.run.coverage import require_coverage
 from kvdistill.run.folder import RunState
 from kvdistill.run.gathering import SAMPLES, chosen_samples
 from kvdistill.run.projection import ProjectorFit
-from kvdistill.target.bridge import Lift, Lower
 from kvdistill.target.lift import LiftBridge
 from kvdistill.target.lower import LowerBridge
+from kvdistill.target.methods import Lift, Lower
 from kvdistill.teacher.causal_lm import CausalLMTeacher
 from kvdistill.text import Encoded
 from kvdistill.training.checkpoint import load_extra_state
@@ -64,12 +64,15 @@ def align_teachers(
     if isinstance(method, Lower) and method.adapters is not None:
         say(f"teachers: adapters of {method.adapters}; nothing is fitted")
         return load_adapters(config, step, Path(method.adapters))
-    samples = chosen_samples(_first_samples(data), config.training.seed)
+    samples = chosen_samples(first_samples(data), config.training.seed)
     require_coverage(step.teachers, samples, say)
     if isinstance(step.bridge, LiftBridge):
         return ProjectorFit(step, Ranks.here(), say).run(samples)
     selectors = {teacher.name: config.teacher_section(teacher.name).layers for teacher in step.teachers}
-    return Calibrator(step, selectors, Ranks.here(), say).run(samples)
+    task = None
+    if isinstance(method, Lower) and method.calibration_target == "task":
+        task = method.task
+    return Calibrator(step, selectors, Ranks.here(), say, task).run(samples)
 
 
 def restore(step: Distillation, checkpoint: Path) -> None:
@@ -176,7 +179,7 @@ def teachers_record(step: TrainingStep, before: RunRecord | None, start: RunStat
     return found
 
 
-def _first_samples(data: Any) -> Sequence[Encoded]:
+def first_samples(data: Any) -> Sequence[Encoded]:
     """The samples that calibration chooses from: all of a data set, the first of a stream."""
     if isinstance(data, Stream):
         samples, _ = data.read(None, SAMPLES)

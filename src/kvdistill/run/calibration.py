@@ -12,16 +12,18 @@ from kvdistill.align.calibration import Calibration, part_of
 from kvdistill.align.cka import LayerSimilarity
 from kvdistill.align.layer_map import LayerSelector
 from kvdistill.capture.attention import evaluating
-from kvdistill.console.wording import short_number
+from kvdistill.console.wording import counted, short_number
 from kvdistill.evaluation.utility import TargetOf, controlled, own_target, target_utility
 from kvdistill.kv import ModelKV
 from kvdistill.pipeline import Distillation
-from kvdistill.records.calibration import AdapterMap, CalibrationRecord, TeacherCalibration
+from kvdistill.records.calibration import AdapterMap, CalibrationRecord, TaskFitRecord, TeacherCalibration
+from kvdistill.records.utility import TargetUtility
 from kvdistill.run.gathering import SAMPLES, Gathered, at_student_tokens, chunks, read_batches
 from kvdistill.run.output_cosine import attention_cosines
-from kvdistill.target.build import TargetBuilder
+from kvdistill.run.task_fit import TaskFit
 from kvdistill.target.controls import NoControl, OtherSample
 from kvdistill.target.lower import FUSED, LowerBridge
+from kvdistill.target.methods import TaskCalibration
 from kvdistill.teacher.base import Teacher
 from kvdistill.text import Batch, Encoded
 from kvdistill.training.ranks import Ranks
@@ -35,6 +37,7 @@ class Calibrator:
         selectors: The layer map of each teacher, by short name.
         ranks: The processes of the run; each reads its share of the samples.
         say: Prints a line.
+        task: Trains the fitted adapters by the answer's cross-entropy; None leaves them as fitted.
     """
 
     def __init__(
@@ -43,9 +46,10 @@ class Calibrator:
         selectors: Mapping[str, LayerSelector],
         ranks: Ranks,
         say: Callable[[str], None],
+        task: TaskCalibration | None = None,
     ) -> None:
         assert isinstance(step.bridge, LowerBridge)
-        self.step, self.bridge = step, step.bridge
+        self.step, self.bridge, self.task = step, step.bridge, task
         self.selectors, self.ranks, self.say = selectors, ranks, say
         self.device = step.student.device
 
@@ -68,7 +72,11 @@ class Calibrator:
             teachers = [self._fit(teacher, seen[teacher.name]) for teacher in self.step.teachers]
             self._set_scale(seen)
             held_out = [sample for sample in samples if part_of(sample.sample_id) == "report"]
-            cosines = attention_cosines(self.step, map(self._batch, chunks(held_out)))
+            task = None
+            if self.task is not None:
+                task = self._train(self.task, samples, held_out)
+                teachers = [self._measured(each, seen[each.teacher]) for each in teachers]
+            cosines = attention_cosines(self.step, map(self._same_text, chunks(held_out)))
             teachers = [replace(each, attention_cosine=cosines.get(each.teacher)) for each in teachers]
             targets = None
             if held_out and not self.bridge.builders[FUSED].method.keeps_tokens:
@@ -77,10 +85,15 @@ class Calibrator:
         scale = None
         if self.bridge.scale is not None:
             scale = self.bridge.scale.tolist()
-        return CalibrationRecord(samples=len(samples), teachers=teachers, scale=scale, targets=targets)
+        return CalibrationRecord(
+            samples=len(samples), teachers=teachers, scale=scale, targets=targets, task=task
+        )
 
     def _batch(self, samples: Sequence[Encoded]) -> Batch:
         return self.step.collate(samples).to(self.device)
+
+    def _same_text(self, samples: Sequence[Encoded]) -> Batch:
+        return self.step.collate(samples, same_text=True).to(self.device)
 
     def _map_layers(self, samples: Sequence[Encoded]) -> None:
         """Choose the layers of the teachers whose layer map is measured."""
@@ -147,13 +160,58 @@ class Calibrator:
             found["other sample"] = controlled(fused, OtherSample())
         return found
 
+    def _train(
+        self, settings: TaskCalibration, samples: Sequence[Encoded], held_out: Sequence[Encoded]
+    ) -> TaskFitRecord:
+        """Train the fitted adapters; the report has the utility before and after on other samples."""
+        fused = partial(self._target, tuple(self.step.teachers))
+        before = self._utility(fused, held_out)
+        record = TaskFit(self.step, fused, settings, self.ranks).run(samples)
+        record = replace(record, before=before, after=self._utility(fused, held_out))
+        self.say(described(record))
+        return record
+
+    def _utility(self, target_of: TargetOf, held_out: Sequence[Encoded]) -> TargetUtility | None:
+        if not held_out:
+            return None
+        (found,) = target_utility(self.step.student, held_out, {"fused": target_of}, batch_of=self._batch)
+        return found
+
+    def _measured(self, record: TeacherCalibration, seen: Gathered) -> TeacherCalibration:
+        """The record with the R² of the adapter as it is now."""
+        found = seen.calibration.r2(self.bridge.aligner(record.teacher).adapter)
+        maps = [replace(each, r2=r2) for each, r2 in zip(record.maps, found, strict=True)]
+        return replace(record, maps=maps)
+
     def _target(self, teachers: Sequence[Teacher], batch: Batch) -> ModelKV:
-        outputs = self.step.student(batch=batch)
-        caches = [teacher.cache(batch, outputs) for teacher in teachers]
-        (merged,) = self.bridge.merge(caches, batch.alignments, outputs.teacher.kv)
-        builder = self.bridge.builders[FUSED]
-        build = TargetBuilder(builder.method, NoControl(), builder.slots)
+        with torch.no_grad():
+            outputs = self.step.outputs_of(batch)
+        _, (merged,) = self.step.merged(batch, outputs, teachers)
+        build = replace(self.bridge.builders[FUSED], control=NoControl(), mean=None)
         return build(merged.kv, batch.cot_id, 0, merged.covered)
+
+
+def described(record: TaskFitRecord) -> str:
+    """One line on adapters that were trained by the answer's cross-entropy.
+
+    Args:
+        record: What was done.
+
+    Returns:
+        Steps, and the utility of the fused target before and after where there were samples for it.
+    """
+    line = (
+        f"teachers: adapters trained on the answers for {counted(record.steps, 'step')}, those of step "
+        f"{record.kept} are kept"
+    )
+    if record.before is None or record.after is None:
+        return line
+    right = [f"{100 * each.accuracy:.0f} %" for each in (record.before, record.after)]
+    nats = [f"{each.nats:.2f}" for each in (record.before, record.after)]
+    return (
+        f"{line}; utility of the fused target {right[0]} before and {right[1]} after, right answer "
+        f"{nats[0]} and {nats[1]} nats"
+    )
 
 
 def maps_of(report: AdapterReport) -> list[AdapterMap]:

@@ -41,7 +41,7 @@ def require_coverage(
     for teacher in teachers:
         if teacher.reader is None:
             continue
-        found = unread(teacher.reader, samples)
+        found = unread(teacher.reader.of_student_text(), samples)
         if found.share <= TOLD:
             continue
         letters = ", ".join(map(repr, found.letters))

@@ -28,7 +28,16 @@ WRITTEN = (
         "report.html",
         "report.md",
     ),
-    *("calibration.json", "example.json", "figures", "runs", "metrics.jsonl", "training_log.txt", "run.json"),
+    *(
+        "calibration.json",
+        "prototypes.safetensors",
+        "example.json",
+        "figures",
+        "runs",
+        "metrics.jsonl",
+        "training_log.txt",
+        "run.json",
+    ),
 )
 """What a run writes and the next run from step 0 deletes, in this order, so that an interrupted deletion
 leaves an unfinished run. Quarantine files are not in the list: they are rewritten when the data are read,

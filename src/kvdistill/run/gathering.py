@@ -117,7 +117,7 @@ def chunks(samples: Sequence[Encoded]) -> list[Sequence[Encoded]]:
 
 
 def read_batches(step: Distillation, samples: Sequence[Encoded]) -> Iterator[tuple[Batch, TwoModes]]:
-    """The student's outputs on some samples.
+    """The student's outputs on some samples, whose texts all teachers read too.
 
     Args:
         step: The training step, in evaluation mode.
@@ -127,7 +127,7 @@ def read_batches(step: Distillation, samples: Sequence[Encoded]) -> Iterator[tup
         Batches on the student's device, each with both modes' outputs.
     """
     for some in chunks(samples):
-        batch = step.collate(some).to(step.student.device)
+        batch = step.collate(some, same_text=True).to(step.student.device)
         yield batch, step.student(batch=batch)
 
 

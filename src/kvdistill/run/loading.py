@@ -1,6 +1,6 @@
 """Training data as Trainer takes it: the data set, the sampler of its batches, and the collate function."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from kvdistill.config import FileData, HubData, RunConfig
@@ -9,7 +9,8 @@ from kvdistill.data.encode import num_tokens
 from kvdistill.data.readers import Reader
 from kvdistill.run.samples import Samples
 from kvdistill.run.stream import SampleStream
-from kvdistill.text import Encoded
+from kvdistill.run.windows import Window
+from kvdistill.text import Encoded, Example
 from kvdistill.training.ranks import Ranks
 from kvdistill.training.sampler import RankBatches
 from kvdistill.training.stream import Stream, StreamBatch, StreamSampler
@@ -39,16 +40,36 @@ def training_data(config: RunConfig, from_files: Samples, ranks: Ranks) -> tuple
 
 
 def collate_batch(
-    found: Sequence[Encoded] | Sequence[StreamBatch], pad_id: int, readers: dict[str, Reader]
+    found: Sequence[Encoded] | Sequence[StreamBatch],
+    pad_id: int,
+    readers: dict[str, Reader],
+    sampler: RankBatches | StreamSampler | None = None,
+    windows: Sequence[Window] = (),
+    competence: Callable[[Example], Sequence[float]] | None = None,
 ) -> dict[str, Any]:
     """Called in the loader's workers.
 
     Args:
         found: samples, or the one batch of a stream.
         pad_id: token id of padding.
-        readers: by short name, the teachers that read other tokens than the student's teacher mode.
+        readers: by short name, the teachers that read other tokens or texts than the student's teacher mode.
+        sampler: the sampler of the batches, whose epoch is that of the readers; None for epoch 0. Workers
+            have a copy of it, made at the start of each epoch.
+        windows: the longest text of each teacher; the rows of a stream are checked here, those of a data set
+            have been before training.
+        competence: competence of each teacher for an example; None where no fusion uses it.
+
+    Raises:
+        ValueError: if a row of a stream is longer than a teacher reads; names the row.
     """
+    epoch = 0
+    if sampler is not None:
+        epoch = sampler.epoch
     first = found[0]
     if isinstance(first, StreamBatch):
-        return {"batch": collate(first.samples, pad_id, readers=readers), "place": first.place}
-    return {"batch": collate(found, pad_id, readers=readers)}  # pyright: ignore[reportArgumentType]
+        batch = collate(first.samples, pad_id, readers=readers, epoch=epoch, competence=competence)
+        for window in windows:
+            window.check(batch, first.samples)
+        return {"batch": batch, "place": first.place}
+    samples: Any = found
+    return {"batch": collate(samples, pad_id, readers=readers, epoch=epoch, competence=competence)}

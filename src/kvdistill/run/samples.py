@@ -8,7 +8,8 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Literal, get_args
 
-from kvdistill.config import DataSection, DataSet, FileData, HubData, SyntheticData
+from kvdistill.config import DataSection, DataSet, FileData, HubData, RunConfig, SyntheticData
+from kvdistill.config.readings import sampled_files
 from kvdistill.console.messages import printable
 from kvdistill.data import BadRow, DataError, Hub, Loaded, encode_all, load, read_hub
 from kvdistill.data.files import form_of, paths_of
@@ -17,6 +18,7 @@ from kvdistill.data.sources import is_text
 from kvdistill.data.stream import LineFiles
 from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.records.jsonfile import write_atomic
+from kvdistill.run.chains import ChainChoice
 from kvdistill.run.student import template_of
 from kvdistill.text import Encoded, Example
 
@@ -34,6 +36,8 @@ class Samples:
     """Where quarantine files are written."""
     direct: bool = False
     """Drop the chains of thought: training on answers alone."""
+    chains: ChainChoice = field(default_factory=ChainChoice)
+    """Which training rows have a chain of thought."""
     first: bool = True
     """Whether this is rank 0, which prints notes and writes a stream's quarantine."""
     notes: list[str] = field(default_factory=list)
@@ -67,7 +71,11 @@ class Samples:
                 f"data.{role}.limit is {limit}, and there are only {len(loaded.examples)} usable rows: all "
                 "of them are used"
             )
-        return self.usable(loaded.examples[:limit], role, loaded.bad)
+        found = loaded.examples[:limit]
+        if role == "train" and not self.direct:
+            found, note = self.chains.apply(found)
+            self.say(note)
+        return self.usable(found, role, loaded.bad)
 
     def usable(
         self, found: Sequence[Example], role: Role = "train", bad: Sequence[BadRow] | None = None
@@ -170,6 +178,23 @@ class Samples:
             if self.first:
                 print(printable(note), file=sys.stderr)
             self.notes.append(printable(note))
+
+
+def samples_of(config: RunConfig, model: LatentReasoner, folder: Path, first: bool = True) -> Samples:
+    """What reads the data of a run.
+
+    Args:
+        config: the run's configuration.
+        model: its student.
+        folder: where quarantine files are written.
+        first: whether this is rank 0.
+    """
+    chains = ChainChoice(
+        gold_share=config.data.gold_share,
+        seed=config.training.seed,
+        files=tuple(sampled_files(config)),
+    )
+    return Samples(config.data, model, folder, config.training.task == "direct", chains, first)
 
 
 def fingerprint(samples: Sequence[Encoded]) -> str:

@@ -7,16 +7,21 @@ from kvdistill.align.head_dim_adapter import Adapter
 from kvdistill.align.layer_map import Ratio
 from kvdistill.align.projector import Projector
 from kvdistill.config import OwnTeacher, RunConfig
+from kvdistill.fuse.methods import Fixed, FusionShape
+from kvdistill.latent.question import question_layer
 from kvdistill.latent.reasoner import LatentReasoner
-from kvdistill.pipeline import Distillation, FineTuning, StepSettings, TrainingStep
-from kvdistill.run.teachers import OPEN
+from kvdistill.pipeline import Distillation, StepSettings
+from kvdistill.run.teachers import OPEN, Opening
 from kvdistill.target.bridge import Bridge, SameBridge
 from kvdistill.target.build import TargetBuilder
+from kvdistill.target.compress_first import CompressFirstBridge
 from kvdistill.target.lift import LiftBridge
 from kvdistill.target.lower import LowerBridge
+from kvdistill.target.methods import Lower
 from kvdistill.teacher.base import Teacher
 from kvdistill.teacher.self_distillation import OWN, SelfDistillation
 from kvdistill.training.ranks import Ranks
+from kvdistill.training_step import FineTuning, TrainingStep
 
 
 def step_model(config: RunConfig, student: LatentReasoner, ranks: Ranks | None = None) -> TrainingStep:
@@ -61,8 +66,9 @@ def teachers_of(config: RunConfig, student: LatentReasoner) -> tuple[Teacher, ..
         return (SelfDistillation(student.geometry),)
     # Nor is one of weight 0.
     sections = config.active_teachers or {OWN: OwnTeacher()}
+    opening = Opening(config.training.seed)
     return tuple(
-        OPEN[section.kind](name, section, student, config.data) for name, section in sections.items()
+        OPEN[section.kind](name, section, student, config.data, opening) for name, section in sections.items()
     )
 
 
@@ -133,7 +139,20 @@ def lower_bridge(
             raise ValueError(f"teachers.{teacher.name}: {error}") from error
         aligners[teacher.name] = Aligner(adapter)
         weights[teacher.name] = section.weight
-    return LowerBridge(_builder(config, ranks), aligners, weights, ours)
+    fusion, layer = None, None
+    if not isinstance(config.fusion, Fixed):
+        layer = question_layer(ours, getattr(config.fusion, "layer", None))
+        routed = ours.layer(layer)
+        shape = FusionShape(tuple(aligners), routed.heads * routed.key_width, len(ours.layers))
+        fusion = config.fusion.module(shape)
+    builder, method = _builder(config, ranks), config.bridge_method
+    if config.lower_order == "compress_first" and isinstance(method, Lower):
+        bridge = CompressFirstBridge(builder, aligners, weights, ours, fusion, match=method.match)
+    else:
+        bridge = LowerBridge(builder, aligners, weights, ours, fusion)
+    if fusion is not None and fusion.reads_question:
+        bridge.question_layer = layer
+    return bridge
 
 
 MakeBridge = Callable[[RunConfig, LatentReasoner, tuple[Teacher, ...], Ranks], Bridge]

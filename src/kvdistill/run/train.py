@@ -1,5 +1,6 @@
 """One training run: from a configuration to a trained and evaluated student with its run folder."""
 
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -29,12 +30,15 @@ from kvdistill.run.folder import (
     summary,
 )
 from kvdistill.run.loading import collate_batch, training_data
+from kvdistill.run.preparation import prepare
 from kvdistill.run.provenance import record_of
-from kvdistill.run.samples import Samples, fingerprint, require_files
+from kvdistill.run.readings import require_readings
+from kvdistill.run.routing import RouteFit, fit_routing, report_unknown, set_competence
+from kvdistill.run.samples import Samples, fingerprint, require_files, samples_of
 from kvdistill.run.step import step_model
 from kvdistill.run.stream import SampleStream
 from kvdistill.run.student import resumed_student, starting_student
-from kvdistill.run.windows import require_windows
+from kvdistill.run.windows import require_data_windows, require_windows, windows_of
 from kvdistill.text import Encoded
 from kvdistill.training.arguments import training_arguments
 from kvdistill.training.callbacks import (
@@ -77,6 +81,8 @@ class Run:
     """The test set, read before the first step, so that a broken one is noticed before training."""
     calibration: CalibrationRecord | None = None
     """How the teachers were aligned; None where they were not."""
+    routing: RouteFit | None = None
+    """Prototypes of the teachers; None where there are none, or the run resumes."""
 
     @property
     def folder(self) -> Path:
@@ -120,6 +126,8 @@ def train(config: RunConfig, command: str | None = None) -> Trained:
             run.record.write(run.folder / "run.json")
             if run.calibration is not None:
                 run.calibration.write(run.folder / CALIBRATION)
+            if run.routing is not None:
+                run.routing.write(run.folder)
         ranks.wait()
         if not _is_trained(config, start):
             with interruptible(trainer, ranks):
@@ -153,6 +161,7 @@ def _prepare(
     config: RunConfig, args: TrainingArguments, ranks: Ranks, start: RunState, command: str | None
 ) -> Run:
     require_files(config.data)
+    prepare(config, ranks, partial(print, file=sys.stderr, flush=True))
     set_seed(config.training.seed)
     now = datetime.now(UTC).astimezone().isoformat(timespec="seconds")
     if start.checkpoint is None:
@@ -162,9 +171,7 @@ def _prepare(
     record = replace(record_of(config, now, command), processes=ranks.size)
     if start.checkpoint is not None and start.before is not None:
         record = replace(record, started=start.before.started, resumes=start.before.resumes + 1)
-    samples = Samples(
-        config.data, model, start.folder, config.training.task == "direct", first=ranks.rank == 0
-    )
+    samples = samples_of(config, model, start.folder, first=ranks.rank == 0)
     if samples.first and start.checkpoint is None:
         samples.forget()
     if missing_packages("reporting"):
@@ -239,18 +246,31 @@ def _trainer(run: Run) -> LatentTrainer:
     data, batches = training_data(config, run.samples, run.ranks)
     step = step_model(config, run.model, run.ranks)
     if not isinstance(data, Stream):
-        require_windows(step.teachers, data)
+        require_readings(step.teachers, data, run.samples.say)
+    require_data_windows(step.teachers, data, run.start.checkpoint is not None)
     fingerprints = teachers_record(step, run.start.before, run.start)
     run.record = replace(run.record, teachers=fingerprints or None)
     if step.teachers and config.model.device_map is None:
         step.to(run.args.device)  # calibration runs the student before Trainer would move it
+    set_competence(config, step)
+    if not isinstance(data, Stream):
+        report_unknown(step, data, "training", run.samples.say)
+    # Before the alignment, which measures what the fused target is worth.
+    run.routing = fit_routing(config, step, data, run.start.checkpoint)
     run.calibration = align_teachers(config, step, data, run.start.checkpoint, run.samples.say)
     assert run.model.tokenizer is not None
     trainer = LatentTrainer(
         model=step,
         args=run.args,
         train_dataset=data,
-        data_collator=partial(collate_batch, pad_id=pad_id_of(run.model.tokenizer), readers=step.readers),
+        data_collator=partial(
+            collate_batch,
+            pad_id=pad_id_of(run.model.tokenizer),
+            readers=step.readers,
+            sampler=batches,
+            windows=windows_of(step.teachers),
+            competence=step.competence,
+        ),
         callbacks=[WriteLogs(run.folder, run.record.command or "")],
         batches=batches,
         ranks=run.ranks,
@@ -260,6 +280,7 @@ def _trainer(run: Run) -> LatentTrainer:
             : config.evaluation.during_training
         ]
         require_windows(step.teachers, validation[:LOSS_SAMPLES], "validation")
+        report_unknown(step, validation[:LOSS_SAMPLES], "validation", run.samples.say)
         trainer.add_callback(
             EvaluateWhen(
                 measure_during_training(config, validation, step),

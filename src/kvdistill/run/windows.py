@@ -1,14 +1,21 @@
-"""Before training: whether every sample fits in the windows of the teachers that read it."""
+"""Whether every sample fits in the windows of the teachers that read it.
+
+A data set is checked before training; of a stream the first window before training, and every row in the
+loader.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from kvdistill.capture.position_limit import PositionLimit
 from kvdistill.data.encode import num_tokens
+from kvdistill.run.gathering import SAMPLES
 from kvdistill.run.teacher_models import option_of
 from kvdistill.teacher.base import Teacher
 from kvdistill.teacher.causal_lm import CausalLMTeacher
-from kvdistill.text import Encoded, Example, Reading
+from kvdistill.text import Batch, Encoded, Example, Reading
+from kvdistill.training.stream import Stream
 
 CHUNK = 1024
 """Samples that are tokenized at a time for a teacher with its own tokenizer."""
@@ -23,6 +30,80 @@ class TooLong:
     """Tokens of the longest, as the teacher reads it."""
     max_length: int
     """The largest ``data.max_length``, in the student's tokens, that leaves them out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The longest text that one teacher reads."""
+
+    teacher: str
+    """Short name."""
+    source: str
+    """Folder or hub name of the model."""
+    limit: PositionLimit
+    added: int = 0
+    """Tokens that the teacher reads beside the text: the delimiters of its chain of thought."""
+
+    def check(self, batch: Batch, samples: Sequence[Encoded]) -> None:
+        """Refuse a batch with a text that is longer.
+
+        Args:
+            batch: B samples, as collated for the teacher.
+            samples: the same samples, in their order.
+
+        Raises:
+            ValueError: names the first such row, its tokens, the window, and what to do.
+        """
+        read = batch.read_by(self.teacher)
+        segments = (read.question, read.cue, read.cot, read.prompt, read.answer)
+        for index, sample in enumerate(samples):
+            tokens = self.added + sum(int(segment.mask[index].sum()) for segment in segments)
+            if tokens <= self.limit.tokens:
+                continue
+            option = option_of(self.teacher)
+            raise ValueError(
+                f"{option}: the row {sample.sample_id} of the stream is longer than the teacher "
+                f"{self.source} reads: it {self.limit.reason} {self.limit.tokens} tokens, and the row has "
+                f"{tokens}. "
+                + _remedy(option, self.limit, TooLong(1, tokens, num_tokens(sample) - 1), "rows like it")
+            )
+
+
+def windows_of(teachers: Sequence[Teacher]) -> tuple[Window, ...]:
+    """The windows of a run's teachers.
+
+    Args:
+        teachers: the teachers of a run.
+
+    Returns:
+        One entry per separate teacher whose texts are limited.
+    """
+    found = []
+    for teacher in teachers:
+        if not isinstance(teacher, CausalLMTeacher):
+            continue
+        limit = teacher.window()
+        if limit is not None:
+            found.append(Window(teacher.name, teacher.source, limit, _added(teacher)))
+    return tuple(found)
+
+
+def require_data_windows(teachers: Sequence[Teacher], data: Any, resumed: bool) -> None:
+    """Refuse training data with samples that are longer than a teacher reads.
+
+    Args:
+        teachers: the teachers of a run.
+        data: the training data set, or a stream, of which the first window is read.
+        resumed: whether the run resumes, so that its stream's first window has been checked.
+
+    Raises:
+        ValueError: as ``require_windows`` does.
+    """
+    if not isinstance(data, Stream):
+        require_windows(teachers, data)
+    elif not resumed and windows_of(teachers):
+        # Calibration reads the first samples too, which may be more than a window.
+        require_windows(teachers, data.first_window(SAMPLES), "streamed")
 
 
 def require_windows(
@@ -61,9 +142,7 @@ def beyond(teacher: CausalLMTeacher, samples: Sequence[Encoded], window: int) ->
     Returns:
         Their number and the longest; None where all fit.
     """
-    added = 0
-    if teacher.delimiters is not None:
-        added = 2
+    added = _added(teacher)
     long = [
         (tokens + added, num_tokens(sample))
         for tokens, sample in _lengths(teacher, samples, window - added)
@@ -84,13 +163,21 @@ def _lengths(
         return
     # No tokenizer makes more tokens than there are bytes, apart from what its template adds: most samples
     # need not be tokenized a second time.
-    (empty,) = teacher.reader.read([Example("", (), "", "empty")])
-    possible = [s for s in samples if _bytes(s.example) + _length(empty) > window]
+    (empty,) = teacher.reader.encode([Example("", (), "", "empty")])
+    longest = ((teacher.reader.text.longest(sample.example), sample) for sample in samples)
+    possible = [pair for pair in longest if _bytes(pair[0]) + _length(empty) > window]
     for start in range(0, len(possible), CHUNK):
         chunk = possible[start : start + CHUNK]
-        readings = teacher.reader.read([sample.example for sample in chunk])
-        for reading, sample in zip(readings, chunk, strict=True):
+        readings = teacher.reader.encode([example for example, _ in chunk])
+        for reading, (_, sample) in zip(readings, chunk, strict=True):
             yield _length(reading), sample
+
+
+def _added(teacher: CausalLMTeacher) -> int:
+    """Tokens around the chain of thought."""
+    if teacher.delimiters is None:
+        return 0
+    return len(teacher.delimiters)
 
 
 def _length(reading: Reading) -> int:
@@ -105,12 +192,17 @@ def _bytes(example: Example) -> int:
 
 def _message(teacher: CausalLMTeacher, limit: PositionLimit, found: TooLong, whole: str) -> str:
     option = option_of(teacher.name)
+    return (
+        f"{option}: {found.count} of {whole} samples are longer than the teacher {teacher.source} "
+        f"reads: it {limit.reason} {limit.tokens} tokens, and the longest has {found.longest}. "
+        + _remedy(option, limit, found, "them")
+    )
+
+
+def _remedy(option: str, limit: PositionLimit, found: TooLong, which: str) -> str:
     longer = "choose a teacher that reads further"
     if limit.scalable:
         factor = -(-found.longest // limit.tokens)
         longer = f'set {option}.rope_scaling = {{rope_type = "ntk", factor = {factor}}}, or {longer}'
-    return (
-        f"{option}: {found.count} of {whole} samples are longer than the teacher {teacher.source} "
-        f"reads: it {limit.reason} {limit.tokens} tokens, and the longest has {found.longest}. Leave them "
-        f"out (data.max_length = {found.max_length}, counted in the student's tokens), {longer}."
-    )
+    kept = f"data.max_length = {found.max_length}, counted in the student's tokens"
+    return f"Leave {which} out ({kept}), {longer}."

@@ -7,63 +7,18 @@
 
 from collections.abc import Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from dataclasses import replace
+from typing import ClassVar
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from kvdistill.kv import KVPair, ModelKV, TeacherCache
+from kvdistill.fuse.weights import RouteInputs
+from kvdistill.kv import KVPair, LossOutput, ModelKV, TeacherCache
 from kvdistill.target.build import TargetBuilder
 from kvdistill.target.controls import NoControl
 from kvdistill.target.mean import TargetMean
 from kvdistill.text import TokenAlignment
-
-
-@dataclass(frozen=True, kw_only=True)
-class Same:
-    """Targets in the student's own geometry: self-distillation.
-
-    Source: KaVa, https://arxiv.org/abs/2510.02312, section 3.
-    """
-
-    kind: Literal["same"] = "same"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Lift:
-    """Targets in each teacher's geometry, to which a projector maps the student's cache.
-
-    The projectors are dropped after training.
-
-    Source: ours; a regressor onto a wider teacher, dropped later: https://arxiv.org/abs/1412.6550.
-    Differs: fitted before training by default. One that is trained along is fitted to slots that the
-    student's own layers cannot read yet.
-    """
-
-    kind: Literal["lift"] = "lift"
-    projector: Literal["procrustes", "trained"] = "procrustes"
-    """``procrustes``: fitted to both caches on calibration text before the first step, then fixed.
-    ``trained``: along with the student.
-    """
-
-
-@dataclass(frozen=True, kw_only=True)
-class Lower:
-    """Teachers' caches aligned with the student's tokens, layers, heads and widths, and fused to one target.
-
-    The adapters are fitted before training and dropped afterwards.
-
-    Source: ours; linear maps between the caches of models: https://arxiv.org/abs/2601.06123.
-    """
-
-    kind: Literal["lower"] = "lower"
-    adapters: str | None = None
-    """Folder that ``kvdistill align fit`` wrote; None fits the adapters before the first step."""
-
-
-BridgeMethod = Same | Lift | Lower
-"""Every bridge, told apart by ``kind``."""
 
 
 class Bridge(nn.Module):
@@ -81,8 +36,15 @@ class Bridge(nn.Module):
         # A plain dictionary: builders are neither modules nor parameters.
         self.builders = dict(builders)
 
+    question_layer: int | None = None
+    """Layer of the student whose keys at the question the fusion reads; None where it reads none."""
+
     def merge(
-        self, caches: Sequence[TeacherCache], alignments: Mapping[str, TokenAlignment], own: ModelKV
+        self,
+        caches: Sequence[TeacherCache],
+        alignments: Mapping[str, TokenAlignment],
+        own: ModelKV,
+        route: RouteInputs | None = None,
     ) -> tuple[TeacherCache, ...]:
         """The caches that targets are built from, one per builder.
 
@@ -90,11 +52,23 @@ class Bridge(nn.Module):
             caches: The teachers' caches of the batch.
             alignments: By teacher, the alignment of its tokens with the student's, where they differ.
             own: The student's own cache over its N tokens (teacher mode).
+            route: What the weights of the teachers depend on; None where they are constants.
 
         Returns:
             The caches themselves; one fused cache where the bridge fuses them.
         """
         return tuple(caches)
+
+    def routing_terms(self, caches: Sequence[TeacherCache]) -> LossOutput | None:
+        """The loss of the teachers' weights and what is logged of them.
+
+        Args:
+            caches: The result of ``merge``.
+
+        Returns:
+            A scalar and metrics; None where the weights are constants.
+        """
+        return None
 
     def forward(
         self,
@@ -168,11 +142,14 @@ class Bridge(nn.Module):
         for name, builder in self.builders.items():
             builder.mean = means[name]
 
-    def diagnostics(self, caches: Sequence[TeacherCache]) -> dict[str, Tensor]:
+    def diagnostics(
+        self, caches: Sequence[TeacherCache], read: Sequence[TeacherCache] = ()
+    ) -> dict[str, Tensor]:
         """The compressors' metrics for the log.
 
         Args:
             caches: The result of ``merge``, before compression.
+            read: The caches that were merged.
 
         Returns:
             Scalars by name, prefixed with ``TEACHER_`` where there are several teachers.
@@ -185,7 +162,8 @@ class Bridge(nn.Module):
                 prefix = f"{cache.teacher}_"
             numbers = self.builders[cache.teacher].method.diagnostics(cache.kv)
 
-            found |= {f"{prefix}{name}": value for name, value in numbers.items()}
+            # Importance that was fused by a router's weights is in their graph.
+            found |= {f"{prefix}{name}": value.detach() for name, value in numbers.items()}
         return found
 
     def state(self) -> dict[str, Tensor]:
@@ -231,3 +209,21 @@ def part(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
         The selected tensors, by their names without the prefix.
     """
     return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+
+
+def with_teacher_name(state: Mapping[str, Tensor], teacher: str) -> dict[str, Tensor]:
+    """Add current names to a state of the first format: one teacher, whose name was not stored.
+
+    Args:
+        state: Tensors by name.
+        teacher: Short name of the teacher.
+
+    Returns:
+        All tensors, those of the first format under both names.
+    """
+    old = {
+        f"{teacher}/{name}": value
+        for name, value in state.items()
+        if name.startswith(("mean/", "projector/"))
+    }
+    return {**state, **old}

@@ -39,6 +39,8 @@ class TargetBuilder:
     all_reduce_sum: AllReduceSum = alone
     mean: TargetMean | None = None
     """Mean of the compressed targets of all batches so far; None without one."""
+    compressed: bool = False
+    """Whether caches come in M slots already, so that the compressor is not applied again."""
 
     def __call__(
         self,
@@ -50,7 +52,8 @@ class TargetBuilder:
         """The target of one batch.
 
         Args:
-            teacher: The cache over N tokens of the chain of thought, un-rotated.
+            teacher: The cache over N tokens of the chain of thought, un-rotated; in M slots where it is
+                ``compressed``.
             cot_id: (B,), equal where samples have the same chain of thought and answer.
             draw: Seed of a control's partners, which are samples of the same process.
             covered: (B, N), True where the token was read; None where all were. Slots of other tokens keep
@@ -64,7 +67,9 @@ class TargetBuilder:
         """
         # Scores and means need float32; autocast would compute their matrix products in half precision.
         with torch.autocast(cot_id.device.type, enabled=False):
-            compressed = self.method.compress(teacher, self.slots)
+            compressed = teacher
+            if not self.compressed:
+                compressed = self.method.compress(teacher, self.slots)
             if covered is not None:
                 read = _by_token(teacher.layers[0], covered)
                 compressed = compressed.map(tuple(_masked(layer, read) for layer in compressed.layers))

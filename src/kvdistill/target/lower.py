@@ -11,8 +11,9 @@ from kvdistill.align.aligner import Aligner
 from kvdistill.align.head_dim_adapter import Adapter
 from kvdistill.align.key_norm import to_key_norm
 from kvdistill.align.layer_map import LayerMap
-from kvdistill.fuse import fuse, normalized_weights
-from kvdistill.kv import Geometry, KVPair, ModelKV, TeacherCache
+from kvdistill.fuse import fuse, normalized_weights, over_present
+from kvdistill.fuse.weights import RouteInputs, TeacherWeights
+from kvdistill.kv import Geometry, KVPair, LossOutput, ModelKV, Routing, TeacherCache
 from kvdistill.target.bridge import Bridge, part
 from kvdistill.target.build import TargetBuilder
 from kvdistill.text import TokenAlignment
@@ -32,6 +33,7 @@ class LowerBridge(Bridge):
         aligners: The aligner of each teacher, by the teacher's short name.
         weights: Weight of each teacher in the fusion, above 0, by the same names.
         student: The student's attention layers.
+        fusion: Weights that depend on the sample; None takes ``weights``.
 
     Source: ours.
     """
@@ -45,8 +47,10 @@ class LowerBridge(Bridge):
         aligners: Mapping[str, Aligner],
         weights: Mapping[str, float],
         student: Geometry,
+        fusion: TeacherWeights | None = None,
     ) -> None:
         super().__init__({FUSED: builder})
+        self.fusion = fusion
         self.aligners = nn.ModuleDict(aligners)
         self.weights = dict(weights)
         self.student = student
@@ -84,7 +88,11 @@ class LowerBridge(Bridge):
         self.aligners[teacher] = Aligner(Adapter(old.student, old.teacher, layer_map, old.method))
 
     def merge(
-        self, caches: Sequence[TeacherCache], alignments: Mapping[str, TokenAlignment], own: ModelKV
+        self,
+        caches: Sequence[TeacherCache],
+        alignments: Mapping[str, TokenAlignment],
+        own: ModelKV,
+        route: RouteInputs | None = None,
     ) -> tuple[TeacherCache, ...]:
         """One fused cache over the student's N tokens, in the student's geometry.
 
@@ -92,12 +100,17 @@ class LowerBridge(Bridge):
             caches: The teachers' caches of the batch.
             alignments: By teacher, the alignment of its tokens with the student's, where they differ.
             own: The student's own cache over its N tokens, for the regularizer of trained adapters.
+            route: The questions' vectors and the teachers' competence, for a fusion that depends on them.
 
         Returns:
             The fused cache, with the tokens that at least one teacher covers.
         """
         aligned, covered = self.align(caches, alignments)
         weights = torch.tensor([self.weights[cache.teacher] for cache in caches], device=covered.device)
+        routing = None
+        if self.fusion is not None:
+            routing = self._routing([cache.teacher for cache in caches], covered.any(-1), route)
+            weights = routing.weights
         fused = fuse(aligned, normalized_weights(weights, covered))
         if len(caches) > 1:
             # A mean of vectors on a shell is inside it.
@@ -110,7 +123,34 @@ class LowerBridge(Bridge):
                 for cache, moved in zip(caches, aligned, strict=True)
             ]
             regularizer = torch.stack(terms).sum()
-        return (TeacherCache(FUSED, fused, covered.any(1), regularizer),)
+        return (TeacherCache(FUSED, fused, covered.any(1), regularizer, routing),)
+
+    def _routing(
+        self, teachers: Sequence[str], present: Bool[Tensor, "B E"], route: RouteInputs | None
+    ) -> Routing:
+        """The weights of some teachers, over those that cover a token of the sample."""
+        assert self.fusion is not None
+        if route is None:
+            raise ValueError(
+                "This fusion weighs the teachers by the question: give merge the questions' vectors and the "
+                "teachers' competence (RouteInputs)."
+            )
+        # The weights are in the order of all teachers; the caches may be of some, in any order.
+        columns = [self.fusion.teachers.index(name) for name in teachers]
+        # Softmax and logarithms in float32, also in a run with autocast.
+        with torch.autocast(present.device.type, enabled=False):
+            weights = over_present(self.fusion(route)[..., columns], present)
+            competence = route.competence
+            if competence is not None:
+                competence = over_present(competence[:, columns], present)
+        return Routing(weights, competence)
+
+    def routing_terms(self, caches: Sequence[TeacherCache]) -> LossOutput | None:
+        """The loss of the teachers' weights and what is logged of them; None where they are constants."""
+        routing = caches[0].routing
+        if self.fusion is None or routing is None:
+            return None
+        return self.fusion.terms(routing, self.builders[FUSED].all_reduce_sum)
 
     def align(
         self, caches: Sequence[TeacherCache], alignments: Mapping[str, TokenAlignment]
@@ -144,7 +184,7 @@ class LowerBridge(Bridge):
 
         Returns:
             Tensors by name: the running mean, ``TEACHER/aligner/...`` with the adapter's weights,
-            ``TEACHER/layers`` with its layer map, and ``scale``.
+            ``TEACHER/layers`` with its layer map, ``scale``, and ``fusion/...`` with router or prototypes.
         """
         found = super().state()
         for name in self.aligners:
@@ -153,6 +193,8 @@ class LowerBridge(Bridge):
             found |= {f"{name}/aligner/{key}": value for key, value in aligner.state_dict().items()}
         if self.scale is not None:
             found["scale"] = self.scale
+        if self.fusion is not None:
+            found |= {f"fusion/{key}": value for key, value in self.fusion.state_dict().items()}
         return found
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
@@ -169,6 +211,8 @@ class LowerBridge(Bridge):
                 self.set_layers(name, layer_map)
             self.aligners[name].load_state_dict(part(state, f"{name}/aligner/"))
         self.scale = state.get("scale")
+        if self.fusion is not None:
+            self.fusion.load_state_dict(part(state, "fusion/"))
 
 
 def covered_tokens(cache: TeacherCache, alignment: TokenAlignment | None) -> Bool[Tensor, "B N"]:

@@ -11,6 +11,7 @@ from jaxtyping import Int
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from kvdistill.align.heads import geometry_of_heads, select_heads
 from kvdistill.capture import rotation
 from kvdistill.capture.architecture import Architecture, examine
 from kvdistill.capture.attention import body_of, capture_attention
@@ -56,6 +57,8 @@ class CausalLMTeacher:
     """Its tokenizer and prompt template; None where it reads what the student reads in teacher mode."""
     placed: bool = False
     """Whether it stays on the devices where it was loaded."""
+    heads: tuple[int, ...] | None = None
+    """Key/value heads that are read in every layer; None for all."""
 
     def __post_init__(self) -> None:
         self.model.requires_grad_(False)
@@ -65,9 +68,15 @@ class CausalLMTeacher:
         """Attention layers of the teacher, with their current rotary frequencies.
 
         Returns:
-            One entry per attention layer.
+            One entry per attention layer, with the heads that are read.
+
+        Raises:
+            ValueError: if a layer lacks one of ``heads``.
         """
-        return rotation.geometry(self.architecture.layers)
+        all_heads = rotation.geometry(self.architecture.layers)
+        if self.heads is None:
+            return all_heads
+        return geometry_of_heads(all_heads, self.heads)
 
     def fingerprint(self) -> str:
         """Identify the teacher's weights.
@@ -134,7 +143,15 @@ class CausalLMTeacher:
         # Of all S columns only the N of the chain of thought are kept.
         start, stop = sequence.span("cot", "teacher")
         cot = Columns(start, stop, reader.cot.mask, positions[:, start:stop], reader.step_end)
-        kv = extract(call, self.geometry(), cot, sequence.answer_rows("teacher"), self.source)
+        kv = extract(
+            call,
+            rotation.geometry(self.architecture.layers),
+            cot,
+            sequence.answer_rows("teacher"),
+            self.source,
+        )
+        if self.heads is not None:
+            kv = select_heads(kv, self.heads)
         return kv.map(tuple(layer.map_slots(lambda tensor: tensor.to(device)) for layer in kv.layers))
 
     def window(self) -> PositionLimit | None:

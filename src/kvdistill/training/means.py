@@ -8,7 +8,18 @@ from torch import Tensor
 
 from kvdistill.training.ranks import Ranks
 
-TERMS = ("loss", "ce_student", "ce_teacher", "codi", "kv", "attention_kl", "step_ce", "mux", "step_decoder")
+TERMS = (
+    "loss",
+    "ce_student",
+    "ce_teacher",
+    "codi",
+    "kv",
+    "attention_kl",
+    "step_ce",
+    "mux",
+    "step_decoder",
+    "route_ce",
+)
 """The loss and its terms, in the order of a log line."""
 
 

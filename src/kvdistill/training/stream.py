@@ -145,6 +145,18 @@ class Stream(Dataset[StreamBatch]):
         self._next = BatchIndex(ticket.epoch, ticket.number + 1)
         return found
 
+    def first_window(self, least: int = 0) -> Sequence[Encoded]:
+        """The samples of the first window of a pass, read anew; the stream's place does not change.
+
+        Args:
+            least: Fewest samples to read, where a window has fewer.
+
+        Returns:
+            Samples of all processes, unshuffled.
+        """
+        samples, _ = self.read(None, max(least, self.batch_size * self.ranks.size * POOL))
+        return samples
+
     def _place_of(self, ticket: BatchIndex) -> StreamState:
         if ticket.number == 0:
             return StreamState(epoch=ticket.epoch)

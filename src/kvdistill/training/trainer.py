@@ -88,12 +88,11 @@ class LatentTrainer(Trainer):
         dividing by samples gives each sample the same weight.
         """
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        # Once per run: a resumed run restores what was measured here from its checkpoint.
-        if self.state.global_step == 0:
-            model = self._step_model()
-            model.train()
-            with self.compute_loss_context_manager(), self.accelerator.autocast():
-                model.prepare([inputs["batch"].to(device) for inputs in batches])
+        # Mostly the first step only: a resumed run restores what was measured there from its checkpoint.
+        model = self._step_model()
+        model.train()
+        with self.compute_loss_context_manager(), self.accelerator.autocast():
+            model.prepare([inputs["batch"].to(device) for inputs in batches])
         count = torch.tensor(float(sum(len(inputs["batch"]) for inputs in batches)), device=device)
         return batches, int(self.ranks.sum(count))
 

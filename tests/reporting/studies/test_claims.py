@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from kvdistill.reporting.stats import seeds_needed
-from kvdistill.reporting.studies.claims import CLAIMS, JudgedClaim, Measure, judge_claims
+from kvdistill.reporting.studies.claims import CLAIMS, judge_claims
+from kvdistill.reporting.studies.judged import JudgedClaim, Measure
 
 DELTAS: dict[Measure, float] = {"accuracy": 0.02, "area": 0.02, "roughness": 0.02, "steps_to_90": 100.0}
 NOISE = (0.0, 0.001, -0.001, 0.0005, -0.0005, 0.0, 0.001, -0.001)

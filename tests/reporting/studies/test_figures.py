@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from kvdistill.records.schema import Curve
-from kvdistill.reporting.studies.claims import Comparison, JudgedClaim
 from kvdistill.reporting.studies.figures import forest, mean_curves, seed_dots
+from kvdistill.reporting.studies.judged import Comparison, JudgedClaim
 from kvdistill.reporting.studies.record import Estimate
 
 PLAIN = Comparison(

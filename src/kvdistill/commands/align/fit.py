@@ -1,12 +1,13 @@
 """``kvdistill align fit``: fit the adapters of a configuration's teachers in advance, for later runs."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from kvdistill.commands.align.prepare import align
 from kvdistill.config import RunConfig
 from kvdistill.run.adapters import save_adapters
-from kvdistill.target.bridge import Lower
+from kvdistill.target.methods import Lower
 
 
 def fit(config: RunConfig, folder: Path, say: Callable[[str], None]) -> Path:
@@ -25,7 +26,7 @@ def fit(config: RunConfig, folder: Path, say: Callable[[str], None]) -> Path:
         ValueError: as ``align`` does.
     """
     if isinstance(config.bridge, Lower):
-        config = config.model_copy(update={"bridge": Lower()})
+        config = config.model_copy(update={"bridge": replace(config.bridge, adapters=None)})
     done = align(config, folder, say)
     path = save_adapters(config, done.step, done.record, folder)
     for teacher in done.record.teachers:

@@ -80,8 +80,8 @@ def token_table(done: Aligned, teacher: Teacher, sample: Encoded) -> TokenTable:
         The tokens of both, and the share of each teacher token in each student token.
     """
     assert teacher.reader is not None
-    batch = done.step.collate([sample])
-    (reading,) = teacher.reader.read([sample.example])
+    batch = done.step.collate([sample], same_text=True)
+    (reading,) = teacher.reader.of_student_text().read([sample.example])
     ours, theirs = texts_of(sample.teacher_mode.cot), texts_of(reading.cot)
     weights = [[0.0] * len(theirs) for _ in ours]
     alignment = batch.alignments.get(teacher.name)

@@ -12,11 +12,12 @@ from kvdistill.pipeline import Distillation
 from kvdistill.records.calibration import CalibrationRecord
 from kvdistill.run.alignment import align_teachers
 from kvdistill.run.loading import training_data
-from kvdistill.run.samples import Samples, require_files
+from kvdistill.run.preparation import prepare
+from kvdistill.run.samples import require_files, samples_of
 from kvdistill.run.step import step_model
 from kvdistill.run.student import starting_student
 from kvdistill.run.train import to_device
-from kvdistill.target.bridge import Lower
+from kvdistill.target.methods import Lower
 from kvdistill.training.ranks import Ranks
 
 
@@ -46,9 +47,10 @@ def align(config: RunConfig, folder: Path, say: Callable[[str], None]) -> Aligne
     """
     require_separate_teachers(config)
     require_files(config.data)
+    prepare(config, Ranks(), say)
     set_seed(config.training.seed)
     student = to_device(starting_student(config))
-    samples = Samples(config.data, student, folder)
+    samples = samples_of(config, student, folder)
     data, _ = training_data(config, samples, Ranks())
     step = step_model(config, student)
     record = align_teachers(config, step, data, None, say)

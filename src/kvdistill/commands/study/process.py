@@ -6,6 +6,7 @@ process that has used CUDA cannot be forked, so with an accelerator each run is 
 
 import multiprocessing
 import os
+import runpy
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -133,7 +134,6 @@ def _run(arguments: list[str], console: str, environment: dict[str, str], folder
         os.dup2(log.fileno(), 2)
     import torch
 
-    from kvdistill.cli import main
-
     torch.set_num_threads(int(environment["OMP_NUM_THREADS"]))
-    sys.exit(main(arguments))
+    sys.argv = ["kvdistill", *arguments]
+    runpy.run_module("kvdistill", run_name="__main__")

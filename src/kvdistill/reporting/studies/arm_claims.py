@@ -9,8 +9,10 @@ from kvdistill.reporting.blocks import Block, Table, Words
 from kvdistill.reporting.drawing import draw
 from kvdistill.reporting.page import Section
 from kvdistill.reporting.studies.arms import StudyNumbers
+from kvdistill.reporting.studies.claim_blocks import FALL_RULE, GAIN_RULE, fall_blocks, gain_blocks
 from kvdistill.reporting.studies.claim_sections import COULD_SHOW, HEADER, RULES, comparison_cells
 from kvdistill.reporting.studies.figures import forest
+from kvdistill.reporting.studies.judged import JudgedClaim
 
 
 def claims(numbers: StudyNumbers, figures: Path) -> list[Section]:
@@ -26,7 +28,7 @@ def claims(numbers: StudyNumbers, figures: Path) -> list[Section]:
         Section(
             f"Claim {place}. {claim.title}: {claim.outcome.upper()}",
             [
-                Table(HEADER, [comparison_cells(comparison) for comparison in claim.comparisons]),
+                *_numbers(claim),
                 *_needs(claim.p_value, claim.waits_for, claim.further_seeds, len(numbers.claims)),
             ],
         )
@@ -44,11 +46,24 @@ def claims(numbers: StudyNumbers, figures: Path) -> list[Section]:
             f"comparison is not. Else it is inconclusive. {COULD_SHOW}."
         ),
     ]
+    if any(claim.falls is not None for claim in numbers.claims):
+        blocks.append(Words(FALL_RULE))
+    if any(claim.gains is not None for claim in numbers.claims):
+        blocks.append(Words(GAIN_RULE))
     if any(c.mean is not None for claim in numbers.claims for c in claim.comparisons):
         caption = "Every comparison in units of its δ: its 95 % interval, and the bound it has to clear."
         paint = partial(forest, numbers.claims)
         blocks.append(draw(paint, figures.with_name(f"{figures.name}claims.svg"), caption))
     return [*sections, Section("How verdicts are made", blocks)]
+
+
+def _numbers(claim: JudgedClaim) -> list[Block]:
+    """The numbers of a claim, by its form."""
+    if claim.falls is not None:
+        return fall_blocks(claim.falls)
+    if claim.gains is not None:
+        return gain_blocks(claim.gains, claim.target or [])
+    return [Table(HEADER, [comparison_cells(comparison) for comparison in claim.comparisons])]
 
 
 def _needs(

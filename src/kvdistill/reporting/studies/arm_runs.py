@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kvdistill.config import FREE, with_defaults
@@ -12,6 +12,8 @@ from kvdistill.records.study import StudyPlan
 from kvdistill.records.validation import last_accuracy, validation_curve
 from kvdistill.reporting.studies.experiment_names import classify, option
 from kvdistill.reporting.studies.experiments import seeds_in_words
+from kvdistill.reporting.studies.falls import FALLING, loss_ends
+from kvdistill.reporting.studies.judged import LossEnds
 
 COMPLETED = "TRAINING_COMPLETED.txt"
 WARM = "warm"
@@ -40,6 +42,8 @@ class ArmRun:
     chance: float | None = None
     curve: Curve | None = None
     """Validation accuracy over training steps."""
+    losses: Mapping[str, LossEnds]
+    """Both ends of the losses that a claim may say to fall, where at least two values were logged."""
 
     @property
     def minutes(self) -> float | None:
@@ -129,25 +133,33 @@ def _series(folder: Path) -> dict[str, dict[int, float]]:
 def _read(folder: Path, arm: str) -> ArmRun:
     record = RunRecord.read(folder / "run.json")
     task = option(record.config, "training.task")
-    curve = validation_curve(arm, _series(folder))
+    series = _series(folder)
     evaluation = EvaluationRecord.find(folder / f"evaluation_test_{task}.json")
     run = ArmRun(
-        arm=arm, record=record, method=classify(record.config), counts=False, by_depth={}, curve=curve
+        arm=arm,
+        record=record,
+        method=classify(record.config),
+        counts=False,
+        by_depth={},
+        curve=validation_curve(arm, series),
+        losses=_losses(series),
     )
     if evaluation is None or not (folder / COMPLETED).is_file():
         return run
-    return ArmRun(
-        arm=arm,
-        record=record,
-        method=run.method,
+    return replace(
+        run,
         counts=True,
         accuracy=evaluation.accuracy,
         passes=evaluation.sequential_passes_mean,
         chance=evaluation.chance,
         nats=evaluation.nats,
         by_depth={depth: count.accuracy for depth, count in (evaluation.by_depth or {}).items()},
-        curve=curve,
     )
+
+
+def _losses(series: Mapping[str, Mapping[int, float]]) -> dict[str, LossEnds]:
+    found = {name: loss_ends(list(series.get(name, {}).values())) for name in FALLING}
+    return {name: ends for name, ends in found.items() if ends is not None}
 
 
 def options_by_arm(

@@ -14,13 +14,11 @@ from kvdistill.records.study import PLAN, ArmPlan, StudyPlan
 from kvdistill.reporting.proportions import fisher
 from kvdistill.reporting.stats import area, spread_interval
 from kvdistill.reporting.studies.arm_runs import ArmRun, WarmRun, options_by_arm, read_runs, read_warm_runs
-from kvdistill.reporting.studies.claims import JudgedClaim, Measure, Question, judge_claims
 from kvdistill.reporting.studies.estimate import Estimate
 from kvdistill.reporting.studies.experiments import seeds_in_words
+from kvdistill.reporting.studies.judged import JudgedClaim
+from kvdistill.reporting.studies.planned_claims import judge_planned
 from kvdistill.reporting.survival import CensoredTime, log_rank, time_to
-
-DELTAS: dict[Measure, float] = {"accuracy": 0.02, "nats": 0.05, "area": 0.02, "roughness": 0.02}
-"""Smallest differences that matter where the study file gives none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +123,7 @@ def study_numbers(folder: Path) -> StudyNumbers:
     return StudyNumbers(
         plan=plan,
         rows={name: _tested(row, base) for name, row in rows.items()},
-        claims=judge_claims(values, _deltas(plan, counting), _questions(plan)),
+        claims=judge_planned(plan, counting, values, _held_back(plan, warm)),
         warm=warm,
         options=options,
         first_started=first_started,
@@ -222,27 +220,6 @@ def _by_depth(runs: Sequence[ArmRun]) -> dict[int, float]:
     }
 
 
-def _deltas(plan: StudyPlan, runs: Sequence[ArmRun]) -> dict[Measure, float]:
-    """The smallest difference that matters, by measure; of steps, the median evaluation interval."""
-    gaps = [gap for run in runs if run.curve is not None for gap in np.diff(run.curve.steps)]
-    steps: dict[Measure, float] = {"steps_to_90": float(np.median(gaps or [1.0]))}
-    return {name: plan.delta.get(name, delta) for name, delta in (DELTAS | steps).items()}
-
-
-def _questions(plan: StudyPlan) -> dict[str, tuple[Question, ...]]:
-    """The claims of a plan; of ``steps_to_90``, where less is better, the two sides change places."""
-    claims = {}
-    for claim in plan.claims:
-        questions = []
-        for stated in claim.comparisons:
-            sides = stated.first, stated.second
-            if stated.measure == "steps_to_90":
-                sides = stated.second, stated.first
-            questions.append(Question(*sides, stated.kind, stated.measure, stated.delta))
-        claims[claim.title] = tuple(questions)
-    return claims
-
-
 def _late_claims(plan: StudyPlan, first_started: str | None) -> list[str]:
     """A warning where claims were written or changed after the first run had begun."""
     if not plan.claims or first_started is None:
@@ -253,6 +230,12 @@ def _late_claims(plan: StudyPlan, first_started: str | None) -> list[str]:
         f"The claims were written at {plan.planned}, after the first run had begun at {first_started}: "
         "their verdicts describe these seeds and do not confirm."
     ]
+
+
+def _held_back(plan: StudyPlan, warm: Sequence[WarmRun]) -> set[int]:
+    """Seeds of which a warm start ended too low: runs that start from it never begin."""
+    goals = {stage.name: stage.require_accuracy or 0.0 for stage in plan.warm}
+    return {run.seed for run in warm if (run.accuracy or 0.0) < goals[run.stage]}
 
 
 def _poor_starts(plan: StudyPlan, warm: Sequence[WarmRun]) -> list[str]:

@@ -6,9 +6,9 @@ from pathlib import Path
 from kvdistill.reporting.blocks import Block, Table, Words, percent
 from kvdistill.reporting.drawing import draw
 from kvdistill.reporting.page import Section
-from kvdistill.reporting.studies.claims import Comparison, JudgedClaim
 from kvdistill.reporting.studies.experiments import seeds_in_words
 from kvdistill.reporting.studies.figures import forest
+from kvdistill.reporting.studies.judged import Comparison, JudgedClaim
 from kvdistill.reporting.studies.record import StudyRecord
 
 COULD_SHOW = (

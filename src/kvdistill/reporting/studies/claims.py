@@ -8,25 +8,22 @@ statement about chance: below ``DEFAULT_SEEDS`` seeds they are inconclusive.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Literal, NamedTuple
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
-from kvdistill.reporting.stats import Claim, Outcome, Verdict, judge_family
+from kvdistill.reporting.stats import Claim, Outcome, Verdict
+from kvdistill.reporting.studies.family import judge_forms
+from kvdistill.reporting.studies.judged import (
+    DEFAULT_SEEDS,
+    MEASURES,
+    NO_SPREAD,
+    Comparison,
+    JudgedClaim,
+    Kind,
+    Measure,
+    Values,
+)
 
-DEFAULT_SEEDS = 8
-_NO_SPREAD = 1e-9
-"""Standard deviations below this count as zero."""
-Kind = Literal["superiority", "non_inferiority", "negligible"]
-Measure = Literal["accuracy", "nats", "area", "roughness", "steps_to_90"]
-Values = Mapping[str, Mapping[str, Mapping[int, float]]]
-"""Measured values: ``values[experiment][measure][seed]``."""
-MEASURES: dict[Measure, str] = {
-    "accuracy": "accuracy",
-    "nats": "nats",
-    "area": "area",
-    "roughness": "roughness",
-    "steps_to_90": "steps",
-}
 _BOUNDS: dict[Kind, str] = {"superiority": "> 0", "non_inferiority": "> −δ", "negligible": "< δ"}
 
 
@@ -69,57 +66,6 @@ CLAIMS: dict[str, tuple[Question, ...]] = {
 """Claim -> the comparisons that it consists of."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Comparison:
-    """The result of one comparison. Numbers are of ``first - second`` in the measure's unit, and None below
-    two common seeds.
-    """
-
-    name: str
-    first: str
-    second: str
-    measure: Measure
-    kind: Kind
-    delta: float
-    seeds: list[int]
-    """Seeds that both experiments have."""
-    outcome: Outcome
-    further_seeds: int | None
-    mean: float | None = None
-    sd: float | None = None
-    low: float | None = None
-    """Lower end of the mean's 95 % interval."""
-    high: float | None = None
-    p_value: float | None = None
-    p_sign_flip: float | None = None
-    detectable: float | None = None
-    """The true difference that these seeds would have found with power 0.8, in the direction of the formula;
-    None without spread.
-    """
-
-    @property
-    def has_interval(self) -> bool:
-        """Whether the interval is meaningful: two seeds with some spread, or ``DEFAULT_SEEDS`` without."""
-        return self.sd is not None and (self.sd >= _NO_SPREAD or len(self.seeds) >= DEFAULT_SEEDS)
-
-
-@dataclass(frozen=True, kw_only=True)
-class JudgedClaim:
-    """A claim and its verdict."""
-
-    title: str
-    outcome: Outcome
-    comparisons: list[Comparison]
-    p_value: float | None
-    """After Holm over the three claims; None while a comparison cannot be made."""
-    further_seeds: int | None
-    """Where inconclusive: the largest number of seeds that one of its comparisons needs."""
-    to_run: dict[str, list[int]] = field(default_factory=dict)
-    """Where inconclusive: the seeds to run, by experiment."""
-    waits_for: list[str] = field(default_factory=list)
-    """Experiments without a value of a measure that the claim needs."""
-
-
 def judge_claims(
     values: Values, deltas: Mapping[Measure, float], claims: Mapping[str, tuple[Question, ...]] = CLAIMS
 ) -> list[JudgedClaim]:
@@ -136,23 +82,35 @@ def judge_claims(
     Raises:
         ValueError: if a delta is not above 0.
     """
-    verdicts = {
-        title: [_judge(question, values, deltas) for question in questions]
-        for title, questions in claims.items()
-    }
-    # Intersection-union test: a claim's p-value is the largest of its comparisons'.
-    worst = {
-        title: max(found, key=lambda v: v.p_value)
-        for title, made in verdicts.items()
-        if len(found := _tested(made)) == len(made)
-    }
-    family = dict(
-        zip(worst, judge_family(list(worst.values()), num_untested=len(claims) - len(worst)), strict=True)
-    )
-    return [
-        _claim(title, list(zip(questions, verdicts[title], strict=True)), values, deltas, family.get(title))
+    forms = [
+        ComparedClaim(title=title, questions=questions, values=values, deltas=deltas)
         for title, questions in claims.items()
     ]
+    return judge_forms(forms)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparedClaim:
+    """A claim of comparisons, before it is judged in its family."""
+
+    title: str
+    questions: tuple[Question, ...]
+    values: Values
+    deltas: Mapping[Measure, float]
+
+    def verdicts(self) -> list[Verdict | None]:
+        """The test of each comparison; None below two common seeds."""
+        return [judge(question, self.values, self.deltas) for question in self.questions]
+
+    def conclude(self, worst: Verdict | None, num_open: int) -> JudgedClaim:
+        """The claim with its verdict.
+
+        Args:
+            worst: the test of the largest p-value, after Holm; None where one cannot be made.
+            num_open: not used.
+        """
+        pairs = list(zip(self.questions, self.verdicts(), strict=True))
+        return _claim(self.title, pairs, self.values, self.deltas, worst)
 
 
 def _delta(question: Question, deltas: Mapping[Measure, float]) -> float:
@@ -160,10 +118,6 @@ def _delta(question: Question, deltas: Mapping[Measure, float]) -> float:
     if question.delta is not None:
         return question.delta
     return deltas[question.measure]
-
-
-def _tested(verdicts: Sequence[Verdict | None]) -> list[Verdict]:
-    return [verdict for verdict in verdicts if verdict is not None]
 
 
 def _seeds(values: Values, experiment: str, measure: Measure) -> Mapping[int, float]:
@@ -177,15 +131,21 @@ def _common(question: Question, values: Values) -> list[int]:
     )
 
 
-def _judge(question: Question, values: Values, deltas: Mapping[Measure, float]) -> Verdict | None:
-    """Test one comparison over the seeds that both experiments have; None below two of them."""
+def judge(question: Question, values: Values, deltas: Mapping[Measure, float]) -> Verdict | None:
+    """Test one comparison over the seeds that both experiments have; None below two of them.
+
+    Args:
+        question: the comparison.
+        values: measured values by experiment, measure and seed.
+        deltas: smallest difference that matters, by measure.
+    """
     claim = Claim(name=question.name, delta=_delta(question, deltas), kind=question.kind)
     seeds = _common(question, values)
     if len(seeds) < 2:
         return None
     first, second = (_seeds(values, name, question.measure) for name in (question.first, question.second))
     verdict = claim.judge([first[seed] for seed in seeds], [second[seed] for seed in seeds])
-    if verdict.sd < _NO_SPREAD and len(seeds) < DEFAULT_SEEDS:
+    if verdict.sd < NO_SPREAD and len(seeds) < DEFAULT_SEEDS:
         return replace(
             verdict,
             outcome="inconclusive",
@@ -196,7 +156,17 @@ def _judge(question: Question, values: Values, deltas: Mapping[Measure, float]) 
     return verdict
 
 
-def _comparison(question: Question, verdict: Verdict | None, values: Values, delta: float) -> Comparison:
+def judged_comparison(
+    question: Question, verdict: Verdict | None, values: Values, delta: float
+) -> Comparison:
+    """A comparison with its test.
+
+    Args:
+        question: the comparison.
+        verdict: its test; None where there are too few seeds.
+        values: measured values by experiment, measure and seed.
+        delta: smallest difference that matters.
+    """
     seeds = _common(question, values)
     untested = Comparison(
         name=question.name,
@@ -227,7 +197,7 @@ def _comparison(question: Question, verdict: Verdict | None, values: Values, del
 
 def _detectable(verdict: Verdict) -> float | None:
     """What the seeds could have shown; without any spread they say nothing about it."""
-    if verdict.sd < _NO_SPREAD:
+    if verdict.sd < NO_SPREAD:
         return None
     return verdict.detectable
 
@@ -242,7 +212,7 @@ def _claim(
     """Combine the comparisons of a claim; ``worst`` has the largest p-value, after Holm."""
     questions, verdicts = [question for question, _ in pairs], [verdict for _, verdict in pairs]
     comparisons = [
-        _comparison(question, verdict, values, _delta(question, deltas)) for question, verdict in pairs
+        judged_comparison(question, verdict, values, _delta(question, deltas)) for question, verdict in pairs
     ]
     outcome: Outcome = "inconclusive"
     p_value = None

@@ -23,7 +23,7 @@ from kvdistill.reporting.drawing import (
     shortened,
 )
 from kvdistill.reporting.palette import BAD, GOOD, INK, MUTED, Method, experiment
-from kvdistill.reporting.studies.claims import Comparison, JudgedClaim
+from kvdistill.reporting.studies.judged import Comparison, JudgedClaim
 from kvdistill.reporting.studies.record import Estimate
 
 _OUTCOMES = {"supported": GOOD.light, "not supported": BAD.light, "inconclusive": MUTED.light}

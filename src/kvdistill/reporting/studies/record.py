@@ -15,11 +15,12 @@ from kvdistill.reporting.stats import (
     spread_interval,
     steps_to,
 )
-from kvdistill.reporting.studies.claims import JudgedClaim, Measure, Values, judge_claims
+from kvdistill.reporting.studies.claims import judge_claims
 from kvdistill.reporting.studies.comparability import CLAIMED, differences
 from kvdistill.reporting.studies.estimate import Estimate
 from kvdistill.reporting.studies.experiment_names import EXPERIMENTS
 from kvdistill.reporting.studies.experiments import Run, Study, seeds_in_words
+from kvdistill.reporting.studies.judged import JudgedClaim, Measure, Values
 from kvdistill.reporting.studies.learning import CURVE_POINTS, Learning, by_depth, learning, learning_goal
 
 SPREAD_SEEDS = 20

@@ -1,0 +1,189 @@
+"""Settings of the fusion: where the weights of the teachers come from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from kvdistill.fuse.entropy import EntropyTarget
+from kvdistill.fuse.routers import MLPRouter, RouterMethod, RouterShape
+from kvdistill.fuse.similarity import Metric
+from kvdistill.fuse.weights import (
+    CompetenceWeights,
+    LearnedWeights,
+    RouterTerms,
+    SimilarityWeights,
+    TeacherWeights,
+)
+
+
+@dataclass(frozen=True)
+class FusionShape:
+    """What the weights are for."""
+
+    teachers: Sequence[str]
+    """Short names."""
+    width: int
+    """D, width of the question's vector."""
+    layers: int
+    """L, layers of the student."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fixed:
+    """The weights of the teachers' sections, the same for every sample."""
+
+    kind: Literal["fixed"] = "fixed"
+
+    @property
+    def table(self) -> str | None:
+        """Path of the competence table that it reads: none."""
+        return None
+
+    def module(self, shape: FusionShape) -> TeacherWeights | None:
+        """None: the weights are constants."""
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Competence:
+    """The teachers' competence for each sample, as the table has it: a control of the routers.
+
+    Source: ours.
+    """
+
+    kind: Literal["competence"] = "competence"
+    competence: str | None = None
+    """Path of the table of the teachers' competence, from ``kvdistill competence``."""
+    competence_temperature: float = 1.0
+    """Divides the figures before their softmax over the teachers."""
+
+    def __post_init__(self) -> None:
+        _require_above_zero(self, "competence_temperature")
+
+    @property
+    def table(self) -> str | None:
+        """Path of the competence table."""
+        return self.competence
+
+    def module(self, shape: FusionShape) -> TeacherWeights | None:
+        """Weights that are the competence."""
+        return CompetenceWeights(shape.teachers)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Similarity:
+    """Softmax of the similarity between the question's vector and each teacher's prototypes.
+
+    Prototypes are student-side vectors of calibration questions, weighted by the teacher's competence.
+
+    Source: ours.
+    """
+
+    kind: Literal["similarity"] = "similarity"
+    metric: Metric = "cosine"
+    temperature: float = 0.5
+    """Divides the similarities, of vectors whose usual length is 1."""
+    prototypes: Literal["mean", "cls", "kmeans"] = "cls"
+    """``mean``: one per teacher, from all tokens of each question. ``cls``: one per teacher, from the last
+    token of each question. ``kmeans``: ``clusters`` per teacher, from the last tokens.
+    """
+    clusters: int = 8
+    """Prototypes per teacher with ``kmeans``."""
+    prototype_file: str | None = None
+    """Prototypes that an earlier run with the same student wrote; None makes them before the first step."""
+    layer: int | None = None
+    """Layer of the student whose keys are the question's vector; None takes the middle one."""
+    competence: str | None = None
+    """Path of the table of the teachers' competence, from ``kvdistill competence``."""
+    competence_temperature: float = 1.0
+    """Divides the figures before their softmax over the teachers."""
+
+    def __post_init__(self) -> None:
+        _require_above_zero(self, "temperature", "clusters", "competence_temperature")
+
+    @property
+    def table(self) -> str | None:
+        """Path of the competence table."""
+        return self.competence
+
+    @property
+    def count(self) -> int:
+        """Prototypes per teacher."""
+        if self.prototypes == "kmeans":
+            return self.clusters
+        return 1
+
+    def module(self, shape: FusionShape) -> TeacherWeights | None:
+        """Weights whose prototypes are still to be set."""
+        return SimilarityWeights(shape.teachers, shape.width, self.count, self.metric, self.temperature)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learnable:
+    """A router from the question's vector to the weights of the teachers, trained beside the student.
+
+    The KV loss alone prefers whichever teacher is easiest to imitate, so a router also learns from the
+    teachers' competence.
+
+    Source: ours.
+    """
+
+    kind: Literal["learnable"] = "learnable"
+    router: RouterMethod = field(default_factory=MLPRouter)
+    per_layer: bool = False
+    """Weights of each student layer, in place of one weight per teacher."""
+    temperature: float = 1.0
+    """Divides the router's logits."""
+    entropy: EntropyTarget = "none"
+    """Where the entropy of each sample's weights is moved."""
+    entropy_strength: float = 0.1
+    """Weight of the entropy term; without effect where ``entropy`` is none."""
+    load_balance: float = 0.01
+    """Weight of the term that keeps the mean weights of a batch equal; 0 leaves it out."""
+    competence_weight: float = 1.0
+    """Weight of the cross-entropy against the teachers' competence; 0 leaves it out."""
+    layer: int | None = None
+    """Layer of the student whose keys are the question's vector; None takes the middle one."""
+    competence: str | None = None
+    """Path of the table of the teachers' competence, from ``kvdistill competence``."""
+    competence_temperature: float = 1.0
+    """Divides the figures before their softmax over the teachers."""
+
+    def __post_init__(self) -> None:
+        _require_above_zero(self, "temperature", "competence_temperature")
+        for name in ("entropy_strength", "load_balance", "competence_weight"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ValueError(
+                    f"fusion.{name} is {getattr(self, name)}. Give a finite number of 0 or more."
+                )
+
+    @property
+    def table(self) -> str | None:
+        """Path of the competence table."""
+        return self.competence
+
+    def module(self, shape: FusionShape) -> TeacherWeights | None:
+        """A new router with its terms."""
+        layers = None
+        if self.per_layer:
+            layers = shape.layers
+        router = self.router.module(RouterShape(shape.width, len(shape.teachers), layers), self.temperature)
+        strengths = RouterTerms(
+            entropy=self.entropy,
+            entropy_strength=self.entropy_strength,
+            load_balance=self.load_balance,
+            competence_weight=self.competence_weight,
+        )
+        return LearnedWeights(shape.teachers, router, strengths)
+
+
+FusionMethod = Fixed | Competence | Similarity | Learnable
+"""Every fusion, told apart by ``kind``."""
+
+
+def _require_above_zero(method: object, *names: str) -> None:
+    for name in names:
+        value = getattr(method, name)
+        # Written so that NaN is refused too.
+        if not 0 < value < float("inf"):
+            raise ValueError(f"fusion.{name} is {value}. Give a finite number above 0.")

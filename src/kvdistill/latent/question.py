@@ -1,0 +1,90 @@
+"""Question vectors: the student's own keys at the question, by which teachers are routed."""
+
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from kvdistill.capture.extract import unrotated
+from kvdistill.capture.sequence import Piece, Sequence
+from kvdistill.kv import Geometry
+from kvdistill.latent.passes import ForwardResult, forward_pass, no_offset
+from kvdistill.text import Batch
+
+if TYPE_CHECKING:
+    from kvdistill.latent.reasoner import LatentReasoner
+
+Pool = Literal["last", "mean"]
+"""Tokens of the question that its vector is made of: the last one, or the mean over all."""
+
+
+def question_layer(geometry: Geometry, layer: int | None) -> int:
+    """The layer whose keys are the question's vector.
+
+    Args:
+        geometry: The student's attention layers.
+        layer: Index of the layer in the model, from 0; None takes the middle one.
+
+    Returns:
+        The index.
+
+    Raises:
+        ValueError: if the student has no attention layer of that index.
+    """
+    if layer is None:
+        return geometry.layer_ids[len(geometry.layer_ids) // 2]
+    if layer not in geometry.layer_ids:
+        known = ", ".join(map(str, geometry.layer_ids))
+        raise ValueError(f"fusion.layer is {layer}, and the student has the attention layers {known}.")
+    return layer
+
+
+def question_of(
+    packed: ForwardResult, geometry: Geometry, layer: int, pool: Pool = "last"
+) -> Float[Tensor, "B d"]:
+    """The question's vector from a forward pass that begins with the question.
+
+    Args:
+        packed: The pass; its first piece is the question.
+        geometry: The student's attention layers.
+        layer: Index of the layer.
+        pool: ``last`` or ``mean``.
+
+    Returns:
+        (B, H K): un-rotated keys before any cue, heads concatenated, outside the autograd graph.
+    """
+    piece = packed.sequence.pieces[0]
+    width = piece.ids.shape[1]
+    keys = packed.call.seen[layer].keys[:, :, :width].detach()
+    positions = packed.sequence.positions[:, :width].to(keys.device)
+    mask = piece.mask.to(keys.device)
+    # (B, H, S, K) -> (B, S, H K)
+    flat = unrotated(keys, positions, geometry.layer(layer)).float().transpose(1, 2).flatten(2)
+    if pool == "mean":
+        return (flat * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).clamp_min(1)
+    # Padding may be on either side, so the last valid column is looked for.
+    columns = torch.arange(width, device=keys.device)
+    last = torch.where(mask, columns, 0).amax(1)
+    return flat[torch.arange(len(flat), device=keys.device), last]
+
+
+@torch.no_grad()
+def question_vectors(
+    model: "LatentReasoner", batch: Batch, layer: int, pool: Pool = "last"
+) -> Float[Tensor, "B d"]:
+    """The vectors of questions alone, as for prototypes and at inference; one pass over the question.
+
+    Args:
+        model: The student.
+        batch: B samples; only their questions are read.
+        layer: Index of the layer.
+        pool: ``last`` or ``mean``.
+
+    Returns:
+        (B, H K), those of ``TwoModes.question`` with ``last``.
+    """
+    question = batch.student_mode.question
+    piece = Piece("question", "shared", question.ids, question.mask)
+    packed = forward_pass(model, Sequence((piece,), no_offset(question)))
+    return question_of(packed, model.geometry(), layer, pool)

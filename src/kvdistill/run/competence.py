@@ -1,0 +1,202 @@
+"""How good each teacher is at each question: likelihoods and rightness, measured once before training."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from kvdistill.console.progress import Progress
+from kvdistill.data.keys import question_key
+from kvdistill.ops import to_float32
+from kvdistill.records.competence import (
+    COMPETENCE,
+    MADE_BY,
+    CompetenceTable,
+    Figures,
+    competence_row,
+    read_table,
+)
+from kvdistill.records.row_log import RowLog
+from kvdistill.records.traces import QuestionTraces
+from kvdistill.run.writing import WritingTeacher
+from kvdistill.text import Encoded, Example, Segment
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Token ids of one text, of which some are scored."""
+
+    ids: list[int]
+    scored: list[bool]
+    """True at the tokens whose log-probability counts: those that cover characters."""
+    characters: int
+    """Number of characters that they cover."""
+
+
+def measure_competence(
+    teachers: Sequence[WritingTeacher],
+    examples: Sequence[Example],
+    traces: Mapping[str, Mapping[str, QuestionTraces]],
+    folder: Path,
+    say: Callable[[str], None],
+    batch_size: int = 32,
+) -> CompetenceTable:
+    """Measure all teachers on all questions, and write ``competence.jsonl``.
+
+    An interrupted call is continued by the same call.
+
+    Args:
+        teachers: the teachers, each with its tokenizer.
+        examples: training and validation questions; equal ones are measured once.
+        traces: by teacher, the chains that it has sampled, by question; their share of right ones is the
+            figure ``right``.
+        folder: where the table is written; made where missing.
+        say: prints a line.
+        batch_size: questions per forward pass; does not change the result.
+
+    Returns:
+        The table.
+
+    Raises:
+        ValueError: if the folder holds figures of other teachers or questions.
+
+    Source: ours.
+    """
+    asked = {question_key(example): example for example in reversed(examples)}
+    header = {
+        "teachers": {teacher.name: teacher.weights for teacher in teachers},
+        "tokenizers": {teacher.name: teacher.reading for teacher in teachers},
+        "data": _data_fingerprint(asked),
+        "traces": {name: _traces_fingerprint(found) for name, found in traces.items()},
+        "questions": len(asked),
+    }
+    log = RowLog(folder / COMPETENCE, MADE_BY)
+    table = _begun(log, header, say)
+    for teacher in teachers:
+        left = [key for key in asked if teacher.name not in table.figures.get(key, {})]
+        with Progress(len(asked), f"competence of {teacher.name}", "question") as progress:
+            progress.advance(len(asked) - len(left))
+            for start in range(0, len(left), batch_size):
+                keys = left[start : start + batch_size]
+                found = figures_of(teacher, [asked[key] for key in keys], traces.get(teacher.name, {}))
+                log.append(
+                    competence_row(key, teacher.name, each) for key, each in zip(keys, found, strict=True)
+                )
+                progress.advance(len(keys))
+    return CompetenceTable.read(log.path)
+
+
+def figures_of(
+    teacher: WritingTeacher, examples: Sequence[Example], traces: Mapping[str, QuestionTraces]
+) -> list[Figures]:
+    """A teacher's figures for some questions.
+
+    Args:
+        teacher: the teacher.
+        examples: the questions, with chains of thought where the data has them.
+        traces: the chains that it has sampled, by question.
+
+    Returns:
+        One entry per question. ``cot_nats`` is of the chain given the question, ``answer_nats`` of the answer
+        given the question alone; both are per character.
+    """
+    samples = teacher.encode(examples)
+    chains = nats_per_character(teacher, [of_chain(teacher, sample) for sample in samples])
+    answers = nats_per_character(teacher, [of_answer(teacher, sample) for sample in samples])
+    found = []
+    for sample, chain, answer in zip(samples, chains, answers, strict=True):
+        drawn = traces.get(question_key(sample.example))
+        right = None
+        if drawn is not None:
+            right = drawn.right / drawn.sampled
+        found.append(Figures(chain, answer, right))
+    return found
+
+
+def of_chain(teacher: WritingTeacher, sample: Encoded) -> Measured:
+    """The chain of thought behind the question."""
+    opening = teacher.opening(sample)
+    return _measured(opening, sample.teacher_mode.cot)
+
+
+def of_answer(teacher: WritingTeacher, sample: Encoded) -> Measured:
+    """The answer behind the question, without a chain of thought."""
+    before = teacher.opening(sample)
+    if teacher.delimiters is not None:
+        before.append(teacher.delimiters[1])
+    return _measured([*before, *sample.teacher_mode.prompt.ids], sample.teacher_mode.answer)
+
+
+@torch.no_grad()
+def nats_per_character(teacher: WritingTeacher, texts: Sequence[Measured]) -> list[float | None]:
+    """Negative log-likelihood of the scored tokens, per character.
+
+    Args:
+        teacher: the teacher; in evaluation mode afterwards.
+        texts: any number of texts; padded on the right, which changes nothing.
+
+    Returns:
+        One value per text, in nats per character; None for a text without a scored token.
+    """
+    device, width = teacher.model.device, max(len(text.ids) for text in texts)
+    ids = torch.tensor(
+        [text.ids + [teacher.pad_id] * (width - len(text.ids)) for text in texts], device=device
+    )
+    scored = torch.tensor([text.scored + [False] * (width - len(text.ids)) for text in texts], device=device)
+    lengths = torch.tensor([len(text.ids) for text in texts], device=device)
+    mask = torch.arange(width, device=device) < lengths[:, None]
+    teacher.model.eval()
+    logits: Tensor = teacher.model(input_ids=ids, attention_mask=mask.long()).logits
+    # The row before a token predicts it; only scored rows go through the softmax.
+    rows = scored[:, 1:]
+    nll = functional.cross_entropy(to_float32(logits[:, :-1][rows]), ids[:, 1:][rows], reduction="none")
+    sums = (
+        torch.zeros(rows.shape, dtype=torch.float64, device=device).masked_scatter(rows, nll.double()).sum(1)
+    )
+    found: list[float | None] = []
+    for text, total in zip(texts, sums.tolist(), strict=True):
+        value = None
+        if text.characters:
+            value = total / text.characters
+        found.append(value)
+    return found
+
+
+def _measured(before: list[int], segment: Segment) -> Measured:
+    """A segment behind other tokens; tokens without characters (end token, lone word marks) do not count."""
+    covers = [stop > start for start, stop in segment.spans]
+    characters = {place for start, stop in segment.spans for place in range(start, stop)}
+    return Measured([*before, *segment.ids], [False] * len(before) + covers, len(characters))
+
+
+def _begun(log: RowLog, header: dict[str, object], say: Callable[[str], None]) -> CompetenceTable:
+    """What an earlier call has measured; begins the file where there is none."""
+    if not log.path.is_file():
+        log.path.parent.mkdir(parents=True, exist_ok=True)
+        log.begin(header)
+        return read_table(log.path)
+    if dropped := log.drop_partial_line():
+        say(f"{log.path} ended with a half-written line ({dropped} bytes), which was removed.")
+    before, _ = log.read()
+    differing = [part for part in header if before.get(part) != header[part]]
+    if differing:
+        raise ValueError(
+            f"{log.path} was made with other {', '.join(differing)}. Choose another folder, or remove it and "
+            f"run `{MADE_BY}` again."
+        )
+    return read_table(log.path)
+
+
+def _data_fingerprint(asked: Mapping[str, Example]) -> str:
+    """Questions with their answers and chains of thought."""
+    text = repr([(key, example.steps) for key, example in asked.items()])
+    return blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _traces_fingerprint(found: Mapping[str, QuestionTraces]) -> str:
+    text = repr([(key, each.sampled, each.right) for key, each in found.items()])
+    return blake2b(text.encode(), digest_size=16).hexdigest()

@@ -1,0 +1,183 @@
+"""A teacher that writes: its model with its own tokenizer and prompt, and sampled texts behind questions."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
+
+from kvdistill.config import DataSection, TeacherSection
+from kvdistill.data import Template, encode_all
+from kvdistill.models.checkpoint_integrity import fingerprint
+from kvdistill.run.teacher_models import open_teacher, option_of
+from kvdistill.text import Encoded, Example
+
+
+@dataclass(frozen=True, eq=False)
+class WritingTeacher:
+    """A causal language model as it reads and writes for itself, without a student."""
+
+    name: str
+    """Short name."""
+    source: str
+    """Folder or hub name of the model."""
+    revision: str | None
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerFast
+    template: Template | None = None
+    """None takes the tokenizer's chat template where it has one, else ``Plain``."""
+    delimiters: tuple[int, int] | None = None
+    """Token ids before and after the chain of thought, for a teacher that was trained with them."""
+
+    @property
+    def pad_id(self) -> int:
+        """Token id of padding."""
+        assert isinstance(self.tokenizer.pad_token_id, int)
+        return self.tokenizer.pad_token_id
+
+    @property
+    def weights(self) -> str:
+        """Fingerprint of the weights."""
+        return fingerprint(self.model)
+
+    @property
+    def reading(self) -> str:
+        """Fingerprint of how texts become tokens: tokenizer, template and delimiters; 32 hex digits."""
+        rules = self.tokenizer.backend_tokenizer.to_str()
+        text = repr((rules, self.template, self.delimiters))
+        return blake2b(text.encode(), digest_size=16).hexdigest()
+
+    def encode(self, examples: Sequence[Example]) -> tuple[Encoded, ...]:
+        """Examples in the teacher's tokens, however long.
+
+        Args:
+            examples: texts, with or without chains of thought.
+
+        Returns:
+            One entry per example, in order.
+        """
+        return encode_all(examples, self.tokenizer, self.template, max_length=None, on_long="error").samples
+
+    def opening(self, sample: Encoded) -> list[int]:
+        """What it reads before it writes: question, cue and the delimiter that opens its chain.
+
+        Args:
+            sample: a question in its tokens.
+
+        Returns:
+            Token ids.
+        """
+        read = sample.teacher_mode
+        ids = [*read.question.ids, *read.cue.ids]
+        if self.delimiters is not None:
+            ids.append(self.delimiters[0])
+        return ids
+
+    @torch.no_grad()
+    def write(self, samples: Sequence[Encoded], draw: "SampleTokens", max_new_tokens: int) -> list[str]:
+        """Sample one text behind each question, up to the end token.
+
+        Args:
+            samples: R questions in its tokens; one may occur several times.
+            draw: draws the tokens of the R rows.
+            max_new_tokens: upper limit of a text, in tokens.
+
+        Returns:
+            R texts without special tokens.
+        """
+        rows = [self.opening(sample) for sample in samples]
+        device, width = self.model.device, max(map(len, rows))
+        # Padded on the left, so that all rows go on at the same column.
+        ids = torch.tensor([[self.pad_id] * (width - len(row)) + row for row in rows], device=device)
+        lengths = torch.tensor([len(row) for row in rows], device=device)
+        mask = torch.arange(width, device=device) >= width - lengths[:, None]
+        ends = {samples[0].teacher_mode.answer.ids[-1]}
+        if isinstance(self.tokenizer.eos_token_id, int):
+            ends.add(self.tokenizer.eos_token_id)
+        config = GenerationConfig(
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            use_cache=True,
+            eos_token_id=sorted(ends),
+            pad_token_id=self.pad_id,
+        )
+        self.model.eval()
+        output = self.model.generate(  # pyright: ignore[reportCallIssue]
+            input_ids=ids,
+            attention_mask=mask.long(),
+            generation_config=config,
+            logits_processor=LogitsProcessorList([draw]),
+        )
+        return self.tokenizer.batch_decode(output[:, width:], skip_special_tokens=True)
+
+
+def open_writer(name: str, section: TeacherSection, data: DataSection) -> WritingTeacher:
+    """Load a teacher for writing, on a GPU where there is one and no device is named.
+
+    Args:
+        name: the teacher's short name, as in ``[teachers.NAME]``.
+        section: the teacher.
+        data: how the run's examples become text; its template is the teacher's where it has none of its own.
+
+    Returns:
+        The teacher, with a padding token.
+
+    Raises:
+        ValueError: if it is missing, has no fast tokenizer, or does not fit in memory.
+    """
+    opened = open_teacher(name, section)
+    tokenizer = opened.tokenizer
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+        raise ValueError(
+            f"{option_of(name)}: {section.name} has no fast tokenizer (no tokenizer.json), which alone gives "
+            "the characters of its tokens. Choose a model that has one."
+        )
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token  # padding is masked, whatever its id
+    if section.device is None and section.device_map is None and torch.cuda.is_available():
+        opened.model.to("cuda")  # pyright: ignore[reportArgumentType]
+    template = section.template or opened.template or data.template
+    opened.model.requires_grad_(False)
+    return WritingTeacher(
+        name, section.name, section.revision, opened.model, tokenizer, template, opened.delimiters
+    )
+
+
+class SampleTokens(LogitsProcessor):
+    """Draws each row's next token with random numbers of its own, and leaves only that one to choose.
+
+    So a row's text depends on its seed alone, not on the rows beside it.
+
+    Args:
+        seeds: one per row.
+        temperature: divides the logits.
+        top_p: as in ``Sampling``.
+
+    Source: nucleus sampling, https://arxiv.org/abs/1904.09751, section 3.1.
+    """
+
+    def __init__(self, seeds: Sequence[str], temperature: float, top_p: float) -> None:
+        self.generators = [random.Random(seed) for seed in seeds]
+        self.temperature, self.top_p = temperature, top_p
+
+    def __call__(self, input_ids: Int[Tensor, "R S"], scores: Float[Tensor, "R C"]) -> Float[Tensor, "R C"]:
+        """Logits of which all but the drawn token's are minus infinity."""
+        probabilities, order = (scores.float() / self.temperature).softmax(-1).sort(-1, descending=True)
+        # A token stays if those before it have less than top_p; the first always does.
+        before = probabilities.cumsum(-1) - probabilities
+        mass = torch.where(before < self.top_p, probabilities, 0.0).cumsum(-1)
+        drawn = [generator.random() for generator in self.generators]
+        goal = torch.tensor(drawn, device=scores.device)[:, None] * mass[:, -1:]
+        # The inverse of the distribution function: the first token whose mass exceeds the goal.
+        place = (mass <= goal).sum(-1, keepdim=True).clamp_max(scores.shape[-1] - 1)
+        return torch.full_like(scores, -torch.inf).scatter_(1, order.gather(1, place), 0.0)

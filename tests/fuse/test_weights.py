@@ -1,0 +1,60 @@
+"""Weights by question: standardization, competence, similarity, and the terms of a router, by hand."""
+
+import math
+
+import pytest
+import torch
+
+from kvdistill.fuse.methods import Competence, FusionShape, Learnable, Similarity
+from kvdistill.fuse.weights import QueryNorm, RouteInputs, SimilarityWeights
+from kvdistill.kv import Routing
+
+SHAPE = FusionShape(("a", "b"), 2, 3)
+
+
+def test_queries_are_standardized_and_constant_channels_are_zero() -> None:
+    norm = QueryNorm(2)
+    norm.fit(torch.tensor([[1.0, 5.0], [3.0, 5.0]]))
+    torch.testing.assert_close(norm(torch.tensor([[4.0, 6.0]])), torch.tensor([[2.0, 0.0]]))
+
+
+def test_competence_is_the_weight_and_unknown_is_even() -> None:
+    weights = Competence(competence="c").module(SHAPE)
+    assert weights is not None
+    found = weights(RouteInputs(None, torch.tensor([[0.9, 0.1], [0.0, 0.0]])))
+    torch.testing.assert_close(found, torch.tensor([[0.9, 0.1], [0.5, 0.5]]))
+
+
+def test_similarity_by_hand() -> None:
+    weights = Similarity(competence="c", temperature=1.0).module(SHAPE)
+    assert isinstance(weights, SimilarityWeights)
+    weights.set_prototypes(torch.tensor([[[1.0, 0.0]], [[-1.0, 0.0]]]), torch.full((2, 1), 0.5))
+    found = weights(RouteInputs(torch.tensor([[7.0, 0.0]])))
+    # softmax(1, -1)
+    assert found[0, 0].item() == pytest.approx(1 / (1 + math.exp(-2)))
+
+
+def test_terms_by_hand() -> None:
+    weights = Learnable(
+        competence="c", entropy="specialized", entropy_strength=2.0, load_balance=4.0, competence_weight=3.0
+    ).module(SHAPE)
+    assert weights is not None
+    alpha = torch.tensor([[1.0, 0.0], [0.5, 0.5]])
+    routing = Routing(alpha, torch.tensor([[1.0, 0.0], [1.0, 0.0]]))
+    found = weights.terms(routing)
+    # Entropies 0 and 1 of log 2: mean .5. Mean weights (.75, .25). Cross-entropies 0 and log 2.
+    expected = 2 * 0.5 + 4 * (1 - 0.562335 / math.log(2)) + 3 * math.log(2) / 2
+    assert found.loss.item() == pytest.approx(expected, abs=1e-4)
+    assert found.metrics["weight_a"].item() == pytest.approx(0.75)
+    assert found.metrics["route_ce"].item() == pytest.approx(math.log(2) / 2)
+    assert found.metrics["route_agreement"].item() == 1
+
+
+def test_a_router_does_not_train_its_query() -> None:
+    weights = Learnable(competence="c", per_layer=True).module(SHAPE)
+    assert weights is not None
+    query = torch.randn(4, 2, requires_grad=True)
+    found = weights(RouteInputs(query))
+    assert found.shape == (4, 3, 2)
+    found[..., 0].sum().backward()
+    assert query.grad is None
