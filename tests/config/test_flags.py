@@ -17,6 +17,12 @@ VALUES: dict[str, tuple[str, Any]] = {
     "teacher_name": ("folder/big", "folder/big"),
     "teacher_models": ("folder/big", "folder/big"),
     "teacher_weights": ("0.5", 0.5),
+    "fusion_method": ("competence", "competence"),
+    "router_type": ("gate", "gate"),
+    "entropy_target": ("diverse", "diverse"),
+    "entropy_reg_strength": ("0.5", 0.5),
+    "num_samples": ("5", 5),
+    "competence": ("a table", "a table"),
     "layer_mapping_strategy": ("nearest", "nearest"),
     "rope_scaling_method": ("ntk", "ntk"),
     "rope_scaling_factor": ("2", 2.0),
@@ -65,7 +71,14 @@ VALUES: dict[str, tuple[str, Any]] = {
     "resume": ("true", True),
 }
 TEACHER = ["--teacher_name", "big"]
+TWO = [word for name in "ab" for word in (f"--teachers.{name}.kind", "live", f"--teachers.{name}.name", "x")]
+ROUTED = [*TWO, "--fusion.kind", "learnable", "--fusion.competence_weight", "0"]
 NEEDED = {
+    "fusion_method": [*TWO, "--fusion.competence", "table"],
+    "router_type": ROUTED,
+    "entropy_target": ROUTED,
+    "entropy_reg_strength": ROUTED,
+    "competence": [*TWO, "--fusion.kind", "learnable"],
     "streaming": ["--subset_size", "100"],
     "teacher_weights": TEACHER,
     "layer_mapping_strategy": TEACHER,

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from kvdistill.config import RunConfig, from_flags
-from kvdistill.config.teacher_flags import check_phase, separate_teachers, short_names, teacher_sections
+from kvdistill.config.teacher_flags import separate_teachers, short_names, teacher_sections
 from kvdistill.config.teachers import TeacherSection
 from kvdistill.target.methods import Lift, Lower, Same
 
@@ -165,7 +165,7 @@ def test_sections_of_teachers_by_their_dotted_names() -> None:
             "--teachers.a.trust_remote_code 1",
             "teachers.a.trust_remote_code: should be true or false (given: 1)",
         ),
-        ("--phase 4", "--phase: '4' does not exist. Of the five phases only 3 is built"),
+        ("--phase 5", "--phase: '5' does not exist. Choose one of: 1, one model under two prompts;"),
     ],
 )
 def test_what_is_wrong_is_said_once_in_the_name_that_was_typed(words: str, sentence: str) -> None:
@@ -191,11 +191,3 @@ def test_the_script_for_one_teacher_refuses_several_and_phases() -> None:
         "experiments/train_multi_teacher_kv.py."
     )
     assert refused("--phase", "3", multi_teacher=False).startswith("--phase: the_script.py has no phases")
-
-
-def test_phase_3_alone_exists() -> None:
-    check_phase(None, "x", multi_teacher=False)
-    check_phase("3", "x", multi_teacher=True)
-    for phase in ("1", "2", "4", "5", "three"):
-        with pytest.raises(ValueError, match="only 3 is built"):
-            check_phase(phase, "x", multi_teacher=True)

@@ -136,9 +136,7 @@ def _parser(program: str, description: str) -> argparse.ArgumentParser:
         type=path_argument,
         help="a TOML file, or the run.json of a run; none: Qwen2.5-0.5B on GSM8K (default: none)",
     )
-    parser.add_argument(
-        "--phase", metavar="X", help="phase of training from several teachers (3; default: 3)"
-    )
+    parser.add_argument("--phase", metavar="X", help="phase of training from several teachers: 1 to 4")
     for flag in FLAGS:
         _add(parser, flag)
     return parser

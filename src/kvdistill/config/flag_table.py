@@ -58,6 +58,7 @@ FLAGS = (
     Flag("router_type", "fusion.router.kind", "router, with --fusion_method learnable"),
     Flag("entropy_target", "fusion.entropy", "where a router moves the entropy of each sample's weights"),
     Flag("entropy_reg_strength", "fusion.entropy_strength", "weight of the entropy term"),
+    Flag("num_samples", "sampling.num_samples", "chains sampled for each question, in phase 2"),
     Flag("competence", "fusion.competence", "table of the teachers' competence, for routing"),
     Flag(
         "layer_mapping_strategy",

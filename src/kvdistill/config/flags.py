@@ -17,9 +17,10 @@ from kvdistill.config.flag_parser import (
     parse_flags,
 )
 from kvdistill.config.flag_table import FLAGS, Flag
+from kvdistill.config.phase_flags import check_phase, phase_words
 from kvdistill.config.read import changed, parse, read_tree
 from kvdistill.config.sections import RunConfig
-from kvdistill.config.teacher_flags import check_phase, model_words, separate_teachers, setting_words
+from kvdistill.config.teacher_flags import model_words, separate_teachers, setting_words
 
 # A file or hub name also decides the kind of its data set.
 _KINDS = {"train_file": "file", "validation_file": "file", "test_file": "file", "dataset_name": "hub"}
@@ -89,6 +90,9 @@ def _applied(line: CommandLine, tree: dict[str, Any], program: str, multi_teache
     words += model_words(line.given, tree, program, multi_teacher)
     # Teachers may be named by the file, by flags and by options, so all of these come first.
     named = changed(tree, [*words, *line.rest])
+    if line.phase is not None:
+        words += phase_words(line.phase, named)
+        named = changed(tree, [*words, *line.rest])
     words += setting_words(line.given, named)
     if multi_teacher:
         words += _bridge_words(named, program)

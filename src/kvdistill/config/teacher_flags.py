@@ -13,8 +13,6 @@ from kvdistill.console.messages import quoted
 
 LONGEST_NAME = 40
 """Most characters of a teacher's short name."""
-PHASES = ("3",)
-"""Phases of training from several teachers that exist: several different teachers, fused."""
 Given = Mapping[Flag, TypedFlag]
 
 
@@ -41,31 +39,6 @@ def short_names(paths: Iterable[str]) -> list[str]:
             taken = name[: LONGEST_NAME - len(suffix)] + suffix
         names.append(taken)
     return names
-
-
-def check_phase(phase: str | None, program: str, multi_teacher: bool) -> None:
-    """Refuse phases that do not exist, and any phase in the script for one teacher.
-
-    Args:
-        phase: the value of ``--phase``; None where it was not typed.
-        program: name of the script.
-        multi_teacher: whether the script trains from several teachers.
-
-    Raises:
-        ValueError: naming the phases that exist.
-    """
-    if phase is None:
-        return
-    if not multi_teacher:
-        raise ValueError(
-            f"--phase: {program} has no phases, since they train from several teachers: leave it out, or use "
-            "experiments/train_multi_teacher_kv.py."
-        )
-    if phase not in PHASES:
-        raise ValueError(
-            f"--phase: {quoted(phase)} does not exist. Of the five phases only 3 is built (several different "
-            "teachers, aligned and fused with fixed weights): give 3, or leave it out."
-        )
 
 
 def model_words(given: Given, tree: Mapping[str, Any], program: str, multi_teacher: bool) -> list[str]:

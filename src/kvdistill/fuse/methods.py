@@ -81,6 +81,7 @@ class Similarity:
 
     kind: Literal["similarity"] = "similarity"
     metric: Metric = "cosine"
+    """``cosine``, ``dot`` (inner product) or ``l2`` (minus the distance)."""
     temperature: float = 0.5
     """Divides the similarities, of vectors whose usual length is 1."""
     prototypes: Literal["mean", "cls", "kmeans"] = "cls"

@@ -161,6 +161,7 @@ class AttentionRouter:
 
     kind: Literal["attention"] = "attention"
     heads: int = 4
+    """Attention heads of the query and the teachers' keys."""
     width: int = 16
     """Width of a head."""
 
