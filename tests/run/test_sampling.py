@@ -93,3 +93,18 @@ def test_a_teacher_that_is_never_right_is_refused_with_the_count(
         sample_chains(teacher, questions, tmp_path, SETTINGS, print)
     header, *rows = (tmp_path / "samples.jsonl").read_text().splitlines()
     assert json.loads(header)["questions"] == len(rows) == 6
+    report = SamplesReport.read(tmp_path / "samples.json")
+    assert (report.right_share, report.share_with_none, len(report.too_few)) == (0, 1, 6)
+    # The complete file is refused again.
+    with pytest.raises(ValueError, match="0 of 36 chains for 6 questions"):
+        sample_chains(teacher, questions, tmp_path, SETTINGS, print)
+
+
+def test_a_hopeless_teacher_is_not_asked_to_the_end(
+    teacher: WritingTeacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kvdistill.run.sampling.HOPELESS", 2)
+    questions = [replace(example, answer="Zoe") for example in QUESTIONS]
+    for _ in range(2):
+        with pytest.raises(ValueError, match="0 of 12 chains for 2 questions"):
+            sample_chains(teacher, questions, tmp_path, SETTINGS.model_copy(update={"batch_size": 6}), print)

@@ -1,5 +1,6 @@
 """A teacher that writes: its prompt, and tokens drawn by random numbers of each row's own."""
 
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import torch
 import pico_trained
 from kvdistill.config import DataSection, SyntheticData, TeacherSection
 from kvdistill.run.writing import SampleTokens, WritingTeacher, open_writer
+from pico_students import TASK, save_base
 
 DATA = DataSection(train=SyntheticData(num=1))
 
@@ -31,6 +33,44 @@ def test_tokens_are_drawn_from_the_nucleus() -> None:
     # Temperature ½ squares the probabilities: 1/4 to 1/16, so the first alone has .73 of all.
     cold = SampleTokens([str(row) for row in range(50)], temperature=0.5, top_p=0.7)
     assert cold(torch.zeros(50, 1, dtype=torch.long), scores[:50]).argmax(-1).tolist() == [1] * 50
+
+
+def test_a_draw_that_is_rounded_up_stays_in_the_nucleus() -> None:
+    scores = torch.tensor([[0.125, 0.5, 0.125, 0.25]]).log()
+    draw = SampleTokens(["a"], temperature=1.0, top_p=0.7)
+
+    class Highest:
+        """1 - 2^-53 is 1 in float32."""
+
+        def random(self) -> float:
+            return 1 - 2**-53
+
+    draw.generators = [Highest()]  # pyright: ignore[reportAttributeAccessIssue]
+    assert draw(torch.zeros(1, 1, dtype=torch.long), scores).argmax(-1).tolist() == [3]
+
+
+def test_a_published_models_settings_of_generation_do_not_count(tmp_path: Path) -> None:
+    """A repetition penalty of 50 would forbid what has been written."""
+    found = []
+    for penalty in (1.0, 50.0):
+        folder = save_base(tmp_path / str(penalty))
+        path = folder / "generation_config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"repetition_penalty": penalty}))
+        teacher = open_writer("base", TeacherSection(name=str(folder)), DATA)
+        samples = teacher.encode(TASK.make(2, "train", 0))
+        found.append(teacher.write(samples, SampleTokens(["a", "b"], 0.1, 1.0), 12))
+    assert found[0] == found[1]
+
+
+def test_texts_beyond_learned_positions_are_refused(tmp_path: Path) -> None:
+    folder = save_base(tmp_path / "gpt2", model_type="gpt2", max_position_embeddings=64)
+    teacher = open_writer("a", TeacherSection(name=str(folder)), DATA)
+    (sample,) = teacher.encode(TASK.make(1, "train", 0))
+    room = 64 - len(teacher.opening(sample))
+    draw = SampleTokens(["x"], 1.0, 1.0)
+    teacher.write([sample], draw, room + 1)
+    with pytest.raises(ValueError, match=r"^teachers\.a: .* has learned positions for 64 tokens, and 65 may"):
+        teacher.write([sample], draw, room + 2)
 
 
 def test_a_rows_draws_are_its_own() -> None:

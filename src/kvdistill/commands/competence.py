@@ -1,7 +1,7 @@
 """``kvdistill competence``: a table of how good each teacher is at each question."""
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import fmean
@@ -9,11 +9,11 @@ from statistics import fmean
 from kvdistill.config import RunConfig, TeacherSection, load
 from kvdistill.console.paths import require_folder
 from kvdistill.records.competence import CompetenceTable
-from kvdistill.records.traces import QuestionTraces, read_traces
-from kvdistill.run.competence import measure_competence
-from kvdistill.run.preparation import questions_of
+from kvdistill.records.traces import QuestionTraces
+from kvdistill.run.competence import measure_competence, own_chains
+from kvdistill.run.preparation import chains_of, questions_of
 from kvdistill.run.samples import require_files
-from kvdistill.run.writing import open_writer
+from kvdistill.run.writing import WritingTeacher, open_writer
 
 
 def competence_command(known: argparse.Namespace, overrides: list[str]) -> None:
@@ -44,7 +44,8 @@ def competence(
     Args:
         config: the configuration, with teachers and data.
         folder: where ``competence.jsonl`` is written.
-        traces: by teacher, the folder of the chains that it has sampled.
+        traces: by teacher, the folder of the chains that it has sampled; default: the ``traces`` of its
+            section.
         say: prints a line.
 
     Returns:
@@ -66,13 +67,32 @@ def competence(
         )
     require_files(config.data)
     questions = questions_of(config)
-    drawn = {name: read_traces(path) for name, path in traces.items()}
     teachers = [open_writer(name, section, config.data) for name, section in live.items()]
+    drawn = {**chains_of(config, teachers, say), **_named_chains(teachers, traces)}
     table = measure_competence(teachers, questions, drawn, folder, say)
     for line in lines_of(table, drawn):
         say(line)
     say(f'Table: {folder}. A run takes it with fusion = {{kind = "learnable", competence = "{folder}"}}.')
     return table
+
+
+def _named_chains(
+    teachers: Sequence[WritingTeacher], traces: Mapping[str, Path]
+) -> dict[str, dict[str, QuestionTraces]]:
+    """The chains that ``--traces`` names."""
+    found: dict[str, dict[str, QuestionTraces]] = {}
+    for teacher in teachers:
+        if teacher.name not in traces:
+            continue
+        path = traces[teacher.name]
+        chains = own_chains(teacher, path)
+        if chains is None:
+            raise ValueError(
+                f"--traces: a model with other weights than the teacher {teacher.name} wrote the chains in "
+                f"{path}. Name its own, or sample them with `kvdistill sample`."
+            )
+        found[teacher.name] = chains
+    return found
 
 
 def lines_of(table: CompetenceTable, drawn: Mapping[str, Mapping[str, QuestionTraces]]) -> list[str]:

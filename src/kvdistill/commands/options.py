@@ -44,7 +44,10 @@ def competence_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--config", type=path_argument, help=SHIPPED, required=True)
     add("--output", type=path_argument, required=True, help="folder for competence.jsonl")
-    where = "chains that a teacher has sampled: its share of right ones is a figure too; once per teacher"
+    where = (
+        "chains that a teacher has sampled: its share of right ones is a figure too; once per teacher "
+        "(default: the teachers' traces)"
+    )
     add("--traces", action="append", default=[], metavar="NAME=FOLDER", help=where)
 
 

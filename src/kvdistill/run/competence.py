@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from kvdistill.console.progress import Progress
 from kvdistill.data.keys import question_key
+from kvdistill.models.checkpoint_integrity import same_weights
 from kvdistill.ops import to_float32
 from kvdistill.records.competence import (
     COMPETENCE,
@@ -21,7 +22,7 @@ from kvdistill.records.competence import (
     read_table,
 )
 from kvdistill.records.row_log import RowLog
-from kvdistill.records.traces import QuestionTraces
+from kvdistill.records.traces import QuestionTraces, read_samples, read_traces
 from kvdistill.run.writing import WritingTeacher
 from kvdistill.text import Encoded, Example, Segment
 
@@ -90,6 +91,27 @@ def measure_competence(
     return CompetenceTable.read(log.path)
 
 
+def own_chains(teacher: WritingTeacher, path: Path) -> dict[str, QuestionTraces] | None:
+    """The chains that a teacher has sampled, for its share of right ones.
+
+    Args:
+        teacher: the teacher.
+        path: the file of chains, or its folder.
+
+    Returns:
+        Chains by question; None where a model with other weights wrote them.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is damaged or incomplete.
+    """
+    found = read_traces(path)
+    header, _ = read_samples(path)
+    if not same_weights(header.weights, teacher.weights):
+        return None
+    return found
+
+
 def figures_of(
     teacher: WritingTeacher, examples: Sequence[Example], traces: Mapping[str, QuestionTraces]
 ) -> list[Figures]:
@@ -143,6 +165,7 @@ def nats_per_character(teacher: WritingTeacher, texts: Sequence[Measured]) -> li
         One value per text, in nats per character; None for a text without a scored token.
     """
     device, width = teacher.model.device, max(len(text.ids) for text in texts)
+    teacher.require_room(width, "leave longer texts out of the data")
     ids = torch.tensor(
         [text.ids + [teacher.pad_id] * (width - len(text.ids)) for text in texts], device=device
     )

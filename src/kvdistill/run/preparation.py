@@ -1,19 +1,19 @@
 """What a run makes before its first step where it does not exist yet: sampled chains, a competence table."""
 
 import fcntl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from kvdistill.config import RunConfig, TeacherSection
 from kvdistill.data.readings import without_chain
 from kvdistill.records.competence import COMPETENCE, CompetenceTable
-from kvdistill.records.traces import read_traces, samples_file, traces_log
-from kvdistill.run.competence import measure_competence
+from kvdistill.records.traces import QuestionTraces, samples_file, traces_log
+from kvdistill.run.competence import measure_competence, own_chains
 from kvdistill.run.samples import examples
 from kvdistill.run.sampling import sample_chains
 from kvdistill.run.teacher_models import option_of
-from kvdistill.run.writing import open_writer
+from kvdistill.run.writing import WritingTeacher, open_writer
 from kvdistill.text import Example
 from kvdistill.training.ranks import Ranks
 
@@ -92,14 +92,43 @@ def prepare_competence(config: RunConfig, ranks: Ranks, say: Callable[[str], Non
         with _alone(folder):
             if not (folder / COMPETENCE).is_file() or not _has_all(folder):
                 say(f"fusion.competence: {', '.join(live)} are measured on every question, to {folder}")
-                drawn = {
-                    name: read_traces(Path(section.traces))
-                    for name, section in live.items()
-                    if section.traces is not None
-                }
                 writers = [open_writer(name, section, config.data) for name, section in live.items()]
+                drawn = chains_of(config, writers, say)
                 measure_competence(writers, questions_of(config), drawn, folder, say)
     ranks.wait()
+
+
+def chains_of(
+    config: RunConfig, writers: Sequence[WritingTeacher], say: Callable[[str], None]
+) -> dict[str, dict[str, QuestionTraces]]:
+    """The chains that the teachers of a configuration have sampled themselves.
+
+    Args:
+        config: the configuration; a teacher's chains are in its ``traces``.
+        writers: its teachers.
+        say: prints a line where another model wrote a teacher's chains, which are left out.
+
+    Returns:
+        By teacher and question.
+
+    Raises:
+        FileNotFoundError: if a teacher's ``traces`` do not exist.
+        ValueError: if they are damaged or incomplete.
+    """
+    drawn: dict[str, dict[str, QuestionTraces]] = {}
+    for writer in writers:
+        section = config.teacher_section(writer.name)
+        if not isinstance(section, TeacherSection) or section.traces is None:
+            continue
+        found = own_chains(writer, Path(section.traces))
+        if found is None:
+            say(
+                f"{option_of(writer.name)}: another model wrote the chains in {section.traces}, so they are "
+                "no figure of this teacher"
+            )
+            continue
+        drawn[writer.name] = found
+    return drawn
 
 
 def questions_of(config: RunConfig) -> list[Example]:

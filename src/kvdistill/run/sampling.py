@@ -1,7 +1,7 @@
 """Chains of thought that a teacher writes itself: sampled, and kept where their answer is right."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from hashlib import blake2b
 from pathlib import Path
@@ -64,14 +64,21 @@ def sample_chains(
     with Progress(len(asked), f"chains of {teacher.name}", "question", shown=True) as progress:
         progress.advance(len(found))
         for start in range(0, len(left), per_batch):
+            if is_hopeless(found, len(asked)):
+                break
             keys = left[start : start + per_batch]
             rows = _sampled(teacher, [asked[key] for key in keys], settings)
             log.append(trace_row(row) for row in rows)
             found |= {row.key: row for row in rows}
-            _require_hope(teacher.name, found, len(asked))
             progress.advance(len(keys))
     report = _report(teacher.name, asked, found, settings, time.monotonic() - began)
     report.write(folder / REPORT)
+    if is_hopeless(found, len(asked)):
+        raise ValueError(
+            f"The teacher {teacher.name} is never right: 0 of {report.sampled} chains for {report.questions} "
+            "questions end in the right answer. Look at what it writes (its template and cue may be unlike "
+            "those it was trained with; max_new_tokens may be too few), or choose another teacher."
+        )
     return report
 
 
@@ -93,6 +100,21 @@ def kept_chain(text: str, prompt: str, wanted: str) -> Trace | None:
     marker = next(mark for mark in (MARKER, prompt) if mark in text)
     lines = text.partition(marker)[0].split("\n")
     return Trace(tuple(line.strip() for line in lines if line.strip()), answer)
+
+
+def is_hopeless(found: Mapping[str, QuestionTraces], questions: int) -> bool:
+    """Whether a teacher has not been right once.
+
+    Args:
+        found: the questions asked so far.
+        questions: number of all questions.
+
+    Returns:
+        False while fewer than ``HOPELESS`` questions, or all there are, have been asked.
+    """
+    if len(found) < min(HOPELESS, questions):
+        return False
+    return not any(row.right for row in found.values())
 
 
 def _sampled(
@@ -151,18 +173,6 @@ def _begun(folder: Path, header: TracesHeader, say: Callable[[str], None]) -> di
     if found:
         say(f"{len(found)} of {header.questions} questions are in {log.path} already.")
     return found
-
-
-def _require_hope(name: str, found: dict[str, QuestionTraces], questions: int) -> None:
-    """Refuse a teacher that has never been right."""
-    if len(found) < min(HOPELESS, questions) or any(row.right for row in found.values()):
-        return
-    drawn = sum(row.sampled for row in found.values())
-    raise ValueError(
-        f"The teacher {name} is never right: 0 of {drawn} chains for {len(found)} questions end in the right "
-        "answer. Look at what it writes (its template and cue may be unlike those it was trained with; "
-        "max_new_tokens may be too few), or choose another teacher."
-    )
 
 
 def _report(

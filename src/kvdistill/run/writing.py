@@ -16,6 +16,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from kvdistill.capture.architecture import examine
+from kvdistill.capture.position_limit import position_limits
 from kvdistill.config import DataSection, TeacherSection
 from kvdistill.data import Template, encode_all
 from kvdistill.models.checkpoint_integrity import fingerprint
@@ -83,6 +85,24 @@ class WritingTeacher:
             ids.append(self.delimiters[0])
         return ids
 
+    def require_room(self, tokens: int, remedy: str) -> None:
+        """Refuse a text beyond learned positions.
+
+        Args:
+            tokens: length of the text, in tokens.
+            remedy: what the user can do besides choosing another model.
+
+        Raises:
+            ValueError: names both lengths.
+        """
+        for limit in position_limits(self.model):
+            # Measuring whether positions are learned takes a forward pass, so it comes last.
+            if limit.learned and tokens > limit.tokens and examine(self.model).is_learned:
+                raise ValueError(
+                    f"{option_of(self.name)}: {self.source} {limit.reason} {limit.tokens} tokens, and "
+                    f"{tokens} may be needed: {remedy}, or choose a teacher that reads further."
+                )
+
     @torch.no_grad()
     def write(self, samples: Sequence[Encoded], draw: "SampleTokens", max_new_tokens: int) -> list[str]:
         """Sample one text behind each question, up to the end token.
@@ -97,6 +117,8 @@ class WritingTeacher:
         """
         rows = [self.opening(sample) for sample in samples]
         device, width = self.model.device, max(map(len, rows))
+        # The last token that is written is not read again.
+        self.require_room(width + max_new_tokens - 1, "lower sampling.max_new_tokens")
         # Padded on the left, so that all rows go on at the same column.
         ids = torch.tensor([[self.pad_id] * (width - len(row)) + row for row in rows], device=device)
         lengths = torch.tensor([len(row) for row in rows], device=device)
@@ -148,6 +170,8 @@ def open_writer(name: str, section: TeacherSection, data: DataSection) -> Writin
         opened.model.to("cuda")  # pyright: ignore[reportArgumentType]
     template = section.template or opened.template or data.template
     opened.model.requires_grad_(False)
+    # Penalties and lists of tokens that a model was published with would change what is drawn.
+    opened.model.generation_config = GenerationConfig()
     return WritingTeacher(
         name, section.name, section.revision, opened.model, tokenizer, template, opened.delimiters
     )
@@ -175,9 +199,12 @@ class SampleTokens(LogitsProcessor):
         probabilities, order = (scores.float() / self.temperature).softmax(-1).sort(-1, descending=True)
         # A token stays if those before it have less than top_p; the first always does.
         before = probabilities.cumsum(-1) - probabilities
-        mass = torch.where(before < self.top_p, probabilities, 0.0).cumsum(-1)
+        stays = before < self.top_p
+        mass = torch.where(stays, probabilities, 0.0).cumsum(-1)
         drawn = [generator.random() for generator in self.generators]
         goal = torch.tensor(drawn, device=scores.device)[:, None] * mass[:, -1:]
-        # The inverse of the distribution function: the first token whose mass exceeds the goal.
-        place = (mass <= goal).sum(-1, keepdim=True).clamp_max(scores.shape[-1] - 1)
+        # The inverse of the distribution function: the first token whose mass exceeds the goal. A goal that
+        # is rounded up to the total takes the last token that stays.
+        last = stays.sum(-1, keepdim=True) - 1
+        place = (mass <= goal).sum(-1, keepdim=True).minimum(last)
         return torch.full_like(scores, -torch.inf).scatter_(1, order.gather(1, place), 0.0)
