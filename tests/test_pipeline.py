@@ -16,7 +16,7 @@ from kvdistill.latent.layout import question_pieces
 from kvdistill.latent.passes import encode_latents, forward_pass
 from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.losses import CODILoss, KVLoss, Objective, cross_entropy, gradient_norm, reference_norm
-from kvdistill.pipeline import Distillation, StepSettings
+from kvdistill.pipeline import Distillation, StepSettings, frame_of
 from kvdistill.target import (
     Control,
     MeanTarget,
