@@ -19,7 +19,6 @@ from kvdistill.losses import (
     Objective,
     annealed_layer_weights,
     auto_weight,
-    cross_entropy,
     gradient_norm,
     reference_norm,
 )
@@ -106,13 +105,13 @@ class Distillation(TrainingStep):
             return self._loss(LossInputs(outputs, read=batch.teacher_mode, modules=dict(self.learned)), {})
         # Step 2: one cache of N tokens per teacher; in self-distillation, teacher mode's.
         caches = self.merged(batch, outputs)
-        weights = self._layer_weights(len(outputs.student.kv.layers), progress)
+        weights = _layer_weights(len(outputs.student.kv.layers), progress, self.settings.anneal_layers)
         # Step 3: compressed targets, each with the student's M slots in the same geometry.
         pairs = self.bridge(caches, outputs.student.kv, batch.cot_id, step, weights)
         self._stage("targets", pairs)
         inputs = LossInputs(outputs, pairs, self.frame(batch), batch.teacher_mode, dict(self.learned))
         output = self._loss(inputs, self.bridge.diagnostics(caches))
-        return self._with_terms(output, caches)
+        return with_terms(output, caches, self.bridge)
 
     def merged(
         self,
@@ -152,35 +151,6 @@ class Distillation(TrainingStep):
         """
         return self.student(batch=batch, question_layer=self.bridge.question_layer)
 
-    def _with_terms(self, output: LossOutput, caches: Sequence[TeacherCache]) -> LossOutput:
-        """The loss with the terms of trained adapters and of the teachers' weights."""
-        loss, metrics = output.loss, output.metrics
-        terms = [cache.regularizer for cache in caches if cache.regularizer is not None]
-        if terms:
-            adapter = torch.stack(terms).sum()
-            loss, metrics = loss + adapter, metrics | {"adapter": adapter.detach()}
-        routed = self.bridge.routing_terms(caches)
-        if routed is not None:
-            loss, metrics = loss + routed.loss, metrics | routed.metrics
-        return LossOutput(loss, metrics)
-
-    @torch.no_grad()
-    def validate(self, batch: Batch) -> dict[str, Tensor]:
-        """Cross-entropy of the answer after all passes, and KV loss over all layers without a control."""
-        outputs = self.outputs_of(batch)
-        with torch.autocast(batch.cot_id.device.type, enabled=False):
-            found = {"ce": cross_entropy(outputs.student.rows, len(batch))}
-        if not self.objective.kv_weight:
-            return found
-        bridge = self.bridge.without_control()
-        caches = self.merged(batch, outputs, bridge=bridge)
-        routed = bridge.routing_terms(caches)
-        if routed is not None:
-            found |= routed.metrics
-        pairs = bridge(caches, outputs.student.kv, batch.cot_id, 0)
-        with torch.autocast(batch.cot_id.device.type, enabled=False):
-            return found | {"kv": self.objective.kv(LossInputs(outputs, pairs, self.frame(batch))).loss}
-
     def _outputs(self, batch: Batch, step: int = 0, progress: float = 0.0) -> TwoModes:
         needs, curriculum = self.objective.needs, self.settings.curriculum
         passes = None
@@ -211,10 +181,6 @@ class Distillation(TrainingStep):
     def _stage(self, name: str, result: object) -> None:
         if self.on_stage is not None:
             self.on_stage(name, result)
-
-    def _layer_weights(self, num_layers: int, progress: float) -> Float[Tensor, " L"] | None:
-        share = self.settings.anneal_layers
-        return annealed_layer_weights(progress, num_layers, share) if progress < share else None
 
     def frame(self, batch: Batch) -> CachedFrame | None:
         """Start positions of target and student in their caches, for keys compared as cached.
@@ -266,7 +232,7 @@ class Distillation(TrainingStep):
         outputs = self._outputs(batch)
         caches = self.merged(batch, outputs)
         own, size = outputs.student.kv, len(batch)
-        weights = self._layer_weights(len(own.layers), progress=1.0)
+        weights = _layer_weights(len(own.layers), 1.0, self.settings.anneal_layers)
         pairs: tuple[KVPair, ...] = self.bridge(caches, own, batch.cot_id, 0, weights)
         with torch.autocast(batch.cot_id.device.type, enabled=False):
             loss = self.objective.kv(LossInputs(outputs, pairs, self.frame(batch))).loss
@@ -296,3 +262,29 @@ class Distillation(TrainingStep):
         learned = {name: state[f"learned/{name}"] for name in self.learned.state_dict()}
         self.learned.load_state_dict(learned)
         self.bridge.load_state(with_teacher_name(state, self.teachers[0].name))
+
+
+def with_terms(output: LossOutput, caches: Sequence[TeacherCache], bridge: Bridge) -> LossOutput:
+    """The loss with the terms of trained adapters and of the teachers' weights.
+
+    Args:
+        output: Loss and metrics of the objective.
+        caches: The result of the bridge's ``merge``.
+        bridge: The bridge.
+
+    Returns:
+        The sum, and the metrics of all terms.
+    """
+    loss, metrics = output.loss, output.metrics
+    terms = [cache.regularizer for cache in caches if cache.regularizer is not None]
+    if terms:
+        adapter = torch.stack(terms).sum()
+        loss, metrics = loss + adapter, metrics | {"adapter": adapter.detach()}
+    routed = bridge.routing_terms(caches)
+    if routed is not None:
+        loss, metrics = loss + routed.loss, metrics | routed.metrics
+    return LossOutput(loss, metrics)
+
+
+def _layer_weights(num_layers: int, progress: float, share: float) -> Float[Tensor, " L"] | None:
+    return annealed_layer_weights(progress, num_layers, share) if progress < share else None

@@ -81,6 +81,7 @@ class Similarity:
 
     kind: Literal["similarity"] = "similarity"
     metric: Metric = "cosine"
+    """Similarity of two vectors; ``l2`` is the negative Euclidean distance."""
     temperature: float = 0.5
     """Divides the similarities, of vectors whose usual length is 1."""
     prototypes: Literal["mean", "cls", "kmeans"] = "cls"

@@ -161,6 +161,7 @@ class AttentionRouter:
 
     kind: Literal["attention"] = "attention"
     heads: int = 4
+    """Heads, each with a softmax of its own over the teachers."""
     width: int = 16
     """Width of a head."""
 

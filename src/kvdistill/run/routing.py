@@ -174,7 +174,8 @@ class RouteFit:
 
     def _read(self, path: Path, fusion: QuestionWeights) -> Prototypes:
         found = read_prototypes(path, student_of(self.step.student), fusion.teachers, self._layer)
-        wanted = fusion.prototypes.shape  # pyright: ignore[reportAttributeAccessIssue]
+        assert isinstance(fusion, SimilarityWeights)
+        wanted = fusion.prototypes.shape
         if found.vectors.shape != wanted:
             raise ValueError(
                 f"{path} has prototypes of shape {tuple(found.vectors.shape)}, and fusion.prototypes with "

@@ -85,7 +85,7 @@ def weighted_clusters(
     points = questions.double().numpy()
     vectors, mass = [], []
     for weights in competence.double().T:
-        model = MiniBatchKMeans(clusters, random_state=seed, n_init=3)
+        model = MiniBatchKMeans(clusters, random_state=seed, n_init=3)  # pyright: ignore[reportArgumentType]
         # The first part fills every cluster, so it holds at least as many questions.
         size = max(SAMPLES, clusters)
         for start in range(0, max(len(points) - clusters + 1, 1), size):
