@@ -80,7 +80,7 @@ def test_questions_without_figures_are_counted() -> None:
 def test_tables_of_other_teachers_are_refused() -> None:
     found = table()
     found.require_teachers({"a": "float32:1", "b": "bfloat16:9"})
-    with pytest.raises(ValueError, match=r"^teachers\.b: its weights are not those .* kvdistill competence"):
+    with pytest.raises(ValueError, match=r"^teachers\.b: its weights are not those .*`kvdistill competence"):
         found.require_teachers({"a": "float32:1", "b": "float32:9"})
     for refused in (lambda: found.require_teachers({"d": "1"}), lambda: found.target("k", ["d"])):
         with pytest.raises(ValueError, match="no teacher d; it has a, b, c"):

@@ -139,8 +139,8 @@ class CompetenceTable:
         unknown = [name for name in names if name not in self.teachers]
         if unknown:
             raise ValueError(
-                f"The competence table has no teacher {unknown[0]}; it has {', '.join(self.teachers)}. Make a "
-                f"table for all teachers with `{MADE_BY}`."
+                f"The competence table has no teacher {unknown[0]}; it has {', '.join(self.teachers)}. Make "
+                f"a table of all teachers with `{MADE_BY}`."
             )
 
 
