@@ -104,6 +104,8 @@ class Distillation(TrainingStep):
         if "target" not in self.objective.needs:
             return self._loss(LossInputs(outputs, read=batch.teacher_mode, modules=dict(self.learned)), {})
         # Step 2: one cache of N tokens per teacher; in self-distillation, teacher mode's.
+        if self.training:
+            self.bridge.observe(outputs.question)
         caches = self.merged(batch, outputs)
         weights = _layer_weights(len(outputs.student.kv.layers), progress, self.settings.anneal_layers)
         # Step 3: compressed targets, each with the student's M slots in the same geometry.
@@ -149,7 +151,7 @@ class Distillation(TrainingStep):
         Returns:
             The outputs after all passes.
         """
-        return self.student(batch=batch, question_layer=self.bridge.question_layer)
+        return self.student(batch=batch, question_read=self.bridge.question_read)
 
     def _outputs(self, batch: Batch, step: int = 0, progress: float = 0.0) -> TwoModes:
         needs, curriculum = self.objective.needs, self.settings.curriculum
@@ -162,7 +164,7 @@ class Distillation(TrainingStep):
             measure_attention="attention" in needs,
             read_slots="slots" in needs,
             passes=passes,
-            question_layer=self.bridge.question_layer,
+            question_read=self.bridge.question_read,
         )
         self._stage("student", outputs)
         return outputs

@@ -12,7 +12,6 @@ import pico_routing
 import pico_teachers
 from kvdistill.config import RunConfig, parse, resolved
 from kvdistill.fuse.weights import RouteInputs
-from kvdistill.records.row_log import RowLog
 from kvdistill.run.routing import KnownCompetence, fit_routing, fusion_of, report_unknown, set_competence
 from kvdistill.run.samples import Samples
 from kvdistill.run.step import step_model
@@ -40,7 +39,6 @@ def save_table(folder: Path, num: int = NUM, names: tuple[str, ...] = pico_routi
         for name, each in zip(names, by_teacher.values(), strict=True)
     ]
     path.write_text("".join(json.dumps(line) + "\n" for line in [header, *rows]))
-    RowLog(path, "a test").read()
     return path
 
 

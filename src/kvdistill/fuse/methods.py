@@ -116,7 +116,11 @@ class Similarity:
 
     def module(self, shape: FusionShape) -> TeacherWeights | None:
         """Weights whose prototypes are still to be set."""
-        return SimilarityWeights(shape.teachers, shape.width, self.count, self.metric, self.temperature)
+        found = SimilarityWeights(shape.teachers, shape.width, self.count, self.metric, self.temperature)
+        if self.prototypes == "mean":
+            # Questions are compared with prototypes of their own kind.
+            found.pool = "mean"
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +145,7 @@ class Learnable:
     """Weight of the entropy term; without effect where ``entropy`` is none."""
     load_balance: float = 0.01
     """Weight of the term that keeps the mean weights of a batch equal; 0 leaves it out."""
-    competence_weight: float = 1.0
+    competence_weight: float = 2.0
     """Weight of the cross-entropy against the teachers' competence; 0 leaves it out."""
     layer: int | None = None
     """Layer of the student whose keys are the question's vector; None takes the middle one."""

@@ -18,6 +18,7 @@ from kvdistill.target.lift import LiftBridge
 from kvdistill.target.lower import LowerBridge
 from kvdistill.teacher.base import Teacher
 from kvdistill.teacher.self_distillation import OWN, SelfDistillation
+from kvdistill.text import QuestionRead
 from kvdistill.training.ranks import Ranks
 from kvdistill.training_step import FineTuning, TrainingStep
 
@@ -144,7 +145,8 @@ def lower_bridge(
         fusion = config.fusion.module(shape)
     bridge = LowerBridge(_builder(config, ranks), aligners, weights, ours, fusion)
     if fusion is not None and fusion.reads_question:
-        bridge.question_layer = layer
+        assert layer is not None
+        bridge.question_read = QuestionRead(layer, fusion.pool)
     return bridge
 
 
