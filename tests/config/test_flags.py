@@ -17,6 +17,11 @@ VALUES: dict[str, tuple[str, Any]] = {
     "teacher_name": ("folder/big", "folder/big"),
     "teacher_models": ("folder/big", "folder/big"),
     "teacher_weights": ("0.5", 0.5),
+    "fusion_method": ("fixed", "fixed"),
+    "router_type": ("gate", "gate"),
+    "entropy_target": ("diverse", "diverse"),
+    "entropy_reg_strength": ("0.5", 0.5),
+    "competence": ("a table", "a table"),
     "layer_mapping_strategy": ("nearest", "nearest"),
     "rope_scaling_method": ("ntk", "ntk"),
     "rope_scaling_factor": ("2", 2.0),
@@ -64,9 +69,15 @@ VALUES: dict[str, tuple[str, Any]] = {
     "resume": ("true", True),
 }
 TEACHER = ["--teacher_name", "big"]
+TWO = ["--teachers.a.kind", "live", "--teachers.a.name", "x", "--teachers.b.kind", "own"]
+ROUTED = [*TWO, "--fusion.competence_weight", "0"]
 NEEDED = {
     "streaming": ["--subset_size", "100"],
     "teacher_weights": TEACHER,
+    "router_type": ROUTED,
+    "entropy_target": ROUTED,
+    "entropy_reg_strength": ROUTED,
+    "competence": [*TWO, "--fusion.kind", "similarity"],
     "layer_mapping_strategy": TEACHER,
     "rope_scaling_method": [*TEACHER, "--rope_scaling_factor", "2"],
     "rope_scaling_factor": [*TEACHER, "--rope_scaling_method", "ntk"],
