@@ -95,7 +95,9 @@ def test_a_misspelled_entropy_gets_the_nearest_name_and_no_table_is_refused() ->
 
 def test_flags_of_a_router_are_refused_beside_another_fusion() -> None:
     words = (*DATA, *TWO, "--fusion_method", "similarity", "--competence", "t")
-    assert "--router_type does not go with fusion" in refused(*words, "--router_type", "gate")
+    assert "--router_type does not go with --fusion_method of the kind 'similarity'" in refused(
+        *words, "--router_type", "gate"
+    )
 
 
 def test_two_teachers_are_fused_unless_a_bridge_is_named() -> None:

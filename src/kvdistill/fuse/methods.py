@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from kvdistill.fuse.entropy import EntropyTarget
 from kvdistill.fuse.routers import MLPRouter, RouterMethod, RouterShape
@@ -33,6 +33,7 @@ class Fixed:
     """The weights of the teachers' sections, the same for every sample."""
 
     kind: Literal["fixed"] = "fixed"
+    layer: ClassVar[int | None] = None
 
     @property
     def table(self) -> str | None:
@@ -52,6 +53,7 @@ class Competence:
     """
 
     kind: Literal["competence"] = "competence"
+    layer: ClassVar[int | None] = None
     competence: str | None = None
     """Path of the table of the teachers' competence, from ``kvdistill competence``."""
     competence_temperature: float = 1.0

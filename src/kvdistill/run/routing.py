@@ -12,7 +12,7 @@ from kvdistill.capture.attention import evaluating
 from kvdistill.config import RunConfig
 from kvdistill.config.fusion import require_table
 from kvdistill.data.keys import question_key
-from kvdistill.fuse.methods import Similarity
+from kvdistill.fuse.methods import Fixed, Similarity
 from kvdistill.fuse.weights import QuestionWeights, SimilarityWeights, TeacherWeights, unit_scale
 from kvdistill.latent.question import question_vectors
 from kvdistill.pipeline import Distillation
@@ -72,7 +72,7 @@ def set_competence(config: RunConfig, step: TrainingStep) -> None:
         ValueError: if the table is missing, damaged, or of other teachers.
     """
     fusion, method = fusion_of(step), config.fusion
-    if fusion is None or method.table is None:
+    if fusion is None or isinstance(method, Fixed) or method.table is None:
         return
     require_table(method)
     table = CompetenceTable.read(Path(method.table))
@@ -82,8 +82,7 @@ def set_competence(config: RunConfig, step: TrainingStep) -> None:
         table.target("", fusion.teachers)
     except ValueError as error:
         raise ValueError(f"fusion.competence: {error}") from error
-    temperature = getattr(method, "competence_temperature", 1.0)
-    step.competence = KnownCompetence(table, fusion.teachers, temperature)
+    step.competence = KnownCompetence(table, fusion.teachers, method.competence_temperature)
 
 
 def report_unknown(
