@@ -92,8 +92,10 @@ class Distillation(TrainingStep):
         if "target" not in self.objective.needs:
             return self._loss(LossInputs(outputs, read=batch.teacher_mode, modules=dict(self.learned)), {})
         # Step 2: one cache of N tokens per teacher; in self-distillation, teacher mode's.
+        if self.training:
+            self.bridge.observe(outputs.question)
         read, caches = self.merged(batch, outputs)
-        weights = self._layer_weights(len(outputs.student.kv.layers), progress)
+        weights = _layer_weights(len(outputs.student.kv.layers), progress, self.settings.anneal_layers)
         # Step 3: compressed targets, each with the student's M slots in the same geometry.
         pairs = self.bridge(caches, outputs.student.kv, batch.cot_id, step, weights)
         self._stage("targets", pairs)
@@ -138,7 +140,7 @@ class Distillation(TrainingStep):
         Returns:
             The outputs after all passes.
         """
-        return self.student(batch=batch, question_layer=self.bridge.question_layer)
+        return self.student(batch=batch, question_read=self.bridge.question_read)
 
     @torch.no_grad()
     def validate(self, batch: Batch) -> dict[str, Tensor]:
@@ -168,7 +170,7 @@ class Distillation(TrainingStep):
             measure_attention="attention" in needs,
             read_slots="slots" in needs,
             passes=passes,
-            question_layer=self.bridge.question_layer,
+            question_read=self.bridge.question_read,
         )
         self._stage("student", outputs)
         return outputs
@@ -187,10 +189,6 @@ class Distillation(TrainingStep):
     def _stage(self, name: str, result: object) -> None:
         if self.on_stage is not None:
             self.on_stage(name, result)
-
-    def _layer_weights(self, num_layers: int, progress: float) -> Float[Tensor, " L"] | None:
-        share = self.settings.anneal_layers
-        return annealed_layer_weights(progress, num_layers, share) if progress < share else None
 
     def prepare(self, batches: Sequence[Batch]) -> None:
         """Find the weight for ``kv_weight = "auto"`` once, from the first batches of all processes.
@@ -225,7 +223,7 @@ class Distillation(TrainingStep):
         outputs = self._outputs(batch)
         _, caches = self.merged(batch, outputs)
         own, size = outputs.student.kv, len(batch)
-        weights = self._layer_weights(len(own.layers), progress=1.0)
+        weights = _layer_weights(len(own.layers), 1.0, self.settings.anneal_layers)
         pairs: tuple[KVPair, ...] = self.bridge(caches, own, batch.cot_id, 0, weights)
         with torch.autocast(batch.cot_id.device.type, enabled=False):
             loss = self.objective.kv(LossInputs(outputs, pairs, frame_of(self, batch))).loss
@@ -293,3 +291,7 @@ def frame_of(step: Distillation, batch: Batch) -> CachedFrame | None:
         teacher_start=question + batch.teacher_mode.cue.lengths + both,
         student_start=question + batch.student_mode.cue.lengths + 1,
     )
+
+
+def _layer_weights(num_layers: int, progress: float, share: float) -> Float[Tensor, " L"] | None:
+    return annealed_layer_weights(progress, num_layers, share) if progress < share else None

@@ -6,7 +6,7 @@ shapes: see ``kv.py``; ``k`` counts the teacher tokens that one student token ov
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -49,6 +49,15 @@ class Example:
         if self.depth is not None:
             return self.depth
         return len(self.steps) or None
+
+
+class QuestionRead(NamedTuple):
+    """Which of the student's keys are the vector of a question."""
+
+    layer: int
+    """Index of the layer in the model."""
+    pool: Literal["last", "mean"] = "last"
+    """The last token of the question, or the mean over all of its tokens."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ PROMISED = """
 --student_model --teacher_models --teacher_weights --layer_mapping_strategy
 --rope_scaling_method --rope_scaling_factor --kv_loss_type --lambda_k --lambda_v --beta_cos
 --gamma_kl --delta_ce
+--fusion_method --fixed_weights --router_type --entropy_reg_strength --entropy_target --competence
 --max_samples --num_train_epochs --per_device_train_batch_size --learning_rate --warmup_steps --kv_compression
 """
 

@@ -7,6 +7,8 @@ import pytest
 from kvdistill.config import RunConfig, from_flags
 from kvdistill.config.teacher_flags import separate_teachers, short_names, teacher_sections
 from kvdistill.config.teachers import TeacherSection
+from kvdistill.fuse.methods import Learnable, Similarity
+from kvdistill.fuse.routers import GateRouter
 from kvdistill.target.methods import Lift, Lower, Same
 
 DATA = ("--student_model", "m", "--train_file", "x.jsonl")
@@ -69,6 +71,33 @@ def test_each_teacher_gets_a_section_with_its_settings() -> None:
     assert [section.rope_scaling for section in found.values()] == [{"rope_type": "yarn", "factor": 2.0}] * 2
     assert [section.layers.kind for section in found.values()] == ["uniform"] * 2
     assert config.teacher is None
+
+
+def test_flags_of_the_fusion() -> None:
+    table = ("--competence", "table.jsonl")
+    found = several(*DATA, *TWO, "--fusion_method", "similarity", *table).fusion
+    assert found == Similarity(competence="table.jsonl")
+    found = several(*DATA, *TWO, "--router_type", "gate", "--entropy_target", "diverse", *table).fusion
+    assert found == Learnable(competence="table.jsonl", router=GateRouter(), entropy="diverse")
+    found = several(
+        *DATA, *TWO, "--fusion_method", "learnable", "--entropy_reg_strength", "0.5", *table
+    ).fusion
+    assert found == Learnable(competence="table.jsonl", entropy_strength=0.5)
+    weights = several(*DATA, *TWO, "--fixed_weights", "1", "3").teachers
+    assert [section.weight for section in weights.values()] == [1, 3]
+
+
+def test_a_misspelled_entropy_gets_the_nearest_name_and_no_table_is_refused() -> None:
+    words = (*DATA, *TWO, "--fusion_method", "learnable")
+    assert "Did you mean 'diverse'?" in refused(*words, "--entropy_target", "divers", "--competence", "t")
+    assert "kvdistill competence" in refused(*words)
+
+
+def test_flags_of_a_router_are_refused_beside_another_fusion() -> None:
+    words = (*DATA, *TWO, "--fusion_method", "similarity", "--competence", "t")
+    assert "--router_type does not go with --fusion_method of the kind 'similarity'" in refused(
+        *words, "--router_type", "gate"
+    )
 
 
 def test_two_teachers_are_fused_unless_a_bridge_is_named() -> None:

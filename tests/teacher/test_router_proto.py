@@ -13,6 +13,7 @@ from kvdistill.teacher.router_proto import (
     weighted_clusters,
     write_prototypes,
 )
+from kvdistill.text import QuestionRead
 
 STUDENT = {"layers": [[0, 1, 2, 2]], "weights": "float32:1"}
 
@@ -57,16 +58,16 @@ def test_too_few_questions_for_the_clusters_are_refused() -> None:
 
 def test_files_are_read_in_the_order_of_the_teachers_and_refused_otherwise(tmp_path: Path) -> None:
     found = Prototypes(torch.randn(2, 1, 4), torch.rand(2, 1), torch.zeros(4), torch.ones(4))
-    write_prototypes(tmp_path / PROTOTYPES, found, STUDENT, ("a", "b"), 1)
-    read = read_prototypes(tmp_path, STUDENT, ("b", "a"), 1)
+    write_prototypes(tmp_path / PROTOTYPES, found, STUDENT, ("a", "b"), QuestionRead(1))
+    read = read_prototypes(tmp_path, STUDENT, ("b", "a"), QuestionRead(1))
     assert torch.equal(read.vectors, found.vectors.flip(0))
-    for student, teachers, layer, message in (
-        (STUDENT | {"weights": "float32:2"}, ("a", "b"), 1, "another student"),
-        (STUDENT, ("a", "b"), 2, "another layer"),
-        (STUDENT, ("a", "c"), 1, "the teachers here are a, c"),
+    for student, teachers, read_here, message in (
+        (STUDENT | {"weights": "float32:2"}, ("a", "b"), QuestionRead(1), "another student"),
+        (STUDENT, ("a", "b"), QuestionRead(2), "another layer"),
+        (STUDENT, ("a", "c"), QuestionRead(1), "the teachers here are a, c"),
     ):
         with pytest.raises(ValueError, match=message):
-            read_prototypes(tmp_path, student, teachers, layer)
+            read_prototypes(tmp_path, student, teachers, read_here)
     (tmp_path / PROTOTYPES).write_bytes(b"not a file of tensors")
     with pytest.raises(ValueError, match="holds no prototypes"):
-        read_prototypes(tmp_path, STUDENT, ("a", "b"), 1)
+        read_prototypes(tmp_path, STUDENT, ("a", "b"), QuestionRead(1))

@@ -20,7 +20,7 @@ from kvdistill.config.flag_table import FLAGS, Flag
 from kvdistill.config.phase_flags import check_phase, phase_words
 from kvdistill.config.read import changed, parse, read_tree
 from kvdistill.config.sections import RunConfig
-from kvdistill.config.teacher_flags import model_words, separate_teachers, setting_words
+from kvdistill.config.teacher_flags import fusion_words, model_words, separate_teachers, setting_words
 
 # A file or hub name also decides the kind of its data set.
 _KINDS = {"train_file": "file", "validation_file": "file", "test_file": "file", "dataset_name": "hub"}
@@ -87,6 +87,7 @@ def _recipe(given: Mapping[Flag, TypedFlag]) -> dict[str, Any]:
 def _applied(line: CommandLine, tree: dict[str, Any], program: str, multi_teacher: bool) -> dict[str, Any]:
     """The tree with all flags and options: options win over flags, and flags over the file."""
     words = _overrides(line.given, tree)
+    words += fusion_words(line.given, tree)
     words += model_words(line.given, tree, program, multi_teacher)
     # Teachers may be named by the file, by flags and by options, so all of these come first.
     named = changed(tree, [*words, *line.rest])

@@ -13,6 +13,7 @@ from kvdistill.console.messages import quoted
 
 LONGEST_NAME = 40
 """Most characters of a teacher's short name."""
+ROUTER_FLAGS = {"router_type", "entropy_target", "entropy_reg_strength"}
 Given = Mapping[Flag, TypedFlag]
 
 
@@ -79,6 +80,34 @@ def model_words(given: Given, tree: Mapping[str, Any], program: str, multi_teach
         # Quoted, so that a name like 123 is not read as a number.
         words += [f"--teachers.{name}.kind", "live", f"--teachers.{name}.name", json.dumps(path)]
     return words
+
+
+def fusion_words(given: Given, tree: Mapping[str, Any]) -> list[str]:
+    """The kind of fusion that flags of a router imply, where neither the file nor a flag names one.
+
+    Args:
+        given: the flags that were typed.
+        tree: options of the file or recipe.
+
+    Returns:
+        Words as ``--fusion.kind learnable``; mostly none.
+
+    Raises:
+        ValueError: if another fusion is named beside them.
+    """
+    typed = _named(given)
+    routed = [name for name in typed if name in ROUTER_FLAGS]
+    kind = (tree.get("fusion") or {}).get("kind")
+    if "fusion_method" in typed:
+        kind = typed["fusion_method"].value
+    if not routed or kind == "learnable":
+        return []
+    if kind is None:
+        return ["--fusion.kind", "learnable"]
+    raise ValueError(
+        f"--{routed[0]} does not go with fusion of the kind {quoted(kind)}, which has no router: leave it "
+        "out, or give --fusion_method learnable."
+    )
 
 
 def setting_words(given: Given, tree: Mapping[str, Any]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from kvdistill.fuse.entropy import EntropyTarget
 from kvdistill.fuse.routers import MLPRouter, RouterMethod, RouterShape
@@ -33,6 +33,7 @@ class Fixed:
     """The weights of the teachers' sections, the same for every sample."""
 
     kind: Literal["fixed"] = "fixed"
+    layer: ClassVar[int | None] = None
 
     @property
     def table(self) -> str | None:
@@ -52,6 +53,7 @@ class Competence:
     """
 
     kind: Literal["competence"] = "competence"
+    layer: ClassVar[int | None] = None
     competence: str | None = None
     """Path of the table of the teachers' competence, from ``kvdistill competence``."""
     competence_temperature: float = 1.0
@@ -81,7 +83,7 @@ class Similarity:
 
     kind: Literal["similarity"] = "similarity"
     metric: Metric = "cosine"
-    """``cosine``, ``dot`` (inner product) or ``l2`` (minus the distance)."""
+    """Similarity of two vectors; ``l2`` is the negative Euclidean distance."""
     temperature: float = 0.5
     """Divides the similarities, of vectors whose usual length is 1."""
     prototypes: Literal["mean", "cls", "kmeans"] = "cls"
@@ -116,7 +118,11 @@ class Similarity:
 
     def module(self, shape: FusionShape) -> TeacherWeights | None:
         """Weights whose prototypes are still to be set."""
-        return SimilarityWeights(shape.teachers, shape.width, self.count, self.metric, self.temperature)
+        found = SimilarityWeights(shape.teachers, shape.width, self.count, self.metric, self.temperature)
+        if self.prototypes == "mean":
+            # Questions are compared with prototypes of their own kind.
+            found.pool = "mean"
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +147,7 @@ class Learnable:
     """Weight of the entropy term; without effect where ``entropy`` is none."""
     load_balance: float = 0.01
     """Weight of the term that keeps the mean weights of a batch equal; 0 leaves it out."""
-    competence_weight: float = 1.0
+    competence_weight: float = 2.0
     """Weight of the cross-entropy against the teachers' competence; 0 leaves it out."""
     layer: int | None = None
     """Layer of the student whose keys are the question's vector; None takes the middle one."""

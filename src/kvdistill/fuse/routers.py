@@ -101,14 +101,19 @@ class KeyRouter(Router):
         super().__init__(shape, temperature)
         self.query = nn.Linear(shape.width, heads * width)
         # Small keys: at the start all teachers weigh nearly alike.
-        self.keys = nn.Parameter(0.02 * torch.randn(shape.outputs, heads, width))
+        self.keys = nn.Parameter(0.1 * torch.randn(shape.outputs, heads, width))
+        # What is the same for every question: through products with the query it is learned slowly.
+        self.bias = nn.Parameter(torch.zeros(shape.outputs, heads))
 
     def forward(self, query: Float[Tensor, "B D"]) -> Float[Tensor, "B *l E"]:
         """Mean over the heads of each head's softmax over the teachers."""
         heads, width = self.keys.shape[1:]
-        queries = self.query(query).unflatten(-1, (heads, width))
+        # At a length of about 1, so that what all questions have in common is left to the bias.
+        unit = query / math.sqrt(query.shape[-1])
+        queries = self.query(unit).unflatten(-1, (heads, width))
         # B o h: every weight's key against the query of each head.
-        logits = torch.einsum("bhw,ohw->boh", queries, self.keys) / (math.sqrt(width) * self.temperature)
+        scores = torch.einsum("bhw,ohw->boh", queries, self.keys) / math.sqrt(width)
+        logits = (scores + self.bias) / self.temperature
         # (B, h, o) -> (B, h, *l, E): softmax over the teachers alone, in each head and layer.
         weights = [self.shape.per_layer(each).softmax(-1) for each in logits.unbind(-1)]
         return torch.stack(weights).mean(0)
@@ -157,11 +162,12 @@ class AttentionRouter:
     """Attention of the question to a learned key of each teacher, in several heads.
 
     Source: ours; scaled dot products of https://arxiv.org/abs/1706.03762, equation 1.
+    Differs: each teacher has a learned bias in each head.
     """
 
     kind: Literal["attention"] = "attention"
     heads: int = 4
-    """Attention heads of the query and the teachers' keys."""
+    """Heads, each with a softmax of its own over the teachers."""
     width: int = 16
     """Width of a head."""
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -44,8 +44,12 @@ class RouterTerms:
     competence_weight: float
 
 
+MOMENTUM = 0.3
+"""Share of a training batch in the statistics of the questions' vectors."""
+
+
 class QueryNorm(nn.Module):
-    """Standardizes the channels of question vectors, by statistics of calibration questions.
+    """Standardizes the channels of question vectors, by statistics that follow the student.
 
     Args:
         width: D, width of a question vector.
@@ -68,6 +72,28 @@ class QueryNorm(nn.Module):
         self.mean.copy_(queries.mean(0))
         self.std.copy_(queries.std(0, unbiased=False))
 
+    @torch.no_grad()
+    def observe(
+        self, queries: Float[Tensor, "B D"], all_reduce_sum: Callable[[Tensor], Tensor] | None = None
+    ) -> None:
+        """Move the statistics towards those of a training batch, since the student's keys move.
+
+        Args:
+            queries: (B, D), of this process.
+            all_reduce_sum: All-reduce sum over the processes; None for a single one.
+        """
+        offset = queries.to(self.mean) - self.mean
+        # A row of D sums, a row of D sums of squares, and the number of questions.
+        sums = torch.stack((offset.sum(0), offset.square().sum(0), torch.full_like(self.mean, len(queries))))
+        if all_reduce_sum is not None:
+            sums = all_reduce_sum(sums).to(sums)
+        mean, square = sums[:2] / sums[2]
+        # The moments of a mixture of the old statistics and the batch.
+        moved = MOMENTUM * mean
+        variance = (1 - MOMENTUM) * self.std.square() + MOMENTUM * square - moved.square()
+        self.mean.add_(moved)
+        self.std.copy_(variance.clamp_min(0).sqrt())
+
     def forward(self, query: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
         """The query with mean 0 and deviation 1; a channel that does not vary is 0."""
         # A channel that hardly varies beside the others holds rounding errors.
@@ -85,6 +111,8 @@ class TeacherWeights(nn.Module):
 
     reads_question: ClassVar[bool] = True
     """Whether the weights depend on the question's vector."""
+    pool: Literal["last", "mean"] = "last"
+    """Tokens of the question that its vector is made of."""
 
     def __init__(self, teachers: Sequence[str]) -> None:
         super().__init__()
@@ -100,6 +128,16 @@ class TeacherWeights(nn.Module):
             (B, E), or (B, L, E) where they differ between layers; sums to 1 over E.
         """
         raise NotImplementedError
+
+    def observe(
+        self, query: Float[Tensor, "B D"] | None, all_reduce_sum: Callable[[Tensor], Tensor] | None = None
+    ) -> None:
+        """Take note of the questions of a training step; nothing where the weights do not depend on them.
+
+        Args:
+            query: (B, D), the questions' vectors.
+            all_reduce_sum: All-reduce sum over the processes; None for a single one.
+        """
 
     def terms(self, routing: Routing, all_reduce_sum: Callable[[Tensor], Tensor] | None = None) -> LossOutput:
         """The loss of the weights, and what is logged of them.
@@ -163,6 +201,13 @@ class QuestionWeights(TeacherWeights):
         super().__init__(teachers)
         self.norm = QueryNorm(width)
 
+    def observe(
+        self, query: Float[Tensor, "B D"] | None, all_reduce_sum: Callable[[Tensor], Tensor] | None = None
+    ) -> None:
+        """Move the statistics of the standardization."""
+        assert query is not None
+        self.norm.observe(query, all_reduce_sum)
+
     def query(self, inputs: RouteInputs) -> Float[Tensor, "B D"]:
         """The standardized vector of each question, outside the student's graph."""
         assert inputs.query is not None
@@ -225,7 +270,11 @@ class LearnedWeights(QuestionWeights):
 
     def forward(self, inputs: RouteInputs) -> Float[Tensor, "B *l E"]:
         """The router's weights."""
-        return self.router(self.query(inputs))
+        query = self.query(inputs)
+        # A length of its own keeps the router from saturating where the student moves faster than the
+        # statistics do.
+        scale = query.square().mean(-1, keepdim=True).clamp_min(1e-8).rsqrt()
+        return self.router(query * scale)
 
     def loss(
         self, routing: Routing, all_reduce_sum: Callable[[Tensor], Tensor] | None = None

@@ -25,7 +25,7 @@ from kvdistill.latent.passes import (
 )
 from kvdistill.latent.question import question_of
 from kvdistill.latent.slots import num_placeholders
-from kvdistill.text import Batch
+from kvdistill.text import Batch, QuestionRead
 
 if TYPE_CHECKING:
     from kvdistill.latent.reasoner import LatentReasoner
@@ -37,7 +37,7 @@ def two_modes(
     measure_attention: bool = False,
     read_slots: bool = False,
     passes: int | None = None,
-    question_layer: int | None = None,
+    question_read: QuestionRead | None = None,
 ) -> TwoModes:
     """Teacher mode and student mode on one batch.
 
@@ -46,7 +46,7 @@ def two_modes(
         measure_attention: Whether student mode also returns the answer's attention to the slots.
         read_slots: Whether student mode also returns the slots' states and what the head reads in them.
         passes: T in place of the student's own number of passes, for a curriculum.
-        question_layer: Layer whose keys at the question's last token are returned too; None returns none.
+        question_read: Which keys are returned as the question's vector; None returns none.
 
     Returns:
         Caches over N tokens (teacher, detached) and M slots (student, in the graph), logits, hidden states.
@@ -78,8 +78,8 @@ def two_modes(
         logits = model.head(hidden.flatten(0, 1)).unflatten(0, hidden.shape[:2])
         student = replace(student, slots=SlotStates(hidden, logits))
     question = None
-    if question_layer is not None:
-        question = question_of(packed, model.geometry(), question_layer)
+    if question_read is not None:
+        question = question_of(packed, model.geometry(), question_read)
     return TwoModes(teacher, student, question)
 
 

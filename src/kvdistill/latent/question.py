@@ -1,6 +1,6 @@
 """Question vectors: the student's own keys at the question, by which teachers are routed."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
@@ -10,13 +10,10 @@ from kvdistill.capture.extract import unrotated
 from kvdistill.capture.sequence import Piece, Sequence
 from kvdistill.kv import Geometry
 from kvdistill.latent.passes import ForwardResult, forward_pass, no_offset
-from kvdistill.text import Batch
+from kvdistill.text import Batch, QuestionRead
 
 if TYPE_CHECKING:
     from kvdistill.latent.reasoner import LatentReasoner
-
-Pool = Literal["last", "mean"]
-"""Tokens of the question that its vector is made of: the last one, or the mean over all."""
 
 
 def question_layer(geometry: Geometry, layer: int | None) -> int:
@@ -40,28 +37,25 @@ def question_layer(geometry: Geometry, layer: int | None) -> int:
     return layer
 
 
-def question_of(
-    packed: ForwardResult, geometry: Geometry, layer: int, pool: Pool = "last"
-) -> Float[Tensor, "B d"]:
+def question_of(packed: ForwardResult, geometry: Geometry, read: QuestionRead) -> Float[Tensor, "B d"]:
     """The question's vector from a forward pass that begins with the question.
 
     Args:
         packed: The pass; its first piece is the question.
         geometry: The student's attention layers.
-        layer: Index of the layer.
-        pool: ``last`` or ``mean``.
+        read: Layer and tokens.
 
     Returns:
         (B, H K): un-rotated keys before any cue, heads concatenated, outside the autograd graph.
     """
     piece = packed.sequence.pieces[0]
     width = piece.ids.shape[1]
-    keys = packed.call.seen[layer].keys[:, :, :width].detach()
+    keys = packed.call.seen[read.layer].keys[:, :, :width].detach()
     positions = packed.sequence.positions[:, :width].to(keys.device)
     mask = piece.mask.to(keys.device)
     # (B, H, S, K) -> (B, S, H K)
-    flat = unrotated(keys, positions, geometry.layer(layer)).float().transpose(1, 2).flatten(2)
-    if pool == "mean":
+    flat = unrotated(keys, positions, geometry.layer(read.layer)).float().transpose(1, 2).flatten(2)
+    if read.pool == "mean":
         return (flat * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).clamp_min(1)
     # Padding may be on either side, so the last valid column is looked for.
     columns = torch.arange(width, device=keys.device)
@@ -70,21 +64,18 @@ def question_of(
 
 
 @torch.no_grad()
-def question_vectors(
-    model: "LatentReasoner", batch: Batch, layer: int, pool: Pool = "last"
-) -> Float[Tensor, "B d"]:
+def question_vectors(model: "LatentReasoner", batch: Batch, read: QuestionRead) -> Float[Tensor, "B d"]:
     """The vectors of questions alone, as for prototypes and at inference; one pass over the question.
 
     Args:
         model: The student.
         batch: B samples; only their questions are read.
-        layer: Index of the layer.
-        pool: ``last`` or ``mean``.
+        read: Layer and tokens.
 
     Returns:
-        (B, H K), those of ``TwoModes.question`` with ``last``.
+        (B, H K), those of ``TwoModes.question``.
     """
     question = batch.student_mode.question
     piece = Piece("question", "shared", question.ids, question.mask)
     packed = forward_pass(model, Sequence((piece,), no_offset(question)))
-    return question_of(packed, model.geometry(), layer, pool)
+    return question_of(packed, model.geometry(), read)

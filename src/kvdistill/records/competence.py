@@ -140,7 +140,7 @@ class CompetenceTable:
         if unknown:
             raise ValueError(
                 f"The competence table has no teacher {unknown[0]}; it has {', '.join(self.teachers)}. Make "
-                f"a table for all teachers with `{MADE_BY}`."
+                f"a table of all teachers with `{MADE_BY}`."
             )
 
 

@@ -12,9 +12,9 @@ from kvdistill.capture.attention import evaluating
 from kvdistill.config import RunConfig
 from kvdistill.config.fusion import require_table
 from kvdistill.data.keys import question_key
-from kvdistill.fuse.methods import Similarity
+from kvdistill.fuse.methods import Fixed, Similarity
 from kvdistill.fuse.weights import QuestionWeights, SimilarityWeights, TeacherWeights, unit_scale
-from kvdistill.latent.question import Pool, question_vectors
+from kvdistill.latent.question import question_vectors
 from kvdistill.pipeline import Distillation
 from kvdistill.records.competence import CompetenceTable, Figures
 from kvdistill.run.adapters import student_of
@@ -29,7 +29,7 @@ from kvdistill.teacher.router_proto import (
     read_prototypes,
     write_prototypes,
 )
-from kvdistill.text import Encoded, Example
+from kvdistill.text import Encoded, Example, QuestionRead
 from kvdistill.training_step import TrainingStep
 
 
@@ -72,7 +72,7 @@ def set_competence(config: RunConfig, step: TrainingStep) -> None:
         ValueError: if the table is missing, damaged, or of other teachers.
     """
     fusion, method = fusion_of(step), config.fusion
-    if fusion is None or method.table is None:
+    if fusion is None or isinstance(method, Fixed) or method.table is None:
         return
     require_table(method)
     table = CompetenceTable.read(Path(method.table))
@@ -82,8 +82,7 @@ def set_competence(config: RunConfig, step: TrainingStep) -> None:
         table.target("", fusion.teachers)
     except ValueError as error:
         raise ValueError(f"fusion.competence: {error}") from error
-    temperature = getattr(method, "competence_temperature", 1.0)
-    step.competence = KnownCompetence(table, fusion.teachers, temperature)
+    step.competence = KnownCompetence(table, fusion.teachers, method.competence_temperature)
 
 
 def report_unknown(
@@ -141,7 +140,7 @@ class RouteFit:
         if isinstance(method, Similarity) and method.prototype_file is not None:
             found = self._read(Path(method.prototype_file), fusion)
         else:
-            queries = self._vectors("last")
+            queries = self._vectors()
             fusion.norm.fit(queries.to(fusion.norm.mean))
             if not isinstance(method, Similarity):
                 return
@@ -157,15 +156,10 @@ class RouteFit:
         assert self.step.competence is not None
         competence = torch.tensor([list(self.step.competence(each.example)) for each in self.samples])
         known = competence.sum(-1) > 0
-        if method.prototypes == "mean":
-            # Means over tokens have other statistics than last tokens; both are compared standardized.
-            pooled = self._vectors("mean")
-            pooled = (pooled - pooled.mean(0)) / pooled.std(0, unbiased=False).clamp_min(1e-6)
-        else:
-            pooled = fusion.norm(queries).cpu()
+        standard = fusion.norm(queries).cpu()
         vectors, mass = make_prototypes(
             method.prototypes,
-            unit_scale(pooled)[known],
+            unit_scale(standard)[known],
             competence[known],
             method.clusters,
             self.config.training.seed,
@@ -173,10 +167,9 @@ class RouteFit:
         return Prototypes(vectors, mass, fusion.norm.mean.cpu().clone(), fusion.norm.std.cpu().clone())
 
     def _read(self, path: Path, fusion: QuestionWeights) -> Prototypes:
-        found = read_prototypes(path, student_of(self.step.student), fusion.teachers, self._layer)
-        held = fusion.prototypes
-        assert isinstance(held, Tensor)
-        wanted = held.shape
+        found = read_prototypes(path, student_of(self.step.student), fusion.teachers, self._read_from)
+        assert isinstance(fusion, SimilarityWeights)
+        wanted = fusion.prototypes.shape
         if found.vectors.shape != wanted:
             raise ValueError(
                 f"{path} has prototypes of shape {tuple(found.vectors.shape)}, and fusion.prototypes with "
@@ -185,18 +178,18 @@ class RouteFit:
         return found
 
     @property
-    def _layer(self) -> int:
-        layer = self.step.bridge.question_layer
-        assert layer is not None
-        return layer
+    def _read_from(self) -> QuestionRead:
+        read = self.step.bridge.question_read
+        assert read is not None
+        return read
 
-    def _vectors(self, pool: Pool) -> Tensor:
+    def _vectors(self) -> Tensor:
         """The vectors of all calibration questions, (N, D), on the CPU."""
         student, found = self.step.student, []
         with evaluating(self.step), torch.no_grad():
             for some in chunks(self.samples):
                 batch = self.step.collate(some).to(student.device)
-                found.append(question_vectors(student, batch, self._layer, pool).cpu())
+                found.append(question_vectors(student, batch, self._read_from).cpu())
         return torch.cat(found)
 
     def write(self, folder: Path) -> None:
@@ -209,7 +202,7 @@ class RouteFit:
         if self.prototypes is None or fusion is None:
             return
         student = student_of(self.step.student)
-        write_prototypes(folder / PROTOTYPES, self.prototypes, student, fusion.teachers, self._layer)
+        write_prototypes(folder / PROTOTYPES, self.prototypes, student, fusion.teachers, self._read_from)
 
 
 def fit_routing(config: RunConfig, step: TrainingStep, data: Any, checkpoint: Path | None) -> RouteFit | None:

@@ -7,7 +7,7 @@ from kvdistill.align.head_dim_adapter import Adapter
 from kvdistill.align.layer_map import Ratio
 from kvdistill.align.projector import Projector
 from kvdistill.config import OwnTeacher, RunConfig
-from kvdistill.fuse.methods import Fixed, FusionShape
+from kvdistill.fuse.methods import FusionShape
 from kvdistill.latent.question import question_layer
 from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.pipeline import Distillation, StepSettings
@@ -20,6 +20,7 @@ from kvdistill.target.lower import LowerBridge
 from kvdistill.target.methods import Lower
 from kvdistill.teacher.base import Teacher
 from kvdistill.teacher.self_distillation import OWN, SelfDistillation
+from kvdistill.text import QuestionRead
 from kvdistill.training.ranks import Ranks
 from kvdistill.training_step import FineTuning, TrainingStep
 
@@ -139,19 +140,17 @@ def lower_bridge(
             raise ValueError(f"teachers.{teacher.name}: {error}") from error
         aligners[teacher.name] = Aligner(adapter)
         weights[teacher.name] = section.weight
-    fusion, layer = None, None
-    if not isinstance(config.fusion, Fixed):
-        layer = question_layer(ours, getattr(config.fusion, "layer", None))
-        routed = ours.layer(layer)
-        shape = FusionShape(tuple(aligners), routed.heads * routed.key_width, len(ours.layers))
-        fusion = config.fusion.module(shape)
+    layer = question_layer(ours, config.fusion.layer)
+    routed = ours.layer(layer)
+    shape = FusionShape(tuple(aligners), routed.heads * routed.key_width, len(ours.layers))
+    fusion = config.fusion.module(shape)
     builder, method = _builder(config, ranks), config.bridge_method
     if config.lower_order == "compress_first" and isinstance(method, Lower):
         bridge = CompressFirstBridge(builder, aligners, weights, ours, fusion, match=method.match)
     else:
         bridge = LowerBridge(builder, aligners, weights, ours, fusion)
     if fusion is not None and fusion.reads_question:
-        bridge.question_layer = layer
+        bridge.question_read = QuestionRead(layer, fusion.pool)
     return bridge
 
 

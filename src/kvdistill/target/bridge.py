@@ -18,7 +18,7 @@ from kvdistill.kv import KVPair, LossOutput, ModelKV, TeacherCache
 from kvdistill.target.build import TargetBuilder
 from kvdistill.target.controls import NoControl
 from kvdistill.target.mean import TargetMean
-from kvdistill.text import TokenAlignment
+from kvdistill.text import QuestionRead, TokenAlignment
 
 
 class Bridge(nn.Module):
@@ -36,8 +36,8 @@ class Bridge(nn.Module):
         # A plain dictionary: builders are neither modules nor parameters.
         self.builders = dict(builders)
 
-    question_layer: int | None = None
-    """Layer of the student whose keys at the question the fusion reads; None where it reads none."""
+    question_read: QuestionRead | None = None
+    """Which of the student's keys at the question the fusion reads; None where it reads none."""
 
     def merge(
         self,
@@ -58,6 +58,13 @@ class Bridge(nn.Module):
             The caches themselves; one fused cache where the bridge fuses them.
         """
         return tuple(caches)
+
+    def observe(self, query: Float[Tensor, "B d"] | None) -> None:
+        """Take note of the questions of a training step, before their caches are merged.
+
+        Args:
+            query: The questions' vectors; None where the fusion reads none.
+        """
 
     def routing_terms(self, caches: Sequence[TeacherCache]) -> LossOutput | None:
         """The loss of the teachers' weights and what is logged of them.

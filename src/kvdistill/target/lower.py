@@ -145,6 +145,11 @@ class LowerBridge(Bridge):
                 competence = over_present(competence[:, columns], present)
         return Routing(weights, competence)
 
+    def observe(self, query: Float[Tensor, "B d"] | None) -> None:
+        """Statistics of the questions' vectors, which follow the student."""
+        if self.fusion is not None:
+            self.fusion.observe(query, self.builders[FUSED].all_reduce_sum)
+
     def routing_terms(self, caches: Sequence[TeacherCache]) -> LossOutput | None:
         """The loss of the teachers' weights and what is logged of them; None where they are constants."""
         routing = caches[0].routing

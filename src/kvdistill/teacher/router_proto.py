@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from kvdistill.console.extras import require_extra
+from kvdistill.text import QuestionRead
 
 PROTOTYPES = "prototypes.safetensors"
 """Name of the file in a run folder."""
@@ -123,7 +124,7 @@ def make_prototypes(
 
 
 def write_prototypes(
-    path: Path, found: Prototypes, student: Mapping[str, Any], teachers: Sequence[str], layer: int
+    path: Path, found: Prototypes, student: Mapping[str, Any], teachers: Sequence[str], read: QuestionRead
 ) -> None:
     """Write prototypes with what they belong to.
 
@@ -132,15 +133,15 @@ def write_prototypes(
         found: The prototypes.
         student: What identifies the student, as JSON holds it.
         teachers: Short names, in the order of the prototypes.
-        layer: Layer of the student whose keys are the question's vector.
+        read: Which of the student's keys are the question's vector.
     """
     tensors = {name: getattr(found, name).detach().cpu().contiguous() for name in Prototypes.__slots__}
-    about = {"format": FORMAT, "student": student, "teachers": list(teachers), "layer": layer}
+    about = {"format": FORMAT, "student": student, "teachers": list(teachers), **read._asdict()}
     save_file(tensors, path, metadata={"about": json.dumps(about)})
 
 
 def read_prototypes(
-    path: Path, student: Mapping[str, Any], teachers: Sequence[str], layer: int
+    path: Path, student: Mapping[str, Any], teachers: Sequence[str], read: QuestionRead
 ) -> Prototypes:
     """Read prototypes of the same student, teachers and layer.
 
@@ -148,7 +149,7 @@ def read_prototypes(
         path: The file, or its folder.
         student: What identifies the student of this run.
         teachers: Short names, in the order of this run.
-        layer: Layer whose keys are the question's vector in this run.
+        read: Which of the student's keys are the question's vector in this run.
 
     Returns:
         The prototypes, in the order of ``teachers``.
@@ -164,7 +165,7 @@ def read_prototypes(
             tensors = {name: file.get_tensor(name) for name in Prototypes.__slots__}
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} holds no prototypes ({error}). Name {PROTOTYPES} of a run.") from error
-    for name, here in (("student", dict(student)), ("layer", layer)):
+    for name, here in {"student": dict(student), **read._asdict()}.items():
         if about.get(name) != here:
             raise ValueError(
                 f"{path}: these prototypes were made with another {name} than this run's, and question "
