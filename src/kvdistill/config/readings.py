@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Literal
 
 from kvdistill.align import Learned
+from kvdistill.align.time_align import NearestSlot, SlotMatch
 from kvdistill.config.teachers import TeacherSection
 from kvdistill.target.methods import Lower
 
@@ -59,6 +60,21 @@ def order_of(config: "RunConfig") -> Literal["align_first", "compress_first"]:
     if other_texts(config):
         return "compress_first"
     return "align_first"
+
+
+def match_of(config: "RunConfig") -> SlotMatch:
+    """How the slots of texts that differ are matched.
+
+    Args:
+        config: the run's configuration.
+
+    Returns:
+        ``bridge.match`` of a bridge that lowers teachers, else its default.
+    """
+    method = config.bridge_method
+    if isinstance(method, Lower):
+        return method.match
+    return NearestSlot()
 
 
 def check_readings(config: "RunConfig") -> None:

@@ -7,6 +7,7 @@ from kvdistill.align.head_dim_adapter import Adapter
 from kvdistill.align.layer_map import Ratio
 from kvdistill.align.projector import Projector
 from kvdistill.config import OwnTeacher, RunConfig
+from kvdistill.config.readings import match_of
 from kvdistill.fuse.methods import FusionShape
 from kvdistill.latent.question import question_layer
 from kvdistill.latent.reasoner import LatentReasoner
@@ -17,7 +18,6 @@ from kvdistill.target.build import TargetBuilder
 from kvdistill.target.compress_first import CompressFirstBridge
 from kvdistill.target.lift import LiftBridge
 from kvdistill.target.lower import LowerBridge
-from kvdistill.target.methods import Lower
 from kvdistill.teacher.base import Teacher
 from kvdistill.teacher.self_distillation import OWN, SelfDistillation
 from kvdistill.text import QuestionRead
@@ -144,9 +144,9 @@ def lower_bridge(
     routed = ours.layer(layer)
     shape = FusionShape(tuple(aligners), routed.heads * routed.key_width, len(ours.layers))
     fusion = config.fusion.module(shape)
-    builder, method = _builder(config, ranks), config.bridge_method
-    if config.lower_order == "compress_first" and isinstance(method, Lower):
-        bridge = CompressFirstBridge(builder, aligners, weights, ours, fusion, match=method.match)
+    builder = _builder(config, ranks)
+    if config.lower_order == "compress_first":
+        bridge = CompressFirstBridge(builder, aligners, weights, ours, fusion, match=match_of(config))
     else:
         bridge = LowerBridge(builder, aligners, weights, ours, fusion)
     if fusion is not None and fusion.reads_question:
