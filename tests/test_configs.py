@@ -94,10 +94,12 @@ def test_what_is_shipped_is_what_is_tested_here() -> None:
         "chain",
         "chain_mixed",
         "chain_study",
+        "rules_groups",
         "rules_mixed",
         "gsm8k_tiny",
         "teacher_gpt2",
         "teacher_qwen3",
+        "teacher_rules",
     }
     assert {*TABLE, *FIVE, "e0_warm", *tasks} == NAMES
 

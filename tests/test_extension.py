@@ -112,7 +112,7 @@ class HalfTeacher:
         return TeacherCache(self.name, kv.map(tuple(layers)))
 
 
-def open_half(name, section, student, data) -> HalfTeacher:
+def open_half(name, section, student, data, opening) -> HalfTeacher:
     return HalfTeacher(name, student)
 '''
 SECTION = '''class HalfTeacher(Section):

@@ -20,6 +20,7 @@ from kvdistill.run.step import step_model
 from kvdistill.run.student import build_student, to_device
 from kvdistill.run.train import train
 from kvdistill.training.checkpoint import write_manifest
+from kvdistill.training_step import FineTuning
 
 
 @pytest.fixture

@@ -59,7 +59,7 @@ def geometry_of_heads(geometry: Geometry, heads: Sequence[int]) -> Geometry:
         heads: Indices of the heads to keep, from 0, in the order wanted.
 
     Returns:
-        The same layers with fewer heads; ``head_ids`` says which.
+        The same layers with fewer heads; ``head_ids`` has their numbers.
 
     Raises:
         ValueError: if a layer has no such head.

@@ -165,7 +165,7 @@ class SoftSlot:
                     mixed = mixed.round()
                 return _zeroed(mixed.to(tensor.dtype), mask)
 
-            # The mask is set as a whole, and a blend of two steps ends none.
+            # The mask is set at once, and a blend of two steps ends none.
             return layer.replace(step_end=None).map_slots(between).replace(mask=mask)
 
         return _each_layer(kv, read)

@@ -38,7 +38,7 @@ def check_fusion(method: FusionMethod, teachers: Sequence[str], bridge: str) -> 
         bridge: Kind of the bridge.
 
     Raises:
-        ValueError: says which option to change.
+        ValueError: names the option to change.
     """
     if isinstance(method, Fixed):
         return

@@ -52,7 +52,7 @@ def similarity_weights(
     Args:
         query: (B, D), one vector per question.
         prototypes: (E, P, D), P vectors per teacher.
-        mass: (E, P), how much a prototype stands for, 0 or more; one of mass 0 does not count.
+        mass: (E, P), how much a prototype counts for, 0 or more; one of mass 0 does not count.
         metric: ``cosine``, ``dot`` or ``l2``.
         temperature: Divides the similarities; above 0.
 

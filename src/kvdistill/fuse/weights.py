@@ -243,7 +243,7 @@ class SimilarityWeights(QuestionWeights):
 
         Args:
             prototypes: (E, P, D).
-            mass: (E, P), how many questions each of them stands for, weighted; 0 or more.
+            mass: (E, P), how many questions each of them counts for, weighted; 0 or more.
         """
         self.prototypes.copy_(prototypes)
         self.mass.copy_(mass)

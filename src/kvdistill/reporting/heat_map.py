@@ -75,7 +75,7 @@ class HeatMap:
             places = _places(len(self.rows), max(2, int(high / 0.2)))
             axes.set_yticks(places, [shortened(self.rows[place], 16) for place in places], fontsize=SIZE - 1)
         self._name_columns(axes, width)
-        # On a phone the color bar lies below, so that the image keeps its width.
+        # On a phone the color bar is below, so that the image keeps its width.
         side: Literal["right", "bottom"] = "right"
         if narrow:
             side = "bottom"

@@ -120,7 +120,7 @@ def sample_weights(record: RoutingRecord, narrow: bool) -> Figure:
     ends = [place for place in range(1, len(groups)) if groups[place] != groups[place - 1]]
     for place in ends:
         axes.axhline(place - 0.5, color="white", linewidth=2)
-    # The name of each group stands beside its middle.
+    # The name of each group is beside its middle.
     starts = [0, *ends]
     middles = [(start + stop - 1) / 2 for start, stop in zip(starts, [*ends, len(groups)], strict=True)]
     names = [groups[start] or "none known" for start in starts]

@@ -27,7 +27,7 @@ PATIENCE = 4
 class TaskFit:
     """Trains the fitted adapters of a ``LowerBridge`` in place, from ridge regression on.
 
-    The fused and compressed target stands in the place of the student's latent slots, and the right answer is
+    The fused and compressed target takes the place of the student's latent slots, and the right answer is
     read behind it. The student is neither trained nor changed. The samples of a step are divided among the
     processes and their gradients are summed, so that the result does not depend on the number of processes.
 

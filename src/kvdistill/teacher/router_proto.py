@@ -29,7 +29,7 @@ class Prototypes:
     vectors: Float[Tensor, "E P D"]
     """In standardized channels, at a usual length of 1."""
     mass: Float[Tensor, "E P"]
-    """Share of the calibration questions that each stands for, weighted by competence."""
+    """Share of the calibration questions that each counts for, weighted by competence."""
     mean: Float[Tensor, " D"]
     """Of each channel of the questions' last tokens."""
     std: Float[Tensor, " D"]

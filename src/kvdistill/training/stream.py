@@ -146,7 +146,7 @@ class Stream(Dataset[StreamBatch]):
         return found
 
     def first_window(self, least: int = 0) -> Sequence[Encoded]:
-        """The samples of the first window of a pass, read anew; the stream's place does not change.
+        """The samples of the first window of a pass, read again; the stream's place does not change.
 
         Args:
             least: Fewest samples to read, where a window has fewer.
