@@ -58,7 +58,7 @@ def test_a_missing_extra_is_a_note_and_its_packages_are_not_imported(monkeypatch
     monkeypatch.setattr(run, "import_module", imported.append)
     assert seen("imports") == ("ok", "all can be imported")
     assert "datasets" in imported and "torch.utils.tensorboard" in imported
-    assert seen("extras") == ("ok", "reporting, hub")
+    assert seen("extras") == ("ok", "reporting, routing, hub")
     imported.clear()
     monkeypatch.setattr("kvdistill.console.extras.find_spec", lambda name: None)
     assert look("imports").state == "ok"
