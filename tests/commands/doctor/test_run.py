@@ -63,8 +63,8 @@ def test_a_missing_extra_is_a_note_and_its_packages_are_not_imported(monkeypatch
     monkeypatch.setattr("kvdistill.console.extras.find_spec", lambda name: None)
     assert look("imports").state == "ok"
     assert imported == ["transformers", "accelerate", "peft"]
-    assert seen("extras") == ("note", "without reporting, hub")
-    assert look("extras").advice == "Run: pip install 'kvdistill[reporting,hub]'"
+    assert seen("extras") == ("note", "without reporting, routing, hub")
+    assert look("extras").advice == "Run: pip install 'kvdistill[reporting,routing,hub]'"
 
 
 # The hub.
