@@ -179,10 +179,13 @@ def test_auto_waits_for_a_sample_with_a_chain_of_thought() -> None:
     step, full = (distillation(model, Uniform(), kv_weight="auto") for _ in range(2))
     output = step(pico.batch(bare), 0, 0.0)
     assert step.auto_weight is None
+    assert not step.prepared
     assert torch.allclose(output.loss, output.metrics["ce_student"])
     step(pico.batch([*samples, bare[0]]), 1, 0.0)
     full(pico.batch(samples), 0, 0.0)
     assert step.auto_weight == pytest.approx(full.auto_weight, rel=1e-5)
+    assert step.prepared
+    assert distillation(model, Uniform(), kv_weight=1.0).prepared
 
 
 def test_the_mean_target_is_carried_from_batch_to_batch() -> None:

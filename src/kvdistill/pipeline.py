@@ -85,7 +85,7 @@ class Distillation(TrainingStep):
         Returns:
             A scalar, with every term of the objective and the compressors' statistics as metrics.
         """
-        if self.objective.kv_weight == "auto" and self.auto_weight is None:
+        if not self.prepared:
             self.prepare([batch])
         # Step 1: both modes of the student, in one packed call.
         outputs = self._outputs(batch, step, progress)
@@ -190,17 +190,21 @@ class Distillation(TrainingStep):
         if self.on_stage is not None:
             self.on_stage(name, result)
 
+    @property
+    def prepared(self) -> bool:
+        """Whether ``kv_weight`` is a number, or ``auto`` has been resolved."""
+        return self.objective.kv_weight != "auto" or self.auto_weight is not None
+
     def prepare(self, batches: Sequence[Batch]) -> None:
         """Find the weight for ``kv_weight = "auto"`` once, from the first batches of all processes.
 
-        All layers count, and all samples with a target; without any, later batches are asked again. The
-        weight does not depend on how the samples are distributed over processes and
-        micro-batches. No other state is changed: running means and random number generators are restored.
+        All layers count, and all samples with a target; the distribution over processes and micro-batches does
+        not matter. No other state changes: running means and random number generators are restored.
 
         Args:
             batches: All batches of the first optimizer step on this process.
         """
-        if self.objective.kv_weight != "auto" or self.auto_weight is not None:
+        if self.prepared:
             return
         # The batches are processed again in the step itself and must not count twice in the running means.
         before = self.bridge.means()

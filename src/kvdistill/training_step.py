@@ -89,6 +89,11 @@ class TrainingStep(nn.Module):
             readers = {name: reader.of_student_text() for name, reader in readers.items()}
         return collate(samples, pad_id_of(tokenizer), readers=readers, competence=self.competence)
 
+    @property
+    def prepared(self) -> bool:
+        """Whether ``prepare`` has nothing left to do."""
+        return True
+
     def prepare(self, batches: Sequence[Batch]) -> None:
         """Hook before the first optimizer step.
 

@@ -51,7 +51,7 @@ def collate(
             "sample was dropped."
         )
     teacher_mode = _stack([sample.teacher_mode for sample in samples], pad_id, padding_side)
-    student_cue = _pad([sample.student_mode.cue.ids for sample in samples], pad_id, padding_side)
+    student_cue = pad([sample.student_mode.cue.ids for sample in samples], pad_id, padding_side)
     examples = [sample.example for sample in samples]
     teachers: dict[str, ReaderBatch] = {}
     alignments: dict[str, TokenAlignment] = {}
@@ -99,16 +99,16 @@ def _same_tokens(samples: Sequence[Encoded], readings: Sequence[Reading]) -> boo
 
 def _stack(readings: Sequence[Reading], pad_id: int, side: Side) -> ReaderBatch:
     ends = [_is_step_end(reading) for reading in readings]
-    cot = _pad([reading.cot.ids for reading in readings], pad_id, side)
+    cot = pad([reading.cot.ids for reading in readings], pad_id, side)
     return ReaderBatch(
-        question=_pad([reading.question.ids for reading in readings], pad_id, side),
-        cue=_pad([reading.cue.ids for reading in readings], pad_id, side),
+        question=pad([reading.question.ids for reading in readings], pad_id, side),
+        cue=pad([reading.cue.ids for reading in readings], pad_id, side),
         cot=cot,
-        prompt=_pad([reading.prompt.ids for reading in readings], pad_id, side),
-        answer=_pad([reading.answer.ids for reading in readings], pad_id, side),
-        step_end=_pad(ends, 0, side).ids.bool(),
+        prompt=pad([reading.prompt.ids for reading in readings], pad_id, side),
+        answer=pad([reading.answer.ids for reading in readings], pad_id, side),
+        step_end=pad(ends, 0, side).ids.bool(),
         spans=_spans(readings, cot),
-        step=_pad([steps_of_tokens(reading) for reading in readings], -1, side).ids,
+        step=pad([steps_of_tokens(reading) for reading in readings], -1, side).ids,
     )
 
 
@@ -182,7 +182,17 @@ def cot_id_of(sample: Encoded) -> int:
     return int.from_bytes(blake2b(text, digest_size=8).digest(), "big") >> 1  # 63 bits fit an int64
 
 
-def _pad(rows: Sequence[Sequence[int]], fill: int, side: Side) -> Padded:
+def pad(rows: Sequence[Sequence[int]], fill: int, side: Side) -> Padded:
+    """Pad rows to the longest.
+
+    Args:
+        rows: B rows of numbers, at least one.
+        fill: the value of padding.
+        side: side of the padding.
+
+    Returns:
+        Values and mask, (B, the longest length), on the CPU.
+    """
     width = max(len(row) for row in rows)
     ids = torch.full((len(rows), width), fill, dtype=torch.long)
     mask = torch.zeros((len(rows), width), dtype=torch.bool)

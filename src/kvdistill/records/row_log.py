@@ -5,7 +5,7 @@ A process that is killed leaves at most a half-written last line, which is dropp
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,6 +75,28 @@ class RowLog:
                 f"`{self.made_by}`."
             )
         return header, rows[1:]
+
+    def resume(self, header: Mapping[str, Any], say: Callable[[str], None]) -> list[str]:
+        """Begin the file where there is none; else drop a half-written last line and compare the headers.
+
+        Args:
+            header: what identifies the rows.
+            say: prints a line.
+
+        Returns:
+            Names of the header's parts in which the file differs; rows belong to it only where there is none.
+
+        Raises:
+            ValueError: if the header is damaged, or of another version.
+        """
+        if not self.path.is_file():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.begin(header)
+            return []
+        if dropped := self.drop_partial_line():
+            say(f"{self.path} ended with a half-written line ({dropped} bytes), which was removed.")
+        before, _ = self.read()
+        return [part for part in header if before.get(part) != header[part]]
 
     def drop_partial_line(self) -> int:
         """Remove a half-written last line.

@@ -114,17 +114,23 @@ def read_traces(path: Path) -> dict[str, QuestionTraces]:
         FileNotFoundError: if there is no such file.
         ValueError: if a line is damaged, half-written or repeated, or questions are missing.
     """
+    _, found = read_complete(path)
+    return found
+
+
+def read_complete(path: Path) -> tuple[TracesHeader, dict[str, QuestionTraces]]:
+    """As ``read_traces``, with the header."""
     header, found = read_samples(path)
     if len(found) != header.questions:
         raise ValueError(
             f"{samples_file(path)} holds {len(found)} of {header.questions} questions: run `{MADE_BY}` again "
             "with the same options, it continues."
         )
-    return found
+    return header, found
 
 
 def read_samples(path: Path) -> tuple[TracesHeader, dict[str, QuestionTraces]]:
-    """As ``read_traces``, with the header, and also for a file that is not complete."""
+    """As ``read_complete``, also for a file that is not complete."""
     log = traces_log(path)
     header, rows = log.read()
     found: dict[str, QuestionTraces] = {}

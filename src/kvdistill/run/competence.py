@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from kvdistill.console.progress import Progress
-from kvdistill.data.keys import question_key
+from kvdistill.data.collate import pad
+from kvdistill.data.keys import by_key, question_key
 from kvdistill.models.checkpoint_integrity import same_weights
 from kvdistill.ops import to_float32
 from kvdistill.records.competence import (
@@ -22,7 +23,7 @@ from kvdistill.records.competence import (
     read_table,
 )
 from kvdistill.records.row_log import RowLog
-from kvdistill.records.traces import QuestionTraces, read_samples, read_traces
+from kvdistill.records.traces import QuestionTraces, read_complete
 from kvdistill.run.writing import WritingTeacher
 from kvdistill.text import Encoded, Example, Segment
 
@@ -67,7 +68,7 @@ def measure_competence(
 
     Source: ours.
     """
-    asked = {question_key(example): example for example in reversed(examples)}
+    asked = by_key(examples)
     header = {
         "teachers": {teacher.name: teacher.weights for teacher in teachers},
         "tokenizers": {teacher.name: teacher.reading for teacher in teachers},
@@ -105,8 +106,7 @@ def own_chains(teacher: WritingTeacher, path: Path) -> dict[str, QuestionTraces]
         FileNotFoundError: if there is no such file.
         ValueError: if it is damaged or incomplete.
     """
-    found = read_traces(path)
-    header, _ = read_samples(path)
+    header, found = read_complete(path)
     if not same_weights(header.weights, teacher.weights):
         return None
     return found
@@ -166,12 +166,9 @@ def nats_per_character(teacher: WritingTeacher, texts: Sequence[Measured]) -> li
     """
     device, width = teacher.model.device, max(len(text.ids) for text in texts)
     teacher.require_room(width, "leave longer texts out of the data")
-    ids = torch.tensor(
-        [text.ids + [teacher.pad_id] * (width - len(text.ids)) for text in texts], device=device
-    )
-    scored = torch.tensor([text.scored + [False] * (width - len(text.ids)) for text in texts], device=device)
-    lengths = torch.tensor([len(text.ids) for text in texts], device=device)
-    mask = torch.arange(width, device=device) < lengths[:, None]
+    padded = pad([text.ids for text in texts], teacher.pad_id, "right")
+    ids, mask = padded.ids.to(device), padded.mask.to(device)
+    scored = pad([text.scored for text in texts], False, "right").ids.bool().to(device)
     teacher.model.eval()
     logits: Tensor = teacher.model(input_ids=ids, attention_mask=mask.long()).logits
     # The row before a token predicts it; only scored rows go through the softmax.
@@ -198,15 +195,7 @@ def _measured(before: list[int], segment: Segment) -> Measured:
 
 def _begun(log: RowLog, header: dict[str, object], say: Callable[[str], None]) -> CompetenceTable:
     """What an earlier call has measured; begins the file where there is none."""
-    if not log.path.is_file():
-        log.path.parent.mkdir(parents=True, exist_ok=True)
-        log.begin(header)
-        return read_table(log.path)
-    if dropped := log.drop_partial_line():
-        say(f"{log.path} ended with a half-written line ({dropped} bytes), which was removed.")
-    before, _ = log.read()
-    differing = [part for part in header if before.get(part) != header[part]]
-    if differing:
+    if differing := log.resume(header, say):
         raise ValueError(
             f"{log.path} was made with other {', '.join(differing)}. Choose another folder, or remove it and "
             f"run `{MADE_BY}` again."

@@ -9,7 +9,7 @@ from pathlib import Path
 from kvdistill.config import Sampling
 from kvdistill.console.progress import Progress
 from kvdistill.data.gsm8k import MARKER
-from kvdistill.data.keys import question_key
+from kvdistill.data.keys import by_key, question_key
 from kvdistill.evaluation.answers import extract, same
 from kvdistill.records.traces import (
     REPORT,
@@ -55,8 +55,7 @@ def sample_chains(
             is never right.
     """
     began = time.monotonic()
-    asked = {question_key(example): example for example in reversed(examples)}
-    asked = dict(reversed(asked.items()))
+    asked = by_key(examples)
     header = _header(teacher, asked, settings)
     found = _begun(folder, header, say)
     left = [key for key in asked if key not in found]
@@ -157,19 +156,12 @@ def _header(teacher: WritingTeacher, asked: dict[str, Example], settings: Sampli
 def _begun(folder: Path, header: TracesHeader, say: Callable[[str], None]) -> dict[str, QuestionTraces]:
     """The questions that an earlier call has asked; begins the file where there is none."""
     log = traces_log(folder / SAMPLES)
-    if not log.path.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        log.begin(asdict(header))
-        return {}
-    if dropped := log.drop_partial_line():
-        say(f"{log.path} ended with a half-written line ({dropped} bytes), which was removed.")
-    before, found = read_samples(log.path)
-    differing = [part for part, value in asdict(before).items() if asdict(header)[part] != value]
-    if differing:
+    if differing := log.resume(asdict(header), say):
         raise ValueError(
             f"{folder} holds chains with other {', '.join(differing)}. Choose another folder, or remove this "
             "one."
         )
+    _, found = read_samples(log.path)
     if found:
         say(f"{len(found)} of {header.questions} questions are in {log.path} already.")
     return found

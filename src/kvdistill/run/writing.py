@@ -20,6 +20,7 @@ from kvdistill.capture.architecture import examine
 from kvdistill.capture.position_limit import position_limits
 from kvdistill.config import DataSection, TeacherSection
 from kvdistill.data import Template, encode_all
+from kvdistill.data.collate import pad
 from kvdistill.models.checkpoint_integrity import fingerprint
 from kvdistill.run.teacher_models import open_teacher, option_of
 from kvdistill.text import Encoded, Example
@@ -120,9 +121,7 @@ class WritingTeacher:
         # The last token that is written is not read again.
         self.require_room(width + max_new_tokens - 1, "lower sampling.max_new_tokens")
         # Padded on the left, so that all rows go on at the same column.
-        ids = torch.tensor([[self.pad_id] * (width - len(row)) + row for row in rows], device=device)
-        lengths = torch.tensor([len(row) for row in rows], device=device)
-        mask = torch.arange(width, device=device) >= width - lengths[:, None]
+        padded = pad(rows, self.pad_id, "left")
         ends = {samples[0].teacher_mode.answer.ids[-1]}
         if isinstance(self.tokenizer.eos_token_id, int):
             ends.add(self.tokenizer.eos_token_id)
@@ -135,8 +134,8 @@ class WritingTeacher:
         )
         self.model.eval()
         output = self.model.generate(  # pyright: ignore[reportCallIssue]
-            input_ids=ids,
-            attention_mask=mask.long(),
+            input_ids=padded.ids.to(device),
+            attention_mask=padded.mask.long().to(device),
             generation_config=config,
             logits_processor=LogitsProcessorList([draw]),
         )

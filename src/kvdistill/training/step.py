@@ -30,8 +30,13 @@ class StepModel(Protocol):
         """Switch to training mode, or to evaluation mode where ``mode`` is False."""
         ...
 
+    @property
+    def prepared(self) -> bool:
+        """Whether ``prepare`` has nothing left to do."""
+        ...
+
     def prepare(self, batches: Sequence[Batch]) -> None:
-        """Initialize from the batches of the first optimizer step, before their losses are computed."""
+        """Initialize from the batches of an optimizer step, before their losses are computed."""
         ...
 
     def state(self) -> dict[str, Tensor]:

@@ -90,9 +90,10 @@ class LatentTrainer(Trainer):
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         # Mostly the first step only: a resumed run restores what was measured there from its checkpoint.
         model = self._step_model()
-        model.train()
-        with self.compute_loss_context_manager(), self.accelerator.autocast():
-            model.prepare([inputs["batch"].to(device) for inputs in batches])
+        if not model.prepared:
+            model.train()
+            with self.compute_loss_context_manager(), self.accelerator.autocast():
+                model.prepare([inputs["batch"].to(device) for inputs in batches])
         count = torch.tensor(float(sum(len(inputs["batch"]) for inputs in batches)), device=device)
         return batches, int(self.ranks.sum(count))
 
