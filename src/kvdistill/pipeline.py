@@ -119,8 +119,7 @@ class Distillation(TrainingStep):
             bridge: The bridge to use; None takes this step's.
 
         Returns:
-            What the teachers have read, and the result of the bridge's ``merge``: one fused cache, or the
-            same.
+            What the teachers have read, and the result of the bridge's ``merge``.
         """
         bridge = bridge or self.bridge
         read = tuple(teacher.cache(batch, outputs) for teacher in teachers or self.teachers)
@@ -198,8 +197,8 @@ class Distillation(TrainingStep):
     def prepare(self, batches: Sequence[Batch]) -> None:
         """Find the weight for ``kv_weight = "auto"`` once, from the first batches of all processes.
 
-        All layers count, and all samples with a target; the distribution over processes and micro-batches does
-        not matter. No other state changes: running means and random number generators are restored.
+        All layers and all samples with a target count, however they are distributed over processes and
+        micro-batches. Running means and random number generators are restored.
 
         Args:
             batches: All batches of the first optimizer step on this process.
