@@ -130,7 +130,7 @@ def kv_from_cache(
         wide = keys.shape[:3]
         layers.append(
             LayerKV(
-                keys=unrotated(keys, positions, geometry.layer(layer_id)),
+                keys=unrotated(keys, positions, geometry.layer(layer_id).rope),
                 values=values,
                 mask=mask[:, None].expand(wide),
                 positions=positions[:, None].expand(wide),

@@ -1,6 +1,7 @@
 """Extraction of un-rotated KV caches from the captured attention layers of one forward pass."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -8,7 +9,8 @@ from torch import Tensor
 
 from kvdistill.capture.call import AttentionCall, CapturedAttention, within_window
 from kvdistill.capture.importance import answer_attention
-from kvdistill.kv import Geometry, LayerGeometry, LayerKV, ModelKV
+from kvdistill.kv import Geometry, LayerGeometry, LayerKV, ModelKV, Rope
+from kvdistill.layer_batch import LARGEST, unstack
 from kvdistill.ops import rotate
 
 
@@ -24,6 +26,21 @@ class Columns:
     step_end: Bool[Tensor, "B T"] | None = None
     """True at the last token of a reasoning step; None where the text has no steps."""
 
+    def repeat(self, number: int) -> "Columns":
+        """The same columns of every sample ``number`` times, for layers that are stacked.
+
+        Args:
+            number: L.
+
+        Returns:
+            Columns of L B samples.
+        """
+        step_end = self.step_end
+        if step_end is not None:
+            step_end = step_end.repeat(number, 1)
+        mask, positions = self.mask.repeat(number, 1), self.positions.repeat(number, 1)
+        return replace(self, mask=mask, positions=positions, step_end=step_end)
+
 
 @dataclass(frozen=True, slots=True)
 class AnswerRows:
@@ -36,23 +53,58 @@ class AnswerRows:
     positions: Int[Tensor, "B A"]
     """Position id of each row."""
 
+    def repeat(self, number: int) -> "AnswerRows":
+        """The same rows of every sample ``number`` times, for layers that are stacked.
+
+        Args:
+            number: L.
+
+        Returns:
+            Rows of L B samples.
+        """
+        return AnswerRows(*(x.repeat(number, 1) for x in (self.columns, self.mask, self.positions)))
+
 
 def unrotated(
-    keys: Float[Tensor, "B H T K"], positions: Int[Tensor, "B T"], layer: LayerGeometry
+    keys: Float[Tensor, "B H T K"], positions: Int[Tensor, "B T"], rope: Rope | None
 ) -> Float[Tensor, "B H T K"]:
-    """Remove the layer's rotation from keys.
+    """Remove a layer's rotation from keys.
 
     Args:
         keys: Captured keys, (B, H, T, K).
         positions: Position ids that the model was given, (B, T).
-        layer: Geometry of the layer; keys are returned as they are where it has no rotation.
+        rope: The layer's rotation; keys are returned as they are without one.
 
     Returns:
         Keys before the rotation, (B, H, T, K).
     """
-    if layer.rope is None:
+    if rope is None:
         return keys
-    return rotate(keys, positions[:, None], layer.rope, inverse=True)
+    return rotate(keys, positions[:, None], rope, inverse=True)
+
+
+def unrotated_layers(
+    keys: Sequence[Float[Tensor, "B _ T _"]], positions: Int[Tensor, "B T"], ropes: Sequence[Rope | None]
+) -> list[Float[Tensor, "B _ T _"]]:
+    """Remove the rotation from the keys of several layers, at once where they share it.
+
+    Args:
+        keys: Captured keys of each layer, (B, H, T, K).
+        positions: Position ids that the model was given, (B, T).
+        ropes: The rotation of each layer.
+
+    Returns:
+        Keys before the rotation, by layer.
+    """
+    if len({(each.shape, each.dtype, each.device) for each in keys}) > 1 or not _one_rotation(ropes):
+        return [unrotated(*each) for each in zip(keys, [positions] * len(keys), ropes, strict=True)]
+    return list(unrotated(torch.cat(list(keys)), positions.repeat(len(keys), 1), ropes[0]).chunk(len(keys)))
+
+
+def _one_rotation(ropes: Sequence[Rope | None]) -> bool:
+    """Whether layers share one rotation with the same frequencies for all samples."""
+    first = ropes[0]
+    return all(rope is first for rope in ropes) and (first is None or first.inv_freq.ndim == 1)
 
 
 def text_order(mask: Bool[Tensor, "B T"]) -> Int[Tensor, "B T"]:
@@ -85,38 +137,83 @@ def extract(
         layer. Importance sums to 1 over T; it is uniform where no row sees any token of the text (a sliding
         window shorter than the answer, say).
     """
-    layers = []
-    for layer_id, seen in sorted(call.seen.items()):
-        # A target takes no gradient; the slices are views until they are un-rotated. Only they leave the
-        # device of a layer that is not on the device of the text.
-        keys, values = (
-            seen.keys[:, :, text.start : text.stop].detach().to(text.mask.device),
-            seen.values[:, :, text.start : text.stop].detach().to(text.mask.device),
-        )
-        wide = keys.shape[:3]  # (B, H, T): heads start alike, compressors may then keep different tokens
-        importance, step_end = None, None
+    ids = tuple(sorted(call.seen))
+    parts = [_part(call.seen[layer_id], geometry.layer(layer_id), text, rows) for layer_id in ids]
+    if _alike(parts):
+        number = len(parts)
         if rows is not None:
-            importance = _importance(seen, keys, text, rows)
-        if text.step_end is not None:
-            step_end = text.step_end[:, None].expand(wide)
-        layers.append(
-            LayerKV(
-                keys=unrotated(keys, text.positions, geometry.layer(layer_id)),
-                values=values,
-                mask=text.mask[:, None].expand(wide),
-                positions=text_order(text.mask)[:, None].expand(wide),
-                importance=importance,
-                step_end=step_end,
-            )
-        )
-    return ModelKV(tuple(layers), tuple(sorted(call.seen)), source)
+            rows = rows.repeat(number)
+        layers = unstack(_layer(_joined(parts), text.repeat(number), rows), number)
+    else:
+        layers = tuple(_layer(part, text, rows) for part in parts)
+    return ModelKV(layers, ids, source)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """The columns of a text in one captured layer, or in several, stacked along the batch."""
+
+    seen: CapturedAttention
+    """For its scaling, soft-cap and window."""
+    keys: Float[Tensor, "B H T K"]
+    values: Float[Tensor, "B H T V"]
+    query: Float[Tensor, "B Q A K"] | None
+    """Queries of the rows; None without rows."""
+    rope: Rope | None
+
+
+def _part(seen: CapturedAttention, layer: LayerGeometry, text: Columns, rows: AnswerRows | None) -> _Part:
+    # A target takes no gradient; the slices are views until they are un-rotated. Only they leave the device
+    # of a layer that is not on the device of the text.
+    keys, values = (
+        states[:, :, text.start : text.stop].detach().to(text.mask.device)
+        for states in (seen.keys, seen.values)
+    )
+    query = None
+    if rows is not None:
+        query = gather_rows(seen.query.detach(), rows.columns.to(seen.query.device)).to(keys.device)
+    return _Part(seen, keys, values, query, layer.rope)
+
+
+def _alike(parts: Sequence[_Part]) -> bool:
+    """Whether layers can be stacked: small, and equal in shapes, rotation and attention."""
+    if len(parts) < 2 or parts[0].keys.numel() > LARGEST or not _one_rotation([part.rope for part in parts]):
+        return False
+    attention = {(part.seen.scaling, part.seen.softcap, part.seen.window) for part in parts}
+    tensors = [(part.keys, part.values, part.query) for part in parts]
+    shapes = {tuple(None if x is None else (x.shape, x.dtype) for x in each) for each in tensors}
+    return len(attention) == len(shapes) == 1
+
+
+def _joined(parts: Sequence[_Part]) -> _Part:
+    query = None
+    if parts[0].query is not None:
+        query = torch.cat([part.query for part in parts if part.query is not None])
+    keys, values = torch.cat([part.keys for part in parts]), torch.cat([part.values for part in parts])
+    return replace(parts[0], keys=keys, values=values, query=query)
+
+
+def _layer(part: _Part, text: Columns, rows: AnswerRows | None) -> LayerKV:
+    wide = part.keys.shape[:3]  # (B, H, T): heads start alike, compressors may then keep different tokens
+    importance, step_end = None, None
+    if rows is not None and part.query is not None:
+        importance = _importance(part.seen, part.query, part.keys, text, rows)
+    if text.step_end is not None:
+        step_end = text.step_end[:, None].expand(wide)
+    return LayerKV(
+        keys=unrotated(part.keys, text.positions, part.rope),
+        values=part.values,
+        mask=text.mask[:, None].expand(wide),
+        positions=text_order(text.mask)[:, None].expand(wide),
+        importance=importance,
+        step_end=step_end,
+    )
 
 
 @torch.no_grad()
 def _importance(
-    seen: CapturedAttention, keys: Tensor, text: Columns, rows: AnswerRows
+    seen: CapturedAttention, query: Tensor, keys: Tensor, text: Columns, rows: AnswerRows
 ) -> Float[Tensor, "B H T"]:
-    query = gather_rows(seen.query, rows.columns.to(seen.query.device)).to(keys.device)  # (B, Q, A, K)
     # (B, A, T): valid rows see valid tokens that are not after them, within the layer's sliding window.
     visible = (
         rows.mask[:, :, None]

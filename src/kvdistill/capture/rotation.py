@@ -73,12 +73,6 @@ class MeasuredLayer:
     rotation: Rotation | None
     """None where keys are not rotated."""
 
-    def geometry(self) -> LayerGeometry:
-        """The layer's geometry, with the frequencies that the model holds now."""
-        if self.rotation is None:
-            return self.shape
-        return replace(self.shape, rope=self.rotation.rope())
-
 
 def measure(model: PreTrainedModel, token_id: int = 3) -> tuple[MeasuredLayer, ...]:
     """Run one random token at three positions and find the rotation that explains each layer's keys.
@@ -130,8 +124,13 @@ def geometry(measured: tuple[MeasuredLayer, ...]) -> Geometry:
     Returns:
         One entry per attention layer, with its layer id.
     """
-    layers = tuple(layer.geometry() for layer in measured)
-    return Geometry(layers, tuple(layer.layer_id for layer in measured))
+    # Layers with the same rotation share one copy of it.
+    ropes = {layer.rotation: layer.rotation.rope() for layer in measured if layer.rotation is not None}
+    layers = (
+        layer.shape if layer.rotation is None else replace(layer.shape, rope=ropes[layer.rotation])
+        for layer in measured
+    )
+    return Geometry(tuple(layers), tuple(layer.layer_id for layer in measured))
 
 
 @torch.no_grad()

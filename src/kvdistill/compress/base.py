@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from kvdistill.kv import LayerKV, ModelKV, require_unrotated
+from kvdistill.layer_batch import map_layers
 
 
 @runtime_checkable
@@ -100,7 +101,7 @@ class ScoreCompressor(Compressor):
             ValueError: if ``slots`` is below 1, if keys are rotated, or if a score is not a number.
         """
         require_ready(kv, slots, type(self).__name__)
-        return kv.map(tuple(self._compress_layer(layer, slots, kv.source) for layer in kv.layers))
+        return kv.map(map_layers(kv.layers, lambda layer: self._compress_layer(layer, slots, kv.source)))
 
     def _compress_layer(self, layer: LayerKV, slots: int, source: str) -> LayerKV:
         layer = pad_slots(layer, slots)

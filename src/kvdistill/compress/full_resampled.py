@@ -9,6 +9,7 @@ from torch import Tensor
 
 from kvdistill.compress.base import Compressor, pad_slots, require_ready, valid_first
 from kvdistill.kv import LayerKV, ModelKV
+from kvdistill.layer_batch import map_layers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +42,7 @@ class FullResampled(Compressor):
             ValueError: if ``slots`` is below 1 or keys are rotated.
         """
         require_ready(kv, slots, "FullResampled")
-        return kv.map(tuple(resample(pad_slots(layer, 1), slots) for layer in kv.layers))
+        return kv.map(map_layers(kv.layers, lambda layer: resample(pad_slots(layer, 1), slots)))
 
 
 def resample(layer: LayerKV, slots: int) -> LayerKV:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from kvdistill.compress.base import ScoreCompressor, require_importance
 from kvdistill.kv import LayerKV, ModelKV
+from kvdistill.layer_batch import stack, stackable
 
 BLOCK = 512
 """Keys in one block: few enough to stay in the processor's cache, enough to be worth a kernel call."""
@@ -66,15 +67,22 @@ class RKV(ScoreCompressor):
         """
         if not kv.layers[0].mask.any():
             return {}
-        layers = [_ranges(layer) for layer in kv.layers]
+        if stackable(kv.layers):
+            return _ranges(stack(kv.layers), len(kv.layers))
+        layers = [_ranges(layer, 1) for layer in kv.layers]
         return {name: torch.stack([layer[name] for layer in layers]).mean() for name in layers[0]}
 
 
-def _ranges(layer: LayerKV) -> dict[str, Float[Tensor, ""]]:
+def _ranges(layer: LayerKV, number: int) -> dict[str, Float[Tensor, ""]]:
+    """Ranges of I and R, each the mean over the ``number`` layers that are stacked."""
     terms = {"importance": require_importance(layer, "RKV"), "distinctness": distinctness(layer)}
-    lowest = {f"{name}_min": term.masked_fill(~layer.mask, torch.inf).min() for name, term in terms.items()}
-    highest = {f"{name}_max": term.masked_fill(~layer.mask, -torch.inf).max() for name, term in terms.items()}
-    return lowest | highest
+    found = {}
+    for name, term in terms.items():
+        # (L B, H, T) -> (L, B H T)
+        lowest = term.masked_fill(~layer.mask, torch.inf).reshape(number, -1).amin(-1)
+        highest = term.masked_fill(~layer.mask, -torch.inf).reshape(number, -1).amax(-1)
+        found |= {f"{name}_min": lowest.mean(), f"{name}_max": highest.mean()}
+    return found
 
 
 def distinctness(layer: LayerKV) -> Float[Tensor, "B H T"]:

@@ -7,7 +7,8 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from kvdistill.compress.base import Compressor, gather_kept, pad_slots, require_ready
-from kvdistill.kv import ModelKV
+from kvdistill.kv import LayerKV, ModelKV
+from kvdistill.layer_batch import map_layers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +38,12 @@ class Uniform(Compressor):
             ValueError: if ``slots`` is below 1 or keys are rotated.
         """
         require_ready(kv, slots, "Uniform")
-        layers = (pad_slots(layer, slots) for layer in kv.layers)
-        return kv.map(tuple(gather_kept(layer, spread(layer.mask, slots), slots) for layer in layers))
+
+        def keep(layer: LayerKV) -> LayerKV:
+            layer = pad_slots(layer, slots)
+            return gather_kept(layer, spread(layer.mask, slots), slots)
+
+        return kv.map(map_layers(kv.layers, keep))
 
 
 def spread(mask: Bool[Tensor, "B H T"], slots: int) -> Bool[Tensor, "B H T"]:

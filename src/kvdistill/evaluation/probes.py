@@ -105,7 +105,7 @@ def swapped(past: PrefixCache, slots: int, geometry: Geometry) -> PrefixCache:
 
     def swap(layer_id: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         layer = geometry.layer(layer_id)
-        moved = unrotated(keys.roll(1, 0), theirs, layer)
+        moved = unrotated(keys.roll(1, 0), theirs, layer.rope)
         if layer.rope is not None:
             moved = rotate(moved, own[:, None], layer.rope)
         return moved, values.roll(1, 0)

@@ -8,10 +8,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from kvdistill.capture.attention import Prefix, within_window
-from kvdistill.capture.extract import Columns, extract, gather_rows, unrotated
+from kvdistill.capture.extract import Columns, extract, gather_rows, unrotated_layers
 from kvdistill.capture.importance import answer_attention
 from kvdistill.capture.sequence import Sequence, explicit, teacher_pieces
-from kvdistill.kv import LabelRows, LayerKV, ModelKV, ModelOutput, SlotStates, TwoModes
+from kvdistill.kv import LabelRows, LayerKV, ModelKV, ModelOutput, SlotStates, TwoModes, full_mask
 from kvdistill.latent.layout import cot_delimiters, question_pieces, tail_pieces
 from kvdistill.latent.passes import (
     ForwardResult,
@@ -138,23 +138,20 @@ def student_output(
     positions = torch.cat(
         (past.positions[:, past.positions.shape[1] - done :], last.sequence.positions[:, start:stop]), 1
     )
-    layers, attention = [], []
-    for layer_id, (own_keys, own_values) in sorted(latents.items()):
-        before = past.prefix[layer_id]
-        keys = torch.cat((*_last(before[0], done), *own_keys), 2)  # B H M K
-        values = torch.cat((*_last(before[1], done), *own_values), 2)
-        wide = keys.shape[:3]
-        layers.append(
-            LayerKV(
-                keys=unrotated(keys, positions, geometry.layer(layer_id)),
-                values=values,
-                mask=torch.ones(wide, dtype=torch.bool, device=keys.device),
-                positions=torch.arange(slots, device=keys.device).expand(wide),
-            )
-        )
+    ids, rotated, values, attention = tuple(sorted(latents)), [], [], []
+    for layer_id in ids:
+        before, (own_keys, own_values) = past.prefix[layer_id], latents[layer_id]
+        rotated.append(torch.cat((*_last(before[0], done), *own_keys), 2))  # B H M K
+        values.append(torch.cat((*_last(before[1], done), *own_values), 2))
         if measure_attention:
-            attention.append(_latent_attention(last, layer_id, keys, positions))
-    kv = ModelKV(tuple(layers), tuple(sorted(latents)), "student mode")
+            attention.append(_latent_attention(last, layer_id, rotated[-1], positions))
+    keys = unrotated_layers(rotated, positions, [geometry.layer(layer_id).rope for layer_id in ids])
+    time = torch.arange(slots, device=positions.device)
+    layers = (
+        LayerKV(keys=k, values=v, mask=full_mask(k), positions=time.expand(k.shape[:3]))
+        for k, v in zip(keys, values, strict=True)
+    )
+    kv = ModelKV(tuple(layers), ids, "student mode")
     return ModelOutput(
         kv, label_rows(model, last, "student"), _distilled(last, "student"), tuple(attention) or None
     )

@@ -54,7 +54,7 @@ def question_of(packed: ForwardResult, geometry: Geometry, read: QuestionRead) -
     positions = packed.sequence.positions[:, :width].to(keys.device)
     mask = piece.mask.to(keys.device)
     # (B, H, S, K) -> (B, S, H K)
-    flat = unrotated(keys, positions, geometry.layer(read.layer)).float().transpose(1, 2).flatten(2)
+    flat = unrotated(keys, positions, geometry.layer(read.layer).rope).float().transpose(1, 2).flatten(2)
     if read.pool == "mean":
         return (flat * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).clamp_min(1)
     # Padding may be on either side, so the last valid column is looked for.

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from kvdistill.kv import KVPair, LayerKV, LossOutput, ModelKV, require_unrotated
+from kvdistill.layer_batch import stack, stackable
 from kvdistill.losses.axis import (
     CachedFrame,
     least_squares_reconstruction,
@@ -182,6 +183,8 @@ class KVLoss:
         cached = None
         if self.frame == "as_cached":
             cached = _require_frame(frame, len(student.layers))
+        elif stackable(target.layers) and stackable(student.layers):
+            return self._stacked(target, student, scale)
         layers = []
         for index, (ours, theirs) in enumerate(zip(student.layers, target.layers, strict=True)):
             # Taken before the rotation, so that both frames divide by the same number.
@@ -193,6 +196,19 @@ class KVLoss:
                 theirs, ours = cached.turn(index, theirs, ours)
             layers.append(self._layer(theirs, ours, scales))
         return torch.stack(layers)
+
+    def _stacked(
+        self, target: ModelKV, student: ModelKV, scale: Float[Tensor, "L 2"] | None
+    ) -> Float[Tensor, "L 3 B"]:
+        """All layers at once, as one batch of L B samples."""
+        number, theirs = len(target.layers), stack(target.layers)
+        scales = self._scales(theirs)
+        if scale is not None and self.layer_std:
+            # (L, 2) -> (2, L B)
+            scales = scale.T.repeat_interleave(scales.shape[1] // number, dim=1).expand_as(scales)
+        found = self._layer(theirs, stack(student.layers), scales)
+        # (3, L B) -> (L, 3, B)
+        return found.unflatten(1, (number, -1)).transpose(0, 1)
 
     def _scales(self, target: LayerKV) -> Float[Tensor, "2 B"]:
         """Divisors of the distances of keys and values: standard deviations, or 1 without ``layer_std``."""
