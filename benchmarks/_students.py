@@ -54,7 +54,8 @@ LARGE = (
 def student(size: Size, device: str, dtype: torch.dtype) -> LatentReasoner:
     """A student with random weights, the same for every dtype."""
     torch.manual_seed(0)
-    backbone = transformers.AutoModelForCausalLM.from_config(size.config())
+    with torch.device(device):
+        backbone = transformers.AutoModelForCausalLM.from_config(size.config())
     special = {name: size.vocabulary - i for i, name in enumerate(("bot", "eot", "latent"), start=1)}
     config = LatentConfig(backbone=backbone.config, slots=SLOTS, passes=PASSES, special=special)
     model = LatentReasoner(config, backbone)
