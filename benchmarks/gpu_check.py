@@ -265,16 +265,16 @@ def parts(device: str, small: bool) -> Iterator[tuple[str, Callable[[], list[Row
     sizes, rounds, lengths = (LARGE, 10, (128, 1024, 8192)) if not small else ((PICO,), 2, (128, 512))
     check = PICO if small else LARGE[0]
     yield "bf16", lambda: half_precision(check, device)
-    names = ("eager", "sdpa", "flex_attention", "flash_attention_2")
-    if small:
-        names = ("eager", "sdpa")  # flex attention compiles for most of a minute on the CPU
-    yield "backends", lambda: backends(replace(check, layers=2), device, names)
     yield "fsdp2", lambda: fsdp2(check, device)
     for size in sizes:
         for samples in size.batches:
             work = partial(training_step, size, device, samples, rounds)
             yield f"step {size.name}, batch {samples}", work
     yield "rkv", lambda: rkv(device, lengths, rounds)
+    names = ("eager", "sdpa", "flex_attention", "flash_attention_2")
+    if small:
+        names = ("eager", "sdpa")  # flex attention compiles for most of a minute on the CPU
+    yield "backends", lambda: backends(replace(check, layers=2), device, names)
 
 
 def main() -> int:
@@ -289,6 +289,7 @@ def main() -> int:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cpu" and not options.small:
         parser.error("this machine has no GPU; --small runs the reduced form on the CPU")
+    machine = {"device": device_name(device), "torch": torch.__version__, "small": options.small}
     rows: list[Row] = []
     for name, work in parts(device, options.small):
         if options.only not in name:
@@ -306,9 +307,8 @@ def main() -> int:
         print(f"{name}: {time.perf_counter() - start:.0f} s", file=sys.stderr)
         if device == "cuda":
             torch.cuda.empty_cache()
-    machine = {"device": device_name(device), "torch": torch.__version__, "small": options.small}
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps({**machine, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+        options.output.parent.mkdir(parents=True, exist_ok=True)  # after each part, should this be cut off
+        options.output.write_text(json.dumps({**machine, "rows": rows}, indent=1) + "\n", encoding="utf-8")
     print(f"Written: {options.output}")
     return int(any(str(row["verdict"]).startswith("FAIL") for row in rows))
 

@@ -67,6 +67,10 @@ class TrainingStep(nn.Module):
         # Called only where the normal lookup fails; nn.Module finds parameters and submodules here.
         return getattr(self.student, name) if name in FROM_STUDENT else super().__getattr__(name)
 
+    def trained(self) -> LatentReasoner:
+        """The student: what is evaluated during training, and saved."""
+        return self.student
+
     @property
     def readers(self) -> dict[str, Reader]:
         """By short name, the teachers that read other tokens or texts than the student's teacher mode."""

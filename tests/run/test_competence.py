@@ -38,7 +38,7 @@ def test_nats_per_character_are_those_of_each_text_alone(teachers: list[WritingT
     for sample, found in zip(samples, together, strict=True):
         cot = sample.teacher_mode.cot
         before = teacher.opening(sample)
-        ids = torch.tensor([[*before, *cot.ids]])
+        ids = torch.tensor([[*before, *cot.ids]], device=teacher.model.device)
         logits = teacher.model(input_ids=ids).logits[0].double().log_softmax(-1)
         total, covered = 0.0, 0
         for place, (start, stop) in enumerate(cot.spans):

@@ -25,7 +25,7 @@ from kvdistill.training.callbacks import (
 )
 from kvdistill.training.ranks import Ranks
 
-STUDENTLESS = SimpleNamespace(student=None)
+STUDENTLESS = SimpleNamespace(trained=lambda: None)
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_evaluation_comes_every_so_many_steps_and_at_the_end(
     callback = EvaluateWhen(measure, every, reported.append)
     for step in range(1, steps + 1):
         state.global_step = step
-        callback.on_step_end(args, state, TrainerControl(), model=SimpleNamespace(student=model))
+        callback.on_step_end(args, state, TrainerControl(), model=SimpleNamespace(trained=lambda: model))
     assert seen == [(model, step) for step in expected]
     assert reported == [{"validation_accuracy": step / 10} for step in expected]
 

@@ -18,7 +18,12 @@ from kvdistill.config import ModelSection, RunConfig, SyntheticData, TeacherSect
 from kvdistill.console.messages import did_you_mean
 from kvdistill.data import word_tokenizer
 from kvdistill.latent.config import LatentConfig
-from kvdistill.models.checkpoint_integrity import explain_load_failure, read_backbone, require_regular_files
+from kvdistill.models.checkpoint_integrity import (
+    explain_load_failure,
+    first_line,
+    read_backbone,
+    require_regular_files,
+)
 from kvdistill.models.memory import is_out_of_memory
 from kvdistill.records.manifest import require_unchanged
 
@@ -83,7 +88,7 @@ def placed(section: ModelSection | TeacherSection, option: str = "model") -> Ite
         if place is None or unplaced or is_out_of_memory(error):
             raise
         raise ValueError(
-            f"{option}.{setting} is {place!r}, and {section.name} cannot be put there ({error}): "
+            f"{option}.{setting} is {place!r}, and {section.name} cannot be put there ({first_line(error)}): "
             "name one device of this "
             f"machine (cpu, cuda:0), or leave {setting} out."
         ) from error

@@ -24,7 +24,9 @@ def record_of(config: RunConfig, started: str, command: str | None) -> RunRecord
     """
     return RunRecord(
         config=resolved(config),
-        versions={name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
+        # torch names its build too: 2.13.0+cpu, 2.13.0+cu130.
+        versions={name: version(name) for name in PACKAGES}
+        | {"torch": torch.__version__, "python": platform.python_version()},
         commit=_commit(),
         seed=config.training.seed,
         hardware=hardware(),

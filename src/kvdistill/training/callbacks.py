@@ -113,7 +113,7 @@ class EvaluateWhen(TrainerCallback):
         """Evaluate where it is due, and after the last step."""
         last = state.global_step >= state.max_steps
         if last or (self.every and state.global_step % self.every == 0):
-            measured, wanted = self.measure(kwargs["model"].student, state.global_step), control.should_log
+            measured, wanted = self.measure(kwargs["model"].trained(), state.global_step), control.should_log
             self.report(dict(measured))
             # Logging the evaluation has reset the flag, but the training metrics are still to be logged.
             control.should_log = wanted

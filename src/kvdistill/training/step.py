@@ -13,9 +13,6 @@ from kvdistill.text import Batch
 class StepModel(Protocol):
     """A student and the other trainable modules; training does not depend on teachers or losses."""
 
-    student: Any
-    """The model that is evaluated during training, and saved with ``save_pretrained``."""
-
     def __call__(self, batch: Batch, step: int, progress: float) -> LossOutput:
         """Loss and metrics of a batch.
 
@@ -24,6 +21,10 @@ class StepModel(Protocol):
             step: Optimizer steps done so far.
             progress: Share of all steps done so far, 0 to 1.
         """
+        ...
+
+    def trained(self) -> Any:
+        """The model that is evaluated during training, and saved with ``save_pretrained``."""
         ...
 
     def train(self, mode: bool = True) -> Any:

@@ -190,7 +190,7 @@ class LatentTrainer(Trainer):
                 partial.mkdir(parents=True)
             self.accelerator.wait_for_everyone()  # until the folder exists
             if first:
-                self._step_model().student.save_pretrained(partial)
+                self._step_model().trained().save_pretrained(partial)
                 save_extra_state(partial, tensors, self._place and self._place.plain())
             self._save_optimizer_and_scheduler(str(partial))
             self._save_scaler(str(partial))
