@@ -1,5 +1,6 @@
 """Base of the adapter's methods: how a map starts, what is fitted, and what is trained."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -74,7 +75,11 @@ class AdapterSettings:
         return affine_map(torch.zeros(block.outputs, block.inputs))
 
     def regularizer(
-        self, moved: ModelKV, student: ModelKV, scale: Float[Tensor, "L 2"] | None = None
+        self,
+        moved: ModelKV,
+        student: ModelKV,
+        scale: Float[Tensor, "L 2"] | None = None,
+        all_reduce_sum: Callable[[Tensor], Tensor] | None = None,
     ) -> Float[Tensor, ""]:
         """The term that a trained adapter adds to the loss.
 
@@ -82,6 +87,7 @@ class AdapterSettings:
             moved: The teacher's cache in the student's geometry, N slots.
             student: The student's own cache over the same N tokens.
             scale: (L, 2), standard deviations of the student's keys and values, measured at calibration.
+            all_reduce_sum: All-reduce sum over the processes of the run; None for a single one.
 
         Returns:
             A scalar; 0 for methods that are not trained.

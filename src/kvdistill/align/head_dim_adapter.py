@@ -4,6 +4,8 @@
 ``Identity`` are fixed.
 """
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -70,7 +72,11 @@ class Adapter(nn.Module):
         return ModelKV(layers, self.student.layer_ids, teacher.source)
 
     def regularizer(
-        self, moved: ModelKV, student: ModelKV, scale: Float[Tensor, "L 2"] | None = None
+        self,
+        moved: ModelKV,
+        student: ModelKV,
+        scale: Float[Tensor, "L 2"] | None = None,
+        all_reduce_sum: Callable[[Tensor], Tensor] | None = None,
     ) -> Float[Tensor, ""]:
         """The term that a trained adapter adds to the loss, so that it cannot shrink its target.
 
@@ -78,11 +84,12 @@ class Adapter(nn.Module):
             moved: The result of ``move``.
             student: The student's own cache over the same N tokens (teacher mode).
             scale: (L, 2), standard deviations of the student's keys and values, measured at calibration.
+            all_reduce_sum: All-reduce sum over the processes of the run; None for a single one.
 
         Returns:
             A scalar, weighted; 0 for methods that are not trained.
         """
-        return self.method.regularizer(moved, student, scale)
+        return self.method.regularizer(moved, student, scale, all_reduce_sum)
 
     def sources(self, index: int, teacher: ModelKV) -> tuple[LayerKV, ...]:
         """The teacher layers of one student layer.
