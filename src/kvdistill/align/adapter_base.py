@@ -42,6 +42,11 @@ class AdapterSettings:
     mixes_heads: ClassVar[bool] = True
     """Whether a head of the result comes from several heads, so that their importance is averaged."""
 
+    @property
+    def one_map(self) -> bool:
+        """Whether all student layers share one map for keys and one for values."""
+        return False
+
     def penalty_grid(self) -> tuple[float, ...]:
         """The ridge penalties to choose from.
 

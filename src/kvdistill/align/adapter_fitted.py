@@ -30,6 +30,13 @@ class Ridge(AdapterSettings):
     kind: Literal["ridge"] = "ridge"
     penalties: tuple[float, ...] = PENALTIES
     """Relative to the mean variance of the inputs."""
+    shared: bool = False
+    """Whether all student layers share one map, of the mean of their teacher layers by the layer map."""
+
+    @property
+    def one_map(self) -> bool:
+        """``shared``."""
+        return self.shared
 
     def __post_init__(self) -> None:
         if not self.penalties or min(self.penalties) <= 0:
@@ -61,7 +68,14 @@ class Learned(AdapterSettings):
     """What is added to the loss; see above."""
     weight: float = 1.0
     """Weight of the term in the loss."""
+    shared: bool = False
+    """Whether all student layers share one map, of the mean of their teacher layers by the layer map."""
     learns: ClassVar[bool] = True
+
+    @property
+    def one_map(self) -> bool:
+        """``shared``."""
+        return self.shared
 
     def penalty_grid(self) -> tuple[float, ...]:
         """The grid of ``ridge`` where the maps start from it."""

@@ -74,10 +74,12 @@ class Aligner(nn.Module):
             for index, found in enumerate(pairs)
         )
         theirs = adapter.teacher.layers[-1]
+        maps = type(adapter.method).__name__.lower()
+        if adapter.method.one_map:
+            maps += ", one map for all layers"
         lines = [
             f"layers: {layers}",
-            f"heads: {_shape(theirs)}{_chosen(theirs)} -> {_shape(adapter.student.layers[-1])}, "
-            f"{type(adapter.method).__name__.lower()}",
+            f"heads: {_shape(theirs)}{_chosen(theirs)} -> {_shape(adapter.student.layers[-1])}, {maps}",
         ]
         if adapter.student.layers[0].key_norm is not None:
             lines.append("key norm: keys are projected onto the student's")
