@@ -1,5 +1,6 @@
 """Layers that drop their keyword arguments: found by their code, and what hooks hand on to attention."""
 
+import copy
 import gc
 from typing import Any
 
@@ -148,3 +149,20 @@ def test_calls_are_not_kept_alive() -> None:
 def alive() -> int:
     gc.collect()
     return sum(isinstance(each, AttentionCall) for each in gc.get_objects())
+
+
+def test_a_copied_student_has_a_relay_of_its_own() -> None:
+    student = pico.reasoner("stablelm", slots=3, passes=2)
+    copied, batch = copy.deepcopy(student), pico.batch(pico.samples(2))
+    with torch.no_grad():
+        assert torch.equal(copied(batch).student.rows.logits, student(batch).student.rows.logits)
+    kept, own = (
+        {hook.__self__ for hook in model.body.layers[0]._forward_hooks.values() if is_relay(hook)}
+        for model in (copied, student)
+    )
+    assert len(kept) == len(own) == 1
+    assert kept.isdisjoint(own)
+
+
+def is_relay(hook: Any) -> bool:
+    return isinstance(getattr(hook, "__self__", None), ArgumentRelay)
