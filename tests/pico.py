@@ -27,6 +27,7 @@ _SHAPE = {
     "pad_token_id": 0,
 }
 _GROUPED = _SHAPE | {"num_key_value_heads": 2}
+_HALF = {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5}
 _SLIDING = ["sliding_attention", "full_attention", "sliding_attention"]
 
 
@@ -60,6 +61,7 @@ CONFIGS = {
     "phi3": lambda: tf.Phi3Config(**_GROUPED),
     "olmo2": lambda: tf.Olmo2Config(**_GROUPED),
     "glm": lambda: tf.GlmConfig(**_GROUPED, head_dim=8),
+    "stablelm": lambda: tf.StableLmConfig(**_GROUPED, qk_layernorm=True, rope_parameters=_HALF),
 }
 """Architecture -> configuration of a pico model."""
 
@@ -91,9 +93,11 @@ CAPTURED = CONFIGS | {
     ),
     "smollm3": lambda: tf.SmolLM3Config(**_GROUPED, no_rope_layers=[1, 0, 1]),
     "cohere": lambda: tf.CohereConfig(**_GROUPED),
+    "stablelm_plain": lambda: tf.StableLmConfig(**_GROUPED, use_parallel_residual=True),
+    "nemotron": lambda: tf.NemotronConfig(**_GROUPED),
 }
 """The same and further rotations, which capture tests try too; the last two of Llama and Phi-3 change beyond
-16 tokens.
+16 tokens. StableLM's and Nemotron's layers drop their keyword arguments.
 """
 
 

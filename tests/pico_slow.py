@@ -12,7 +12,8 @@ from transformers import PreTrainedModel
 from kvdistill.capture.attention import PREFIX
 from kvdistill.latent.reasoner import LatentReasoner
 
-PROJECTIONS = ("q_proj", "k_proj", "v_proj", "q_norm", "k_norm", "qkv_proj", "query_key_value", "c_attn")
+PROJECTIONS = ("q_proj", "k_proj", "v_proj", "qkv_proj", "query_key_value", "c_attn")
+NORMS = ("q_norm", "k_norm", "q_layernorm", "k_layernorm")
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,10 @@ class Projected:
         """Queries and keys turned by the model's own function."""
         if self.rotary is None:
             return self.query, self.keys
-        return sys.modules[type(self.module).__module__].apply_rotary_pos_emb(
-            self.query, self.keys, *self.rotary
-        )
+        turn = sys.modules[type(self.module).__module__].apply_rotary_pos_emb
+        width = self.rotary[0].shape[-1]  # of the channels that turn
+        query, keys = turn(self.query[..., :width], self.keys[..., :width], *self.rotary)
+        return torch.cat((query, self.query[..., width:]), -1), torch.cat((keys, self.keys[..., width:]), -1)
 
 
 def projected(model: PreTrainedModel, **inputs: object) -> tuple[Tensor, dict[int, Projected]]:
@@ -53,7 +55,7 @@ def projected(model: PreTrainedModel, **inputs: object) -> tuple[Tensor, dict[in
             )
         )
         for name, child in module.named_children():
-            if name in PROJECTIONS:
+            if name in PROJECTIONS + NORMS:
                 hooks.append(
                     child.register_forward_hook(
                         lambda _, args, out, store=store, name=name: store.update({name: out})
@@ -89,8 +91,8 @@ def _split(module: nn.Module, raw: dict[str, object], config: object) -> Project
         query, keys, values = (by_head(part) for part in raw["c_attn"].chunk(3, -1))
     else:
         query, keys, values = (
-            by_head(raw.get("q_norm", raw["q_proj"])),
-            by_head(raw.get("k_norm", raw["k_proj"])),
+            by_head(raw.get("q_norm", raw.get("q_layernorm", raw["q_proj"]))),
+            by_head(raw.get("k_norm", raw.get("k_layernorm", raw["k_proj"]))),
             by_head(raw["v_proj"]),
         )
     return Projected(

@@ -200,19 +200,21 @@ def target_of(step: Distillation, batch: Batch) -> ModelKV:
 
 # Processes, kills, and what is needed afterwards.
 
-BOTH = {"words": LEARNED, "bytes": CKA}
+FLOOR = CKA | {"adapter": {"kind": "learned", "initial": "orthogonal", "term": "variance_floor"}}
 
 
-def both(models: dict[str, Path], output: Path, **sections: Any) -> RunConfig:
+def both(models: dict[str, Path], output: Path, second: dict[str, Any] = CKA, **sections: Any) -> RunConfig:
     """A learned adapter, and a fitted one with a measured layer map."""
-    teachers = {name: live(models[name], **options) for name, options in BOTH.items()}
+    told = {"words": LEARNED, "bytes": second}
+    teachers = {name: live(models[name], **options) for name, options in told.items()}
     return run(models["base"], output, teachers, **sections)
 
 
 def test_two_processes_equal_one_with_twice_the_batch(models: dict[str, Path], tmp_path: Path) -> None:
-    pair = both(models, tmp_path / "two", training={"batch_size": 2})
+    """Learned adapters with the reconstruction term and with the variance floor, over a measured map."""
+    pair = both(models, tmp_path / "two", FLOOR, training={"batch_size": 2})
     assert pico_process.together(lambda: train(pair), 2) == [0, 0]
-    train(both(models, tmp_path / "one"))
+    train(both(models, tmp_path / "one", FLOOR))
     one, two = curves(tmp_path / "one"), curves(tmp_path / "two")
     assert one.keys() == two.keys()
     # The range inside a batch depends on the batch.

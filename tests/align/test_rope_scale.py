@@ -124,7 +124,9 @@ def test_move_by_hand() -> None:
     torch.testing.assert_close(move(keys, at[0], at[2], rope), keys, atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("name", ["llama", "qwen3", "gemma3", "gpt_neox", "glm", "cohere", "llama_yarn"])
+@pytest.mark.parametrize(
+    "name", ["llama", "qwen3", "gemma3", "gpt_neox", "glm", "cohere", "llama_yarn", "stablelm"]
+)
 def test_moved_keys_are_those_that_the_model_computes_there(name: str) -> None:
     """Half-split and interleaved, complete and partial, two rotations in one model, an attention factor."""
     model = pico.backbone(name)
@@ -138,25 +140,28 @@ def test_moved_keys_are_those_that_the_model_computes_there(name: str) -> None:
         torch.testing.assert_close(move(after[layer_id], end, start, rope), keys, rtol=1e-4, atol=3e-5)
 
 
-def test_partial_rotation_of_stablelm() -> None:
-    """Its first four of sixteen channels turn; from its own cache, since its layers cannot be captured."""
+@pytest.mark.parametrize("key_norm", [False, True])
+def test_partial_rotation_of_stablelm(key_norm: bool) -> None:
+    """Its first four of sixteen channels turn; measured, and equal to the formula and to its projections."""
     parameters = {"rope_type": "default", "rope_theta": THETA, "partial_rotary_factor": 0.25}
-    config = tf.StableLmConfig(**SHAPE | {"head_dim": None}, rope_parameters=parameters)
-    model = pico.from_config(config)
-    rope, ids = Unscaled().rope(THETA, 4), torch.arange(3, 9).expand(2, 6)
+    shape = SHAPE | {"head_dim": None, "qk_layernorm": key_norm}
+    model = pico.from_config(tf.StableLmConfig(**shape, rope_parameters=parameters))
+    rope = geometry(measure(model)).layers[0].rope
+    assert rope is not None
+    assert (rope.start, rope.convention, rope.factor) == (0, "half_split", 1.0)
+    torch.testing.assert_close(rope.inv_freq, Unscaled().rope(THETA, 4).inv_freq)
     bare: list[Tensor] = []
-    model.model.layers[0].self_attn.k_proj.register_forward_hook(lambda _, __, keys: bare.append(keys))
-    cached, start = [], []
-    for first in (2, 19):
-        positions = torch.arange(first, first + 6).expand(2, 6)
-        with torch.no_grad():
-            cache = model(input_ids=ids, position_ids=positions, use_cache=True).past_key_values
-        cached.append(cache.layers[0].keys)
-        start.append(positions[:, None])
-    own = bare[0].unflatten(-1, (2, 16)).transpose(1, 2)  # (B, H, T, K), before the rotation
-    torch.testing.assert_close(rotate(cached[0], start[0], rope, inverse=True), own, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(move(cached[0], *start, rope), cached[1], rtol=1e-4, atol=1e-5)
-    assert torch.equal(cached[0][..., 4:], own[..., 4:])
+    attention: Any = model.model.layers[0].self_attn
+    last = attention.k_layernorm if key_norm else attention.k_proj
+    last.register_forward_hook(lambda _, __, keys: bare.append(keys))
+    captured = [keys_at(model, first)[0] for first in (2, 19)]
+    start = [torch.arange(first, first + 6).expand(2, 1, 6) for first in (2, 19)]
+    own = bare[0]  # (B, H, T, K), before the rotation
+    if not key_norm:
+        own = own.unflatten(-1, (2, 16)).transpose(1, 2)
+    torch.testing.assert_close(rotate(captured[0], start[0], rope, inverse=True), own, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(move(captured[0], *start, rope), captured[1], rtol=1e-4, atol=1e-5)
+    assert torch.equal(captured[0][..., 4:], own[..., 4:])
 
 
 def test_keys_scaled_by_ntk_are_those_of_a_model_with_the_scaled_base() -> None:

@@ -36,6 +36,13 @@ SAMPLE = (
         "zaya/default",
     ),
     *("doge/default", "diffllama/default", "phimoe/default", "llama4_text/chunks"),
+    *(
+        "stablelm/default",
+        "stablelm/qk_norm",
+        "biogpt/default",
+        "qwen3_next/attention_only",
+        "whisper/default",
+    ),
 )
 """One configuration for each thing that a family does of its own; the others are tried where
 KVDISTILL_REPEATS=large.

@@ -23,6 +23,8 @@ ROTARY = {
     "glm": (INTERLEAVED, 2),
     "cohere": (INTERLEAVED, 4),
     "smollm3": (HALF, 4),
+    **dict.fromkeys(("stablelm", "nemotron"), (HALF, 2)),
+    "stablelm_plain": (HALF, 1),
 }
 """Convention and number of turning pairs."""
 LEARNED = ("gpt2", "opt")

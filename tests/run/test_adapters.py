@@ -16,6 +16,7 @@ from kvdistill.run.adapters import (
     difference,
     hash_of,
     load_adapters,
+    read_adapters,
     save_adapters,
     shape_of,
     student_of,
@@ -99,6 +100,11 @@ def test_they_come_back_bit_for_bit(saved: Saved) -> None:
     assert not [name for name in load_file(saved.folder / ADAPTERS) if name.startswith("fused")]
 
 
+def test_an_option_that_earlier_files_lack_is_left_out_at_its_default(saved: Saved) -> None:
+    for teacher in read_adapters(saved.folder)[1]["teachers"].values():
+        assert teacher["option adapter"].keys() == {"kind", "penalties"}
+
+
 def test_one_of_the_teachers_may_be_left_out(saved: Saved) -> None:
     step, record = saved.load({"b": saved.teachers["b"]})
     for name, value in step.bridge.state().items():
@@ -114,6 +120,7 @@ def test_another_pair_is_refused(saved: Saved, others: dict[str, Path]) -> None:
         ({"a": live(others["other"]), "b": b}, r"teachers\.a: weights are others \(fitted float32:"),
         ({"a": a, "b": live(others["wide"])}, r"teachers\.b: layers of attention was \[\[0, 2, 8, 8, 0\]"),
         ({"a": a | {"layers": {"kind": "nearest"}}}, r"teachers\.a: option layers was {'kind': 'ratio'}"),
+        ({"a": a | {"adapter": {"kind": "ridge", "shared": True}}}, r"teachers\.a: option adapter was"),
         ({"a": a | {"tokens": "last"}}, r"teachers\.a: option tokens was average and is last here"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -13,26 +13,26 @@ from kvdistill.data.keys import question_key
 from kvdistill.records.competence import CompetenceTable
 from kvdistill.records.traces import QuestionTraces, Trace
 from kvdistill.run.competence import figures_of, measure_competence, nats_per_character, of_answer, of_chain
-from kvdistill.run.writing import WritingTeacher, open_writer
+from kvdistill.run.writers import Writers
 
 QUESTIONS = pico_trained.examples()[:7]
 DATA = DataSection(train=SyntheticData(num=1))
 
 
 @pytest.fixture(scope="module")
-def teachers(tmp_path_factory: pytest.TempPathFactory) -> list[WritingTeacher]:
+def teachers(tmp_path_factory: pytest.TempPathFactory) -> Writers:
     """A trained teacher and an untrained one."""
-    found = []
+    found = {}
     for name, model in (("good", pico_trained.trained()), ("raw", pico_trained.student())):
         folder = tmp_path_factory.mktemp(name)
         model.save_pretrained(folder)
-        found.append(open_writer(name, TeacherSection(name=str(folder)), DATA))
-    return found
+        found[name] = TeacherSection(name=str(folder))
+    return Writers(found, DATA)
 
 
-def test_nats_per_character_are_those_of_each_text_alone(teachers: list[WritingTeacher]) -> None:
+def test_nats_per_character_are_those_of_each_text_alone(teachers: Writers) -> None:
     """By hand, in float64: the log-probabilities of the tokens that have characters, over the characters."""
-    teacher = teachers[0]
+    teacher = teachers.open("good")
     samples = teacher.encode(QUESTIONS)
     together = nats_per_character(teacher, [of_chain(teacher, sample) for sample in samples])
     for sample, found in zip(samples, together, strict=True):
@@ -49,9 +49,9 @@ def test_nats_per_character_are_those_of_each_text_alone(teachers: list[WritingT
 
 
 def test_answers_are_given_the_question_alone_and_the_end_token_does_not_count(
-    teachers: list[WritingTeacher],
+    teachers: Writers,
 ) -> None:
-    teacher = teachers[0]
+    teacher = teachers.open("good")
     (sample,) = teacher.encode(QUESTIONS[:1])
     text = of_answer(teacher, sample)
     assert teacher.tokenizer.decode(text.ids) == "Ann Ann <bot> <eot> answer Ann </s>"
@@ -63,7 +63,7 @@ def test_answers_are_given_the_question_alone_and_the_end_token_does_not_count(
     assert bare.right is None
 
 
-def test_the_better_teacher_has_the_better_figures(teachers: list[WritingTeacher], tmp_path: Path) -> None:
+def test_the_better_teacher_has_the_better_figures(teachers: Writers, tmp_path: Path) -> None:
     key = question_key(QUESTIONS[2])
     traces = {"good": {key: QuestionTraces(key, "2", (Trace(("x",)),), 4, 3)}}
     table = measure_competence(teachers, QUESTIONS, traces, tmp_path, print)
@@ -73,14 +73,12 @@ def test_the_better_teacher_has_the_better_figures(teachers: list[WritingTeacher
         found = table.figures[question_key(example)]
         assert found["good"].cot_nats < found["raw"].cot_nats  # pyright: ignore
     assert CompetenceTable.read(tmp_path).figures == table.figures
-    table.require_teachers({each.name: each.weights for each in teachers})
+    table.require_teachers({name: teachers.fingerprints(name).weights for name in teachers})
     with pytest.raises(ValueError, match="raw: its weights are not those"):
-        table.require_teachers({"good": teachers[0].weights, "raw": teachers[0].weights})
+        table.require_teachers(dict.fromkeys(teachers, teachers.fingerprints("good").weights))
 
 
-def test_a_killed_call_is_continued_and_batches_change_nothing(
-    teachers: list[WritingTeacher], tmp_path: Path
-) -> None:
+def test_a_killed_call_is_continued_and_batches_change_nothing(teachers: Writers, tmp_path: Path) -> None:
     one = measure_competence(teachers, QUESTIONS, {}, tmp_path / "one", print, batch_size=1)
     measure_competence(teachers, QUESTIONS, {}, tmp_path / "two", print)
     path = tmp_path / "two" / "competence.jsonl"

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import pico
-from kvdistill.align.rope_scale import ntk_base
+from kvdistill.align.rope_scale import Linear, NTKAware, Yarn, ntk_base
 from kvdistill.capture.rotation import geometry, measure
 from kvdistill.config import TeacherSection
 from kvdistill.run.student import build_student
@@ -101,6 +101,19 @@ def test_layers_with_a_window_keep_their_frequencies() -> None:
     assert scaled["sliding_attention"] == own["sliding_attention"]
     assert scaled["full_attention"]["rope_theta"] == pytest.approx(1e6 * 4 ** (16 / 14))
     assert own["full_attention"]["rope_theta"] == 1e6
+
+
+@pytest.mark.parametrize(
+    ("kind", "method"),
+    [("ntk", NTKAware(factor=4.0)), ("linear", Linear(factor=4.0)), ("yarn", Yarn(factor=4.0, window=128))],
+)
+def test_a_scaling_counts_the_channels_that_turn_alone(kind: str, method: Any) -> None:
+    """StableLM turns four of a head's eight channels: theta' of ntk is 10000 · 4^(4/2)."""
+    after = scaled_config("teacher", pico.CONFIGS["stablelm"](), {"rope_type": kind, "factor": 4.0})
+    found, expected = frequencies(pico.from_config(after)), method.rope(1e4, 4).inv_freq
+    torch.testing.assert_close(found, expected)
+    if kind == "ntk":
+        assert found.tolist() == pytest.approx([1.0, 160_000**-0.5])
 
 
 @pytest.mark.parametrize("student", [False, True])

@@ -15,11 +15,13 @@ from kvdistill.data import Chat, Plain, encode_all
 from kvdistill.data.collate import collate
 from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.pipeline import Distillation
+from kvdistill.records.schema import Metrics
 from kvdistill.run.step import step_model, teachers_of
 from kvdistill.run.student import build_student, template_of
 from kvdistill.run.train import train
 from kvdistill.teacher import CausalLMTeacher, SelfDistillation
 from pico_students import TASK, batch_for, config, loss_of, on, save_base
+from pico_teachers import live, run
 
 BIG = {
     "llama": {"hidden_size": 48, "num_hidden_layers": 4, "num_attention_heads": 6, "num_key_value_heads": 3},
@@ -272,3 +274,20 @@ def test_a_run_encodes_for_its_teachers_in_the_loaders_workers(base_folder: Path
     assert len(first) > 0
     assert losses("no worker", 0, template={"kind": "chat"}) == first
     assert losses("student's prompt", 0) != first
+
+
+def test_models_whose_layers_drop_arguments_teach_and_are_taught(tmp_path: Path) -> None:
+    """A StableLM student with gradient checkpointing, of another StableLM and a Nemotron."""
+    half = {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}
+    base = save_base(tmp_path / "base", model_type="stablelm", qk_layernorm=True, rope_parameters=half)
+    teachers = {
+        "deep": live(save_base(tmp_path / "deep", model_type="stablelm", num_hidden_layers=3)),
+        "other": live(save_base(tmp_path / "other", model_type="nemotron")),
+    }
+    losses = []
+    for again in (False, True):
+        folder = tmp_path / str(again)
+        train(run(base, folder, teachers, training={"gradient_checkpointing": again}))
+        losses.append(list(Metrics(folder / "metrics.jsonl").series()["loss"].values()))
+    assert len(losses[0]) > 1
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)

@@ -106,15 +106,16 @@ def test_a_trained_adapter_adds_its_term() -> None:
     assert fixed.merge([TeacherCache("a", kv)], {}, kv)[0].regularizer is None
 
 
-def test_state_restores_adapters_layer_maps_and_scale() -> None:
+@pytest.mark.parametrize("method", [Ridge(), Ridge(shared=True)])
+def test_state_restores_adapters_layer_maps_and_scale(method: Ridge) -> None:
     teacher = geometry(3, 1, 4, 5)
-    before = bridge({"a": 1.0}, Ridge(), teacher)
+    before = bridge({"a": 1.0}, method, teacher)
     before.set_layers("a", LayerMap((LayerPair(0, 2, 1.0), LayerPair(1, 0, 0.5), LayerPair(1, 1, 0.5))))
     before.scale = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
     with torch.no_grad():
         for parameter in before.parameters():
             torch.nn.init.normal_(parameter)
-    after = bridge({"a": 1.0}, Ridge(), teacher)
+    after = bridge({"a": 1.0}, method, teacher)
     after.load_state(before.state())
     kv = cache(teacher)
     old, new = (each.merge([TeacherCache("a", kv)], {}, kv)[0].kv for each in (before, after))

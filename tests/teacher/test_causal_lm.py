@@ -52,7 +52,7 @@ def model(name: str) -> tf.PreTrainedModel:
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
-@pytest.mark.parametrize("name", ["llama_deep", "gpt2", "gemma3", "qwen3"])
+@pytest.mark.parametrize("name", ["llama_deep", "gpt2", "gemma3", "qwen3", "stablelm"])
 def test_a_padded_batch_equals_plain_calls_of_each_sample(name: str, side: str) -> None:
     """Keys before the rotation and values from the model's own projections, importance in float64."""
     teacher = CausalLMTeacher(model(name), name)

@@ -1,5 +1,6 @@
 """Base of the adapter's methods: how a map starts, what is fitted, and what is trained."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -41,6 +42,11 @@ class AdapterSettings:
     mixes_heads: ClassVar[bool] = True
     """Whether a head of the result comes from several heads, so that their importance is averaged."""
 
+    @property
+    def one_map(self) -> bool:
+        """Whether all student layers share one map for keys and one for values."""
+        return False
+
     def penalty_grid(self) -> tuple[float, ...]:
         """The ridge penalties to choose from.
 
@@ -74,7 +80,11 @@ class AdapterSettings:
         return affine_map(torch.zeros(block.outputs, block.inputs))
 
     def regularizer(
-        self, moved: ModelKV, student: ModelKV, scale: Float[Tensor, "L 2"] | None = None
+        self,
+        moved: ModelKV,
+        student: ModelKV,
+        scale: Float[Tensor, "L 2"] | None = None,
+        all_reduce_sum: Callable[[Tensor], Tensor] | None = None,
     ) -> Float[Tensor, ""]:
         """The term that a trained adapter adds to the loss.
 
@@ -82,6 +92,7 @@ class AdapterSettings:
             moved: The teacher's cache in the student's geometry, N slots.
             student: The student's own cache over the same N tokens.
             scale: (L, 2), standard deviations of the student's keys and values, measured at calibration.
+            all_reduce_sum: All-reduce sum over the processes of the run; None for a single one.
 
         Returns:
             A scalar; 0 for methods that are not trained.

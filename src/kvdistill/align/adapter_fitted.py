@@ -1,6 +1,7 @@
 """Adapters that calibration fits: ridge regression, and maps trained along with the student."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -9,6 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from kvdistill.align.adapter_base import AdapterSettings, Block, affine_map
+from kvdistill.align.variance_floor import variance_floor
 from kvdistill.kv import ModelKV
 from kvdistill.ops import EPSILON, to_float32
 
@@ -28,6 +30,13 @@ class Ridge(AdapterSettings):
     kind: Literal["ridge"] = "ridge"
     penalties: tuple[float, ...] = PENALTIES
     """Relative to the mean variance of the inputs."""
+    shared: bool = False
+    """Whether all student layers share one map, of the mean of their teacher layers by the layer map."""
+
+    @property
+    def one_map(self) -> bool:
+        """``shared``."""
+        return self.shared
 
     def __post_init__(self) -> None:
         if not self.penalties or min(self.penalties) <= 0:
@@ -45,8 +54,8 @@ class Learned(AdapterSettings):
     A map over heads x width contains every mixing of heads (a 1x1 convolution over heads) and every linear
     map of their widths. ``reconstruction`` adds the error of the moved cache against the student's own,
     ``variance_floor`` what the standard deviation of a channel lacks to the student's own; both are relative,
-    so that 1 is a constant. The error is a mean over samples, so that it does not depend on how they are
-    distributed over processes; the floor is taken over the tokens of one process's batch.
+    so that 1 is a constant. The error is a mean over samples, and the floor is taken over the tokens of all
+    processes, so that neither depends on how samples are distributed over them.
 
     Source: ours; variance floor: VICReg, https://arxiv.org/abs/2105.04906, equation 1.
     Differs: the floor is the student's own standard deviation of the channel, over tokens of the batch.
@@ -59,7 +68,14 @@ class Learned(AdapterSettings):
     """What is added to the loss; see above."""
     weight: float = 1.0
     """Weight of the term in the loss."""
+    shared: bool = False
+    """Whether all student layers share one map, of the mean of their teacher layers by the layer map."""
     learns: ClassVar[bool] = True
+
+    @property
+    def one_map(self) -> bool:
+        """``shared``."""
+        return self.shared
 
     def penalty_grid(self) -> tuple[float, ...]:
         """The grid of ``ridge`` where the maps start from it."""
@@ -76,34 +92,38 @@ class Learned(AdapterSettings):
         return affine_map(weight)
 
     def regularizer(
-        self, moved: ModelKV, student: ModelKV, scale: Float[Tensor, "L 2"] | None = None
+        self,
+        moved: ModelKV,
+        student: ModelKV,
+        scale: Float[Tensor, "L 2"] | None = None,
+        all_reduce_sum: Callable[[Tensor], Tensor] | None = None,
     ) -> Float[Tensor, ""]:
         """The mean of the term over layers, keys and values, times ``weight``."""
+        if self.term == "variance_floor":
+            return self.weight * variance_floor(moved, student, all_reduce_sum)
         terms = []
         for index, (ours, own) in enumerate(zip(moved.layers, student.layers, strict=True)):
             # (B, H, N): padding of either side and uncovered tokens are left out.
             valid = ours.mask & own.mask
             for column, name in enumerate(("keys", "values")):
-                if scale is not None and self.term == "reconstruction":
-                    error = _error(getattr(ours, name), getattr(own, name).detach(), valid)
-                    terms.append(error / scale[index, column].square())
-                    continue
-                # The heads of a layer hold the same tokens: (B, H, N, W) -> (n, H, W).
-                got, wanted = (to_float32(getattr(x, name)).transpose(1, 2)[valid[:, 0]] for x in (ours, own))
-                terms.append(self._term(got, wanted.detach()))
+                got, wanted = getattr(ours, name), getattr(own, name).detach()
+                if scale is None:
+                    terms.append(_relative_error(got, wanted, valid[:, 0]))
+                else:
+                    terms.append(_error(got, wanted, valid) / scale[index, column].square())
         return self.weight * torch.stack(terms).mean()
 
-    def _term(self, moved: Float[Tensor, "n H W"], student: Float[Tensor, "n H W"]) -> Float[Tensor, ""]:
-        if moved.shape[0] < 2:
-            # A single token has no variance to keep.
-            return moved.sum() * 0.0
-        variance = student.var(0, correction=0)
-        if self.term == "reconstruction":
-            error = (moved - student).square().mean()
-            return error / variance.mean().clamp_min(EPSILON**2)
-        # The epsilon under the root keeps the gradient finite where a channel is constant.
-        std = (moved.var(0, correction=0) + EPSILON).sqrt()
-        return (1 - std / (variance + EPSILON).sqrt()).clamp_min(0).mean()
+
+def _relative_error(
+    moved: Float[Tensor, "B H N W"], student: Float[Tensor, "B H N W"], valid: Bool[Tensor, "B N"]
+) -> Float[Tensor, ""]:
+    """Mean squared error over the tokens, relative to the student's variance in the batch."""
+    # The heads of a layer hold the same tokens: (B, H, N, W) -> (n, H, W).
+    got, wanted = (to_float32(states).transpose(1, 2)[valid] for states in (moved, student))
+    if got.shape[0] < 2:
+        # A single token has no variance to compare with.
+        return got.sum() * 0.0
+    return (got - wanted).square().mean() / wanted.var(0, correction=0).mean().clamp_min(EPSILON**2)
 
 
 def _error(

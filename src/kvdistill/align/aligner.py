@@ -1,5 +1,7 @@
 """Aligner: all alignment steps of one teacher, in their order."""
 
+from collections.abc import Callable
+
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -40,7 +42,11 @@ class Aligner(nn.Module):
         return to_key_norm(self.adapter.move(in_student_tokens(kv, alignment)), self.adapter.student)
 
     def regularizer(
-        self, moved: ModelKV, student: ModelKV, scale: Float[Tensor, "L 2"] | None = None
+        self,
+        moved: ModelKV,
+        student: ModelKV,
+        scale: Float[Tensor, "L 2"] | None = None,
+        all_reduce_sum: Callable[[Tensor], Tensor] | None = None,
     ) -> Float[Tensor, ""]:
         """The term that a trained adapter adds to the loss; see ``Adapter.regularizer``.
 
@@ -48,11 +54,12 @@ class Aligner(nn.Module):
             moved: The result of the aligner.
             student: The student's own cache over the same N tokens (teacher mode).
             scale: (L, 2), standard deviations of the student's keys and values, measured at calibration.
+            all_reduce_sum: All-reduce sum over the processes of the run; None for a single one.
 
         Returns:
             A scalar; 0 for adapters that are not trained.
         """
-        return self.adapter.regularizer(moved, student, scale)
+        return self.adapter.regularizer(moved, student, scale, all_reduce_sum)
 
     def describe(self) -> str:
         """What is done to the teacher's cache.
@@ -67,10 +74,12 @@ class Aligner(nn.Module):
             for index, found in enumerate(pairs)
         )
         theirs = adapter.teacher.layers[-1]
+        maps = type(adapter.method).__name__.lower()
+        if adapter.method.one_map:
+            maps += ", one map for all layers"
         lines = [
             f"layers: {layers}",
-            f"heads: {_shape(theirs)}{_chosen(theirs)} -> {_shape(adapter.student.layers[-1])}, "
-            f"{type(adapter.method).__name__.lower()}",
+            f"heads: {_shape(theirs)}{_chosen(theirs)} -> {_shape(adapter.student.layers[-1])}, {maps}",
         ]
         if adapter.student.layers[0].key_norm is not None:
             lines.append("key norm: keys are projected onto the student's")

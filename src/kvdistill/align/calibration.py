@@ -10,7 +10,7 @@ from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from kvdistill.align.adapter_base import AdapterSettings
 from kvdistill.align.adapter_report import AdapterReport, MapReport
@@ -18,7 +18,8 @@ from kvdistill.align.head_dim_adapter import Adapter, layer_blocks
 from kvdistill.align.heads import flatten_heads, shared_mask
 from kvdistill.align.layer_map import LayerMap
 from kvdistill.align.moments import Moments
-from kvdistill.align.ridge import fit_ridge
+from kvdistill.align.ridge import RidgeFit, fit_ridge
+from kvdistill.align.shared_map import pooled, shared_block
 from kvdistill.kv import Geometry, LayerKV, ModelKV, require_unrotated
 from kvdistill.ops import EPSILON
 
@@ -137,6 +138,7 @@ class Calibration:
             found.append(torch.stack(each).float().cpu())
         return found[0], found[1]
 
+    @torch.no_grad()
     def solve(self, method: AdapterSettings) -> tuple[Adapter, AdapterReport]:
         """Fit the adapter and measure it on held-out samples.
 
@@ -151,14 +153,18 @@ class Calibration:
         """
         self._require_tokens(method)
         adapter = Adapter(self.student, self.teacher, self.layer_map, method)
+        fits = self._fit(adapter)
         reports = []
         for index, layer_id in enumerate(self.student.layer_ids):
             pairs = self.layer_map.of(index)
             theirs = tuple(self.teacher.layer_ids[pair.teacher] for pair in pairs)
             for name in STATES:
-                module = getattr(adapter, name)[index]
-                report = MapReport(layer_id, theirs, name, *self._solve(module, index, name, method))
-                reports.append(report)
+                found = fits.get((name, index))
+                penalty = condition = None
+                if found is not None:
+                    penalty, condition = found.penalty, found.condition
+                r2 = self._r2(adapter, index, name)
+                reports.append(MapReport(layer_id, theirs, name, r2, penalty, condition))
         return adapter, AdapterReport(
             tuple(reports), {str(part): count for part, count in self.tokens().items()}
         )
@@ -173,11 +179,7 @@ class Calibration:
         Returns:
             1 - error / variance of each map, in the order of the maps in the report of ``solve``.
         """
-        return [
-            self._r2(module, index, name)
-            for index in range(len(self.blocks))
-            for name, module in zip(STATES, (adapter.keys[index], adapter.values[index]), strict=True)
-        ]
+        return [self._r2(adapter, index, name) for index in range(len(self.blocks)) for name in STATES]
 
     def _all(self) -> list[Moments]:
         states = [moments[name] for moments in self.moments for name in STATES]
@@ -194,27 +196,41 @@ class Calibration:
             x = torch.cat([_tokens(layer, name, chosen) for layer in theirs], dim=-1)
             self.moments[index][name][part].add(x, _tokens(ours, name, chosen))
 
-    def _solve(
-        self, module: nn.Module, index: int, name: States, method: AdapterSettings
-    ) -> tuple[float, float | None, float | None]:
-        """Fit one map in place; its R² on the report part, the penalty and the condition number."""
-        parts = self.moments[index][name]
-        self._require_finite(parts["fit"], index, name)
-        penalty = condition = None
-        grid = method.penalty_grid()
-        if grid:
-            assert isinstance(module, nn.Linear)
-            found = fit_ridge(parts["fit"], parts["choose"], grid)
-            with torch.no_grad():
-                module.weight.copy_(found.weight)
-                module.bias.copy_(found.bias)
-            penalty, condition = found.penalty, found.condition
-        return self._r2(module, index, name), penalty, condition
+    def _fit(self, adapter: Adapter) -> dict[tuple[States, int], RidgeFit]:
+        """Fit all maps in place; the fit of each, by student layer. Empty for maps that are not fitted."""
+        grid, found = adapter.method.penalty_grid(), {}
+        for name in STATES:
+            for index in range(len(self.blocks)):
+                self._require_finite(self.moments[index][name]["fit"], index, name)
+            if not grid:
+                continue
+            for place, module in enumerate(getattr(adapter, name)):
+                fitted = fit_ridge(*self._to_fit(adapter.method, name, place), grid)
+                module.weight.copy_(fitted.weight)
+                module.bias.copy_(fitted.bias)
+                layers = [place]
+                if adapter.method.one_map:
+                    layers = list(range(len(self.blocks)))
+                found |= {(name, index): fitted for index in layers}
+        return found
 
-    def _r2(self, module: nn.Module, index: int, name: States) -> float:
+    def _to_fit(self, method: AdapterSettings, name: States, place: int) -> tuple[Moments, Moments]:
+        """The moments to fit a map on, and those to choose its penalty on."""
+        if not method.one_map:
+            parts = self.moments[place][name]
+            return parts["fit"], parts["choose"]
+        blocks = [pair[STATES.index(name)] for pair in self.blocks]
+        fit = pooled([moments[name]["fit"] for moments in self.moments], blocks)
+        return fit, pooled([moments[name]["choose"] for moments in self.moments], blocks)
+
+    def _r2(self, adapter: Adapter, index: int, name: States) -> float:
         """1 - error / variance of one map on the report part."""
         report = self.moments[index][name]["report"]
-        error = report.error(*_affine(module, report.x.shape[0]))
+        weight_and_bias = adapter.affine(name, index)
+        if weight_and_bias is None:
+            inputs = report.x.shape[0]
+            weight_and_bias = torch.eye(inputs), torch.zeros(inputs)
+        error = report.error(*weight_and_bias)
         total = report.variance().sum()
         # A constant has no variance to explain.
         if total <= 0:
@@ -235,7 +251,10 @@ class Calibration:
         needed: dict[Part, int] = dict.fromkeys(PARTS, 2)
         if method.penalty_grid():
             # As many tokens as unknowns per target: the weights and the bias.
-            needed["fit"] = 1 + max(block.inputs for pair in self.blocks for block in pair)
+            blocks = [block for pair in self.blocks for block in pair]
+            if method.one_map:
+                blocks = [shared_block(list(each)) for each in zip(*self.blocks, strict=True)]
+            needed["fit"] = 1 + max(block.inputs for block in blocks)
         short: list[Part] = [part for part in PARTS if tokens[part] < needed[part]]
         if not short:
             return
@@ -249,13 +268,6 @@ class Calibration:
 
 def _tokens(layer: LayerKV, name: str, chosen: Bool[Tensor, "B N"]) -> Float[Tensor, "n w"]:
     return flatten_heads(getattr(layer, name), layer.mask)[chosen]
-
-
-def _affine(module: nn.Module, inputs: int) -> tuple[Float[Tensor, "o i"], Float[Tensor, " o"]]:
-    """Weight and bias of a map."""
-    if isinstance(module, nn.Linear):
-        return module.weight.detach(), module.bias.detach()
-    return torch.eye(inputs), torch.zeros(inputs)
 
 
 def _std(parts: list[Moments]) -> Float[Tensor, ""]:

@@ -4,6 +4,9 @@
 ``Identity`` are fixed.
 """
 
+from collections.abc import Callable
+from typing import Literal
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -13,14 +16,16 @@ from kvdistill.align.adapter_base import AdapterSettings, Block
 from kvdistill.align.adapter_fitted import Ridge
 from kvdistill.align.heads import flatten_heads, shared_mask
 from kvdistill.align.layer_map import LayerMap
+from kvdistill.align.shared_map import over_layers, shared_block
 from kvdistill.kv import Geometry, LayerKV, ModelKV, require_unrotated
 
 
 class Adapter(nn.Module):
     """Two affine maps per student layer, one for keys and one for values, over heads x width together.
 
-    The input is the concatenation of the teacher layers that the layer map chooses. The maps of a method that
-    is not trained need no gradient. All of them are in ``state_dict``.
+    The input is the concatenation of the teacher layers that the layer map chooses. Where the method has
+    ``one_map``, all student layers share the two maps, and the input is the mean of those teacher layers. The
+    maps of a method that is not trained need no gradient. All of them are in ``state_dict``.
 
     Args:
         student: The student's L attention layers.
@@ -41,11 +46,14 @@ class Adapter(nn.Module):
         self.method = method or Ridge()
         self.student, self.teacher, self.layer_map = student, teacher, layer_map
         self.method.check(student, teacher, layer_map)
-        blocks = layer_blocks(student, teacher, layer_map)
+        self.blocks = layer_blocks(student, teacher, layer_map)
+        keys, values = zip(*self.blocks, strict=True)
+        if self.method.one_map:
+            keys, values = (shared_block(keys),), (shared_block(values),)
         # Generator of its own: the run's other random numbers do not depend on the method.
         draw = torch.Generator().manual_seed(torch.initial_seed())
-        self.keys = nn.ModuleList(self.method.start(keys, draw) for keys, _ in blocks)
-        self.values = nn.ModuleList(self.method.start(values, draw) for _, values in blocks)
+        self.keys = nn.ModuleList(self.method.start(block, draw) for block in keys)
+        self.values = nn.ModuleList(self.method.start(block, draw) for block in values)
         self.requires_grad_(self.method.learns)
 
     def move(self, teacher: ModelKV) -> ModelKV:
@@ -69,8 +77,32 @@ class Adapter(nn.Module):
         layers = tuple(self._move(index, teacher) for index in range(len(self.student.layers)))
         return ModelKV(layers, self.student.layer_ids, teacher.source)
 
+    def affine(
+        self, states: Literal["keys", "values"], index: int
+    ) -> tuple[Float[Tensor, "o i"], Float[Tensor, " o"]] | None:
+        """Weight and bias of the map of a student layer, over its concatenated teacher layers.
+
+        Args:
+            states: Keys or values.
+            index: Student layer, counted from 0.
+
+        Returns:
+            Weight and bias, in the autograd graph of the map; None for the identity.
+        """
+        maps, block = getattr(self, states), self.blocks[index][states == "values"]
+        if not self.method.one_map:
+            module = maps[index]
+            if not isinstance(module, nn.Linear):
+                return None
+            return module.weight, module.bias
+        return over_layers(maps[0].weight, block), maps[0].bias
+
     def regularizer(
-        self, moved: ModelKV, student: ModelKV, scale: Float[Tensor, "L 2"] | None = None
+        self,
+        moved: ModelKV,
+        student: ModelKV,
+        scale: Float[Tensor, "L 2"] | None = None,
+        all_reduce_sum: Callable[[Tensor], Tensor] | None = None,
     ) -> Float[Tensor, ""]:
         """The term that a trained adapter adds to the loss, so that it cannot shrink its target.
 
@@ -78,11 +110,12 @@ class Adapter(nn.Module):
             moved: The result of ``move``.
             student: The student's own cache over the same N tokens (teacher mode).
             scale: (L, 2), standard deviations of the student's keys and values, measured at calibration.
+            all_reduce_sum: All-reduce sum over the processes of the run; None for a single one.
 
         Returns:
             A scalar, weighted; 0 for methods that are not trained.
         """
-        return self.method.regularizer(moved, student, scale)
+        return self.method.regularizer(moved, student, scale, all_reduce_sum)
 
     def sources(self, index: int, teacher: ModelKV) -> tuple[LayerKV, ...]:
         """The teacher layers of one student layer.
@@ -109,8 +142,8 @@ class Adapter(nn.Module):
         if first.step_end is not None:
             step_end = expand(first.step_end)
         return LayerKV(
-            keys=_apply(self.keys[index], [(x.keys, x.mask) for x in sources], shape.heads),
-            values=_apply(self.values[index], [(x.values, x.mask) for x in sources], shape.heads),
+            keys=_apply(self.affine("keys", index), [(x.keys, x.mask) for x in sources], shape.heads),
+            values=_apply(self.affine("values", index), [(x.values, x.mask) for x in sources], shape.heads),
             mask=expand(first.mask),
             positions=expand(first.positions),
             importance=self._importance(index, sources),
@@ -157,12 +190,15 @@ def layer_blocks(student: Geometry, teacher: Geometry, layer_map: LayerMap) -> l
 
 
 def _apply(
-    module: nn.Module, sources: list[tuple[Float[Tensor, "B H N W"], Bool[Tensor, "B H N"]]], heads: int
+    affine: tuple[Tensor, Tensor] | None,
+    sources: list[tuple[Float[Tensor, "B H N W"], Bool[Tensor, "B H N"]]],
+    heads: int,
 ) -> Float[Tensor, "B h N w"]:
     """One map over the concatenated layers: (B, N, sum of H W) -> (B, N, h w) -> (B, h, N, w)."""
     flat = torch.cat([flatten_heads(states, mask) for states, mask in sources], dim=-1)
     # The target keeps the precision of the maps under autocast as well.
     with torch.autocast(flat.device.type, enabled=False):
-        if isinstance(module, nn.Linear):
-            flat = functional.linear(flat.to(module.weight.dtype), module.weight, module.bias)
+        if affine is not None:
+            weight, bias = affine
+            flat = functional.linear(flat.to(weight.dtype), weight, bias)
     return flat.unflatten(-1, (heads, -1)).transpose(1, 2)

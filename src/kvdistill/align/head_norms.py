@@ -4,9 +4,9 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from kvdistill.align.head_dim_adapter import Adapter, layer_blocks
+from kvdistill.align.head_dim_adapter import Adapter
 
 
 def head_norms(adapter: Adapter, states: Literal["keys", "values"]) -> Float[Tensor, "rows columns"]:
@@ -22,14 +22,13 @@ def head_norms(adapter: Adapter, states: Literal["keys", "values"]) -> Float[Ten
 
     Source: ours.
     """
-    blocks = layer_blocks(adapter.student, adapter.teacher, adapter.layer_map)
     rows = [layer.heads for layer in adapter.student.layers]
     columns = [layer.heads for layer in adapter.teacher.layers]
     found = torch.zeros(sum(rows), sum(columns))
-    for index, pair in enumerate(blocks):
-        block, module = pair[states == "values"], getattr(adapter, states)[index]
+    for index, pair in enumerate(adapter.blocks):
+        block = pair[states == "values"]
         # (h w, sum of H W) -> (h, w, sum of H W)
-        weight = _weight(module, block.inputs).unflatten(0, (block.student_heads, block.student_width))
+        weight = _weight(adapter, states, index).unflatten(0, (block.student_heads, block.student_width))
         sizes = [heads * width for heads, width in zip(block.heads, block.widths, strict=True)]
         top = sum(rows[:index])
         for chosen, part in zip(adapter.layer_map.of(index), weight.split(sizes, dim=-1), strict=True):
@@ -40,8 +39,9 @@ def head_norms(adapter: Adapter, states: Literal["keys", "values"]) -> Float[Ten
     return found
 
 
-def _weight(module: nn.Module, inputs: int) -> Float[Tensor, "o i"]:
+def _weight(adapter: Adapter, states: Literal["keys", "values"], index: int) -> Float[Tensor, "o i"]:
     """The weight of a map; the identity where it has none."""
-    if isinstance(module, nn.Linear):
-        return module.weight.detach().float().cpu()
-    return torch.eye(inputs)
+    found = adapter.affine(states, index)
+    if found is None:
+        return torch.eye(adapter.blocks[index][states == "values"].inputs)
+    return found[0].detach().float().cpu()

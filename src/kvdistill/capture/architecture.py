@@ -9,6 +9,7 @@ keys and values differs in one of them and is refused by name.
 Source: ours.
 """
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -103,6 +104,12 @@ def _require_student(model: PreTrainedModel, layers: tuple[rotation.MeasuredLaye
             f"{type(model).__name__} counts its positions from {offset}, which generation does not: it can "
             "teach, but is no backbone of "
             f"a student. {CHOOSE}"
+        )
+    # transformers' generate counts positions from the attention mask for such models alone.
+    if "position_ids" not in inspect.signature(model.forward).parameters:
+        raise CaptureError(
+            f"{type(model).__name__} takes no position ids in generation, so it would count the padding of "
+            f"questions: it can teach, but is no backbone of a student. {CHOOSE}"
         )
     # A sliding window in the cache but not in attention: only generation would lose the older tokens.
     window: int | None = getattr(model.config.get_text_config(), "sliding_window", None)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
+from kvdistill.capture.argument_relay import argument_relay, uses_interface
 from kvdistill.capture.call import AttentionCall, CapturedAttention
 from kvdistill.capture.call import Prefix as Prefix
 from kvdistill.capture.call import within_window as within_window
@@ -147,7 +148,7 @@ def register_capture_backend(model: PreTrainedModel) -> str:
         ValueError: if the architecture does not use transformers' attention interface.
     """
     backend = (model.config._attn_implementation or "eager").removeprefix(PREFIX)
-    if not getattr(model, "_supports_attention_backend", False):
+    if not _uses_interface(model):
         raise CaptureError(
             f"{type(model).__name__} computes its attention by itself and not through transformers' "
             "attention interface, so its "
@@ -164,6 +165,12 @@ def register_capture_backend(model: PreTrainedModel) -> str:
         # transformers looks the mask function up under the same name.
         AttentionMaskInterface.register(name, AttentionMaskInterface()[backend])
     return name
+
+
+def _uses_interface(model: PreTrainedModel) -> bool:
+    """Whether the model declares the attention interface, or has attention layers that use it undeclared."""
+    declared: bool = getattr(model, "_supports_attention_backend", False)
+    return declared or any(uses_interface(module) for module in model.modules())
 
 
 def require_mask_support(model: PreTrainedModel) -> str:
@@ -207,7 +214,8 @@ def attention_backend(model: PreTrainedModel, name: str) -> Iterator[None]:
     before = model.config._attn_implementation
     model.config._attn_implementation = name
     try:
-        yield
+        with argument_relay(model):
+            yield
     finally:
         model.config._attn_implementation = before
 

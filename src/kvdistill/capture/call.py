@@ -40,6 +40,7 @@ class AttentionCall:
     """
 
     __slots__ = (
+        "__weakref__",
         "_masks",
         "closed",
         "compare_masks",

@@ -1,7 +1,7 @@
 """``kvdistill competence``: a table of how good each teacher is at each question."""
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from statistics import fmean
@@ -13,7 +13,7 @@ from kvdistill.records.traces import QuestionTraces
 from kvdistill.run.competence import measure_competence, own_chains
 from kvdistill.run.preparation import chains_of, questions_of
 from kvdistill.run.samples import require_files
-from kvdistill.run.writing import WritingTeacher, open_writer
+from kvdistill.run.writers import Writers
 
 
 def competence_command(known: argparse.Namespace, overrides: list[str]) -> None:
@@ -67,8 +67,8 @@ def competence(
         )
     require_files(config.data)
     questions = questions_of(config)
-    teachers = [open_writer(name, section, config.data) for name, section in live.items()]
-    drawn = {**chains_of(config, teachers, say), **_named_chains(teachers, traces)}
+    teachers = Writers(live, config.data)
+    drawn = {**chains_of(teachers, say), **_named_chains(teachers, traces)}
     table = measure_competence(teachers, questions, drawn, folder, say)
     for line in lines_of(table, drawn):
         say(line)
@@ -76,22 +76,17 @@ def competence(
     return table
 
 
-def _named_chains(
-    teachers: Sequence[WritingTeacher], traces: Mapping[str, Path]
-) -> dict[str, dict[str, QuestionTraces]]:
+def _named_chains(teachers: Writers, traces: Mapping[str, Path]) -> dict[str, dict[str, QuestionTraces]]:
     """The chains that ``--traces`` names."""
     found: dict[str, dict[str, QuestionTraces]] = {}
-    for teacher in teachers:
-        if teacher.name not in traces:
-            continue
-        path = traces[teacher.name]
-        chains = own_chains(teacher, path)
+    for name, path in traces.items():
+        chains = own_chains(teachers.fingerprints(name).weights, path)
         if chains is None:
             raise ValueError(
-                f"--traces: a model with other weights than the teacher {teacher.name} wrote the chains in "
+                f"--traces: a model with other weights than the teacher {name} wrote the chains in "
                 f"{path}. Name its own, or sample them with `kvdistill sample`."
             )
-        found[teacher.name] = chains
+        found[name] = chains
     return found
 
 

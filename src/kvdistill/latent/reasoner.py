@@ -16,6 +16,7 @@ from transformers import (
 
 from kvdistill.capture import rotation
 from kvdistill.capture.architecture import Architecture, examine
+from kvdistill.capture.argument_relay import register_argument_relay
 from kvdistill.capture.attention import body_of, require_mask_support
 from kvdistill.capture.position_limit import register_position_check
 from kvdistill.kv import Geometry, ModelOutput, TwoModes
@@ -79,6 +80,7 @@ class LatentReasoner(PreTrainedModel):
         self.special = Special(**config.special)
         # For good: without a kv_call the capturing wrapper calls the plain backend.
         self.backbone.config._attn_implementation = require_mask_support(self.backbone)
+        register_argument_relay(self.backbone)
         # A function, since the architecture is measured at the first call, after this.
         register_position_check(self.backbone, lambda: self.architecture().is_learned)
         self._architecture: Architecture | None = None

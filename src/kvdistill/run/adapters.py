@@ -214,6 +214,8 @@ def teachers_of(config: RunConfig, step: Distillation) -> dict[str, dict[str, An
     for teacher in step.teachers:
         section = config.teacher_section(teacher.name)
         options = section.model_dump(mode="json", include=SETTINGS)
+        if not section.adapter.one_map:  # earlier files do not have this option
+            options["adapter"].pop("shared", None)
         found[teacher.name] = {
             "layers of attention": shape_of(teacher.geometry()),
             "weights": teacher.fingerprint(),

@@ -24,6 +24,7 @@ from kvdistill.records.competence import (
 )
 from kvdistill.records.row_log import RowLog
 from kvdistill.records.traces import QuestionTraces, read_complete
+from kvdistill.run.writers import Writers
 from kvdistill.run.writing import WritingTeacher
 from kvdistill.text import Encoded, Example, Segment
 
@@ -40,7 +41,7 @@ class Measured:
 
 
 def measure_competence(
-    teachers: Sequence[WritingTeacher],
+    teachers: Writers,
     examples: Sequence[Example],
     traces: Mapping[str, Mapping[str, QuestionTraces]],
     folder: Path,
@@ -49,7 +50,7 @@ def measure_competence(
 ) -> CompetenceTable:
     """Measure all teachers on all questions, and write ``competence.jsonl``.
 
-    An interrupted call is continued by the same call.
+    An interrupted call is continued by the same call. One teacher is in memory at a time.
 
     Args:
         teachers: the teachers, each with its tokenizer.
@@ -69,34 +70,34 @@ def measure_competence(
     Source: ours.
     """
     asked = by_key(examples)
+    known = {name: teachers.fingerprints(name) for name in teachers}
     header = {
-        "teachers": {teacher.name: teacher.weights for teacher in teachers},
-        "tokenizers": {teacher.name: teacher.reading for teacher in teachers},
+        "teachers": {name: each.weights for name, each in known.items()},
+        "tokenizers": {name: each.reading for name, each in known.items()},
         "data": _data_fingerprint(asked),
         "traces": {name: _traces_fingerprint(found) for name, found in traces.items()},
         "questions": len(asked),
     }
     log = RowLog(folder / COMPETENCE, MADE_BY)
     table = _begun(log, header, say)
-    for teacher in teachers:
-        left = [key for key in asked if teacher.name not in table.figures.get(key, {})]
-        with Progress(len(asked), f"competence of {teacher.name}", "question") as progress:
+    for name in teachers:
+        left = [key for key in asked if name not in table.figures.get(key, {})]
+        with Progress(len(asked), f"competence of {name}", "question") as progress:
             progress.advance(len(asked) - len(left))
             for start in range(0, len(left), batch_size):
                 keys = left[start : start + batch_size]
-                found = figures_of(teacher, [asked[key] for key in keys], traces.get(teacher.name, {}))
-                log.append(
-                    competence_row(key, teacher.name, each) for key, each in zip(keys, found, strict=True)
-                )
+                # Not kept in a variable: the teacher has to be gone when the next is loaded.
+                found = figures_of(teachers.open(name), [asked[key] for key in keys], traces.get(name, {}))
+                log.append(competence_row(key, name, each) for key, each in zip(keys, found, strict=True))
                 progress.advance(len(keys))
     return CompetenceTable.read(log.path)
 
 
-def own_chains(teacher: WritingTeacher, path: Path) -> dict[str, QuestionTraces] | None:
+def own_chains(weights: str, path: Path) -> dict[str, QuestionTraces] | None:
     """The chains that a teacher has sampled, for its share of right ones.
 
     Args:
-        teacher: the teacher.
+        weights: fingerprint of the teacher's weights.
         path: the file of chains, or its folder.
 
     Returns:
@@ -107,7 +108,7 @@ def own_chains(teacher: WritingTeacher, path: Path) -> dict[str, QuestionTraces]
         ValueError: if it is damaged or incomplete.
     """
     header, found = read_complete(path)
-    if not same_weights(header.weights, teacher.weights):
+    if not same_weights(header.weights, weights):
         return None
     return found
 

@@ -1,7 +1,7 @@
 """What a run makes before its first step where it does not exist yet: sampled chains, a competence table."""
 
 import fcntl
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,7 +13,8 @@ from kvdistill.run.competence import measure_competence, own_chains
 from kvdistill.run.samples import examples
 from kvdistill.run.sampling import sample_chains
 from kvdistill.run.teacher_models import option_of
-from kvdistill.run.writing import WritingTeacher, open_writer
+from kvdistill.run.writers import Writers
+from kvdistill.run.writing import open_writer
 from kvdistill.text import Example
 from kvdistill.training.ranks import Ranks
 
@@ -62,8 +63,14 @@ def prepare_chains(config: RunConfig, ranks: Ranks, say: Callable[[str], None]) 
                     continue
                 number = config.sampling.num_samples
                 say(f"{option_of(name)}: {number} chains a question are sampled to {folder}")
-                writer, found = open_writer(name, section, config.data), questions_of(config)
-                sample_chains(writer, found, folder, config.sampling, say)
+                # Not kept in a variable: it has to be gone when the next teacher is loaded.
+                sample_chains(
+                    open_writer(name, section, config.data),
+                    questions_of(config),
+                    folder,
+                    config.sampling,
+                    say,
+                )
     ranks.wait()
 
 
@@ -92,20 +99,17 @@ def prepare_competence(config: RunConfig, ranks: Ranks, say: Callable[[str], Non
         with _alone(folder):
             if not (folder / COMPETENCE).is_file() or not _has_all(folder):
                 say(f"fusion.competence: {', '.join(live)} are measured on every question, to {folder}")
-                writers = [open_writer(name, section, config.data) for name, section in live.items()]
-                drawn = chains_of(config, writers, say)
+                writers = Writers(live, config.data)
+                drawn = chains_of(writers, say)
                 measure_competence(writers, questions_of(config), drawn, folder, say)
     ranks.wait()
 
 
-def chains_of(
-    config: RunConfig, writers: Sequence[WritingTeacher], say: Callable[[str], None]
-) -> dict[str, dict[str, QuestionTraces]]:
+def chains_of(writers: Writers, say: Callable[[str], None]) -> dict[str, dict[str, QuestionTraces]]:
     """The chains that the teachers of a configuration have sampled themselves.
 
     Args:
-        config: the configuration; a teacher's chains are in its ``traces``.
-        writers: its teachers.
+        writers: the teachers; a teacher's chains are in the ``traces`` of its section.
         say: prints a line where another model wrote a teacher's chains, which are left out.
 
     Returns:
@@ -116,18 +120,18 @@ def chains_of(
         ValueError: if they are damaged or incomplete.
     """
     drawn: dict[str, dict[str, QuestionTraces]] = {}
-    for writer in writers:
-        section = config.teacher_section(writer.name)
-        if not isinstance(section, TeacherSection) or section.traces is None:
+    for name in writers:
+        section = writers.sections[name]
+        if section.traces is None:
             continue
-        found = own_chains(writer, Path(section.traces))
+        found = own_chains(writers.fingerprints(name).weights, Path(section.traces))
         if found is None:
             say(
-                f"{option_of(writer.name)}: another model wrote the chains in {section.traces}, so they are "
+                f"{option_of(name)}: another model wrote the chains in {section.traces}, so they are "
                 "no figure of this teacher"
             )
             continue
-        drawn[writer.name] = found
+        drawn[name] = found
     return drawn
 
 

@@ -117,13 +117,21 @@ class LowerBridge(Bridge):
             fused = to_key_norm(fused, self.student)
         regularizer = None
         if self.learns:
-            scale = self._scale_on(covered.device)
-            terms = [
-                self.aligner(cache.teacher).regularizer(moved, own, scale)
-                for cache, moved in zip(caches, aligned, strict=True)
-            ]
-            regularizer = torch.stack(terms).sum()
+            names = [cache.teacher for cache in caches]
+            regularizer = self._regularizer(dict(zip(names, aligned, strict=True)), own)
         return (TeacherCache(FUSED, fused, covered.any(1), regularizer, routing),)
+
+    def _regularizer(self, aligned: Mapping[str, ModelKV], own: ModelKV) -> Float[Tensor, ""]:
+        """The sum of the terms of trained adapters, given the aligned cache of each teacher."""
+        scale = self._scale_on(own.layers[0].keys.device)
+        all_reduce_sum = None
+        if self.training:  # in training alone every process merges as many batches as the others
+            all_reduce_sum = self.builders[FUSED].all_reduce_sum
+        terms = [
+            self.aligner(name).regularizer(moved, own, scale, all_reduce_sum)
+            for name, moved in aligned.items()
+        ]
+        return torch.stack(terms).sum()
 
     def _routing(
         self, teachers: Sequence[str], present: Bool[Tensor, "B E"], route: RouteInputs | None
