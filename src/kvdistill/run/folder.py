@@ -31,6 +31,7 @@ WRITTEN = (
     *(
         "calibration.json",
         "prototypes.safetensors",
+        "routing.json",
         "example.json",
         "figures",
         "runs",
