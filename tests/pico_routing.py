@@ -1,14 +1,22 @@
 """Competence tables and runs for tests of routing: two tiny teachers, one of them good at each question."""
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from kvdistill.config import RunConfig
 from kvdistill.data import Chain
 from kvdistill.data.keys import question_key
-from kvdistill.records.competence import CompetenceTable, Figures
-from kvdistill.run.routing import KnownCompetence
+from kvdistill.records.competence import CompetenceTable, Figures, competence_row
+from kvdistill.run.routing import KnownCompetence, fit_routing, set_competence
+from kvdistill.run.samples import Samples
+from kvdistill.run.step import step_model
+from kvdistill.run.student import starting_student
 from kvdistill.text import Example
+from pico_teachers import NUM, TASK, live, run
 
 NAMES = ("a", "b")
 
@@ -35,11 +43,51 @@ def fusion(kind: str, **options: Any) -> dict[str, Any]:
     return {"kind": kind, "competence": "competence.jsonl", **options}
 
 
-def examples(num: int, task: Chain | None = None) -> list[Example]:
+def examples(num: int, task: Chain = TASK) -> list[Example]:
     """Questions of the task of ``pico_teachers``."""
-    return list((task or Chain(names=5, steps=4)).make(num, "train", 0))
+    return task.make(num, "train", 0)
 
 
 def path_of(folder: Path) -> Path:
     """Where a test writes a table."""
     return folder / "competence.jsonl"
+
+
+def better(example: Example) -> int:
+    """Which teacher of the tables on disk is the better one: it depends on who holds the parcel at first."""
+    start = example.question.split()[-4]
+    return int(start in ("Ann", "Bob"))
+
+
+def save_table(
+    folder: Path, questions: Sequence[Example] | None = None, names: tuple[str, ...] = NAMES
+) -> Path:
+    """A table on disk, of the training questions of ``pico_teachers`` or of others."""
+    path = path_of(folder)
+    found = table(questions or examples(NUM), better)
+    header = {"version": 1, "teachers": dict.fromkeys(names, ""), "questions": len(found.figures)}
+    rows = [
+        competence_row(key, name, each)
+        for key, by_teacher in found.figures.items()
+        for name, each in zip(names, by_teacher.values(), strict=True)
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in [header, *rows]))
+    return path
+
+
+def config_of(models: dict[str, Path], folder: Path, fusion: dict[str, Any], **sections: Any) -> RunConfig:
+    """A run with two unlike teachers ``a`` and ``b``."""
+    teachers = {"a": live(models["words"]), "b": live(models["bytes"])}
+    table = {"competence": str(path_of(folder))}
+    return run(models["base"], folder / "run", teachers, fusion={**table, **fusion}, **sections)
+
+
+def prepared(config: RunConfig) -> tuple[Any, Any]:
+    """A step whose fusion has been fitted, and the training samples."""
+    torch.manual_seed(0)
+    student = starting_student(config)
+    samples = Samples(config.data, student, Path(config.training.output_dir)).read(config.data.train)
+    step = step_model(config, student)
+    set_competence(config, step)
+    fit_routing(config, step, samples, None)
+    return step, samples

@@ -2,12 +2,14 @@
 
 import re
 import shlex
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from kvdistill.compress import RKV, Full, RightCrop
-from kvdistill.config import Lora, RunConfig, SyntheticData, load, parse, resolved
+from kvdistill.config import Lora, RunConfig, SyntheticData, TeacherSection, load, parse, resolved
 from kvdistill.target import NoControl, Shuffled
 
 FOLDER = Path(__file__).resolve().parents[1] / "experiments" / "configs"
@@ -97,6 +99,9 @@ def test_what_is_shipped_is_what_is_tested_here() -> None:
         "rules_groups",
         "rules_mixed",
         "gsm8k_tiny",
+        "phase1_dual_prompt",
+        "phase2_multi_sample",
+        "phase4_routing",
         "teacher_gpt2",
         "teacher_qwen3",
         "teacher_rules",
@@ -198,3 +203,33 @@ def test_the_tiny_run_reads_real_rows_with_a_random_model() -> None:
     assert config.model.tokenizer is not None
     assert config.model.tokenizer.endswith("tokenizer.json")
     assert config.training.max_steps == 200
+
+
+def test_the_configurations_of_the_phases_name_what_the_commands_above_them_leave() -> None:
+    warm = shipped("e0_warm").training
+    assert shipped("phase1_dual_prompt").model.name == f"{warm.output_dir}/checkpoint-ep{warm.epochs:.0f}"
+    study = tomllib.loads((FOLDER.parent / "studies" / "complementary.toml").read_text(encoding="utf-8"))
+    last = study["warm"][-1]
+    begun = _left(f"warm/{last['name']}", last)
+    two, four = shipped("phase2_multi_sample"), shipped("phase4_routing")
+    assert two.model.name == four.model.name == begun
+    for name in ("a", "b"):
+        assert _name(four, name) == _left(f"teacher_{name}", study["arms"][f"teacher_{name}"])
+    text = (FOLDER / "phase2_multi_sample.toml").read_text(encoding="utf-8")
+    (command,) = re.findall(r"kvdistill train (--config \S*teacher_rules.toml .*)", text)
+    varied = load(FOLDER / "teacher_rules.toml", shlex.split(command)[2:])
+    assert varied.model.name == _name(four, "a")
+    assert (two.fusion.kind, four.fusion.kind) == ("fixed", "learnable")
+    made = f"{varied.training.output_dir}/checkpoint-ep1-step{varied.training.max_steps}"
+    assert _name(two, "first") == _name(two, "second") == made
+
+
+def _left(folder: str, stage: dict[str, Any]) -> str:
+    """The checkpoint of a stage of fewer steps than an epoch has."""
+    return f"outputs/complementary/{folder}/seed0/checkpoint-ep1-step{stage['training']['max_steps']}"
+
+
+def _name(config: RunConfig, teacher: str) -> str:
+    section = config.teachers[teacher]
+    assert isinstance(section, TeacherSection)
+    return section.name

@@ -23,6 +23,7 @@ TESTS_WITHOUT_SOURCE = {
     "test_matrix.py",
     "test_extension.py",
     "test_one_road.py",
+    "test_phases.py",
     "test_rivals.py",
     "test_metadata.py",
 }

@@ -17,16 +17,17 @@ from kvdistill.config import RunConfig
 from kvdistill.data import Chain, write_jsonl
 from kvdistill.evaluation.evaluate import Evaluator
 from kvdistill.kv import ModelKV
-from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.pipeline import Distillation
-from kvdistill.records.schema import Metrics
+from kvdistill.records.routing import ROUTING, RoutingRecord
 from kvdistill.run.folder import COMPLETED
 from kvdistill.run.step import step_model
 from kvdistill.run.student import build_student
 from kvdistill.run.train import train
 from kvdistill.teacher import CausalLMTeacher
 from kvdistill.text import Batch
-from kvdistill.training.checkpoint import load_extra_state, newest_checkpoint
+from kvdistill.training.checkpoint import newest_checkpoint
+from pico_compare import close_run, curves, same_run, same_state, state, weights
+from pico_routing import config_of, save_table
 from pico_teachers import NUM, TASK, batch_of, encoded, live, run, save_teachers
 from pico_training import distance
 
@@ -34,7 +35,6 @@ IDENTITY = {"adapter": {"kind": "identity"}}
 # Well-conditioned, so that weights can be compared: a small penalty makes much of the last bit of a cache.
 LEARNED = {"adapter": {"kind": "learned", "initial": "orthogonal"}}
 CKA = {"layers": {"kind": "cka"}, "adapter": {"kind": "ridge", "penalties": [0.1]}}
-TIMED = {"train_runtime", "train_samples_per_second", "train_steps_per_second"}
 
 
 @pytest.fixture(scope="module")
@@ -59,31 +59,6 @@ def gradients(step: Distillation) -> dict[str, Tensor]:
         for name, parameter in step.student.named_parameters()
         if parameter.grad is not None
     }
-
-
-def curves(folder: Path) -> dict[str, dict[int, float]]:
-    found = Metrics(folder / "metrics.jsonl").series()
-    return {name: row for name, row in found.items() if name not in TIMED}
-
-
-def weights(folder: Path) -> LatentReasoner:
-    newest = newest_checkpoint(folder)
-    assert newest is not None
-    return LatentReasoner.from_pretrained(newest)
-
-
-def state(folder: Path) -> dict[str, Tensor]:
-    """What a checkpoint holds of the step: adapters, layer maps, scale."""
-    newest = newest_checkpoint(folder)
-    assert newest is not None
-    tensors, _ = load_extra_state(newest)
-    return {name: value for name, value in tensors.items() if name.startswith("step/")}
-
-
-def same_run(one: Path, other: Path) -> None:
-    """Bit for bit: losses, and weights."""
-    assert curves(one) == curves(other)
-    assert distance(weights(one), weights(other)) == 0
 
 
 # One teacher.
@@ -215,16 +190,35 @@ def test_two_processes_equal_one_with_twice_the_batch(models: dict[str, Path], t
     pair = both(models, tmp_path / "two", FLOOR, training={"batch_size": 2})
     assert pico_process.together(lambda: train(pair), 2) == [0, 0]
     train(both(models, tmp_path / "one", FLOOR))
-    one, two = curves(tmp_path / "one"), curves(tmp_path / "two")
-    assert one.keys() == two.keys()
-    # The range inside a batch depends on the batch.
-    for name in (name for name in one if not name.endswith(("_min", "_max"))):
-        assert list(two[name].values()) == pytest.approx(list(one[name].values()), abs=2e-4), name
-    assert distance(weights(tmp_path / "one"), weights(tmp_path / "two")) < 1e-5
-    ours, theirs = state(tmp_path / "one"), state(tmp_path / "two")
-    assert ours.keys() == theirs.keys()
-    for name, tensor in ours.items():
-        torch.testing.assert_close(theirs[name], tensor, rtol=1e-3, atol=1e-4, msg=name)
+    close_run(tmp_path / "one", tmp_path / "two")
+
+
+@pytest.mark.parametrize(
+    "fusion", sampled([{"kind": "learnable", "per_layer": True}, {"kind": "similarity"}])
+)
+def test_two_processes_route_as_one_with_twice_the_batch(
+    fusion: dict[str, Any], models: dict[str, Path], tmp_path: Path
+) -> None:
+    """Statistics of the questions, the balance over the global batch, the router, held-out agreement."""
+    task = {"names": 5, "steps": 4}
+    held_out = {"kind": "synthetic", "num": 8, "split": "validation", "task": task}
+    data = {"train": {"kind": "synthetic", "num": NUM, "task": task}, "validation": held_out}
+    save_table(tmp_path, [*TASK.make(NUM, "train", 0), *TASK.make(8, "validation", 0)])
+
+    def routed(output: str, batch_size: int) -> RunConfig:
+        training = {"batch_size": batch_size, "eval_steps": 2, "output_dir": str(tmp_path / output)}
+        return config_of(models, tmp_path, fusion, training=training, data=data)
+
+    pair = routed("two", 2)
+    assert pico_process.together(lambda: train(pair), 2) == [0, 0]
+    train(routed("one", 4))
+    tensors = close_run(tmp_path / "one", tmp_path / "two")
+    assert "step/fusion/norm.mean" in tensors
+    assert {"route_agreement", "validation_route_agreement"} <= curves(tmp_path / "two").keys()
+    one, two = (RoutingRecord.read(tmp_path / name / ROUTING) for name in ("one", "two"))
+    assert one.best == two.best
+    for ours, theirs in zip(one.weights, two.weights, strict=True):
+        assert ours == pytest.approx(theirs, abs=1e-4)
 
 
 @pytest.mark.parametrize("streamed", sampled([True, False]))
@@ -250,11 +244,7 @@ def test_a_run_that_is_killed_ends_as_if_nothing_had_happened(
     assert pico_process.wait(pico_process.forked(work(parts))) == 0
     same_run(whole, parts)
     assert (parts / "calibration.json").read_bytes() == fitted
-    ours, theirs = state(whole), state(parts)
-    assert ours.keys() == theirs.keys()
-    assert any("words/aligner" in name for name in ours)
-    for name, tensor in ours.items():
-        assert torch.equal(tensor, theirs[name]), name
+    assert any("words/aligner" in name for name in same_state(whole, parts))
 
 
 def test_a_checkpoint_needs_no_teacher_and_a_resumed_run_needs_its_own(

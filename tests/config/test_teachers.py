@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from kvdistill.config import RunConfig, parse, resolved, with_defaults
-from kvdistill.config.teachers import OwnTeacher, TeacherSection
+from kvdistill.config.teachers import OwnTeacher, TeacherSection, live_of
 
 NEW = {"revision", "device", "device_map", "rope_scaling", "weight", "tokens", "heads"}
 TREE = {"model": {"name": "base"}, "data": {"train": {"kind": "synthetic"}}}
@@ -67,3 +67,14 @@ def test_weights_decide_which_teachers_count() -> None:
         RunConfig.model_validate(
             TREE | {"teacher": {"name": "x", "weight": 0}, "teachers": {"a": {"kind": "own", "weight": 0}}}
         )
+
+
+def test_separate_models_are_told_from_the_students_own_mode() -> None:
+    teachers = {"own": {"kind": "own"}, "a": {"kind": "live", "name": "x", "weight": 0}}
+    teachers["b"] = {"kind": "live", "name": "y"}
+    config = parse(TREE | {"teachers": teachers}, "a test")
+    assert {name: section.name for name, section in live_of(config.all_teachers).items()} == {
+        "a": "x",
+        "b": "y",
+    }
+    assert list(config.live_teachers) == ["b"]

@@ -19,15 +19,15 @@ from conftest import chosen_repeats, sampled
 from kvdistill.config import RunConfig, from_flags
 from kvdistill.data import Chain, word_tokenizer, write_jsonl
 from kvdistill.latent.reasoner import LatentReasoner, add_latent_tokens
-from kvdistill.records.schema import Metrics, RunRecord
+from kvdistill.records.schema import RunRecord
 from kvdistill.run.train import train
 from kvdistill.training.checkpoint import checkpoints, load_extra_state, newest_checkpoint
+from pico_compare import curves, weights
 from pico_training import distance
 
 SCRIPT = Path(__file__).resolve().parents[2] / "experiments" / "train_with_kv.py"
 TASK = Chain(names=5, steps=2, trace="verbose")
 KILLS = {"small": 4, "large": 20}[chosen_repeats()]
-TIMED = {"train_runtime", "train_samples_per_second", "train_steps_per_second"}
 
 
 @pytest.fixture(scope="module")
@@ -106,18 +106,6 @@ VARIANTS = {
     "LoRA": ("--lora_r", "4"),
     "full, streamed": STREAM,
 }
-
-
-def curves(folder: Path) -> dict[str, dict[int, float]]:
-    return {
-        name: row for name, row in Metrics(folder / "metrics.jsonl").series().items() if name not in TIMED
-    }
-
-
-def weights(folder: Path) -> LatentReasoner:
-    newest = newest_checkpoint(folder)
-    assert newest is not None
-    return LatentReasoner.from_pretrained(newest)
 
 
 @pytest.mark.parametrize("name", sampled(VARIANTS, 2))

@@ -56,6 +56,19 @@ def test_load_balance_counts_the_mean_and_not_each_sample() -> None:
     assert load_balance(uneven).item() == pytest.approx(1 - 0.562335 / math.log(2), abs=1e-5)
 
 
+def test_load_balance_of_two_processes_is_that_of_the_whole_batch() -> None:
+    """Value and gradient: each process has half of the samples, and its gradient half of the weight."""
+    logits = torch.tensor([[2.0, 0.0], [1.0, 0.5], [0.0, 3.0], [0.3, 0.0]], requires_grad=True)
+    whole = load_balance(logits.softmax(-1))
+    (wanted,) = torch.autograd.grad(whole, logits)
+    weights = logits.softmax(-1)
+    totals = torch.cat((weights.sum(0), torch.tensor([4.0]))).detach()
+    halves = [load_balance(half, lambda _: totals) for half in weights.split(2)]
+    assert [half.item() for half in halves] == pytest.approx([whole.item()] * 2, abs=1e-6)
+    (found,) = torch.autograd.grad((halves[0] + halves[1]) / 2, logits)
+    torch.testing.assert_close(found, wanted)
+
+
 def test_load_balance_keeps_specialists_from_collapsing() -> None:
     """Lower entropy alone sends all samples to the teacher that is ahead; with the balance both are used."""
     start = torch.tensor([[1.0, 0.0], [0.6, 0.0], [0.2, 0.0], [0.05, 0.0]])

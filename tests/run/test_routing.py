@@ -20,44 +20,13 @@ from kvdistill.run.train import train
 from kvdistill.teacher.router_proto import PROTOTYPES
 from kvdistill.training.callbacks import SaveWhen
 from kvdistill.training.checkpoint import load_extra_state
-from pico_teachers import NUM, live, run
+from pico_routing import config_of, prepared, save_table
+from pico_teachers import NUM
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return pico_teachers.save_teachers(tmp_path_factory.mktemp("routing"))
-
-
-def save_table(folder: Path, num: int = NUM, names: tuple[str, ...] = pico_routing.NAMES) -> Path:
-    """A table on disk: the first teacher is good at questions of an even length."""
-    path = folder / "competence.jsonl"
-    found = pico_routing.table(pico_routing.examples(num), lambda example: len(example.question) % 2)
-    header: dict[str, Any] = {"version": 1, "teachers": dict.fromkeys(names, ""), "questions": num}
-    rows = [
-        {"key": key, "teacher": name, "cot_nats": each.cot_nats, "answer_nats": None, "right": None}
-        for key, by_teacher in found.figures.items()
-        for name, each in zip(names, by_teacher.values(), strict=True)
-    ]
-    path.write_text("".join(json.dumps(line) + "\n" for line in [header, *rows]))
-    return path
-
-
-def config_of(models: dict[str, Path], folder: Path, fusion: dict[str, Any], **sections: Any) -> RunConfig:
-    """A run with two unlike teachers ``a`` and ``b``."""
-    teachers = {"a": live(models["words"]), "b": live(models["bytes"])}
-    table = {"competence": str(folder / "competence.jsonl")}
-    return run(models["base"], folder / "run", teachers, fusion={**table, **fusion}, **sections)
-
-
-def prepared(config: RunConfig) -> tuple[Any, Any]:
-    """A step whose fusion has been fitted, and the training samples."""
-    torch.manual_seed(0)
-    student = starting_student(config)
-    samples = Samples(config.data, student, Path(config.training.output_dir)).read(config.data.train)
-    step = step_model(config, student)
-    set_competence(config, step)
-    fit_routing(config, step, samples, None)
-    return step, samples
 
 
 KINDS: list[dict[str, Any]] = [

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from statistics import fmean
 
-from kvdistill.config import RunConfig, TeacherSection, load
+from kvdistill.config import RunConfig, live_of, load
 from kvdistill.console.paths import require_folder
 from kvdistill.records.competence import CompetenceTable
 from kvdistill.records.traces import QuestionTraces
@@ -54,7 +54,7 @@ def competence(
     Raises:
         ValueError: if there is no separate teacher, or the folder holds a table of other teachers or data.
     """
-    live = {name: each for name, each in config.all_teachers.items() if isinstance(each, TeacherSection)}
+    live = live_of(config.all_teachers)
     if len(live) < 2:
         raise ValueError(
             f"A table compares teachers, and the configuration has {len(live) or 'no'} separate "

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from kvdistill.config import RunConfig, TeacherSection, load
+from kvdistill.config import RunConfig, TeacherSection, live_of, load
 from kvdistill.console.paths import require_folder
 from kvdistill.records.traces import SamplesReport
 from kvdistill.run.preparation import questions_of
@@ -71,7 +71,7 @@ def separate_teacher(config: RunConfig, teacher: str | None) -> tuple[str, Teach
     Raises:
         ValueError: names the teachers that there are.
     """
-    live = {name: each for name, each in config.all_teachers.items() if isinstance(each, TeacherSection)}
+    live = live_of(config.all_teachers)
     if not live:
         raise ValueError(
             "The configuration has no separate teacher that could write. Add one: --teachers.NAME.kind live "

@@ -8,6 +8,7 @@ from kvdistill.config.flags import from_flags
 from kvdistill.config.read import changed, load, parse, resolved, with_defaults
 from kvdistill.config.sampling import Sampling
 from kvdistill.config.sections import FullTuning, Lora, ModelSection, OwnTeacher, RunConfig, TeacherSection
+from kvdistill.config.teachers import live_of
 from kvdistill.config.training import FREE
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "TeacherSection",
     "changed",
     "from_flags",
+    "live_of",
     "load",
     "parse",
     "resolved",

@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING, Literal
 
 from kvdistill.align import Learned
 from kvdistill.align.time_align import NearestSlot, SlotMatch
-from kvdistill.config.teachers import TeacherSection
 from kvdistill.target.methods import Lower
 
 if TYPE_CHECKING:
@@ -20,11 +19,7 @@ def other_texts(config: "RunConfig") -> list[str]:
     Returns:
         Their short names.
     """
-    return [
-        name
-        for name, section in config.active_teachers.items()
-        if isinstance(section, TeacherSection) and section.reads != "gold"
-    ]
+    return [name for name, section in config.live_teachers.items() if section.reads != "gold"]
 
 
 def sampled_files(config: "RunConfig") -> list[str]:
@@ -39,8 +34,8 @@ def sampled_files(config: "RunConfig") -> list[str]:
     if config.data.traces is not None:
         return list(config.data.traces)
     found: dict[str, None] = {}
-    for section in config.active_teachers.values():
-        if isinstance(section, TeacherSection) and section.traces is not None:
+    for section in config.live_teachers.values():
+        if section.traces is not None:
             found[section.traces] = None
     return list(found)
 

@@ -11,7 +11,7 @@ from kvdistill.config.fusion import check_fusion, with_paths
 from kvdistill.config.readings import check_readings, order_of
 from kvdistill.config.sampling import Sampling
 from kvdistill.config.section import Section, UserPath
-from kvdistill.config.teachers import AnyTeacher, OwnTeacher, ShortName, TeacherSection
+from kvdistill.config.teachers import AnyTeacher, OwnTeacher, ShortName, TeacherSection, live_of
 from kvdistill.config.training import TrainingSection
 from kvdistill.console.paths import expanded
 from kvdistill.data.bpe import ByteBPE, MetaspaceBPE
@@ -193,9 +193,9 @@ class RunConfig(Section):
         """
         if self.bridge is not None:
             return self.bridge
-        if self._live_teachers() and len(self.active_teachers) > 1:
+        if self.live_teachers and len(self.active_teachers) > 1:
             return Lower()
-        if self._live_teachers():
+        if self.live_teachers:
             return Lift()
         return Same()
 
@@ -204,9 +204,10 @@ class RunConfig(Section):
         """The order in which ``Lower`` aligns and compresses."""
         return order_of(self)
 
-    def _live_teachers(self) -> list[str]:
-        """Names of the active teachers that are separate models."""
-        return [name for name, section in self.active_teachers.items() if isinstance(section, TeacherSection)]
+    @property
+    def live_teachers(self) -> dict[str, TeacherSection]:
+        """The active teachers that are separate models."""
+        return live_of(self.active_teachers)
 
     @property
     def reads_teachers(self) -> bool:
@@ -263,7 +264,7 @@ class RunConfig(Section):
                 f"every teacher has weight 0 ({', '.join(options)}), so none is left: raise a weight, or set "
                 "loss.kv_weight to 0 for a run without teachers"
             )
-        live = self._live_teachers()
+        live = list(self.live_teachers)
         if live and isinstance(self.bridge_method, Same):
             raise ValueError(
                 f"bridge.kind same compares caches of one geometry, and teacher {live[0]} is a model of its "

@@ -1,5 +1,6 @@
 """Teachers in a run's configuration: the student's own teacher mode, and separate models."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -104,3 +105,15 @@ class TeacherSection(Section):
 AnyTeacher = Annotated[OwnTeacher | TeacherSection, Field(discriminator="kind")]
 ShortName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,39}$")]
 """Name of a teacher in the configuration, in the columns of reports and in checkpoints."""
+
+
+def live_of(teachers: Mapping[str, OwnTeacher | TeacherSection]) -> dict[str, TeacherSection]:
+    """The teachers that are models of their own.
+
+    Args:
+        teachers: Sections by short name.
+
+    Returns:
+        Those of separate models, in the same order.
+    """
+    return {name: section for name, section in teachers.items() if isinstance(section, TeacherSection)}

@@ -31,7 +31,9 @@ class RoutingRecord(JsonFile):
     """One row a student layer, one weight a teacher, mean over samples; None where all layers share weights.
     """
     best: list[str | None]
-    """The most competent teacher of each sample by the competence table; None where the table has none."""
+    """By the competence table the most competent of the teachers that cover the sample; of several the one
+    with the largest weight. None where the table has none, or no teacher covers the sample.
+    """
 
     def __post_init__(self) -> None:
         num_samples, num_teachers = len(self.sample_ids), len(self.teachers)

@@ -11,7 +11,7 @@ from typing import Any
 
 from transformers.trainer import TRAINER_STATE_NAME
 
-from kvdistill.config import FREE, RunConfig, TeacherSection, resolved, with_defaults
+from kvdistill.config import FREE, RunConfig, live_of, resolved, with_defaults
 from kvdistill.records.jsonfile import by_dotted_name, write_atomic
 from kvdistill.records.schema import RunRecord
 from kvdistill.training.checkpoint import move_aside, newest_checkpoint, require_complete, require_steps
@@ -31,6 +31,7 @@ WRITTEN = (
     *(
         "calibration.json",
         "prototypes.safetensors",
+        "routing.json",
         "example.json",
         "figures",
         "runs",
@@ -184,7 +185,7 @@ def _refuse_place(config: RunConfig, folder: Path) -> None:
         )
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file: choose another training.output_dir.")
-    read = [section.name for section in config.all_teachers.values() if isinstance(section, TeacherSection)]
+    read = [section.name for section in live_of(config.all_teachers).values()]
     for name in (config.model.name, *read):
         if name is not None and Path(name).exists() and folder.resolve() in Path(name).resolve().parents:
             raise ValueError(

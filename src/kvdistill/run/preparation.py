@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from kvdistill.config import RunConfig, TeacherSection
+from kvdistill.config import RunConfig
 from kvdistill.data.readings import without_chain
 from kvdistill.records.competence import COMPETENCE, CompetenceTable
 from kvdistill.records.traces import QuestionTraces, samples_file, traces_log
@@ -50,8 +50,8 @@ def prepare_chains(config: RunConfig, ranks: Ranks, say: Callable[[str], None]) 
     """
     writers = {
         section.traces: (name, section)
-        for name, section in config.active_teachers.items()
-        if isinstance(section, TeacherSection) and section.traces is not None
+        for name, section in config.live_teachers.items()
+        if section.traces is not None
     }
     if config.reads_teachers and ranks.rank == 0:
         for path, (name, section) in writers.items():
@@ -91,11 +91,7 @@ def prepare_competence(config: RunConfig, ranks: Ranks, say: Callable[[str], Non
     table = config.fusion.table
     if table is not None and config.reads_teachers and ranks.rank == 0 and Path(table).suffix != ".jsonl":
         folder = Path(table)
-        live = {
-            name: section
-            for name, section in config.active_teachers.items()
-            if isinstance(section, TeacherSection)
-        }
+        live = config.live_teachers
         with _alone(folder):
             if not (folder / COMPETENCE).is_file() or not _has_all(folder):
                 say(f"fusion.competence: {', '.join(live)} are measured on every question, to {folder}")

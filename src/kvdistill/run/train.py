@@ -34,6 +34,7 @@ from kvdistill.run.preparation import prepare
 from kvdistill.run.provenance import record_of
 from kvdistill.run.readings import require_readings
 from kvdistill.run.routing import RouteFit, fit_routing, report_unknown, set_competence
+from kvdistill.run.routing_record import write_routing
 from kvdistill.run.samples import Samples, fingerprint, require_files, samples_of
 from kvdistill.run.step import step_model
 from kvdistill.run.stream import SampleStream
@@ -41,14 +42,7 @@ from kvdistill.run.student import resumed_student, starting_student
 from kvdistill.run.windows import require_data_windows, require_windows, windows_of
 from kvdistill.text import Encoded
 from kvdistill.training.arguments import training_arguments
-from kvdistill.training.callbacks import (
-    EndEpoch,
-    EvaluateWhen,
-    SaveWhen,
-    WriteLogs,
-    interruptible,
-    reached,
-)
+from kvdistill.training.callbacks import EndEpoch, EvaluateWhen, SaveWhen, WriteLogs, interruptible, reached
 from kvdistill.training.checkpoint import newest_checkpoint, read_state
 from kvdistill.training.means import TERMS
 from kvdistill.training.ranks import Ranks
@@ -84,6 +78,8 @@ class Run:
     """How the teachers were aligned; None where they were not."""
     routing: RouteFit | None = None
     """Prototypes of the teachers; None where there are none, or the run resumes."""
+    measured: tuple[Encoded, ...] = ()
+    """The validation samples whose losses are measured."""
 
     @property
     def folder(self) -> Path:
@@ -211,6 +207,7 @@ def _finish(run: Run, trainer: LatentTrainer, clock: float) -> tuple[EvaluationR
     record = replace(run.record, seconds=time.monotonic() - clock)
     record.write(folder / "run.json")
     write_example(config, run.model, run.questions, folder)
+    write_routing(trainer.model, run.measured, folder)
     if config.training.report and not missing_packages("reporting"):
         from kvdistill.reporting.report import write_report  # loads matplotlib and scipy
 
@@ -288,8 +285,9 @@ def _validation(run: Run, step: TrainingStep, trainer: LatentTrainer) -> Evaluat
     config, data = run.config, run.config.data.validation
     assert data is not None
     questions = run.samples.read(data, "validation")[: config.evaluation.during_training]
-    require_windows(step.teachers, questions[:LOSS_SAMPLES], "validation")
-    report_unknown(step, questions[:LOSS_SAMPLES], "validation", run.samples.say)
+    run.measured = questions[:LOSS_SAMPLES]
+    require_windows(step.teachers, run.measured, "validation")
+    report_unknown(step, run.measured, "validation", run.samples.say)
     return EvaluateWhen(
         measure_during_training(config, questions, step),
         config.training.eval_steps,

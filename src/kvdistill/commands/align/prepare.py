@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers import set_seed
 
-from kvdistill.config import RunConfig, TeacherSection
+from kvdistill.config import RunConfig
 from kvdistill.pipeline import Distillation
 from kvdistill.records.calibration import CalibrationRecord
 from kvdistill.run.alignment import align_teachers
@@ -67,7 +67,7 @@ def require_separate_teachers(config: RunConfig) -> None:
     Raises:
         ValueError: with what to set.
     """
-    live = [name for name, each in config.active_teachers.items() if isinstance(each, TeacherSection)]
+    live = list(config.live_teachers)
     if not live:
         raise ValueError(
             "The configuration has no separate teacher with a weight above 0, so there is nothing to align. "
