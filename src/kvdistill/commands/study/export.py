@@ -5,14 +5,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kvdistill.console.wording import size_text
+from kvdistill.records.routing import ROUTING
 from kvdistill.records.study import PLAN, StudyPlan
 from kvdistill.reporting.studies.study_report import write_study_report
 from kvdistill.run.folder import COMPLETED
 
 LARGEST = 20 * 2**20
 """Most bytes of all records together."""
-KEPT = ("run.json", "metrics.jsonl", "evaluation_test_*.json", COMPLETED)
-"""What is kept of a run: all that the report reads."""
+KEPT = ("run.json", "metrics.jsonl", "evaluation_test_*.json", ROUTING, COMPLETED)
+"""What is kept of a run: all that its report and the study's read."""
 OWN = (PLAN, "pilot.json")
 """What is kept of the study's folder; the report is written again."""
 
