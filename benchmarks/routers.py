@@ -115,9 +115,9 @@ def questions(split: Split, num: int, seed: int) -> tuple[list[Any], list[bool]]
     return found, [index % 2 == 0 for index in range(len(found))]
 
 
-def table(examples: Sequence[Any], best: Callable[[int], int | None]) -> KnownCompetence:
+def table(examples: Sequence[Any], best: Callable[[int], int | None], seed: int) -> KnownCompetence:
     """Noisy figures; ``best`` gives the better teacher of a question, None for equal ones."""
-    random, figures = Random(0), {}
+    random, figures = Random(seed), {}
     for index, example in enumerate(examples):
         nats = [0.5, 0.5]
         if (winner := best(index)) is not None:
@@ -135,12 +135,14 @@ class Trial:
         fusion: Settings of the fusion.
         changes: What makes each teacher's cache of the student's.
         best: Index of the better teacher of each training question.
+        seed: Seed of the student, the questions, the figures and the batches.
     """
 
     def __init__(
-        self, fusion: FusionMethod, changes: Sequence[Callable], best: Callable[[int], int | None]
+        self, fusion: FusionMethod, changes: Sequence[Callable], best: Callable[[int], int | None], seed: int
     ) -> None:
-        torch.manual_seed(0)
+        self.seed = seed
+        torch.manual_seed(seed)
         shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
         model = {"model_type": "llama", "intermediate_size": 48, "max_position_embeddings": 256} | shape
         tree = {"model": {"config": model, "tuning": {"kind": "full"}}, "latent": {"slots": 3, "passes": 1}}
@@ -170,10 +172,10 @@ class Trial:
         bridge.question_read = QuestionRead(layer, weights.pool)
         self.fusion = weights
         self.step = Distillation(student, teachers, bridge, Objective(codi_weight=0.0))
-        examples, _ = questions("train", TRAIN, 0)
-        self.step.competence = table(examples, best)
+        examples, _ = questions("train", TRAIN, 10 * seed)
+        self.step.competence = table(examples, best, seed)
         self.train_set = self._encoded(examples)
-        held_out, self.shallow = questions("validation", HELD_OUT, 1)
+        held_out, self.shallow = questions("validation", HELD_OUT, 10 * seed + 1)
         self.held_out = self._encoded(held_out)
         self.config = self.config.model_copy(update={"fusion": fusion})
         RouteFit(self.config, self.step, self.train_set).run()
@@ -185,7 +187,7 @@ class Trial:
 
     def train(self, steps: int) -> "Trial":
         """Train everything that learns; returns itself."""
-        random = Random(0)
+        random = Random(self.seed)
         fusion = list(self.fusion.parameters())
         student = list(self.step.student.parameters())
         optimizer = torch.optim.Adam(
@@ -212,7 +214,7 @@ class Trial:
         for start in range(0, len(order), size):
             some = [self.held_out[index] for index in order[start : start + size]]
             batch = self.step.collate(some)
-            (merged,) = self.step.merged(batch, self.step.outputs_of(batch))
+            _, (merged,) = self.step.merged(batch, self.step.outputs_of(batch))
             assert merged.routing is not None
             found.append(merged.routing.weights)
         together = torch.cat(found)
@@ -226,39 +228,42 @@ def auc(scores: Tensor, positive: Sequence[bool]) -> float:
     return float(((above > 0).double() + (above == 0).double() / 2).mean())
 
 
-def measure(steps: int) -> dict[str, float]:
+def measure(steps: int, seed: int) -> dict[str, float]:
     """All figures."""
     good_alphas: dict[str, float] = {}
     permuted: list[float] = []
     identical: list[float] = []
     order: list[float] = []
     swaps = [index % 2 == 0 for index in range(TRAIN)]
-    Random(2).shuffle(swaps)
+    Random(seed + 2).shuffle(swaps)
     methods: list[FusionMethod] = [Learnable(router=router, competence="planted") for router in ROUTERS]
     for method in [*methods, Similarity(competence="planted")]:
         name = method.router.kind if isinstance(method, Learnable) else method.kind
-        trial = Trial(method, (good, corrupted), lambda _: 0).train(steps)
+        trial = Trial(method, (good, corrupted), lambda _: 0, seed).train(steps)
         weights = trial.weights()
         good_alphas[name] = float(weights[:, 0].mean())
         order.append(float((weights - trial.weights(8, reverse=True)).abs().max()))
-        equal = Trial(method, (good, good), lambda _: None).train(steps // 4)
+        equal = Trial(method, (good, good), lambda _: None, seed).train(steps // 4)
         identical.append(float((equal.weights() - 0.5).abs().max()))
-        chance = Trial(method, (good, corrupted), lambda index: int(swaps[index])).train(steps)
+        chance = Trial(method, (good, corrupted), lambda index: int(swaps[index]), seed).train(steps)
         permuted.append(abs(float(chance.weights()[:, 0].mean()) - 0.5))
         print(f"{name:10s} good {good_alphas[name]:.3f}, permuted {permuted[-1]:.3f}, {identical[-1]:.3f}")
     alone = Learnable(competence_weight=0.0, load_balance=0.0)
-    kv_only = Trial(alone, (good, constant), lambda _: 0).train(steps)
+    kv_only = Trial(alone, (good, constant), lambda _: 0, seed).train(steps)
     areas, later, trained = [], [], []
     for kind in ("mean", "cls", "kmeans"):
         trial = Trial(
-            Similarity(competence="planted", prototypes=kind), (good, corrupted), lambda index: index % 2
+            Similarity(competence="planted", prototypes=kind),
+            (good, corrupted),
+            lambda index: index % 2,
+            seed,
         )
         areas.append(auc(trial.weights()[:, 0], trial.shallow))
         later.append(auc(trial.train(steps // 2).weights()[:, 0], trial.shallow))
         print(f"{kind:10s} area {areas[-1]:.3f}, after training {later[-1]:.3f}")
     for router in ROUTERS:
         method = Learnable(router=router, competence="planted")
-        trial = Trial(method, (good, corrupted), lambda index: index % 2)
+        trial = Trial(method, (good, corrupted), lambda index: index % 2, seed)
         trained.append(auc(trial.train(steps // 2).weights()[:, 0], trial.shallow))
     return {
         "min_good_alpha": min(good_alphas.values()),
@@ -275,7 +280,7 @@ def measure(steps: int) -> dict[str, float]:
 def main(steps: int) -> None:
     """Measure, print a line of JSON, and fail where a bar is missed."""
     torch.set_num_threads(1)
-    found = measure(steps)
+    found = measure(steps, int(sys.argv[2]))
     missed = [name for name, bar in BARS.items() if found[name] < bar]
     missed += [name for name, limit in LIMITS.items() if found[name] > limit]
     print_json(found | {"missed": missed})

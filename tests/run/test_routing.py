@@ -130,6 +130,7 @@ def test_a_router_follows_the_competence_and_not_its_permutation(
 
 
 def test_a_run_with_a_router_resumes_exactly(models: dict[str, Path], tmp_path: Path) -> None:
+    """So does the student that its questions are read by: the router would differ after step 2."""
     save_table(tmp_path)
     fusion = {"kind": "learnable", "router": {"kind": "gate"}}
     found = []

@@ -31,6 +31,7 @@ WRITTEN = (
     *(
         "calibration.json",
         "prototypes.safetensors",
+        "starting_student.safetensors",
         "example.json",
         "figures",
         "runs",

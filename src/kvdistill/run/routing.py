@@ -13,13 +13,15 @@ from kvdistill.config import RunConfig
 from kvdistill.config.fusion import require_table
 from kvdistill.data.keys import question_key
 from kvdistill.fuse.methods import Fixed, Similarity
-from kvdistill.fuse.weights import QuestionWeights, SimilarityWeights, TeacherWeights, unit_scale
+from kvdistill.fuse.query_norm import unit_scale
+from kvdistill.fuse.weights import QuestionWeights, SimilarityWeights, TeacherWeights
 from kvdistill.latent.question import question_vectors
 from kvdistill.pipeline import Distillation
 from kvdistill.records.competence import CompetenceTable, Figures
 from kvdistill.run.adapters import student_of
 from kvdistill.run.alignment import first_samples
 from kvdistill.run.gathering import chosen_samples, chunks
+from kvdistill.run.starting import keep_start, restore_start, write_start
 from kvdistill.target.lower import LowerBridge
 from kvdistill.teacher.causal_lm import CausalLMTeacher
 from kvdistill.teacher.router_proto import (
@@ -136,6 +138,8 @@ class RouteFit:
         fusion = fusion_of(self.step)
         if not isinstance(fusion, QuestionWeights):
             return
+        if fusion.query_of == "start":
+            keep_start(self.step)
         method = self.config.fusion
         if isinstance(method, Similarity) and method.prototype_file is not None:
             found = self._read(Path(method.prototype_file), fusion)
@@ -193,11 +197,13 @@ class RouteFit:
         return torch.cat(found)
 
     def write(self, folder: Path) -> None:
-        """Write the prototypes into a run folder; nothing where there are none.
+        """Write prototypes and the starting student into a run folder, where there are any.
 
         Args:
             folder: The run folder.
         """
+        if self.step.start is not None:
+            write_start(self.step.start, folder)
         fusion = fusion_of(self.step)
         if self.prototypes is None or fusion is None:
             return
@@ -206,7 +212,7 @@ class RouteFit:
 
 
 def fit_routing(config: RunConfig, step: TrainingStep, data: Any, checkpoint: Path | None) -> RouteFit | None:
-    """Fit a run's fusion before its first step; a checkpoint holds what was fitted.
+    """Fit a run's fusion before its first step; checkpoint and run folder hold what was fitted.
 
     Args:
         config: the run's configuration.
@@ -217,7 +223,12 @@ def fit_routing(config: RunConfig, step: TrainingStep, data: Any, checkpoint: Pa
     Returns:
         What was fitted; None where the weights are constants, or the run resumes.
     """
-    if checkpoint is not None or not isinstance(step, Distillation) or fusion_of(step) is None:
+    fusion = fusion_of(step)
+    if not isinstance(step, Distillation) or fusion is None:
+        return None
+    if checkpoint is not None:
+        if isinstance(fusion, QuestionWeights) and fusion.query_of == "start":
+            restore_start(step, checkpoint.parent)
         return None
     fit = RouteFit(config, step, chosen_samples(first_samples(data), config.training.seed))
     fit.run()
