@@ -22,7 +22,7 @@ def test_competence_is_the_weight_and_unknown_is_even() -> None:
 def test_similarity_by_hand() -> None:
     weights = Similarity(competence="c", temperature=1.0).module(SHAPE)
     assert isinstance(weights, SimilarityWeights)
-    weights.set_prototypes(torch.tensor([[[1.0, 0.0]], [[-1.0, 0.0]]]), torch.full((2, 1), 0.5))
+    weights.set_prototypes(torch.tensor([[[1.0, 0.0]], [[-1.0, 0.0]]]), torch.full((2, 1), 0.5), torch.eye(2))
     found = weights(RouteInputs(torch.tensor([[7.0, 0.0]])))
     # softmax(1, -1)
     assert found[0, 0].item() == pytest.approx(1 / (1 + math.exp(-2)))

@@ -1,6 +1,7 @@
-"""The starting student of a run: routing that stays with a student that drifts, and what a resumed run reads."""
+"""The starting student of a run: routing that stays with a student that drifts, and resumed runs."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -8,21 +9,22 @@ import torch
 import pico_routing
 import pico_teachers
 from kvdistill.data import Chain, encode_all
+from kvdistill.pipeline import Distillation
 from kvdistill.run.routing import KnownCompetence, RouteFit
 from kvdistill.run.starting import START, restore_start, write_start
 from kvdistill.run.step import step_model
 from kvdistill.run.student import starting_student, template_of
-from kvdistill.text import Encoded
+from kvdistill.text import Batch, Example
 from pico_teachers import live, run
 
 FIT, HELD_OUT = 96, 48
 
 
-def questions(num: int, seed: int) -> list[Encoded]:
+def questions(num: int, seed: int) -> list[Example]:
     """Questions of two depths in turns."""
     tasks = (Chain(names=5, steps=1), Chain(names=5, steps=4))
     pairs = zip(*(list(task.make(num // 2, "train", seed)) for task in tasks), strict=True)
-    return [example for pair in pairs for example in pair]  # pyright: ignore
+    return [example for pair in pairs for example in pair]
 
 
 def area(scores: torch.Tensor) -> float:
@@ -35,7 +37,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return pico_teachers.save_teachers(tmp_path_factory.mktemp("starting"))
 
 
-def fitted(base: dict[str, Path], folder: Path, query: str):  # noqa: ANN201
+def fitted(base: dict[str, Path], folder: Path, query: str) -> tuple[Distillation, Any, Batch]:
     """A step whose first teacher is good at shallow questions, and held-out questions as a batch."""
     teachers = {"a": live(base["words"]), "b": live(base["words"])}
     fusion = pico_routing.fusion("similarity", query=query)
@@ -43,16 +45,16 @@ def fitted(base: dict[str, Path], folder: Path, query: str):  # noqa: ANN201
     torch.manual_seed(0)
     step = step_model(config, starting_student(config))
     shallow = questions(FIT, 0)
-    depths = {example.question: index % 2 for index, example in enumerate(shallow)}  # pyright: ignore
-    table = pico_routing.table(shallow, lambda example: depths[example.question])  # pyright: ignore
+    depths = {example.question: index % 2 for index, example in enumerate(shallow)}
+    table = pico_routing.table(shallow, lambda example: depths[example.question])
+    assert isinstance(step, Distillation)
     step.competence = KnownCompetence(table, pico_routing.NAMES)
     tokenizer, template = step.student.tokenizer, template_of(step.student)
     assert tokenizer is not None
     fit, held_out = (
-        encode_all(each, tokenizer, template).samples  # pyright: ignore
-        for each in (shallow, questions(HELD_OUT, 1))
+        encode_all(each, tokenizer, template).samples for each in (shallow, questions(HELD_OUT, 1))
     )
-    RouteFit(config, step, fit).run()  # pyright: ignore[reportArgumentType]
+    RouteFit(config, step, fit).run()
     return step, fit, step.collate(held_out)
 
 
@@ -71,6 +73,7 @@ def test_similarity_stays_with_a_student_that_drifts(base: dict[str, Path], tmp_
                 optimizer.step()
             with torch.no_grad():
                 _, (merged,) = step.merged(batch, step.outputs_of(batch))
+            assert merged.routing is not None
             areas.append(area(merged.routing.weights[:, 0]))
         found[query] = areas
     assert found["start"][0] == found["current"][0] > 0.9
@@ -80,6 +83,7 @@ def test_similarity_stays_with_a_student_that_drifts(base: dict[str, Path], tmp_
 
 def test_a_resumed_run_reads_the_student_that_it_started_from(base: dict[str, Path], tmp_path: Path) -> None:
     step, _, batch = fitted(base, tmp_path, "start")
+    assert step.start is not None
     write_start(step.start, tmp_path)
     before = step.start.vectors(batch)
     with torch.no_grad():

@@ -67,3 +67,32 @@ class QueryNorm(nn.Module):
 def unit_scale(query: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
     """Standardized vectors at a usual length of 1, whatever their width is."""
     return query / query.shape[-1] ** 0.5
+
+
+def whitening(queries: Float[Tensor, "N D"]) -> Float[Tensor, "D D"]:
+    """Map after which the channels of question vectors are uncorrelated.
+
+    The covariance is shrunk towards a multiple of the identity, as much as N questions call for, so that
+    directions in which the questions hardly differ are not blown up.
+
+    Args:
+        queries: (N, D), standardized.
+
+    Returns:
+        (D, D), symmetric; the mapped queries have a mean square of 1.
+
+    Source: https://doi.org/10.1016/S0047-259X(03)00096-4, lemma 3.2 to 3.4.
+    """
+    points = queries.double() - queries.double().mean(0)
+    count, width = points.shape
+    covariance = points.T @ points / count
+    size = covariance.diagonal().mean().clamp_min(1e-12)
+    target = size * torch.eye(width, dtype=points.dtype, device=points.device)
+    distance = (covariance - target).square().sum()
+    # Of a question's outer product around the covariance: sum_i ||x_i x_i' - C||^2 / N^2.
+    noise = (points.square().sum(-1).square().sum() / count - covariance.square().sum()) / count
+    share = (noise / distance.clamp_min(1e-12)).clamp(0.01, 1.0)
+    values, vectors = torch.linalg.eigh((1 - share) * covariance + share * target)
+    found = vectors * values.rsqrt() @ vectors.T
+    scale = (width / (found @ covariance @ found).diagonal().sum().clamp_min(1e-12)).sqrt()
+    return (scale * found).to(queries)

@@ -177,6 +177,7 @@ class SimilarityWeights(QuestionWeights):
 
     prototypes: Tensor
     mass: Tensor
+    whitening: Tensor
 
     def __init__(
         self, teachers: Sequence[str], width: int, clusters: int, metric: Metric, temperature: float
@@ -187,22 +188,26 @@ class SimilarityWeights(QuestionWeights):
         count = len(self.teachers)
         self.register_buffer("prototypes", torch.zeros(count, clusters, width))
         self.register_buffer("mass", torch.full((count, clusters), 1 / (count * clusters)))
+        self.register_buffer("whitening", torch.eye(width))
 
-    def set_prototypes(self, prototypes: Float[Tensor, "E P D"], mass: Float[Tensor, "E P"]) -> None:
-        """Set the prototypes, in the space of standardized question vectors divided by the root of D.
+    def set_prototypes(
+        self, prototypes: Float[Tensor, "E P D"], mass: Float[Tensor, "E P"], whitening: Float[Tensor, "D D"]
+    ) -> None:
+        """Set the prototypes, in the space of whitened question vectors divided by the root of D.
 
         Args:
             prototypes: (E, P, D).
             mass: (E, P), how many questions each of them counts for, weighted; 0 or more.
+            whitening: Multiplies a standardized question vector.
         """
         self.prototypes.copy_(prototypes)
         self.mass.copy_(mass)
+        self.whitening.copy_(whitening)
 
     def forward(self, inputs: RouteInputs) -> Float[Tensor, "B E"]:
         """Softmax over the teachers of the similarity to their prototypes."""
-        return similarity_weights(
-            unit_scale(self.query(inputs)), self.prototypes, self.mass, self.metric, self.temperature
-        )
+        query = unit_scale(self.query(inputs) @ self.whitening)
+        return similarity_weights(query, self.prototypes, self.mass, self.metric, self.temperature)
 
 
 class LearnedWeights(QuestionWeights):

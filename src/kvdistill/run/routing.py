@@ -13,7 +13,7 @@ from kvdistill.config import RunConfig
 from kvdistill.config.fusion import require_table
 from kvdistill.data.keys import question_key
 from kvdistill.fuse.methods import Fixed, Similarity
-from kvdistill.fuse.query_norm import unit_scale
+from kvdistill.fuse.query_norm import unit_scale, whitening
 from kvdistill.fuse.weights import QuestionWeights, SimilarityWeights, TeacherWeights
 from kvdistill.latent.question import question_vectors
 from kvdistill.pipeline import Distillation
@@ -152,7 +152,7 @@ class RouteFit:
         assert isinstance(fusion, SimilarityWeights)
         fusion.norm.mean.copy_(found.mean)
         fusion.norm.std.copy_(found.std)
-        fusion.set_prototypes(found.vectors, found.mass)
+        fusion.set_prototypes(found.vectors, found.mass, found.whitening)
         self.prototypes = found
 
     def _made(self, method: Similarity, fusion: QuestionWeights, queries: Tensor) -> Prototypes:
@@ -161,14 +161,16 @@ class RouteFit:
         competence = torch.tensor([list(self.step.competence(each.example)) for each in self.samples])
         known = competence.sum(-1) > 0
         standard = fusion.norm(queries).cpu()
+        mixing = whitening(standard)
         vectors, mass = make_prototypes(
             method.prototypes,
-            unit_scale(standard)[known],
+            unit_scale(standard @ mixing)[known],
             competence[known],
             method.clusters,
             self.config.training.seed,
         )
-        return Prototypes(vectors, mass, fusion.norm.mean.cpu().clone(), fusion.norm.std.cpu().clone())
+        norm = fusion.norm
+        return Prototypes(vectors, mass, norm.mean.cpu().clone(), norm.std.cpu().clone(), mixing)
 
     def _read(self, path: Path, fusion: QuestionWeights) -> Prototypes:
         found = read_prototypes(path, student_of(self.step.student), fusion.teachers, self._read_from)
