@@ -22,7 +22,6 @@ from kvdistill.run.adapters import student_of
 from kvdistill.run.alignment import first_samples
 from kvdistill.run.gathering import chosen_samples, chunks
 from kvdistill.run.starting import keep_start, restore_start, write_start
-from kvdistill.target.lower import LowerBridge
 from kvdistill.teacher.causal_lm import CausalLMTeacher
 from kvdistill.teacher.router_proto import (
     PROTOTYPES,
@@ -58,7 +57,7 @@ class KnownCompetence:
 
 def fusion_of(step: TrainingStep) -> TeacherWeights | None:
     """The weights of a step that depend on the sample; None where they are constants."""
-    if isinstance(step, Distillation) and isinstance(step.bridge, LowerBridge):
+    if isinstance(step, Distillation):
         return step.bridge.fusion
     return None
 
