@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -13,6 +14,7 @@ from kvdistill.fuse.weights import RouteInputs
 from kvdistill.kv import KVPair, LossOutput, TeacherCache, TwoModes
 from kvdistill.latent.curriculum import with_words
 from kvdistill.latent.reasoner import LatentReasoner
+from kvdistill.latent.starting import StartingStudent
 from kvdistill.losses import (
     CachedFrame,
     LossInputs,
@@ -68,6 +70,8 @@ class Distillation(TrainingStep):
         self.auto_weight: float | None = None
         """The weight found for ``kv_weight = "auto"`` on the first batches with targets; None before."""
         self.on_stage: OnStage | None = None
+        self.start: StartingStudent | None = None
+        """Gives the questions' vectors; None takes them from the student as it is."""
 
     @property
     def readers(self) -> dict[str, Reader]:
@@ -130,16 +134,19 @@ class Distillation(TrainingStep):
             self._stage("fused", caches)
         return read, caches
 
-    def outputs_of(self, batch: Batch) -> TwoModes:
+    def outputs_of(self, batch: Batch, **options: Any) -> TwoModes:
         """Both modes of the student, with the question's vector where the fusion reads it.
 
         Args:
             batch: B samples, padded.
+            options: As in ``two_modes``.
 
         Returns:
-            The outputs after all passes.
+            The outputs of the student.
         """
-        return self.student(batch=batch, question_read=self.bridge.question_read)
+        if self.start is None:
+            return self.student(batch=batch, question_read=self.bridge.question_read, **options)
+        return replace(self.student(batch=batch, **options), question=self.start.vectors(batch))
 
     @torch.no_grad()
     def validate(self, batch: Batch) -> dict[str, Tensor]:
@@ -159,18 +166,12 @@ class Distillation(TrainingStep):
             return found | {"kv": self.objective.kv(LossInputs(outputs, pairs, frame_of(self, batch))).loss}
 
     def _outputs(self, batch: Batch, step: int = 0, progress: float = 0.0) -> TwoModes:
-        needs, curriculum = self.objective.needs, self.settings.curriculum
-        passes = None
+        needs, curriculum, passes = self.objective.needs, self.settings.curriculum, None
         if curriculum is not None:
             passes, replaced = curriculum.stage(progress, self.student.config.passes, step)
             batch = with_words(batch, replaced)
-        outputs = self.student(
-            batch=batch,
-            measure_attention="attention" in needs,
-            read_slots="slots" in needs,
-            passes=passes,
-            question_read=self.bridge.question_read,
-        )
+        attention, slots = "attention" in needs, "slots" in needs
+        outputs = self.outputs_of(batch, measure_attention=attention, read_slots=slots, passes=passes)
         self._stage("student", outputs)
         return outputs
 
@@ -241,8 +242,7 @@ class Distillation(TrainingStep):
         """State for a checkpoint, without the student's.
 
         Returns:
-            Tensors by name: ``weight`` where ``auto`` has been resolved, the weights of losses that learn,
-            and the bridge's state.
+            Tensors by name: ``weight`` of ``auto``, the weights of losses that learn, the bridge's state.
         """
         weight = self.auto_weight
         found = {} if weight is None else {"weight": torch.tensor(weight, dtype=torch.float64)}

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from kvdistill.config import parse, resolved
-from kvdistill.config.fusion import require_table, with_paths
+from kvdistill.config.fusion import check_fusion, require_table, with_paths
 from kvdistill.fuse.methods import Fixed, Learnable, Similarity
 from kvdistill.fuse.routers import GateRouter
 
@@ -51,8 +51,12 @@ def test_one_teacher_and_other_bridges_are_refused() -> None:
     routed = {"kind": "similarity", "competence": "c"}
     with pytest.raises(ValueError, match="there is 1 teacher"):
         parsed(routed, teachers={"a": TWO["a"]})
-    with pytest.raises(ValueError, match="bridge.kind to lower"):
-        parsed(routed, bridge={"kind": "lift"})
+    with pytest.raises(ValueError, match="bridge.kind same"):
+        check_fusion(Similarity(competence="c"), ("a", "b"), "same")
+    lift = {"bridge": {"kind": "lift"}}
+    assert parsed(routed, **lift).fusion.kind == "similarity"
+    with pytest.raises(ValueError, match="fusion.per_layer weighs the layers"):
+        parsed({"kind": "learnable", "competence": "c", "per_layer": True}, **lift)
 
 
 def test_without_competence_where_it_is_asked_for() -> None:

@@ -6,34 +6,10 @@ import pytest
 import torch
 
 from kvdistill.fuse.methods import Competence, FusionShape, Learnable, Similarity
-from kvdistill.fuse.weights import QueryNorm, RouteInputs, SimilarityWeights
+from kvdistill.fuse.weights import RouteInputs, SimilarityWeights
 from kvdistill.kv import Routing
 
 SHAPE = FusionShape(("a", "b"), 2, 3)
-
-
-def test_queries_are_standardized_and_constant_channels_are_zero() -> None:
-    norm = QueryNorm(2)
-    norm.fit(torch.tensor([[1.0, 5.0], [3.0, 5.0]]))
-    torch.testing.assert_close(norm(torch.tensor([[4.0, 6.0]])), torch.tensor([[2.0, 0.0]]))
-
-
-def test_statistics_follow_the_student_over_all_processes() -> None:
-    old, batch = torch.randn(50, 2), 3 + 2 * torch.randn(50, 2)
-    norm = QueryNorm(2)
-    norm.fit(old)
-    norm.observe(batch)
-    # The mean of a mixture of 70 % old and 30 % new, and its deviation.
-    mean = 0.7 * old.mean(0) + 0.3 * batch.mean(0)
-    square = 0.7 * old.square().mean(0) + 0.3 * batch.square().mean(0)
-    torch.testing.assert_close(norm.mean, mean)
-    torch.testing.assert_close(norm.std, (square - mean.square()).sqrt(), atol=1e-4, rtol=1e-4)
-    half = QueryNorm(2)
-    half.fit(old)
-    offset = batch - old.mean(0)
-    whole = torch.stack((offset.sum(0), offset.square().sum(0), torch.full((2,), 50.0)))
-    half.observe(batch[:10], lambda _: whole)
-    torch.testing.assert_close(half.mean, norm.mean)
 
 
 def test_competence_is_the_weight_and_unknown_is_even() -> None:
@@ -46,7 +22,7 @@ def test_competence_is_the_weight_and_unknown_is_even() -> None:
 def test_similarity_by_hand() -> None:
     weights = Similarity(competence="c", temperature=1.0).module(SHAPE)
     assert isinstance(weights, SimilarityWeights)
-    weights.set_prototypes(torch.tensor([[[1.0, 0.0]], [[-1.0, 0.0]]]), torch.full((2, 1), 0.5))
+    weights.set_prototypes(torch.tensor([[[1.0, 0.0]], [[-1.0, 0.0]]]), torch.full((2, 1), 0.5), torch.eye(2))
     found = weights(RouteInputs(torch.tensor([[7.0, 0.0]])))
     # softmax(1, -1)
     assert found[0, 0].item() == pytest.approx(1 / (1 + math.exp(-2)))
@@ -76,3 +52,12 @@ def test_a_router_does_not_train_its_query() -> None:
     assert found.shape == (4, 3, 2)
     found[..., 0].sum().backward()
     assert query.grad is None
+
+
+def test_statistics_of_questions_move_where_the_student_is_read_as_it_is() -> None:
+    query = torch.tensor([[2.0, 0.0], [4.0, 0.0]])
+    for query_of, mean in (("start", 0.0), ("current", 0.3 * 3)):
+        weights = Learnable(competence="c", query=query_of).module(SHAPE)  # pyright: ignore
+        assert weights is not None
+        weights.observe(query)
+        assert weights.norm.mean[0].item() == pytest.approx(mean)  # pyright: ignore

@@ -71,6 +71,17 @@ def test_a_step_weighs_by_question_and_is_saved(
         assert torch.equal(one, two)
 
 
+def test_a_step_with_lifted_teachers_weighs_their_losses(models: dict[str, Path], tmp_path: Path) -> None:
+    save_table(tmp_path)
+    bridge = {"kind": "lift", "projector": "trained"}
+    step, samples = prepared(config_of(models, tmp_path, {"kind": "learnable"}, bridge=bridge))
+    output = step(step.collate(samples[:6]), 0, 0.0)
+    assert {"route_ce", "weight_a", "kv_layer0"} <= output.metrics.keys()
+    output.loss.backward()
+    assert any(p.grad is not None and p.grad.any() for p in step.bridge.fusion.parameters())
+    assert "ce" in step.validate(step.collate(samples[:6]))
+
+
 def test_a_router_follows_the_competence_and_not_its_permutation(
     models: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -88,7 +99,7 @@ def test_a_router_follows_the_competence_and_not_its_permutation(
             read = [teacher.cache(batch, outputs) for teacher in step.teachers]
         aligned, covered = step.bridge.align(read, batch.alignments)
         inputs = RouteInputs(outputs.question, batch.competence)
-        routing = step.bridge._routing(["a", "b"], covered.any(-1), inputs)
+        routing = step.bridge.routing(["a", "b"], covered.any(-1), inputs)
         loss = step.bridge.fusion.terms(routing).loss
         optimizer.zero_grad()
         loss.backward()
@@ -99,6 +110,7 @@ def test_a_router_follows_the_competence_and_not_its_permutation(
 
 
 def test_a_run_with_a_router_resumes_exactly(models: dict[str, Path], tmp_path: Path) -> None:
+    """So does the student that its questions are read by: the router would differ after step 2."""
     save_table(tmp_path)
     fusion = {"kind": "learnable", "router": {"kind": "gate"}}
     found = []

@@ -19,12 +19,23 @@ STUDENT = {"layers": [[0, 1, 2, 2]], "weights": "float32:1"}
 
 
 def test_weighted_means_by_hand() -> None:
-    questions = torch.tensor([[1.0, 0.0], [3.0, 2.0]])
-    competence = torch.tensor([[0.75, 0.25], [0.25, 0.75]])
+    """Eight questions at 1 and eight at -1, weighed .75 and .25 by the first teacher and the other way."""
+    questions = torch.tensor([[1.0]] * 8 + [[-1.0]] * 8)
+    competence = torch.tensor([[0.75, 0.25]] * 8 + [[0.25, 0.75]] * 8)
     vectors, mass = make_prototypes("cls", questions, competence, 8)
-    # .75 * 1 + .25 * 3 = 1.5; .75 * 0 + .25 * 2 = .5
-    torch.testing.assert_close(vectors[:, 0], torch.tensor([[1.5, 0.5], [2.5, 1.5]]))
+    # Means .75 - .25 = .5 and -.5. Shares .75 / 8 and .25 / 8: sum of squares .625 / 8 = .078125, less the
+    # 1 / 16 of equal ones: .015625 by chance. Left of the mean: 1 - 4 * .015625 / .25 = .75.
+    torch.testing.assert_close(vectors[:, 0], torch.tensor([[0.375], [-0.375]]))
     torch.testing.assert_close(mass, torch.tensor([[0.5], [0.5]]))
+
+
+def test_means_that_chance_makes_are_zero() -> None:
+    questions = torch.randn(200, 8, generator=torch.Generator().manual_seed(0)) / 8**0.5
+    questions -= questions.mean(0)
+    good = (torch.arange(200) % 2 == 0).float()
+    competence = torch.stack((0.12 + 0.76 * good, 0.88 - 0.76 * good), 1)
+    vectors, _ = make_prototypes("mean", questions, competence, 8)
+    assert not vectors.any()
 
 
 def test_clusters_are_the_questions_that_a_teacher_is_good_at() -> None:
@@ -57,7 +68,7 @@ def test_too_few_questions_for_the_clusters_are_refused() -> None:
 
 
 def test_files_are_read_in_the_order_of_the_teachers_and_refused_otherwise(tmp_path: Path) -> None:
-    found = Prototypes(torch.randn(2, 1, 4), torch.rand(2, 1), torch.zeros(4), torch.ones(4))
+    found = Prototypes(torch.randn(2, 1, 4), torch.rand(2, 1), torch.zeros(4), torch.ones(4), torch.eye(4))
     write_prototypes(tmp_path / PROTOTYPES, found, STUDENT, ("a", "b"), QuestionRead(1))
     read = read_prototypes(tmp_path, STUDENT, ("b", "a"), QuestionRead(1))
     assert torch.equal(read.vectors, found.vectors.flip(0))

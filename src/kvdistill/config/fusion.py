@@ -47,10 +47,15 @@ def check_fusion(method: FusionMethod, teachers: Sequence[str], bridge: str) -> 
             f"fusion.kind {method.kind} weighs several teachers, and there is {len(teachers) or 'no'} "
             "teacher: name two or more in [teachers.NAME] (--teacher_models A B), or leave fusion out"
         )
-    if bridge != "lower":
+    if bridge == "same":
         raise ValueError(
-            f"fusion.kind {method.kind} fuses the teachers' caches, and bridge.kind {bridge} keeps them "
-            "apart: set bridge.kind to lower, or fusion.kind to fixed"
+            f"fusion.kind {method.kind} weighs teachers, and bridge.kind same compares one cache with the "
+            "student's own: set bridge.kind to lower or lift, or fusion.kind to fixed"
+        )
+    if bridge == "lift" and isinstance(method, Learnable) and method.per_layer:
+        raise ValueError(
+            "fusion.per_layer weighs the layers of a fused cache, and bridge.kind lift weighs the teachers' "
+            "losses: set bridge.kind to lower, or leave fusion.per_layer out"
         )
     if method.table is not None:
         return

@@ -10,6 +10,7 @@ from kvdistill.fuse.similarity import Metric
 from kvdistill.fuse.weights import (
     CompetenceWeights,
     LearnedWeights,
+    QueryOf,
     RouterTerms,
     SimilarityWeights,
     TeacherWeights,
@@ -96,6 +97,8 @@ class Similarity:
     """Prototypes that an earlier run with the same student wrote; None makes them before the first step."""
     layer: int | None = None
     """Layer of the student whose keys are the question's vector; None takes the middle one."""
+    query: QueryOf = "start"
+    """Whose keys: those of a frozen copy of the student before its first step, or of the student as it is."""
     competence: str | None = None
     """Path of the table of the teachers' competence, from ``kvdistill competence``."""
     competence_temperature: float = 1.0
@@ -119,6 +122,7 @@ class Similarity:
     def module(self, shape: FusionShape) -> TeacherWeights | None:
         """Weights whose prototypes are still to be set."""
         found = SimilarityWeights(shape.teachers, shape.width, self.count, self.metric, self.temperature)
+        found.query_of = self.query
         if self.prototypes == "mean":
             # Questions are compared with prototypes of their own kind.
             found.pool = "mean"
@@ -151,6 +155,8 @@ class Learnable:
     """Weight of the cross-entropy against the teachers' competence; 0 leaves it out."""
     layer: int | None = None
     """Layer of the student whose keys are the question's vector; None takes the middle one."""
+    query: QueryOf = "start"
+    """Whose keys: those of a frozen copy of the student before its first step, or of the student as it is."""
     competence: str | None = None
     """Path of the table of the teachers' competence, from ``kvdistill competence``."""
     competence_temperature: float = 1.0
@@ -181,7 +187,9 @@ class Learnable:
             load_balance=self.load_balance,
             competence_weight=self.competence_weight,
         )
-        return LearnedWeights(shape.teachers, router, strengths)
+        found = LearnedWeights(shape.teachers, router, strengths)
+        found.query_of = self.query
+        return found
 
 
 FusionMethod = Fixed | Competence | Similarity | Learnable

@@ -19,9 +19,13 @@ from kvdistill.fuse.entropy import (
     teacher_weights,
     with_teacher,
 )
+from kvdistill.fuse.query_norm import QueryNorm, unit_scale
 from kvdistill.fuse.routers import Router
 from kvdistill.fuse.similarity import Metric, similarity_weights
 from kvdistill.kv import LossOutput, Routing
+
+QueryOf = Literal["start", "current"]
+"""``start``: a frozen copy of the student before its first step. ``current``: the student as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,64 +46,6 @@ class RouterTerms:
     entropy_strength: float
     load_balance: float
     competence_weight: float
-
-
-MOMENTUM = 0.3
-"""Share of a training batch in the statistics of the questions' vectors."""
-
-
-class QueryNorm(nn.Module):
-    """Standardizes the channels of question vectors, by statistics that follow the student.
-
-    Args:
-        width: D, width of a question vector.
-    """
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(width))
-        self.register_buffer("std", torch.ones(width))
-
-    def fit(self, queries: Float[Tensor, "B D"]) -> None:
-        """Measure mean and standard deviation of each channel.
-
-        Args:
-            queries: (B, D), one vector per calibration question.
-        """
-        self.mean.copy_(queries.mean(0))
-        self.std.copy_(queries.std(0, unbiased=False))
-
-    @torch.no_grad()
-    def observe(
-        self, queries: Float[Tensor, "B D"], all_reduce_sum: Callable[[Tensor], Tensor] | None = None
-    ) -> None:
-        """Move the statistics towards those of a training batch, since the student's keys move.
-
-        Args:
-            queries: (B, D), of this process.
-            all_reduce_sum: All-reduce sum over the processes; None for a single one.
-        """
-        offset = queries.to(self.mean) - self.mean
-        # A row of D sums, a row of D sums of squares, and the number of questions.
-        sums = torch.stack((offset.sum(0), offset.square().sum(0), torch.full_like(self.mean, len(queries))))
-        if all_reduce_sum is not None:
-            sums = all_reduce_sum(sums).to(sums)
-        mean, square = sums[:2] / sums[2]
-        # The moments of a mixture of the old statistics and the batch.
-        moved = MOMENTUM * mean
-        variance = (1 - MOMENTUM) * self.std.square() + MOMENTUM * square - moved.square()
-        self.mean.add_(moved)
-        self.std.copy_(variance.clamp_min(0).sqrt())
-
-    def forward(self, query: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
-        """The query with mean 0 and deviation 1; a channel that does not vary is 0."""
-        # A channel that hardly varies beside the others holds rounding errors.
-        floor = 1e-4 * self.std.amax().clamp_min(1e-8)
-        scaled = (query.to(self.mean) - self.mean) / self.std.clamp_min(floor)
-        return torch.where(self.std > floor, scaled, 0.0)
 
 
 class TeacherWeights(nn.Module):
@@ -197,6 +143,9 @@ class QuestionWeights(TeacherWeights):
         width: D, width of the question's vector.
     """
 
+    query_of: QueryOf = "start"
+    """Whose keys the question's vector is made of."""
+
     def __init__(self, teachers: Sequence[str], width: int) -> None:
         super().__init__(teachers)
         self.norm = QueryNorm(width)
@@ -204,9 +153,10 @@ class QuestionWeights(TeacherWeights):
     def observe(
         self, query: Float[Tensor, "B D"] | None, all_reduce_sum: Callable[[Tensor], Tensor] | None = None
     ) -> None:
-        """Move the statistics of the standardization."""
-        assert query is not None
-        self.norm.observe(query, all_reduce_sum)
+        """Move the statistics of the standardization, where the vectors of questions move."""
+        if self.query_of == "current":
+            assert query is not None
+            self.norm.observe(query, all_reduce_sum)
 
     def query(self, inputs: RouteInputs) -> Float[Tensor, "B D"]:
         """The standardized vector of each question, outside the student's graph."""
@@ -227,6 +177,7 @@ class SimilarityWeights(QuestionWeights):
 
     prototypes: Tensor
     mass: Tensor
+    whitening: Tensor
 
     def __init__(
         self, teachers: Sequence[str], width: int, clusters: int, metric: Metric, temperature: float
@@ -237,22 +188,26 @@ class SimilarityWeights(QuestionWeights):
         count = len(self.teachers)
         self.register_buffer("prototypes", torch.zeros(count, clusters, width))
         self.register_buffer("mass", torch.full((count, clusters), 1 / (count * clusters)))
+        self.register_buffer("whitening", torch.eye(width))
 
-    def set_prototypes(self, prototypes: Float[Tensor, "E P D"], mass: Float[Tensor, "E P"]) -> None:
-        """Set the prototypes, in the space of standardized question vectors divided by the root of D.
+    def set_prototypes(
+        self, prototypes: Float[Tensor, "E P D"], mass: Float[Tensor, "E P"], whitening: Float[Tensor, "D D"]
+    ) -> None:
+        """Set the prototypes, in the space of whitened question vectors divided by the root of D.
 
         Args:
             prototypes: (E, P, D).
             mass: (E, P), how many questions each of them counts for, weighted; 0 or more.
+            whitening: Multiplies a standardized question vector.
         """
         self.prototypes.copy_(prototypes)
         self.mass.copy_(mass)
+        self.whitening.copy_(whitening)
 
     def forward(self, inputs: RouteInputs) -> Float[Tensor, "B E"]:
         """Softmax over the teachers of the similarity to their prototypes."""
-        return similarity_weights(
-            unit_scale(self.query(inputs)), self.prototypes, self.mass, self.metric, self.temperature
-        )
+        query = unit_scale(self.query(inputs) @ self.whitening)
+        return similarity_weights(query, self.prototypes, self.mass, self.metric, self.temperature)
 
 
 class LearnedWeights(QuestionWeights):
@@ -289,8 +244,3 @@ class LearnedWeights(QuestionWeights):
         if method.competence_weight and routing.competence is not None:
             found = found + method.competence_weight * route_ce(routing.weights, routing.competence)
         return found
-
-
-def unit_scale(query: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
-    """Standardized vectors at a usual length of 1, whatever their width is."""
-    return query / query.shape[-1] ** 0.5

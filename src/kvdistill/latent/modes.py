@@ -79,7 +79,7 @@ def two_modes(
         student = replace(student, slots=SlotStates(hidden, logits))
     question = None
     if question_read is not None:
-        question = question_of(packed, model.geometry(), question_read)
+        question = question_of(packed.sequence, packed.call, model.geometry(), question_read)
     return TwoModes(teacher, student, question)
 
 

@@ -6,10 +6,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from kvdistill.capture.call import AttentionCall
 from kvdistill.capture.extract import unrotated
 from kvdistill.capture.sequence import Piece, Sequence
 from kvdistill.kv import Geometry
-from kvdistill.latent.passes import ForwardResult, forward_pass, no_offset
+from kvdistill.latent.passes import forward_pass, no_offset
 from kvdistill.text import Batch, QuestionRead
 
 if TYPE_CHECKING:
@@ -37,21 +38,24 @@ def question_layer(geometry: Geometry, layer: int | None) -> int:
     return layer
 
 
-def question_of(packed: ForwardResult, geometry: Geometry, read: QuestionRead) -> Float[Tensor, "B d"]:
+def question_of(
+    sequence: Sequence, call: AttentionCall, geometry: Geometry, read: QuestionRead
+) -> Float[Tensor, "B d"]:
     """The question's vector from a forward pass that begins with the question.
 
     Args:
-        packed: The pass; its first piece is the question.
+        sequence: What the pass has read; its first piece is the question.
+        call: What its attention layers have captured.
         geometry: The student's attention layers.
         read: Layer and tokens.
 
     Returns:
         (B, H K): un-rotated keys before any cue, heads concatenated, outside the autograd graph.
     """
-    piece = packed.sequence.pieces[0]
+    piece = sequence.pieces[0]
     width = piece.ids.shape[1]
-    keys = packed.call.seen[read.layer].keys[:, :, :width].detach()
-    positions = packed.sequence.positions[:, :width].to(keys.device)
+    keys = call.seen[read.layer].keys[:, :, :width].detach()
+    positions = sequence.positions[:, :width].to(keys.device)
     mask = piece.mask.to(keys.device)
     # (B, H, S, K) -> (B, S, H K)
     flat = unrotated(keys, positions, geometry.layer(read.layer).rope).float().transpose(1, 2).flatten(2)
@@ -61,6 +65,19 @@ def question_of(packed: ForwardResult, geometry: Geometry, read: QuestionRead) -
     columns = torch.arange(width, device=keys.device)
     last = torch.where(mask, columns, 0).amax(1)
     return flat[torch.arange(len(flat), device=keys.device), last]
+
+
+def question_sequence(batch: Batch) -> Sequence:
+    """The questions of a batch alone, as a sequence that begins at position 0.
+
+    Args:
+        batch: B samples.
+
+    Returns:
+        A sequence of one piece.
+    """
+    question = batch.student_mode.question
+    return Sequence((Piece("question", "shared", question.ids, question.mask),), no_offset(question))
 
 
 @torch.no_grad()
@@ -75,7 +92,5 @@ def question_vectors(model: "LatentReasoner", batch: Batch, read: QuestionRead) 
     Returns:
         (B, H K), those of ``TwoModes.question``.
     """
-    question = batch.student_mode.question
-    piece = Piece("question", "shared", question.ids, question.mask)
-    packed = forward_pass(model, Sequence((piece,), no_offset(question)))
-    return question_of(packed, model.geometry(), read)
+    packed = forward_pass(model, question_sequence(batch))
+    return question_of(packed.sequence, packed.call, model.geometry(), read)

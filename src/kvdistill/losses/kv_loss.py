@@ -125,7 +125,7 @@ class KVLoss:
         best = least_squares_reconstruction(pair.target, pair.student)
         losses = bound.per_sample(pair.target.detach(), best, None, pair.layer_weights, pair.scale)
         # Row 0 is the loss; rows 1 and 2 are the distances of keys and of values.
-        return shared(losses, pair.share)[0].mean()
+        return shared(losses, pair.share)[0].mean().detach()
 
     def per_sample(
         self,

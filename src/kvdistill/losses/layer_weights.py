@@ -87,6 +87,6 @@ def losses_by_layer(
     if len({len(each) for each in layers}) > 1:
         layers, pairs = layers[:1], pairs[:1]
     # (L, 3, B) -> (L, B), with the share of each target -> (L,)
-    losses = [shared(each[:, 0].detach(), pair.share) for each, pair in zip(layers, pairs, strict=True)]
-    means = torch.stack(losses).sum(0).mean(-1)
+    losses = [shared(each[:, 0], pair.share) for each, pair in zip(layers, pairs, strict=True)]
+    means = torch.stack(losses).sum(0).mean(-1).detach()
     return {f"kv_layer{index}": value for index, value in enumerate(means.unbind())}

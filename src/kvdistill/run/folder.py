@@ -32,6 +32,7 @@ WRITTEN = (
         "calibration.json",
         "prototypes.safetensors",
         "routing.json",
+        "starting_student.safetensors",
         "example.json",
         "figures",
         "runs",

@@ -13,14 +13,15 @@ from kvdistill.config import RunConfig
 from kvdistill.config.fusion import require_table
 from kvdistill.data.keys import question_key
 from kvdistill.fuse.methods import Fixed, Similarity
-from kvdistill.fuse.weights import QuestionWeights, SimilarityWeights, TeacherWeights, unit_scale
+from kvdistill.fuse.query_norm import unit_scale, whitening
+from kvdistill.fuse.weights import QuestionWeights, SimilarityWeights, TeacherWeights
 from kvdistill.latent.question import question_vectors
 from kvdistill.pipeline import Distillation
 from kvdistill.records.competence import CompetenceTable, Figures
 from kvdistill.run.adapters import student_of
 from kvdistill.run.alignment import first_samples
 from kvdistill.run.gathering import chosen_samples, chunks
-from kvdistill.target.lower import LowerBridge
+from kvdistill.run.starting import keep_start, restore_start, write_start
 from kvdistill.teacher.causal_lm import CausalLMTeacher
 from kvdistill.teacher.router_proto import (
     PROTOTYPES,
@@ -56,7 +57,7 @@ class KnownCompetence:
 
 def fusion_of(step: TrainingStep) -> TeacherWeights | None:
     """The weights of a step that depend on the sample; None where they are constants."""
-    if isinstance(step, Distillation) and isinstance(step.bridge, LowerBridge):
+    if isinstance(step, Distillation):
         return step.bridge.fusion
     return None
 
@@ -136,6 +137,8 @@ class RouteFit:
         fusion = fusion_of(self.step)
         if not isinstance(fusion, QuestionWeights):
             return
+        if fusion.query_of == "start":
+            keep_start(self.step)
         method = self.config.fusion
         if isinstance(method, Similarity) and method.prototype_file is not None:
             found = self._read(Path(method.prototype_file), fusion)
@@ -148,7 +151,7 @@ class RouteFit:
         assert isinstance(fusion, SimilarityWeights)
         fusion.norm.mean.copy_(found.mean)
         fusion.norm.std.copy_(found.std)
-        fusion.set_prototypes(found.vectors, found.mass)
+        fusion.set_prototypes(found.vectors, found.mass, found.whitening)
         self.prototypes = found
 
     def _made(self, method: Similarity, fusion: QuestionWeights, queries: Tensor) -> Prototypes:
@@ -157,14 +160,16 @@ class RouteFit:
         competence = torch.tensor([list(self.step.competence(each.example)) for each in self.samples])
         known = competence.sum(-1) > 0
         standard = fusion.norm(queries).cpu()
+        mixing = whitening(standard)
         vectors, mass = make_prototypes(
             method.prototypes,
-            unit_scale(standard)[known],
+            unit_scale(standard @ mixing)[known],
             competence[known],
             method.clusters,
             self.config.training.seed,
         )
-        return Prototypes(vectors, mass, fusion.norm.mean.cpu().clone(), fusion.norm.std.cpu().clone())
+        norm = fusion.norm
+        return Prototypes(vectors, mass, norm.mean.cpu().clone(), norm.std.cpu().clone(), mixing)
 
     def _read(self, path: Path, fusion: QuestionWeights) -> Prototypes:
         found = read_prototypes(path, student_of(self.step.student), fusion.teachers, self._read_from)
@@ -193,11 +198,13 @@ class RouteFit:
         return torch.cat(found)
 
     def write(self, folder: Path) -> None:
-        """Write the prototypes into a run folder; nothing where there are none.
+        """Write prototypes and the starting student into a run folder, where there are any.
 
         Args:
             folder: The run folder.
         """
+        if self.step.start is not None:
+            write_start(self.step.start, folder)
         fusion = fusion_of(self.step)
         if self.prototypes is None or fusion is None:
             return
@@ -206,7 +213,7 @@ class RouteFit:
 
 
 def fit_routing(config: RunConfig, step: TrainingStep, data: Any, checkpoint: Path | None) -> RouteFit | None:
-    """Fit a run's fusion before its first step; a checkpoint holds what was fitted.
+    """Fit a run's fusion before its first step; checkpoint and run folder hold what was fitted.
 
     Args:
         config: the run's configuration.
@@ -217,7 +224,12 @@ def fit_routing(config: RunConfig, step: TrainingStep, data: Any, checkpoint: Pa
     Returns:
         What was fitted; None where the weights are constants, or the run resumes.
     """
-    if checkpoint is not None or not isinstance(step, Distillation) or fusion_of(step) is None:
+    fusion = fusion_of(step)
+    if not isinstance(step, Distillation) or fusion is None:
+        return None
+    if checkpoint is not None:
+        if isinstance(fusion, QuestionWeights) and fusion.query_of == "start":
+            restore_start(step, checkpoint.parent)
         return None
     fit = RouteFit(config, step, chosen_samples(first_samples(data), config.training.seed))
     fit.run()

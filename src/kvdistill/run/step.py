@@ -9,6 +9,7 @@ from kvdistill.align.projector import Projector
 from kvdistill.config import OwnTeacher, RunConfig
 from kvdistill.config.readings import match_of
 from kvdistill.fuse.methods import FusionShape
+from kvdistill.fuse.weights import TeacherWeights
 from kvdistill.latent.question import question_layer
 from kvdistill.latent.reasoner import LatentReasoner
 from kvdistill.pipeline import Distillation, StepSettings
@@ -119,7 +120,10 @@ def lift_bridge(
         projectors[teacher.name] = Projector(ours, theirs, pairs)
     builders = {teacher.name: _builder(config, ranks) for teacher in teachers}
     weights = {teacher.name: config.teacher_section(teacher.name).weight for teacher in teachers}
-    return LiftBridge(builders, projectors, weights)
+    fusion, read = _fusion(config, student, tuple(projectors))
+    bridge = LiftBridge(builders, projectors, weights, fusion)
+    bridge.question_read = read
+    return bridge
 
 
 def lower_bridge(
@@ -140,18 +144,28 @@ def lower_bridge(
             raise ValueError(f"teachers.{teacher.name}: {error}") from error
         aligners[teacher.name] = Aligner(adapter)
         weights[teacher.name] = section.weight
-    layer = question_layer(ours, config.fusion.layer)
-    routed = ours.layer(layer)
-    shape = FusionShape(tuple(aligners), routed.heads * routed.key_width, len(ours.layers))
-    fusion = config.fusion.module(shape)
+    fusion, read = _fusion(config, student, tuple(aligners))
     builder = _builder(config, ranks)
     if config.lower_order == "compress_first":
         bridge = CompressFirstBridge(builder, aligners, weights, ours, fusion, match=match_of(config))
     else:
         bridge = LowerBridge(builder, aligners, weights, ours, fusion)
-    if fusion is not None and fusion.reads_question:
-        bridge.question_read = QuestionRead(layer, fusion.pool)
+    bridge.question_read = read
     return bridge
+
+
+def _fusion(
+    config: RunConfig, student: LatentReasoner, teachers: tuple[str, ...]
+) -> tuple[TeacherWeights | None, QuestionRead | None]:
+    """Weights that depend on the sample, and the keys that they read; None where there are none."""
+    geometry = student.geometry()
+    layer = question_layer(geometry, config.fusion.layer)
+    routed = geometry.layer(layer)
+    shape = FusionShape(teachers, routed.heads * routed.key_width, len(geometry.layers))
+    fusion = config.fusion.module(shape)
+    if fusion is None or not fusion.reads_question:
+        return fusion, None
+    return fusion, QuestionRead(layer, fusion.pool)
 
 
 MakeBridge = Callable[[RunConfig, LatentReasoner, tuple[Teacher, ...], Ranks], Bridge]

@@ -10,12 +10,14 @@ from copy import copy
 from dataclasses import replace
 from typing import ClassVar
 
-from jaxtyping import Float, Int
+import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from kvdistill.fuse.weights import RouteInputs
-from kvdistill.kv import KVPair, LossOutput, ModelKV, TeacherCache
-from kvdistill.target.build import TargetBuilder
+from kvdistill.fuse import over_present
+from kvdistill.fuse.weights import RouteInputs, TeacherWeights
+from kvdistill.kv import KVPair, LossOutput, ModelKV, Routing, TeacherCache
+from kvdistill.target.build import AllReduceSum, TargetBuilder
 from kvdistill.target.controls import NoControl
 from kvdistill.target.mean import TargetMean
 from kvdistill.text import QuestionRead, TokenAlignment
@@ -26,13 +28,15 @@ class Bridge(nn.Module):
 
     Args:
         builders: The target builder of each teacher, by the teacher's short name.
+        fusion: Weights of the teachers that depend on the sample; None where they are constants.
     """
 
     fuses: ClassVar[bool] = False
     """Whether ``merge`` makes one cache of those of all teachers."""
 
-    def __init__(self, builders: Mapping[str, TargetBuilder]) -> None:
+    def __init__(self, builders: Mapping[str, TargetBuilder], fusion: TeacherWeights | None = None) -> None:
         super().__init__()
+        self.fusion = fusion
         # A plain dictionary: builders are neither modules nor parameters.
         self.builders = dict(builders)
 
@@ -65,6 +69,37 @@ class Bridge(nn.Module):
         Args:
             query: The questions' vectors; None where the fusion reads none.
         """
+        if self.fusion is not None:
+            self.fusion.observe(query, self._all_reduce_sum)
+
+    def routing(
+        self, teachers: Sequence[str], present: Bool[Tensor, "B E"], route: RouteInputs | None
+    ) -> Routing:
+        """The weights of some teachers, from a fusion that depends on the sample.
+
+        Args:
+            teachers: Short names, in any order.
+            present: Whether each of them covers a token of the sample.
+            route: The questions' vectors and the teachers' competence.
+
+        Returns:
+            Weights and competence, over the teachers that are present.
+        """
+        assert self.fusion is not None
+        if route is None:
+            raise ValueError(
+                "This fusion weighs the teachers by the question: give merge the questions' vectors and the "
+                "teachers' competence (RouteInputs)."
+            )
+        # The weights are in the order of all teachers; the caches may be of some, in any order.
+        columns = [self.fusion.teachers.index(name) for name in teachers]
+        # Softmax and logarithms in float32, also in a run with autocast.
+        with torch.autocast(present.device.type, enabled=False):
+            weights = over_present(self.fusion(route)[..., columns], present)
+            competence = route.competence
+            if competence is not None:
+                competence = over_present(competence[:, columns], present)
+        return Routing(weights, competence)
 
     def routing_terms(self, caches: Sequence[TeacherCache]) -> LossOutput | None:
         """The loss of the teachers' weights and what is logged of them.
@@ -75,7 +110,14 @@ class Bridge(nn.Module):
         Returns:
             A scalar and metrics; None where the weights are constants.
         """
-        return None
+        routing = caches[0].routing
+        if self.fusion is None or routing is None:
+            return None
+        return self.fusion.terms(routing, self._all_reduce_sum)
+
+    @property
+    def _all_reduce_sum(self) -> AllReduceSum:
+        return next(iter(self.builders.values())).all_reduce_sum
 
     def forward(
         self,
@@ -177,13 +219,14 @@ class Bridge(nn.Module):
         """State for a checkpoint.
 
         Returns:
-            Tensors by name, ``TEACHER/mean/...`` for each running mean.
+            Tensors by name: ``TEACHER/mean/...`` for each running mean, ``fusion/...`` for the fusion.
         """
-        return {
-            f"{name}/mean/{key}": value
-            for name, builder in self.builders.items()
-            for key, value in builder.state().items()
-        }
+        found: dict[str, Tensor] = {}
+        for name, builder in self.builders.items():
+            found |= {f"{name}/mean/{key}": value for key, value in builder.state().items()}
+        if self.fusion is not None:
+            found |= {f"fusion/{key}": value for key, value in self.fusion.state_dict().items()}
+        return found
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Resume from a checkpoint.
@@ -193,6 +236,8 @@ class Bridge(nn.Module):
         """
         for name, builder in self.builders.items():
             builder.load_state(part(state, f"{name}/mean/"))
+        if self.fusion is not None:
+            self.fusion.load_state_dict(part(state, "fusion/"))
 
 
 class SameBridge(Bridge):

@@ -1,15 +1,18 @@
 """Bridge to teachers of other geometries: projectors map the student's cache to their heads and widths."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from kvdistill.align.projector import Projector
-from kvdistill.kv import KVPair, ModelKV
+from kvdistill.fuse.weights import RouteInputs, TeacherWeights
+from kvdistill.kv import KVPair, ModelKV, TeacherCache
 from kvdistill.target.bridge import Bridge, part
 from kvdistill.target.build import TargetBuilder
+from kvdistill.text import TokenAlignment
 
 
 class LiftBridge(Bridge):
@@ -19,6 +22,7 @@ class LiftBridge(Bridge):
         builders: The target builder of each teacher, by the teacher's short name.
         projectors: The projector to each teacher's geometry, by the same names; trained, or fixed.
         weights: Weight of each teacher's loss, above 0, by the same names; None weighs all alike.
+        fusion: Weights of the losses that depend on the sample; None takes ``weights``.
     """
 
     def __init__(
@@ -26,12 +30,45 @@ class LiftBridge(Bridge):
         builders: Mapping[str, TargetBuilder],
         projectors: Mapping[str, Projector],
         weights: Mapping[str, float] | None = None,
+        fusion: TeacherWeights | None = None,
     ) -> None:
-        super().__init__(builders)
+        super().__init__(builders, fusion)
         # Modules, so that the optimizer, DDP or FSDP and checkpoints see them.
         self.projectors = nn.ModuleDict(projectors)
         weights = weights or dict.fromkeys(projectors, 1.0)
         self.shares = {name: weight / sum(weights.values()) for name, weight in weights.items()}
+
+    def merge(
+        self,
+        caches: Sequence[TeacherCache],
+        alignments: Mapping[str, TokenAlignment],
+        own: ModelKV,
+        route: RouteInputs | None = None,
+    ) -> tuple[TeacherCache, ...]:
+        """The caches themselves, with the weights of their losses where these depend on the sample."""
+        if self.fusion is None:
+            return tuple(caches)
+        # (B, E): a teacher without a chain of thought for a sample has no token there.
+        present = torch.stack([cache.kv.layers[0].mask.flatten(1).any(1) for cache in caches], 1)
+        routing = self.routing([cache.teacher for cache in caches], present, route)
+        return tuple(replace(cache, routing=routing) for cache in caches)
+
+    def forward(
+        self,
+        caches: Sequence[TeacherCache],
+        student: ModelKV,
+        cot_id: Int[Tensor, " B"],
+        draw: int,
+        layer_weights: Float[Tensor, " L"] | None = None,
+    ) -> tuple[KVPair, ...]:
+        """Pairs of target and projected student cache; a pair's share of a sample is its teacher's weight."""
+        pairs = super().forward(caches, student, cot_id, draw, layer_weights)
+        routing = caches[0].routing
+        if routing is None:
+            return pairs
+        # (B, E) -> (B,) for each pair; in the graph of a router.
+        shares = routing.weights.unbind(-1)
+        return tuple(replace(pair, share=share) for pair, share in zip(pairs, shares, strict=True))
 
     def match(
         self, teacher: str, target: ModelKV, student: ModelKV, layer_weights: Float[Tensor, " L"] | None
@@ -65,7 +102,7 @@ class LiftBridge(Bridge):
         """State for a checkpoint.
 
         Returns:
-            Tensors by name: the running means, and ``TEACHER/projector/...`` for the projectors' weights.
+            Tensors by name: those of the base, and ``TEACHER/projector/...`` for the projectors' weights.
         """
         return super().state() | {
             f"{name}/projector/{key}": value

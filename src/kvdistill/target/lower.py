@@ -11,9 +11,9 @@ from kvdistill.align.aligner import Aligner
 from kvdistill.align.head_dim_adapter import Adapter
 from kvdistill.align.key_norm import to_key_norm
 from kvdistill.align.layer_map import LayerMap
-from kvdistill.fuse import fuse, normalized_weights, over_present
+from kvdistill.fuse import fuse, normalized_weights
 from kvdistill.fuse.weights import RouteInputs, TeacherWeights
-from kvdistill.kv import Geometry, KVPair, LossOutput, ModelKV, Routing, TeacherCache
+from kvdistill.kv import Geometry, KVPair, ModelKV, TeacherCache
 from kvdistill.target.bridge import Bridge, part
 from kvdistill.target.build import TargetBuilder
 from kvdistill.text import TokenAlignment
@@ -49,8 +49,7 @@ class LowerBridge(Bridge):
         student: Geometry,
         fusion: TeacherWeights | None = None,
     ) -> None:
-        super().__init__({FUSED: builder})
-        self.fusion = fusion
+        super().__init__({FUSED: builder}, fusion)
         self.aligners = nn.ModuleDict(aligners)
         self.weights = dict(weights)
         self.student = student
@@ -109,7 +108,7 @@ class LowerBridge(Bridge):
         weights = torch.tensor([self.weights[cache.teacher] for cache in caches], device=covered.device)
         routing = None
         if self.fusion is not None:
-            routing = self._routing([cache.teacher for cache in caches], covered.any(-1), route)
+            routing = self.routing([cache.teacher for cache in caches], covered.any(-1), route)
             weights = routing.weights
         fused = fuse(aligned, normalized_weights(weights, covered))
         if len(caches) > 1:
@@ -132,38 +131,6 @@ class LowerBridge(Bridge):
             for name, moved in aligned.items()
         ]
         return torch.stack(terms).sum()
-
-    def _routing(
-        self, teachers: Sequence[str], present: Bool[Tensor, "B E"], route: RouteInputs | None
-    ) -> Routing:
-        """The weights of some teachers, over those that cover a token of the sample."""
-        assert self.fusion is not None
-        if route is None:
-            raise ValueError(
-                "This fusion weighs the teachers by the question: give merge the questions' vectors and the "
-                "teachers' competence (RouteInputs)."
-            )
-        # The weights are in the order of all teachers; the caches may be of some, in any order.
-        columns = [self.fusion.teachers.index(name) for name in teachers]
-        # Softmax and logarithms in float32, also in a run with autocast.
-        with torch.autocast(present.device.type, enabled=False):
-            weights = over_present(self.fusion(route)[..., columns], present)
-            competence = route.competence
-            if competence is not None:
-                competence = over_present(competence[:, columns], present)
-        return Routing(weights, competence)
-
-    def observe(self, query: Float[Tensor, "B d"] | None) -> None:
-        """Statistics of the questions' vectors, which follow the student."""
-        if self.fusion is not None:
-            self.fusion.observe(query, self.builders[FUSED].all_reduce_sum)
-
-    def routing_terms(self, caches: Sequence[TeacherCache]) -> LossOutput | None:
-        """The loss of the teachers' weights and what is logged of them; None where they are constants."""
-        routing = caches[0].routing
-        if self.fusion is None or routing is None:
-            return None
-        return self.fusion.terms(routing, self.builders[FUSED].all_reduce_sum)
 
     def align(
         self, caches: Sequence[TeacherCache], alignments: Mapping[str, TokenAlignment]
@@ -196,8 +163,8 @@ class LowerBridge(Bridge):
         """State for a checkpoint.
 
         Returns:
-            Tensors by name: the running mean, ``TEACHER/aligner/...`` with the adapter's weights,
-            ``TEACHER/layers`` with its layer map, ``scale``, and ``fusion/...`` with router or prototypes.
+            Tensors by name: those of the base, ``TEACHER/aligner/...`` with the adapter's weights,
+            ``TEACHER/layers`` with its layer map, and ``scale``.
         """
         found = super().state()
         for name in self.aligners:
@@ -206,8 +173,6 @@ class LowerBridge(Bridge):
             found |= {f"{name}/aligner/{key}": value for key, value in aligner.state_dict().items()}
         if self.scale is not None:
             found["scale"] = self.scale
-        if self.fusion is not None:
-            found |= {f"fusion/{key}": value for key, value in self.fusion.state_dict().items()}
         return found
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
@@ -224,8 +189,6 @@ class LowerBridge(Bridge):
                 self.set_layers(name, layer_map)
             self.aligners[name].load_state_dict(part(state, f"{name}/aligner/"))
         self.scale = state.get("scale")
-        if self.fusion is not None:
-            self.fusion.load_state_dict(part(state, "fusion/"))
 
 
 def covered_tokens(cache: TeacherCache, alignment: TokenAlignment | None) -> Bool[Tensor, "B N"]:

@@ -17,7 +17,9 @@ from kvdistill.text import QuestionRead
 
 PROTOTYPES = "prototypes.safetensors"
 """Name of the file in a run folder."""
-FORMAT = 1
+FORMAT = 2
+CHANCE = 4.0
+"""Squared length below which a mean of questions is chance, in units of what is expected by chance."""
 SAMPLES = 256
 """Questions per step of the clustering."""
 
@@ -27,12 +29,14 @@ class Prototypes:
     """Prototypes of E teachers, with the statistics of the questions that they were made from."""
 
     vectors: Float[Tensor, "E P D"]
-    """In standardized channels, at a usual length of 1."""
+    """Of whitened questions, whose usual length is 1."""
     mass: Float[Tensor, "E P"]
     """Share of the calibration questions that each counts for, weighted by competence."""
     mean: Float[Tensor, " D"]
     """Of each channel of the questions' last tokens."""
     std: Float[Tensor, " D"]
+    whitening: Float[Tensor, "D D"]
+    """Multiplies a standardized question."""
 
 
 def weighted_means(
@@ -40,19 +44,27 @@ def weighted_means(
 ) -> tuple[Float[Tensor, "E 1 D"], Float[Tensor, "E 1"]]:
     """One prototype per teacher: the mean of the questions, weighted by its competence.
 
+    A mean that is no longer than chance makes it becomes 0, and others are shortened by the same measure: a
+    teacher whose competence does not depend on the question is alike to none.
+
     Args:
-        questions: (N, D), standardized question vectors.
+        questions: (N, D), question vectors of mean 0.
         competence: (N, E), 0 or more.
 
     Returns:
         Prototypes (E, 1, D) and the mean competence of each teacher (E, 1).
 
-    Source: ours.
+    Source: ours; the positive-part estimator of https://doi.org/10.2307/2284155.
     """
     total = competence.sum(0).clamp_min(1e-12)
+    shares = competence / total
     # (E, N) @ (N, D) -> (E, D)
-    means = (competence / total).T @ questions
-    return means[:, None], competence.mean(0)[:, None]
+    means = shares.T @ questions
+    # Squared length of such a mean where competence and questions are unrelated: the variance of the shares,
+    # times the squared length of a question.
+    chance = (shares.square().sum(0) - 1 / len(questions)) * questions.square().sum(-1).mean()
+    excess = 1 - CHANCE * chance.clamp_min(0) / means.square().sum(-1).clamp_min(1e-12)
+    return (means * excess.clamp_min(0)[:, None])[:, None], competence.mean(0)[:, None]
 
 
 def weighted_clusters(
@@ -61,7 +73,7 @@ def weighted_clusters(
     """Several prototypes per teacher: k-means of the questions, weighted by its competence.
 
     Args:
-        questions: (N, D), standardized question vectors; at least ``clusters``.
+        questions: (N, D), whitened question vectors; at least ``clusters``.
         competence: (N, E), 0 or more.
         clusters: P, prototypes per teacher.
         seed: Seed of the clustering, the same for every teacher.
@@ -110,7 +122,7 @@ def make_prototypes(
 
     Args:
         kind: ``mean`` (``questions`` are means over tokens), ``cls`` (they are last tokens) or ``kmeans``.
-        questions: (N, D), standardized question vectors.
+        questions: (N, D), whitened question vectors.
         competence: (N, E), 0 or more.
         clusters: Prototypes per teacher with ``kmeans``.
         seed: Seed of the clustering.
