@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-import kvdistill.capture.extract
 import kvdistill.layer_batch
 import pico
 from kvdistill.capture.attention import capture_attention
@@ -175,6 +174,6 @@ def test_extraction_is_that_of_single_layers(name: str, monkeypatch: pytest.Monk
         return extract(call, geometry(measured), text, rows, name)
 
     stacked = cache()
-    monkeypatch.setattr(kvdistill.capture.extract, "LARGEST", 0)
+    monkeypatch.setattr(kvdistill.layer_batch, "LARGEST", 0)
     for found, expected in zip(stacked.layers, cache().layers, strict=True):
         same(found, expected)

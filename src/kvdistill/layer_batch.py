@@ -8,7 +8,7 @@ from torch import Tensor
 from kvdistill.kv import LayerKV
 
 LARGEST = 2**23
-"""Most numbers in a layer's keys or values: stacking copies them, and large layers keep a device busy."""
+"""Most numbers in a tensor of a layer: stacking copies them, and large layers keep a device busy."""
 _FIELDS = ("keys", "values", "mask", "positions", "importance", "step_end")
 
 
@@ -36,11 +36,37 @@ def stackable(layers: Sequence[LayerKV]) -> bool:
     Returns:
         False for a single layer too.
     """
-    if len(layers) < 2 or any(layer.rope is not None for layer in layers):
+    return all(layer.rope is None for layer in layers) and alike([_tensors(layer) for layer in layers])
+
+
+def alike(rows: Sequence[Sequence[Tensor | None]]) -> bool:
+    """Whether the tensors of several layers have the same shapes, types and devices, and are small.
+
+    Args:
+        rows: The tensors of each of L layers, in one order; None where a layer has none.
+
+    Returns:
+        False for a single layer too.
+    """
+    if len(rows) < 2 or any(tensor is not None and tensor.numel() > LARGEST for tensor in rows[0]):
         return False
-    if max(layers[0].keys.numel(), layers[0].values.numel()) > LARGEST:
-        return False
-    return len({tuple(map(_kind, _tensors(layer))) for layer in layers}) == 1
+    return len({tuple(map(_kind, row)) for row in rows}) == 1
+
+
+def joined(rows: Sequence[Sequence[Tensor | None]]) -> list[Tensor | None]:
+    """The tensors of layers that are ``alike``, along the batch axis.
+
+    Args:
+        rows: As in ``alike``.
+
+    Returns:
+        A tensor of L B samples for each of a row, the first layer's first.
+    """
+    found: list[Tensor | None] = []
+    for column in zip(*rows, strict=True):
+        present = [tensor for tensor in column if tensor is not None]
+        found.append(torch.cat(present) if present else None)
+    return found
 
 
 def stack(layers: Sequence[LayerKV]) -> LayerKV:
@@ -52,9 +78,8 @@ def stack(layers: Sequence[LayerKV]) -> LayerKV:
     Returns:
         A layer of L B samples, the first layer's first.
     """
-    columns = zip(*map(_tensors, layers), strict=True)
-    joined = [None if column[0] is None else torch.cat(column) for column in columns]
-    return LayerKV(**dict(zip(_FIELDS, joined, strict=True)))  # pyright: ignore[reportArgumentType]
+    found = joined([_tensors(layer) for layer in layers])
+    return LayerKV(**dict(zip(_FIELDS, found, strict=True)))  # pyright: ignore[reportArgumentType]
 
 
 def unstack(layer: LayerKV, number: int) -> tuple[LayerKV, ...]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from kvdistill.capture.call import AttentionCall, CapturedAttention, within_window
 from kvdistill.capture.importance import answer_attention
 from kvdistill.kv import Geometry, LayerGeometry, LayerKV, ModelKV, Rope
-from kvdistill.layer_batch import LARGEST, unstack
+from kvdistill.layer_batch import alike, joined, unstack
 from kvdistill.ops import rotate
 
 
@@ -96,7 +96,7 @@ def unrotated_layers(
     Returns:
         Keys before the rotation, by layer.
     """
-    if len({(each.shape, each.dtype, each.device) for each in keys}) > 1 or not _one_rotation(ropes):
+    if not _one_rotation(ropes) or not alike([[each] for each in keys]):
         return [unrotated(*each) for each in zip(keys, [positions] * len(keys), ropes, strict=True)]
     return list(unrotated(torch.cat(list(keys)), positions.repeat(len(keys), 1), ropes[0]).chunk(len(keys)))
 
@@ -143,7 +143,7 @@ def extract(
         number = len(parts)
         if rows is not None:
             rows = rows.repeat(number)
-        layers = unstack(_layer(_joined(parts), text.repeat(number), rows), number)
+        layers = unstack(_layer(_stacked(parts), text.repeat(number), rows), number)
     else:
         layers = tuple(_layer(part, text, rows) for part in parts)
     return ModelKV(layers, ids, source)
@@ -161,6 +161,11 @@ class _Part:
     """Queries of the rows; None without rows."""
     rope: Rope | None
 
+    @property
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Keys, values and queries."""
+        return self.keys, self.values, self.query
+
 
 def _part(seen: CapturedAttention, layer: LayerGeometry, text: Columns, rows: AnswerRows | None) -> _Part:
     # A target takes no gradient; the slices are views until they are un-rotated. Only they leave the device
@@ -176,20 +181,15 @@ def _part(seen: CapturedAttention, layer: LayerGeometry, text: Columns, rows: An
 
 
 def _alike(parts: Sequence[_Part]) -> bool:
-    """Whether layers can be stacked: small, and equal in shapes, rotation and attention."""
-    if len(parts) < 2 or parts[0].keys.numel() > LARGEST or not _one_rotation([part.rope for part in parts]):
-        return False
+    """Whether layers can be stacked: alike in their tensors, with one rotation and one kind of attention."""
     attention = {(part.seen.scaling, part.seen.softcap, part.seen.window) for part in parts}
-    tensors = [(part.keys, part.values, part.query) for part in parts]
-    shapes = {tuple(None if x is None else (x.shape, x.dtype) for x in each) for each in tensors}
-    return len(attention) == len(shapes) == 1
+    one_kind = len(attention) == 1 and _one_rotation([part.rope for part in parts])
+    return one_kind and alike([part.tensors for part in parts])
 
 
-def _joined(parts: Sequence[_Part]) -> _Part:
-    query = None
-    if parts[0].query is not None:
-        query = torch.cat([part.query for part in parts if part.query is not None])
-    keys, values = torch.cat([part.keys for part in parts]), torch.cat([part.values for part in parts])
+def _stacked(parts: Sequence[_Part]) -> _Part:
+    keys, values, query = joined([part.tensors for part in parts])
+    assert keys is not None and values is not None
     return replace(parts[0], keys=keys, values=values, query=query)
 
 

@@ -120,7 +120,7 @@ class WritingTeacher:
         device, width = self.model.device, max(map(len, rows))
         # The last token that is written is not read again.
         self.require_room(width + max_new_tokens - 1, "lower sampling.max_new_tokens")
-        # Padded on the left, so that all rows go on at the same column.
+        # Padded on the left, so that all rows continue at the same column.
         padded = pad(rows, self.pad_id, "left")
         ends = {samples[0].teacher_mode.answer.ids[-1]}
         if isinstance(self.tokenizer.eos_token_id, int):
