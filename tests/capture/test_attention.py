@@ -120,7 +120,7 @@ def test_a_prefix_stands_for_the_tokens_before(name: str, backend: str) -> None:
         }
         visible = (torch.arange(14, 20)[:, None] >= torch.arange(20)).expand(3, 1, -1, -1)
         with capture_attention(model):
-            second = AttentionCall(visible, positions[:, 14:], positions, prefix)
+            second = AttentionCall(visible, positions[:, 14:], (positions,), prefix)
             inputs = {"input_ids": IDS[:, 14:], "position_ids": positions[:, 14:], "attention_mask": visible}
             rest = model(**inputs, use_cache=False, kv_call=second).logits
     torch.testing.assert_close(rest, whole[:, 14:], rtol=1e-4, atol=1e-5)

@@ -16,7 +16,7 @@ def test_window_by_hand() -> None:
 def test_mask_by_hand() -> None:
     visible = torch.tensor([[[[True, False], [True, True]]]])
     positions = torch.tensor([[0, 1]])
-    call = AttentionCall(visible, positions, positions)
+    call = AttentionCall(visible, positions, (positions,))
     low = torch.finfo(torch.float32).min
     assert call.mask("sdpa", None, torch.float32).tolist() == [[[[0.0, low], [0.0, 0.0]]]]
     assert call.mask("sdpa", 1, torch.float32).tolist() == [[[[0.0, low], [low, 0.0]]]]

@@ -49,13 +49,19 @@ def test_positions_by_hand() -> None:
     assert behind.positions[1].tolist() == [5, 0, 6, 7, 6, 0, 7, 8, 0]
 
 
+def test_a_moved_sequence_equals_one_built_there() -> None:
+    sequence = packed(pico.batch(ROWS))
+    moved, behind = sequence.moved(3).moved(2), Sequence(sequence.pieces, offset=torch.tensor([5, 5]))
+    for name in ("offset", "ids", "mask", "positions", "visible"):
+        assert torch.equal(getattr(moved, name), getattr(behind, name)), name
+
+
 def test_visible_by_hand() -> None:
     """Sample 1: neither reader sees the other's columns or padding; padding sees itself, so that no row is
     empty.
     """
     rows = [
-        "".join("x" if seen else "." for seen in row)
-        for row in packed(pico.batch(ROWS)).visible()[1].tolist()
+        "".join("x" if seen else "." for seen in row) for row in packed(pico.batch(ROWS)).visible[1].tolist()
     ]
     assert rows == [
         "x........",
@@ -132,7 +138,7 @@ def test_each_reader_reads_its_own_text(
 ) -> None:
     """Any lengths, either side: ids, positions, what a row sees and what it predicts, against lists."""
     sequence = packed(pico.batch(tuple(rows), side), placeholders, both)
-    visible, positions = sequence.visible(), sequence.positions
+    visible, positions = sequence.visible, sequence.positions
     for sample, one in enumerate(rows):
         bot, eot = ((61,), (62,)) if both else ((), ())
         texts = {

@@ -35,7 +35,7 @@ class AttentionCall:
         visible: Keys (prefix first) that each query sees, before any sliding window; None: the model's own
             mask.
         query_positions: (B, S), positions of the queries; None where no layer has a window.
-        key_positions: (B, P), positions of the keys.
+        key_positions: (B, P), positions of the keys, in pieces along P.
         prefix: Keys and values of earlier calls.
     """
 
@@ -55,7 +55,7 @@ class AttentionCall:
         self,
         visible: Bool[Tensor, "B 1 S P"] | None = None,
         query_positions: Int[Tensor, "B S"] | None = None,
-        key_positions: Int[Tensor, "B P"] | None = None,
+        key_positions: tuple[Int[Tensor, "B _"], ...] = (),
         prefix: Prefix | None = None,
     ) -> None:
         self.visible = visible
@@ -84,8 +84,11 @@ class AttentionCall:
             return None
         key = (backend, window)
         if key not in self._masks:
+            key_positions = None
+            if window is not None and self.key_positions:
+                key_positions = torch.cat(self.key_positions, 1)
+            visible = within_window(self.visible, self.query_positions, key_positions, window)
             # The minimum, as in transformers, not -inf: the softmax of a fully masked row would be NaN.
-            visible = within_window(self.visible, self.query_positions, self.key_positions, window)
             self._masks[key] = torch.zeros(visible.shape, dtype=dtype, device=visible.device).masked_fill(
                 ~visible, torch.finfo(dtype).min
             )

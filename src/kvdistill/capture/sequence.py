@@ -4,6 +4,7 @@ Teacher mode and student mode share one sequence, and neither sees the other's p
 separately; masks and position ids make left and right padding equivalent.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, Protocol, runtime_checkable
@@ -109,7 +110,7 @@ class Sequence:
         Returns:
             Columns in ascending order, (W), padding included.
         """
-        return self._owner_is(("shared", reader)).nonzero()[:, 0]
+        return self._columns_where(lambda piece: piece.reader in ("shared", reader)).nonzero()[:, 0]
 
     @property
     def _readers(self) -> set[str]:
@@ -119,9 +120,10 @@ class Sequence:
     @cached_property
     def positions(self) -> Int[Tensor, "B S"]:
         """Position ids, 0 at padding: each reader counts its own valid tokens, from ``offset``."""
-        mask, positions = self.mask, torch.zeros_like(self.ids)
-        if len(self._readers) == 1:  # as in every latent pass: all columns are this reader's
+        mask = self.mask
+        if len(self._readers) == 1:  # all columns are this reader's
             return torch.where(mask, mask.long().cumsum(-1) - 1 + self.offset[:, None], 0)
+        positions = torch.zeros_like(self.ids)
         for reader in ("teacher", "student"):
             columns = self.columns(reader)
             # Shared columns are written twice with the same numbers, as they precede each reader's own.
@@ -129,21 +131,33 @@ class Sequence:
             positions[:, columns] = torch.where(own, own.long().cumsum(-1) - 1 + self.offset[:, None], 0)
         return positions
 
+    @cached_property
     def visible(self) -> Bool[Tensor, "B S S"]:
         """Attention mask: causal, between columns of one reader and shared ones, without padding.
 
-        Returns:
-            True where a row sees a column, (B, S, S). Every row sees itself, padding too.
+        True where a row sees a column. Every row sees itself, padding too.
         """
         mask, size = self.mask, self.ids.shape[1]
         row = torch.arange(size, device=mask.device)
         allowed = row[:, None] >= row
         if len(self._readers) > 1:
             # Neither mode sees the other: this is what lets both share one forward pass.
-            student, teacher = self._owner_is(("student",)), self._owner_is(("teacher",))
+            student = self._columns_where(lambda piece: piece.reader == "student")
+            teacher = self._columns_where(lambda piece: piece.reader == "teacher")
             allowed &= ~((student[:, None] & teacher) | (teacher[:, None] & student))
         # The diagonal keeps the softmax of padding rows finite.
         return (allowed & mask[:, None]) | torch.eye(size, dtype=torch.bool, device=mask.device)
+
+    def moved(self, by: int) -> "Sequence":
+        """The same pieces ``by`` positions later, with the same ids, mask and attention mask.
+
+        Args:
+            by: Number of tokens.
+        """
+        moved = Sequence(self.pieces, self.offset + by)
+        positions = torch.where(self.mask, self.positions + by, 0)
+        moved.__dict__.update(ids=self.ids, mask=self.mask, visible=self.visible, positions=positions)
+        return moved
 
     def targets(self, reader: Reader) -> Targets:
         """Labels of a reader, and the rows that predict them.
@@ -155,12 +169,8 @@ class Sequence:
             R rows; each label is predicted by the reader's last valid token before it.
         """
         columns, before = self._before(reader)
-        wanted = torch.cat(
-            [torch.full((p.ids.shape[1],), p.labelled, device=p.ids.device) for p in self.pieces]
-        )
-        answer = torch.cat(
-            [torch.full((p.ids.shape[1],), p.name == "answer", device=p.ids.device) for p in self.pieces]
-        )
+        wanted = self._columns_where(lambda piece: piece.labelled)
+        answer = self._columns_where(lambda piece: piece.name == "answer")
         # R entries over all samples, sample by sample; ``place`` counts the reader's columns, not all S.
         sample, place = (self.mask[:, columns] & wanted[columns]).nonzero(as_tuple=True)
         column = columns[place]
@@ -194,10 +204,8 @@ class Sequence:
         first = rows.mask.int().argmax(1, keepdim=True)  # the first valid one: answers may be left-padded
         return rows.columns.gather(1, first)[:, 0]
 
-    def _owner_is(self, readers: tuple[Reader, ...]) -> Bool[Tensor, " S"]:
-        return torch.cat(
-            [torch.full((p.ids.shape[1],), p.reader in readers, device=p.ids.device) for p in self.pieces]
-        )
+    def _columns_where(self, chosen: Callable[[Piece], bool]) -> Bool[Tensor, " S"]:
+        return torch.cat([torch.full(p.mask.shape[1:], chosen(p), device=p.mask.device) for p in self.pieces])
 
     def _before(self, reader: Reader) -> tuple[Int[Tensor, " W"], Int[Tensor, "B W"]]:
         """The reader's columns, and the column of the last valid token before each (-1 for the first)."""
@@ -219,13 +227,12 @@ def attention_call(sequence: Sequence, width: int, before: Before | None = None)
         The call to pass to the model as ``kv_call``: mask (B, 1, width, P + width), prefix first.
     """
     positions = sequence.positions[:, :width]
-    visible = sequence.visible()[:, :width, :width]
+    visible = sequence.visible[:, :width, :width]
     if before is None:
-        return AttentionCall(visible[:, None], positions, positions)
+        return AttentionCall(visible[:, None], positions, (positions,))
     prefix_visible = before.mask[:, None].expand(-1, width, -1)
     visible = torch.cat((prefix_visible, visible), 2)  # (B, width, P + width)
-    key_positions = torch.cat((before.positions, positions), 1)
-    return AttentionCall(visible[:, None], positions, key_positions, before.prefix)
+    return AttentionCall(visible[:, None], positions, (before.positions, positions), before.prefix)
 
 
 def explicit(reader: ReaderBatch, delimiters: tuple[int, int] | None) -> Sequence:

@@ -201,15 +201,16 @@ def run_latent_passes(
     states = packed.last[:, start:stop]  # B W D, where W is M - T + 1, or M in blocks
     ids = torch.full(states.shape[:2], model.special.latent, dtype=torch.long, device=states.device)
     latents = Piece("latents", "student", ids, torch.ones_like(ids, dtype=torch.bool))
+    sequence = Sequence((latents,), offset=past.mask.sum(-1))
     for _ in range(passes - 1):
-        state = forward_pass(
-            model, Sequence((latents,), offset=past.mask.sum(-1)), past, latent_inputs(model, states)
-        )
+        state = forward_pass(model, sequence, past, latent_inputs(model, states))
         if shifted:
             past = past.then(state, 0, 1, states[:, :1])  # the first slot of the pass is final
+            sequence = sequence.moved(1)
         states = state.last  # shift: the window moves on by one slot
+    if tail:
+        sequence = Sequence((latents, *tail), sequence.offset)
     # Only the pass that reads the answer prompt has a distillation token.
-    sequence = Sequence((latents, *tail), offset=past.mask.sum(-1))
     last = forward_pass(model, sequence, past, latent_inputs(model, states), hidden_states=bool(tail))
     return LatentPasses(last, states, past)
 
