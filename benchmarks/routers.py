@@ -177,7 +177,7 @@ class Trial:
             name: Aligner(Adapter(geometry, geometry, Ratio().pair(geometry, geometry), Identity()))
             for name in NAMES
         }
-        weights = fusion.module(FusionShape(NAMES, width, len(geometry.layers)))
+        weights = fusion.module(FusionShape(NAMES, [1.0] * len(NAMES), width, len(geometry.layers)))
         assert weights is not None
         bridge = LowerBridge(
             TargetBuilder(Uniform(), NoControl(), 3),

@@ -98,14 +98,13 @@ class Distillation(TrainingStep):
         # Step 2: one cache of N tokens per teacher; in self-distillation, teacher mode's.
         if self.training:
             self.bridge.observe(outputs.question)
-        read, caches = self.merged(batch, outputs)
+        read, caches = self.merged(batch, outputs, step=step)
         weights = _layer_weights(len(outputs.student.kv.layers), progress, self.settings.anneal_layers)
         # Step 3: compressed targets, each with the student's M slots in the same geometry.
         pairs = self.bridge(caches, outputs.student.kv, batch.cot_id, step, weights)
         self._stage("targets", pairs)
         inputs = LossInputs(outputs, pairs, frame_of(self, batch), batch.teacher_mode, dict(self.learned))
-        output = self._loss(inputs, self.bridge.diagnostics(caches, read))
-        return _with_terms(output, self.bridge, caches)
+        return _with_terms(self._loss(inputs, self.bridge.diagnostics(caches, read)), self.bridge, caches)
 
     def merged(
         self,
@@ -113,6 +112,7 @@ class Distillation(TrainingStep):
         outputs: TwoModes,
         teachers: Sequence[Teacher] | None = None,
         bridge: Bridge | None = None,
+        step: int = 0,
     ) -> tuple[tuple[TeacherCache, ...], tuple[TeacherCache, ...]]:
         """The teachers' caches, and those that targets are built from.
 
@@ -121,6 +121,7 @@ class Distillation(TrainingStep):
             outputs: The student's outputs on it, from ``outputs_of`` or a training step.
             teachers: Some of the teachers; None reads all.
             bridge: The bridge to use; None takes this step's.
+            step: Training step, for a fusion that draws.
 
         Returns:
             What the teachers have read, and the result of the bridge's ``merge``.
@@ -128,7 +129,7 @@ class Distillation(TrainingStep):
         bridge = bridge or self.bridge
         read = tuple(teacher.cache(batch, outputs) for teacher in teachers or self.teachers)
         self._stage("teachers", read)
-        route = RouteInputs(outputs.question, batch.competence)
+        route = RouteInputs(outputs.question, batch.competence, batch.sample_ids, step)
         caches = bridge.merge(read, batch.alignments, outputs.teacher.kv, route)
         if bridge.fuses:
             self._stage("fused", caches)
@@ -268,8 +269,7 @@ def _with_terms(output: LossOutput, bridge: Bridge, caches: Sequence[TeacherCach
     if terms:
         adapter = torch.stack(terms).sum()
         loss, metrics = loss + adapter, metrics | {"adapter": adapter.detach()}
-    routed = bridge.routing_terms(caches)
-    if routed is not None:
+    if (routed := bridge.routing_terms(caches)) is not None:
         loss, metrics = loss + routed.loss, metrics | routed.metrics
     return LossOutput(loss, metrics)
 

@@ -2,12 +2,12 @@
 
 import pytest
 
-from kvdistill.fuse.methods import Competence, Fixed, FusionShape, Learnable, Similarity
+from kvdistill.fuse.methods import Competence, Draw, Fixed, FusionShape, Learnable, Similarity
 
 
 def test_tables_and_counts() -> None:
-    assert Fixed().table is None
-    assert Fixed().module(FusionShape(("a", "b"), 2, 3)) is None
+    assert Fixed().table is None and Draw().table is None
+    assert Fixed().module(FusionShape(("a", "b"), (1.0, 1.0), 2, 3)) is None
     assert [method.table for method in (Competence(competence="c"), Learnable(competence="d"))] == ["c", "d"]
     assert Similarity().count == 1
     assert Similarity(prototypes="kmeans", clusters=5).count == 5

@@ -5,11 +5,11 @@ import math
 import pytest
 import torch
 
-from kvdistill.fuse.methods import Competence, FusionShape, Learnable, Similarity
+from kvdistill.fuse.methods import Competence, Draw, FusionShape, Learnable, Similarity
 from kvdistill.fuse.weights import RouteInputs, SimilarityWeights
 from kvdistill.kv import Routing
 
-SHAPE = FusionShape(("a", "b"), 2, 3)
+SHAPE = FusionShape(("a", "b"), (3.0, 1.0), 2, 3)
 
 
 def test_competence_is_the_weight_and_unknown_is_even() -> None:
@@ -17,6 +17,32 @@ def test_competence_is_the_weight_and_unknown_is_even() -> None:
     assert weights is not None
     found = weights(RouteInputs(None, torch.tensor([[0.9, 0.1], [0.0, 0.0]])))
     torch.testing.assert_close(found, torch.tensor([[0.9, 0.1], [0.5, 0.5]]))
+
+
+def test_a_draw_takes_one_teacher_that_is_present_by_the_weights_of_the_sections() -> None:
+    weights = Draw().module(SHAPE)
+    assert weights is not None
+    ids = tuple(map(str, range(4000)))
+    present = torch.ones(4000, 2, dtype=torch.bool)
+    present[:1000, 0] = False
+    found = weights(RouteInputs(sample_ids=ids, step=3, present=present))
+    assert found.sum(-1).eq(1).all() and found.max(-1).values.eq(1).all()
+    assert found[:1000, 1].all()
+    # Rates 3 and 1: .75 of 3000, with a standard deviation of .008.
+    assert found[1000:, 0].mean().item() == pytest.approx(0.75, abs=0.03)
+    again = weights(RouteInputs(sample_ids=ids[2000:], step=3, present=present[2000:]))
+    assert torch.equal(again, found[2000:])
+    other = weights(RouteInputs(sample_ids=ids, step=4, present=present))
+    # Equal by chance: .75 ** 2 + .25 ** 2.
+    assert (other == found)[1000:, 0].float().mean().item() == pytest.approx(0.625, abs=0.04)
+
+
+def test_a_section_of_weight_0_is_never_drawn() -> None:
+    weights = Draw().module(FusionShape(("a", "b"), (0.0, 1.0), 2, 3))
+    assert weights is not None
+    present = torch.ones(50, 2, dtype=torch.bool)
+    found = weights(RouteInputs(sample_ids=tuple(map(str, range(50))), present=present))
+    assert found[:, 1].all()
 
 
 def test_similarity_by_hand() -> None:

@@ -61,7 +61,7 @@ def test_a_router_weighs_the_losses_of_each_sample_by_hand() -> None:
     student, caches = cache(), [TeacherCache(name, cache(slots=6)) for name in "ab"]
     projectors = {name: Projector(geometry(2, 1), geometry(2, 1), pairs) for name in "ab"}
     competence = torch.tensor([[1.0, 0.0], [0.25, 0.75]])
-    fusion = Competence(competence="c").module(FusionShape(("a", "b"), 1, 1))
+    fusion = Competence(competence="c").module(FusionShape(("a", "b"), (1.0, 1.0), 1, 1))
     bridge = LiftBridge(builders("a", "b"), projectors, None, fusion)
     route = RouteInputs(None, competence)
     # The order of the caches is not that of the weights.
@@ -85,7 +85,7 @@ def test_a_router_learns_from_the_losses_and_its_metrics_are_outside_the_graph()
     pairs = LayerMap((LayerPair(0, 0, 1.0),))
     student, caches = cache(), [TeacherCache(name, cache(slots=6)) for name in "ab"]
     projectors = {name: Projector(geometry(2, 1), geometry(2, 1), pairs) for name in "ab"}
-    fusion = Learnable(competence_weight=0.0).module(FusionShape(("a", "b"), 3, 1))
+    fusion = Learnable(competence_weight=0.0).module(FusionShape(("a", "b"), (1.0, 1.0), 3, 1))
     assert fusion is not None
     bridge = LiftBridge(builders("a", "b"), projectors, None, fusion)
     merged = bridge.merge(caches, {}, student, RouteInputs(torch.randn(2, 3)))

@@ -9,6 +9,8 @@ from kvdistill.align import Adapter, GroupMean, Identity, LayerMap, LayerPair, L
 from kvdistill.align.adapter_base import AdapterSettings
 from kvdistill.align.aligner import Aligner
 from kvdistill.compress import RKV, Uniform
+from kvdistill.fuse.methods import Draw, FusionShape
+from kvdistill.fuse.weights import RouteInputs, TeacherWeights
 from kvdistill.kv import Geometry, TeacherCache
 from kvdistill.target.build import TargetBuilder
 from kvdistill.target.controls import NoControl
@@ -20,14 +22,17 @@ SHAPE = geometry(2, 2, 3, 3)
 
 
 def bridge(
-    weights: Mapping[str, float], method: AdapterSettings | None = None, teacher: Geometry = SHAPE
+    weights: Mapping[str, float],
+    method: AdapterSettings | None = None,
+    teacher: Geometry = SHAPE,
+    fusion: TeacherWeights | None = None,
 ) -> LowerBridge:
     """A bridge to teachers of one geometry that keeps three tokens."""
     aligners = {
         name: Aligner(Adapter(SHAPE, teacher, Ratio().pair(SHAPE, teacher), method or Identity()))  # pyright: ignore
         for name in weights
     }
-    return LowerBridge(TargetBuilder(Uniform(), NoControl(), 3), aligners, weights, SHAPE)
+    return LowerBridge(TargetBuilder(Uniform(), NoControl(), 3), aligners, weights, SHAPE, fusion)
 
 
 def test_one_teacher_through_the_identity_is_its_own_compressed_cache() -> None:
@@ -59,6 +64,23 @@ def test_the_order_of_teachers_does_not_matter() -> None:
     some = bridge({"a": 0.2, "b": 0.8})
     (ahead,), (behind,) = some.merge([a, b], {}, a.kv), some.merge([b, a], {}, a.kv)
     assert torch.equal(ahead.kv.layers[0].keys, behind.kv.layers[0].keys)
+
+
+def test_a_draw_fuses_the_cache_of_one_teacher_a_sample() -> None:
+    caches = {name: TeacherCache(name, cache(SHAPE)) for name in "ab"}
+    rates = {"a": 0.5, "b": 0.5}
+    some = bridge(rates, fusion=Draw().module(FusionShape(("a", "b"), (0.5, 0.5), 1, 2)))
+    drawn = set()
+    for step in range(20):
+        route = RouteInputs(sample_ids=("x", "y"), step=step)
+        # The order of the caches is not that of the weights.
+        (merged,) = some.merge([caches["b"], caches["a"]], {}, caches["a"].kv, route)
+        assert merged.routing is not None
+        names = ["ba"[column] for column in merged.routing.weights.argmax(-1).tolist()]
+        for row, name in enumerate(names):
+            assert torch.equal(merged.kv.layers[1].keys[row], caches[name].kv.layers[1].keys[row])
+        drawn.add("".join(names))
+    assert drawn == {"aa", "ab", "ba", "bb"}
 
 
 def test_a_token_that_no_teacher_covers_keeps_its_slot_masked() -> None:

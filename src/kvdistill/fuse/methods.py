@@ -9,6 +9,7 @@ from kvdistill.fuse.routers import MLPRouter, RouterMethod, RouterShape
 from kvdistill.fuse.similarity import Metric
 from kvdistill.fuse.weights import (
     CompetenceWeights,
+    DrawnWeights,
     LearnedWeights,
     QueryOf,
     RouterTerms,
@@ -23,6 +24,8 @@ class FusionShape:
 
     teachers: Sequence[str]
     """Short names."""
+    rates: Sequence[float]
+    """The weights of their sections."""
     width: int
     """D, width of the question's vector."""
     layers: int
@@ -44,6 +47,28 @@ class Fixed:
     def module(self, shape: FusionShape) -> TeacherWeights | None:
         """None: the weights are constants."""
         return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draw:
+    """One teacher for each sample and step, drawn by the weights of the sections of those that cover it.
+
+    The mean of two different arguments is nobody's argument: a control where teachers read unlike texts.
+
+    Source: ours.
+    """
+
+    kind: Literal["draw"] = "draw"
+    layer: ClassVar[int | None] = None
+
+    @property
+    def table(self) -> str | None:
+        """Path of the competence table that it reads: none."""
+        return None
+
+    def module(self, shape: FusionShape) -> TeacherWeights | None:
+        """Weights that are drawn."""
+        return DrawnWeights(shape.teachers, shape.rates)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,7 +217,7 @@ class Learnable:
         return found
 
 
-FusionMethod = Fixed | Competence | Similarity | Learnable
+FusionMethod = Fixed | Draw | Competence | Similarity | Learnable
 """Every fusion, told apart by ``kind``."""
 
 

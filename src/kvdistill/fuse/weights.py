@@ -1,12 +1,14 @@
-"""Weights of the teachers for each question: by competence, by similarity, or from a learned router."""
+"""Weights of the teachers for each sample: drawn, by competence, by similarity, or from a learned router."""
 
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.nn import functional
 
 from kvdistill.fuse.entropy import (
     EntropyTarget,
@@ -36,6 +38,12 @@ class RouteInputs:
     """The question's vector, as ``TwoModes.question``."""
     competence: Float[Tensor, "B E"] | None = None
     """Competence of each teacher, sums to 1 over E; 0 throughout where it is not known."""
+    sample_ids: tuple[str, ...] = ()
+    """B ids, for weights that are drawn."""
+    step: int = 0
+    """Training step, from 0: another one draws again."""
+    present: Bool[Tensor, "B E"] | None = None
+    """Whether each teacher covers a token of the sample."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,6 +141,33 @@ class CompetenceWeights(TeacherWeights):
         assert inputs.competence is not None
         known = inputs.competence.sum(-1, keepdim=True) > 0
         return torch.where(known, inputs.competence, 1 / len(self.teachers))
+
+
+class DrawnWeights(TeacherWeights):
+    """One teacher a sample and step; see ``Draw``.
+
+    Args:
+        teachers: As in ``TeacherWeights``.
+        rates: (E), proportional to how often each is drawn, where all of them are present.
+    """
+
+    reads_question = False
+
+    def __init__(self, teachers: Sequence[str], rates: Sequence[float]) -> None:
+        super().__init__(teachers)
+        self.rates = tuple(rates)
+
+    def forward(self, inputs: RouteInputs) -> Float[Tensor, "B E"]:
+        """1 for the drawn teacher, 0 for the others."""
+        assert inputs.present is not None
+        # Of exponential times the first one is of teacher i with a probability proportional to its rate.
+        times = torch.tensor([self._times(f"draw/{inputs.step}/{name}") for name in inputs.sample_ids])
+        times = times.to(inputs.present.device).masked_fill(~inputs.present, float("inf"))
+        return functional.one_hot(times.argmin(-1), len(self.teachers)).float()
+
+    def _times(self, seed: str) -> list[float]:
+        draws = random.Random(seed)
+        return [draws.expovariate(1.0) / rate if rate else float("inf") for rate in self.rates]
 
 
 class QuestionWeights(TeacherWeights):

@@ -1,6 +1,6 @@
 """Build the module that Trainer trains: student, teachers, the bridge between them and the losses."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from kvdistill.align.aligner import Aligner
 from kvdistill.align.head_dim_adapter import Adapter
@@ -120,7 +120,7 @@ def lift_bridge(
         projectors[teacher.name] = Projector(ours, theirs, pairs)
     builders = {teacher.name: _builder(config, ranks) for teacher in teachers}
     weights = {teacher.name: config.teacher_section(teacher.name).weight for teacher in teachers}
-    fusion, read = _fusion(config, student, tuple(projectors))
+    fusion, read = _fusion(config, student, weights)
     bridge = LiftBridge(builders, projectors, weights, fusion)
     bridge.question_read = read
     return bridge
@@ -144,7 +144,7 @@ def lower_bridge(
             raise ValueError(f"teachers.{teacher.name}: {error}") from error
         aligners[teacher.name] = Aligner(adapter)
         weights[teacher.name] = section.weight
-    fusion, read = _fusion(config, student, tuple(aligners))
+    fusion, read = _fusion(config, student, weights)
     builder = _builder(config, ranks)
     if config.lower_order == "compress_first":
         bridge = CompressFirstBridge(builder, aligners, weights, ours, fusion, match=match_of(config))
@@ -155,13 +155,18 @@ def lower_bridge(
 
 
 def _fusion(
-    config: RunConfig, student: LatentReasoner, teachers: tuple[str, ...]
+    config: RunConfig, student: LatentReasoner, teachers: Mapping[str, float]
 ) -> tuple[TeacherWeights | None, QuestionRead | None]:
-    """Weights that depend on the sample, and the keys that they read; None where there are none."""
+    """Weights that depend on the sample, and the keys that they read; None where there are none.
+
+    ``teachers`` has the weight of each section.
+    """
     geometry = student.geometry()
     layer = question_layer(geometry, config.fusion.layer)
     routed = geometry.layer(layer)
-    shape = FusionShape(teachers, routed.heads * routed.key_width, len(geometry.layers))
+    shape = FusionShape(
+        tuple(teachers), tuple(teachers.values()), routed.heads * routed.key_width, len(geometry.layers)
+    )
     fusion = config.fusion.module(shape)
     if fusion is None or not fusion.reads_question:
         return fusion, None

@@ -93,9 +93,11 @@ class Bridge(nn.Module):
             )
         # The weights are in the order of all teachers; the caches may be of some, in any order.
         columns = [self.fusion.teachers.index(name) for name in teachers]
+        among_all = present.new_zeros(len(present), len(self.fusion.teachers))
+        among_all[:, columns] = present
         # Softmax and logarithms in float32, also in a run with autocast.
         with torch.autocast(present.device.type, enabled=False):
-            weights = over_present(self.fusion(route)[..., columns], present)
+            weights = over_present(self.fusion(replace(route, present=among_all))[..., columns], present)
             competence = route.competence
             if competence is not None:
                 competence = over_present(competence[:, columns], present)
