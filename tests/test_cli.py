@@ -1,5 +1,6 @@
 """The command line, called as a user calls it."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -336,6 +337,17 @@ def test_help_comes_before_torch_is_loaded() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
     assert done.returncode == 0
+
+
+def test_help_into_a_closed_pipe_has_no_traceback() -> None:
+    code = "from kvdistill.cli import main; main(['train', '--help'])"
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-c", code], stdout=writing, stderr=subprocess.PIPE, text=True, check=False
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_what_is_no_checkpoint_or_not_printable_is_named(

@@ -120,7 +120,10 @@ class _TrainHelp(argparse.Action):
     ) -> None:
         from kvdistill.config.options import describe_options
 
-        print(f"{parser.format_help()}\n{describe_options()}")
+        try:
+            print(f"{parser.format_help()}\n{describe_options()}", flush=True)
+        except BrokenPipeError:  # a pager or `head` has closed the pipe; nothing is flushed again at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         parser.exit()
 
 

@@ -61,6 +61,17 @@ def test_options_that_differ_from_the_baseline_and_inside_an_arm(tmp_path: Path)
     assert options_by_arm([], "e1") == ({}, [])
 
 
+def test_paths_of_runs_with_the_same_seed_are_one_choice(tmp_path: Path) -> None:
+    for seed, step in ((1, 250), (11, 475)):
+        data = {"traces": [f"study/samples/a/seed{seed}", f"study/b/seed{seed}/checkpoint-ep1-step{step}"]}
+        write_run(tmp_path / "e1" / f"seed{seed}", seed, 20)
+        write_run(tmp_path / "rkv" / f"seed{seed}", seed, 90, data=data)
+    runs, _ = read_runs(tmp_path, plan("e1", "rkv"))
+    options, unlike = options_by_arm(runs, "e1")
+    assert unlike == []
+    assert options["rkv"] == {"data.traces": '["study/samples/a/seed*", "study/b/seed*"]'}
+
+
 def test_options_that_change_no_result_or_are_newer_than_a_run_are_no_difference(tmp_path: Path) -> None:
     now = resolved(pico_students.config(data={"train": {"kind": "synthetic", "num": 4}}))
     older = json.loads(json.dumps(now))

@@ -1,6 +1,7 @@
 """The runs of a study's arms and warm stages, read from their folders, and the options that differ."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -198,10 +199,14 @@ def options_by_arm(
 
 
 def _comparable(record: RunRecord) -> dict[str, str]:
-    """Options as JSON by dotted name, without those that differ between runs in any study."""
+    """Options as JSON by dotted name, without those that differ between runs in any study.
+
+    A run of another arm with the same seed, such as a teacher, is the same choice whatever the seed is.
+    """
     options = by_dotted_name(with_defaults(record.config))
+    same_seed = re.compile(rf"/seed{record.seed}(?![0-9])(/checkpoint-[^/\"]*)?")
     return {
-        name: json.dumps(value)
+        name: same_seed.sub("/seed*", json.dumps(value))
         for name, value in options.items()
         if name not in _OWN and not name.endswith(".seed")
     }
