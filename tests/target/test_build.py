@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from kvdistill.compress import Full, RightCrop, Uniform
+from kvdistill.compress import RKV, CompressorMethod, Full, RightCrop, StepEnd, Uniform
 from kvdistill.kv import ModelKV
 from kvdistill.target.build import TargetBuilder, check_settings
 from kvdistill.target.controls import MeanTarget, NoControl, OtherSample
@@ -47,6 +47,15 @@ def test_coverage_is_found_by_token_also_with_padding_on_the_left() -> None:
     (target,) = TargetBuilder(RightCrop(), NoControl(), 3)(kv, torch.arange(1), 0, covered).layers
     assert target.positions[0, 0].tolist() == [0, 1, 2]
     assert target.mask[0, 0].tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize("method", [RightCrop(), Uniform(), RKV(), StepEnd()])
+def test_a_batch_without_a_chain_has_no_target(method: CompressorMethod) -> None:
+    empty = cache(slots=0)
+    kv = empty.map(tuple(layer.replace(step_end=layer.mask) for layer in empty.layers))
+    covered = torch.zeros(2, 0, dtype=torch.bool)
+    target = TargetBuilder(method, NoControl(), 3)(kv, torch.arange(2), 0, covered)
+    assert all(layer.mask.shape == (2, 2, 3) and not layer.mask.any() for layer in target.layers)
 
 
 def test_settings_that_contradict_each_other_are_refused() -> None:

@@ -70,7 +70,7 @@ class TargetBuilder:
             compressed = teacher
             if not self.compressed:
                 compressed = self.method.compress(teacher, self.slots)
-            if covered is not None:
+            if covered is not None and covered.shape[-1]:  # N = 0: all slots are masked already
                 read = _by_token(teacher.layers[0], covered)
                 compressed = compressed.map(tuple(_masked(layer, read) for layer in compressed.layers))
             if self.control.needs_running_mean:
