@@ -53,7 +53,7 @@ class Fixed:
 class Draw:
     """One teacher for each sample and step, drawn by the weights of the sections of those that cover it.
 
-    The mean of two different arguments is nobody's argument: a control where teachers read unlike texts.
+    A control where teachers read different chains of thought, whose mean is the cache of neither.
 
     Source: ours.
     """
