@@ -109,6 +109,19 @@ def test_a_router_follows_the_competence_and_not_its_permutation(
     assert after["route_agreement"] > 0.9
 
 
+def test_a_training_step_draws_by_its_number(models: dict[str, Path], tmp_path: Path) -> None:
+    step, samples = prepared(config_of(models, tmp_path, {"kind": "draw"}))
+    batch, found = step.collate(samples[:16]), {}
+    step.on_stage = found.__setitem__
+    drawn = []
+    for number in (0, 1, 1):
+        step(batch, number, 0.0)
+        (fused,) = found["fused"]
+        drawn.append(fused.routing.weights)
+    assert torch.equal(drawn[1], drawn[2])
+    assert not torch.equal(drawn[0], drawn[1])
+
+
 def test_a_run_with_a_router_resumes_exactly(models: dict[str, Path], tmp_path: Path) -> None:
     """So does the student that its questions are read by: the router would differ after step 2."""
     save_table(tmp_path)

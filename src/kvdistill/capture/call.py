@@ -84,10 +84,11 @@ class AttentionCall:
             return None
         key = (backend, window)
         if key not in self._masks:
-            key_positions = None
+            visible = self.visible
             if window is not None and self.key_positions:
-                key_positions = torch.cat(self.key_positions, 1)
-            visible = within_window(self.visible, self.query_positions, key_positions, window)
+                visible = within_window(
+                    visible, self.query_positions, torch.cat(self.key_positions, 1), window
+                )
             # The minimum, as in transformers, not -inf: the softmax of a fully masked row would be NaN.
             self._masks[key] = torch.zeros(visible.shape, dtype=dtype, device=visible.device).masked_fill(
                 ~visible, torch.finfo(dtype).min

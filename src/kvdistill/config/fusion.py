@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from kvdistill.console.paths import expanded
-from kvdistill.fuse.methods import Draw, Fixed, FusionMethod, Learnable, Similarity
+from kvdistill.fuse.methods import Fixed, FusionMethod, Learnable, Similarity, WithoutTable
 
 MAKE_TABLE = "kvdistill competence"
 """Command that measures a table of the teachers' competence."""
@@ -20,7 +20,7 @@ def with_paths(method: FusionMethod) -> FusionMethod:
     Returns:
         A copy, or the same where it has no paths.
     """
-    if isinstance(method, Fixed | Draw):
+    if isinstance(method, WithoutTable):
         return method
     if isinstance(method, Similarity) and method.prototype_file is not None:
         method = replace(method, prototype_file=expanded(method.prototype_file))
@@ -57,7 +57,7 @@ def check_fusion(method: FusionMethod, teachers: Sequence[str], bridge: str) -> 
             "fusion.per_layer weighs the layers of a fused cache, and bridge.kind lift weighs the teachers' "
             "losses: set bridge.kind to lower, or leave fusion.per_layer out"
         )
-    if method.table is not None or isinstance(method, Draw):
+    if method.table is not None or isinstance(method, WithoutTable):
         return
     if isinstance(method, Learnable) and method.competence_weight == 0:
         return

@@ -32,11 +32,9 @@ class FusionShape:
     """L, layers of the student."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Fixed:
-    """The weights of the teachers' sections, the same for every sample."""
+class WithoutTable:
+    """Base of the fusions that read neither questions nor a competence table."""
 
-    kind: Literal["fixed"] = "fixed"
     layer: ClassVar[int | None] = None
 
     @property
@@ -44,13 +42,20 @@ class Fixed:
         """Path of the competence table that it reads: none."""
         return None
 
+
+@dataclass(frozen=True, kw_only=True)
+class Fixed(WithoutTable):
+    """The weights of the teachers' sections, the same for every sample."""
+
+    kind: Literal["fixed"] = "fixed"
+
     def module(self, shape: FusionShape) -> TeacherWeights | None:
         """None: the weights are constants."""
         return None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Draw:
+class Draw(WithoutTable):
     """One teacher for each sample and step, drawn by the weights of the sections of those that cover it.
 
     A control where teachers read different chains of thought, whose mean is the cache of neither.
@@ -59,12 +64,6 @@ class Draw:
     """
 
     kind: Literal["draw"] = "draw"
-    layer: ClassVar[int | None] = None
-
-    @property
-    def table(self) -> str | None:
-        """Path of the competence table that it reads: none."""
-        return None
 
     def module(self, shape: FusionShape) -> TeacherWeights | None:
         """Weights that are drawn."""

@@ -12,7 +12,7 @@ from kvdistill.capture.attention import evaluating
 from kvdistill.config import RunConfig
 from kvdistill.config.fusion import require_table
 from kvdistill.data.keys import question_key
-from kvdistill.fuse.methods import Draw, Fixed, Similarity
+from kvdistill.fuse.methods import Similarity, WithoutTable
 from kvdistill.fuse.query_norm import unit_scale, whitening
 from kvdistill.fuse.weights import QuestionWeights, SimilarityWeights, TeacherWeights
 from kvdistill.latent.question import question_vectors
@@ -73,7 +73,7 @@ def set_competence(config: RunConfig, step: TrainingStep) -> None:
         ValueError: if the table is missing, damaged, or of other teachers.
     """
     fusion, method = fusion_of(step), config.fusion
-    if fusion is None or isinstance(method, Fixed | Draw) or method.table is None:
+    if fusion is None or isinstance(method, WithoutTable) or method.table is None:
         return
     require_table(method)
     table = CompetenceTable.read(Path(method.table))
