@@ -79,7 +79,7 @@ def config_of(models: dict[str, Path], folder: Path, fusion: dict[str, Any], **s
     """A run with two unlike teachers ``a`` and ``b``."""
     teachers = {"a": live(models["words"]), "b": live(models["bytes"])}
     table = {"competence": str(path_of(folder))}
-    if fusion["kind"] == "draw":
+    if fusion["kind"] in ("draw", "fixed"):
         table = {}
     return run(models["base"], folder / "run", teachers, fusion={**table, **fusion}, **sections)
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 import pico
-from kvdistill.capture.sequence import Sequence, teacher_pieces
+from kvdistill.capture.pieces import teacher_pieces
+from kvdistill.capture.sequence import Sequence
 from kvdistill.compress import RKV, CompressorMethod, Full, RightCrop, RKVDecode, StepEnd, Uniform
 from kvdistill.kv import LossOutput
 from kvdistill.latent.layout import question_pieces

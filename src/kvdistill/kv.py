@@ -158,13 +158,17 @@ class Geometry:
         return self.layers[self.layer_ids.index(layer_id)]
 
 
+NO_LABEL = -100
+"""Label of a row that predicts nothing, as in torch's cross-entropy."""
+
+
 @dataclass(frozen=True, slots=True)
 class LabelRows:
     """The rows of a packed batch that predict a label, with the logits of the language model head."""
 
     logits: Float[Tensor, "R C"]
     labels: Int[Tensor, " R"]
-    """Token id to predict at each row."""
+    """Token id to predict at each row, or ``NO_LABEL``."""
     sample: Int[Tensor, " R"]
     """Which sample of the batch the row belongs to."""
     is_answer: Bool[Tensor, " R"]

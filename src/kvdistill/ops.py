@@ -13,6 +13,18 @@ EPSILON = 1e-6
 """Floor of a standard deviation that is divided by."""
 
 
+def host_reads(values: Tensor) -> bool:
+    """Whether the host may read the values of a tensor, as a check or a shape that depends on them must.
+
+    Args:
+        values: Any tensor.
+
+    Returns:
+        False while a CUDA graph is captured, and for a tensor without values (device ``meta``).
+    """
+    return not (values.is_meta or (values.is_cuda and torch.cuda.is_current_stream_capturing()))
+
+
 def masked_mean(
     values: Float[Tensor, "*s"], mask: Bool[Tensor, "*s"], dims: tuple[int, ...]
 ) -> Float[Tensor, "*r"]:

@@ -4,7 +4,7 @@ A reader is a model with its prompt: the student in its two modes, and each sepa
 shapes: see ``kv.py``; ``k`` counts the teacher tokens that one student token overlaps.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal, NamedTuple
 
@@ -216,19 +216,41 @@ class Batch:
             non_blocking: Copy asynchronously, as in ``Tensor.to``.
 
         Returns:
-            A new batch; sample ids are shared, and tensors that readers share are copied once.
+            A new batch; tensors that readers share are copied once.
         """
-        copied: dict[int, Tensor] = {}
+        return self.map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
-        def move(value: Any) -> Any:
+    def tensors(self) -> list[Tensor]:
+        """All tensors of the batch, in the same order for every batch with the same readers."""
+        found: list[Tensor] = []
+
+        def note(tensor: Tensor) -> Tensor:
+            found.append(tensor)
+            return tensor
+
+        self.map(note)
+        return found
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        """Change all tensors of the batch; one that readers share is changed once and still shared.
+
+        Args:
+            change: Gives the tensor that takes a tensor's place.
+
+        Returns:
+            A new batch with the same sample ids.
+        """
+        changed: dict[int, Tensor] = {}
+
+        def each(value: Any) -> Any:
             if isinstance(value, Tensor):
-                if id(value) not in copied:
-                    copied[id(value)] = value.to(device, non_blocking=non_blocking)
-                return copied[id(value)]
+                if id(value) not in changed:
+                    changed[id(value)] = change(value)
+                return changed[id(value)]
             if isinstance(value, dict):
-                return {name: move(each) for name, each in value.items()}
+                return {name: each(one) for name, one in value.items()}
             if is_dataclass(value):
-                return type(value)(**{f.name: move(getattr(value, f.name)) for f in fields(value)})
+                return type(value)(**{f.name: each(getattr(value, f.name)) for f in fields(value)})
             return value
 
-        return move(self)
+        return each(self)

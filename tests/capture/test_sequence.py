@@ -6,7 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pico
-from kvdistill.capture.sequence import Sequence, constant, explicit, teacher_pieces
+from kvdistill.capture.pieces import teacher_pieces
+from kvdistill.capture.sequence import Sequence, explicit
+from kvdistill.kv import NO_LABEL
 from kvdistill.latent.layout import Special, question_pieces
 from kvdistill.text import Batch
 
@@ -85,6 +87,18 @@ def test_targets_by_hand() -> None:
     assert targets.is_answer.tolist() == [False, False, False, True, True, False, False, True]
 
 
+def test_targets_without_reading_the_mask_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every labelled column of every sample has a row; those of padding have no label."""
+    monkeypatch.setattr("kvdistill.capture.sequence.host_reads", lambda values: False)
+    sequence = packed(pico.batch(ROWS))
+    targets = sequence.targets("teacher")
+    assert targets.sample.tolist() == [0, 0, 0, 0, 0, 1, 1, 1, 1, 1]
+    assert targets.label.tolist() == [20, 21, 30, 40, 2, 22, NO_LABEL, 30, 2, NO_LABEL]
+    assert targets.is_answer.tolist() == [False, False, False, True, True] * 2
+    valid = targets.label != NO_LABEL
+    assert targets.column[valid].tolist() == [1, 4, 5, 6, 7, 0, 4, 6]
+
+
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_answer_rows_by_hand(side: str) -> None:
     """The prompt's last token and the answer's but the last; the first is the distillation token."""
@@ -111,13 +125,6 @@ def test_a_teacher_alone_by_hand() -> None:
     assert sequence.ids.tolist() == [[10, 11, 61, 20, 21, 62, 30, 40, 2], [12, 0, 61, 22, 0, 62, 30, 2, 0]]
     assert sequence.positions.tolist() == [[0, 1, 2, 3, 4, 5, 6, 7, 8], [0, 0, 1, 2, 0, 3, 4, 5, 0]]
     assert explicit(batch.teacher_mode, None).ids[0].tolist() == [10, 11, 20, 21, 30, 40, 2]
-
-
-def test_a_constant_piece_by_hand() -> None:
-    piece = constant(pico.batch(ROWS).teacher_mode.question, "latents", "student", 63, 3)
-    assert piece.ids.tolist() == [[63, 63, 63]] * 2
-    assert piece.mask.all()
-    assert (piece.name, piece.reader, piece.labelled) == ("latents", "student", False)
 
 
 tokens = st.lists(st.integers(3, 60), max_size=4).map(tuple)

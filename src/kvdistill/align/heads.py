@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from kvdistill.kv import Geometry, LayerGeometry, ModelKV
+from kvdistill.ops import host_reads
 
 
 def flatten_heads(states: Float[Tensor, "B H N W"], mask: Bool[Tensor, "B H N"]) -> Float[Tensor, "B N w"]:
@@ -36,6 +37,12 @@ def shared_mask(kv: ModelKV) -> Bool[Tensor, "B N"]:
     Raises:
         ValueError: if the heads of a layer hold different tokens.
     """
+    if host_reads(kv.layers[0].mask):
+        _require_equal_heads(kv)
+    return torch.stack([layer.mask[:, 0] for layer in kv.layers]).all(0)
+
+
+def _require_equal_heads(kv: ModelKV) -> None:
     differs = [
         torch.stack([(x != x[:, :1]).any() for x in (layer.mask, layer.positions)]) for layer in kv.layers
     ]
@@ -48,7 +55,6 @@ def shared_mask(kv: ModelKV) -> Bool[Tensor, "B N"]:
             "all heads would mix. Align a cache in which all heads hold the same tokens (compress after "
             "alignment, or with selection 'shared')."
         )
-    return torch.stack([layer.mask[:, 0] for layer in kv.layers]).all(0)
 
 
 def geometry_of_heads(geometry: Geometry, heads: Sequence[int]) -> Geometry:

@@ -14,7 +14,8 @@ from kvdistill.capture.attention import attention_backend, body_of, require_mask
 from kvdistill.capture.call import AttentionCall, Prefix
 from kvdistill.capture.extract import text_order, unrotated
 from kvdistill.capture.importance import answer_attention
-from kvdistill.capture.sequence import Piece, Sequence, attention_call
+from kvdistill.capture.pieces import Piece
+from kvdistill.capture.sequence import Sequence, attention_call
 from kvdistill.kv import Geometry, LayerKV, ModelKV, require_unrotated
 from kvdistill.ops import rotate
 

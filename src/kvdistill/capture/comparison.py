@@ -19,8 +19,9 @@ from kvdistill.capture.attention import (
 )
 from kvdistill.capture.cache import CacheSource, captured_cache, prefill_cache
 from kvdistill.capture.call import AttentionCall, Prefix
+from kvdistill.capture.pieces import Piece, Reader
 from kvdistill.capture.random_texts import LATENTS, QUESTION
-from kvdistill.capture.sequence import Piece, Reader, Sequence, attention_call
+from kvdistill.capture.sequence import Sequence, attention_call
 
 EXACT, ROUNDED, HALF = 1e-4, 2e-2, 0.25
 """Largest relative difference allowed in float32, in float32 with TF32 products, in half precision. Rounding

@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from kvdistill.capture.sequence import Piece, Reader, Sequence
+from kvdistill.capture.pieces import Piece, Reader
+from kvdistill.capture.sequence import Sequence
 
 QUESTION, LATENTS, COT, ANSWER = 5, 3, 4, 2
 """Tokens of the pieces of the longer random text."""

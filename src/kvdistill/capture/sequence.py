@@ -1,13 +1,14 @@
 """Packed sequences: pieces of text side by side, their readers, position ids, attention masks and labels.
 
 Teacher mode and student mode share one sequence, and neither sees the other's pieces. Each piece is padded
-separately; masks and position ids make left and right padding equivalent.
+by itself; masks and position ids make left and right padding equivalent.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, Protocol, runtime_checkable
+from itertools import accumulate
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Int
@@ -15,10 +16,10 @@ from torch import Tensor
 
 from kvdistill.capture.attention import AttentionCall, Prefix
 from kvdistill.capture.extract import AnswerRows
-from kvdistill.text import Padded, ReaderBatch
-
-Reader = Literal["shared", "student", "teacher"]
-"""Which mode reads a piece; both read shared ones."""
+from kvdistill.capture.pieces import Piece, Reader, teacher_pieces
+from kvdistill.kv import NO_LABEL
+from kvdistill.ops import host_reads
+from kvdistill.text import ReaderBatch
 
 
 @runtime_checkable
@@ -39,17 +40,6 @@ class Before(Protocol):
     def positions(self) -> Int[Tensor, "B P"]:
         """Position ids of the prefix."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """Adjacent columns of a sequence with one reader, and whether their tokens are labels."""
-
-    name: str
-    reader: Reader
-    ids: Int[Tensor, "B n"]
-    mask: Bool[Tensor, "B n"]
-    labelled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +84,9 @@ class Sequence:
         Returns:
             Its first column and the column after its last.
         """
-        start = 0
-        for piece in self.pieces:
+        for piece, span in self._spans:
             if (piece.name, piece.reader) == (name, reader):
-                return start, start + piece.ids.shape[1]
-            start += piece.ids.shape[1]
+                return span.start, span.stop
         raise KeyError(f"no piece {name} of {reader}")
 
     def columns(self, reader: Reader) -> Int[Tensor, " W"]:
@@ -110,7 +98,13 @@ class Sequence:
         Returns:
             Columns in ascending order, (W), padding included.
         """
-        return self._columns_where(lambda piece: piece.reader in ("shared", reader)).nonzero()[:, 0]
+        return self._column_ids(lambda piece: piece.reader in ("shared", reader))
+
+    @cached_property
+    def _spans(self) -> list[tuple[Piece, range]]:
+        """Each piece with its columns."""
+        edges = list(accumulate((piece.ids.shape[1] for piece in self.pieces), initial=0))
+        return list(zip(self.pieces, map(range, edges, edges[1:]), strict=True))
 
     @property
     def _readers(self) -> set[str]:
@@ -142,8 +136,8 @@ class Sequence:
         allowed = row[:, None] >= row
         if len(self._readers) > 1:
             # Neither mode sees the other: this is what lets both share one forward pass.
-            student = self._columns_where(lambda piece: piece.reader == "student")
-            teacher = self._columns_where(lambda piece: piece.reader == "teacher")
+            student = self._column_mask(lambda piece: piece.reader == "student")
+            teacher = self._column_mask(lambda piece: piece.reader == "teacher")
             allowed &= ~((student[:, None] & teacher) | (teacher[:, None] & student))
         # The diagonal keeps the softmax of padding rows finite.
         return (allowed & mask[:, None]) | torch.eye(size, dtype=torch.bool, device=mask.device)
@@ -168,13 +162,16 @@ class Sequence:
         Returns:
             R rows; each label is predicted by the reader's last valid token before it.
         """
-        columns, before = self._before(reader)
-        wanted = self._columns_where(lambda piece: piece.labelled)
-        answer = self._columns_where(lambda piece: piece.name == "answer")
-        # R entries over all samples, sample by sample; ``place`` counts the reader's columns, not all S.
-        sample, place = (self.mask[:, columns] & wanted[columns]).nonzero(as_tuple=True)
-        column = columns[place]
-        return Targets(sample, before[sample, place], self.ids[sample, column], answer[column])
+        labelled = self._column_ids(lambda piece: piece.labelled and piece.reader in ("shared", reader))
+        entries = self.mask[:, labelled]
+        if host_reads(entries):
+            sample, place = entries.nonzero(as_tuple=True)
+        else:  # a number of rows that does not depend on the batch
+            sample, place = _all_entries(entries)
+        column = labelled[place]
+        label = torch.where(self.mask[sample, column], self.ids[sample, column], NO_LABEL)
+        answer = self._column_mask(lambda piece: piece.name == "answer")
+        return Targets(sample, self._before(reader)[sample, column], label, answer[column])
 
     def answer_rows(self, reader: Reader) -> AnswerRows:
         """The rows that predict the answer; the first of each sample is the distillation token.
@@ -185,10 +182,8 @@ class Sequence:
         Returns:
             Columns, mask and position ids of A rows, (B, A).
         """
-        columns, before = self._before(reader)
         start, stop = self.span("answer", reader)
-        place = (columns >= start) & (columns < stop)
-        rows = before[:, place].clamp_min(0)  # (B, A)
+        rows = self._before(reader)[:, start:stop].clamp_min(0)  # (B, A)
         return AnswerRows(rows, self.mask[:, start:stop], self.positions.gather(1, rows))
 
     def distillation(self, reader: Reader) -> Int[Tensor, " B"]:
@@ -204,15 +199,27 @@ class Sequence:
         first = rows.mask.int().argmax(1, keepdim=True)  # the first valid one: answers may be left-padded
         return rows.columns.gather(1, first)[:, 0]
 
-    def _columns_where(self, chosen: Callable[[Piece], bool]) -> Bool[Tensor, " S"]:
+    def _column_mask(self, chosen: Callable[[Piece], bool]) -> Bool[Tensor, " S"]:
         return torch.cat([torch.full(p.mask.shape[1:], chosen(p), device=p.mask.device) for p in self.pieces])
 
-    def _before(self, reader: Reader) -> tuple[Int[Tensor, " W"], Int[Tensor, "B W"]]:
-        """The reader's columns, and the column of the last valid token before each (-1 for the first)."""
-        columns = self.columns(reader)
-        # A running maximum of valid columns skips padding between pieces.
-        valid = torch.where(self.mask[:, columns], columns, -1).cummax(1).values
-        return columns, torch.cat((torch.full_like(valid[:, :1], -1), valid[:, :-1]), dim=1)
+    def _column_ids(self, chosen: Callable[[Piece], bool]) -> Int[Tensor, " W"]:
+        # From the pieces' widths and not from a mask, which the host would have to wait for.
+        spans = [span for piece, span in self._spans if chosen(piece)] or [range(0)]
+        return torch.cat([torch.arange(s.start, s.stop, device=self.offset.device) for s in spans])
+
+    def _before(self, reader: Reader) -> Int[Tensor, "B S"]:
+        """The column of the reader's last valid token before each column; -1 where there is none."""
+        read = self._column_mask(lambda piece: piece.reader in ("shared", reader))
+        column = torch.arange(len(read), device=read.device)
+        # A running maximum of valid columns skips padding and the other reader's pieces.
+        valid = torch.where(self.mask & read, column, -1).cummax(1).values
+        return torch.cat((torch.full_like(valid[:, :1], -1), valid[:, :-1]), dim=1)
+
+
+def _all_entries(table: Bool[Tensor, "B W"]) -> tuple[Int[Tensor, " R"], Int[Tensor, " R"]]:
+    """Row and column of every entry, row by row."""
+    rows, columns = (torch.arange(size, device=table.device) for size in table.shape)
+    return rows.repeat_interleave(len(columns)), columns.repeat(len(rows))
 
 
 def attention_call(sequence: Sequence, width: int, before: Before | None = None) -> AttentionCall:
@@ -248,50 +255,3 @@ def explicit(reader: ReaderBatch, delimiters: tuple[int, int] | None) -> Sequenc
     question = Piece("question", "shared", reader.question.ids, reader.question.mask)
     no_prefix = torch.zeros_like(reader.question.lengths)
     return Sequence((question, *teacher_pieces(reader, delimiters)), no_prefix)
-
-
-def teacher_pieces(reader: ReaderBatch, delimiters: tuple[int, int] | None) -> tuple[Piece, ...]:
-    """Pieces that a teacher reads after the question: cue, chain of thought, answer prompt and answer.
-
-    All tokens from the chain of thought on are labels, so that teacher mode can generate by itself.
-
-    Args:
-        reader: What it reads of B samples.
-        delimiters: Token ids before and after the chain of thought, for a teacher trained with them.
-
-    Returns:
-        Pieces (B, n), in order.
-    """
-    question = reader.question
-    chain: tuple[Piece, ...] = (Piece("cot", "teacher", reader.cot.ids, reader.cot.mask, labelled=True),)
-    if delimiters:
-        bot, eot = delimiters
-        opening = constant(question, "bot", "teacher", bot, 1)
-        closing = constant(question, "eot", "teacher", eot, 1, labelled=True)
-        chain = (opening, *chain, closing)
-    return (
-        Piece("cue", "teacher", reader.cue.ids, reader.cue.mask),
-        *chain,
-        Piece("prompt", "teacher", reader.prompt.ids, reader.prompt.mask, labelled=True),
-        Piece("answer", "teacher", reader.answer.ids, reader.answer.mask, labelled=True),
-    )
-
-
-def constant(
-    like: Padded, name: str, reader: Reader, token: int, count: int, labelled: bool = False
-) -> Piece:
-    """A piece of one token repeated, such as ``<bot>`` or placeholders of latent slots.
-
-    Args:
-        like: Gives number of samples and device.
-        name: Name of the piece.
-        reader: Reader of the piece.
-        token: Token id.
-        count: Number of columns.
-        labelled: Whether the tokens are labels.
-
-    Returns:
-        Ids (B, count), without padding.
-    """
-    ids = torch.full((len(like.ids), count), token, dtype=torch.long, device=like.ids.device)
-    return Piece(name, reader, ids, torch.ones_like(ids, dtype=torch.bool), labelled)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from kvdistill.kv import LayerKV, ModelKV, require_unrotated
 from kvdistill.layer_batch import map_layers
+from kvdistill.ops import host_reads
 
 
 @runtime_checkable
@@ -108,7 +109,7 @@ class ScoreCompressor(Compressor):
         # Only the selection is outside the graph: the gather below stays differentiable.
         with torch.no_grad():
             scores = self.score(layer).masked_fill(~layer.mask, -torch.inf)
-            if scores.isnan().any():
+            if host_reads(scores) and scores.isnan().any():
                 raise ValueError(
                     f"{type(self).__name__}: a score is not a number, so a key or an importance in the "
                     f"cache of {source} is not finite. "

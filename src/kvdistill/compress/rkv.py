@@ -10,6 +10,7 @@ from torch import Tensor
 from kvdistill.compress.base import ScoreCompressor, require_importance
 from kvdistill.kv import LayerKV, ModelKV
 from kvdistill.layer_batch import stack, stackable
+from kvdistill.ops import host_reads
 
 BLOCK = 512
 """Keys in one block: few enough to stay in the processor's cache, enough to be worth a kernel call."""
@@ -65,7 +66,8 @@ class RKV(ScoreCompressor):
         Raises:
             ValueError: if a layer carries no importance.
         """
-        if not kv.layers[0].mask.any():
+        mask = kv.layers[0].mask
+        if host_reads(mask) and not mask.any():
             return {}
         if stackable(kv.layers):
             return _ranges(stack(kv.layers), len(kv.layers))
@@ -114,7 +116,7 @@ def mean_cosine(layer: LayerKV) -> Float[Tensor, "B H T"]:
         (B, H, T), the mean cosine of each key; 0 at padding.
     """
     precise = torch.promote_types(layer.keys.dtype, torch.float32)
-    padded = not bool(layer.mask.all())
+    padded = not (host_reads(layer.mask) and bool(layer.mask.all()))
     # First pass over the keys, in blocks: norms and the sum of the unit keys.
     lengths, total = [], torch.zeros((), dtype=precise, device=layer.keys.device)
     for keys, mask in zip(layer.keys.split(BLOCK, dim=2), layer.mask.split(BLOCK, dim=2), strict=True):

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 from kvdistill.compress import RKV, CompressorMethod
 from kvdistill.config.data import DataSection, SyntheticData
 from kvdistill.config.fusion import check_fusion, with_paths
+from kvdistill.config.graphs import check_graphs
 from kvdistill.config.readings import check_readings, order_of
 from kvdistill.config.sampling import Sampling
 from kvdistill.config.section import Section, UserPath
@@ -240,6 +241,7 @@ class RunConfig(Section):
                 "training.stop_at_accuracy: there is no validation set to measure it on; give data.validation"
             )
         self._teachers_fit()
+        check_graphs(self)
         data = self.data.train
         if (
             not isinstance(data, SyntheticData)

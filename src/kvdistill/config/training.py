@@ -51,6 +51,14 @@ class TrainingSection(BaseModel):
     precision: Literal["float32", "bf16", "fp16"] = "float32"
     """Mixed precision of the computation; the weights keep ``model.dtype``."""
     gradient_checkpointing: bool = False
+    cuda_graphs: bool = False
+    """Record a step's kernels once for each shape of a batch and replay them: on a GPU several times as fast
+    where models or batches are small. Takes the memory of a second set of gradients.
+    """
+    pad_to_multiple_of: int | None = Field(default=None, ge=1, le=4096)
+    """Pad every segment of a training batch to a multiple of this many tokens; default: 16 with
+    ``cuda_graphs``, else 1.
+    """
     resume: bool = False
     """Resume from the newest checkpoint in ``output_dir``; start from scratch where there is none."""
     overwrite: bool = False

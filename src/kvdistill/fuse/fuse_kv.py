@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from kvdistill.kv import LayerKV, ModelKV, require_unrotated
-from kvdistill.ops import to_float32
+from kvdistill.ops import host_reads, to_float32
 
 
 def normalized_weights(
@@ -116,6 +116,8 @@ def _require_alike(one: ModelKV, other: ModelKV) -> None:
                 f"fuse/fuse_kv: layer {layer_id} has keys and values of shapes {shapes[0]} in {one.source} "
                 f"and {shapes[1]} in {other.source}. Align both to the student first (kvdistill.align)."
             )
+        if not host_reads(ours.mask):
+            continue
         if not torch.equal(ours.mask, theirs.mask) or not torch.equal(ours.positions, theirs.positions):
             raise ValueError(
                 f"fuse/fuse_kv: layer {layer_id} holds different tokens in {one.source} and in "

@@ -16,7 +16,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 from kvdistill.capture.attention import Prefix
-from kvdistill.capture.sequence import Piece, Sequence
+from kvdistill.capture.pieces import Piece
+from kvdistill.capture.sequence import Sequence
 from kvdistill.kv import Geometry, LabelRows, ModelKV, require_unrotated
 from kvdistill.latent.decode import end_tokens
 from kvdistill.latent.layout import question_pieces, tail_pieces

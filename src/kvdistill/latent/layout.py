@@ -7,7 +7,7 @@ The packed sequence is ``question | student: cue, bot, placeholders | teacher: c
 
 from typing import NamedTuple
 
-from kvdistill.capture.sequence import Piece, constant
+from kvdistill.capture.pieces import Piece, constant
 from kvdistill.text import ReaderBatch
 
 

@@ -10,7 +10,8 @@ from torch import Tensor
 from kvdistill.capture.attention import Prefix, within_window
 from kvdistill.capture.extract import Columns, extract, gather_rows, unrotated_layers
 from kvdistill.capture.importance import answer_attention
-from kvdistill.capture.sequence import Sequence, explicit, teacher_pieces
+from kvdistill.capture.pieces import teacher_pieces
+from kvdistill.capture.sequence import Sequence, explicit
 from kvdistill.kv import LabelRows, LayerKV, ModelKV, ModelOutput, SlotStates, TwoModes, full_mask
 from kvdistill.latent.layout import cot_delimiters, question_pieces, tail_pieces
 from kvdistill.latent.passes import (

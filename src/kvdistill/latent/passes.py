@@ -23,7 +23,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from kvdistill.capture.attention import AttentionCall, Prefix
-from kvdistill.capture.sequence import Piece, Sequence, attention_call
+from kvdistill.capture.pieces import Piece
+from kvdistill.capture.sequence import Sequence, attention_call
 from kvdistill.latent.feedback import latent_inputs
 from kvdistill.latent.layout import question_pieces, tail_pieces
 from kvdistill.latent.slots import num_placeholders

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from kvdistill.capture.call import AttentionCall
 from kvdistill.capture.extract import unrotated
-from kvdistill.capture.sequence import Piece, Sequence
+from kvdistill.capture.pieces import Piece
+from kvdistill.capture.sequence import Sequence
 from kvdistill.kv import Geometry
 from kvdistill.latent.passes import forward_pass, no_offset
 from kvdistill.text import Batch, QuestionRead

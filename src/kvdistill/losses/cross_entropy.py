@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
-from kvdistill.kv import LabelRows, LossOutput, ModelOutput
+from kvdistill.kv import NO_LABEL, LabelRows, LossOutput, ModelOutput
 from kvdistill.losses.inputs import LossInputs, Need
 from kvdistill.ops import to_float32
 
@@ -68,11 +68,15 @@ def nll_per_sample(rows: LabelRows, num_samples: int) -> Float[Tensor, " B"]:
     Returns:
         (B,), nats per token in float32; 0 for a sample without a label.
     """
-    # (R, C) -> (R,); the packed rows are summed by sample below.
-    nll = functional.cross_entropy(to_float32(rows.logits), rows.labels, reduction="none")
+    # (R, C) -> (R,), 0 at rows without a label; the packed rows are summed by sample below.
+    nll = functional.cross_entropy(
+        to_float32(rows.logits), rows.labels, reduction="none", ignore_index=NO_LABEL
+    )
     # A mean within the sample first: long answers weigh as much as short ones.
     sums = nll.new_zeros(num_samples).index_add(0, rows.sample, nll)
-    return sums / torch.bincount(rows.sample, minlength=num_samples).clamp_min(1)
+    # Not bincount, whose length the host would have to wait for.
+    counts = nll.new_zeros(num_samples).index_add(0, rows.sample, (rows.labels != NO_LABEL).to(nll))
+    return sums / counts.clamp_min(1)
 
 
 def cross_entropy(rows: LabelRows, num_samples: int) -> Float[Tensor, ""]:

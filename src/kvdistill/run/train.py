@@ -29,6 +29,7 @@ from kvdistill.run.folder import (
     mark_completed,
     summary,
 )
+from kvdistill.run.graphs import padded, use_graphs
 from kvdistill.run.loading import collate_batch, training_data
 from kvdistill.run.preparation import prepare
 from kvdistill.run.provenance import record_of
@@ -257,18 +258,20 @@ def _trainer(run: Run) -> LatentTrainer:
     run.routing = fit_routing(config, step, data, run.start.checkpoint)
     run.calibration = align_teachers(config, step, data, run.start.checkpoint, run.samples.say)
     assert run.model.tokenizer is not None
+    use_graphs(config, step, run.args.device, run.ranks, run.samples.say)
+    collate = partial(
+        collate_batch,
+        pad_id=pad_id_of(run.model.tokenizer),
+        readers=step.readers,
+        sampler=batches,
+        windows=windows_of(step.teachers),
+        competence=step.competence,
+    )
     trainer = LatentTrainer(
         model=step,
         args=run.args,
         train_dataset=data,
-        data_collator=partial(
-            collate_batch,
-            pad_id=pad_id_of(run.model.tokenizer),
-            readers=step.readers,
-            sampler=batches,
-            windows=windows_of(step.teachers),
-            competence=step.competence,
-        ),
+        data_collator=padded(config, collate),
         callbacks=[WriteLogs(run.folder, run.record.command or "")],
         batches=batches,
         ranks=run.ranks,

@@ -11,6 +11,7 @@ from kvdistill.align.aligner import Aligner
 from kvdistill.align.time_align import NearestSlot, SlotMatch
 from kvdistill.fuse.weights import TeacherWeights
 from kvdistill.kv import Geometry, ModelKV, TeacherCache
+from kvdistill.ops import host_reads
 from kvdistill.target.build import TargetBuilder
 from kvdistill.target.lower import FUSED, LowerBridge
 from kvdistill.text import TokenAlignment
@@ -91,6 +92,8 @@ class CompressFirstBridge(LowerBridge):
 
     def _require_unmixed(self, teacher: str, kv: ModelKV) -> None:
         """Refuse a map that reads several layers of a teacher which hold different tokens."""
+        if not host_reads(kv.layers[0].positions):
+            return
         adapter = self.aligner(teacher).adapter
         for index in range(len(self.student.layers)):
             first, *others = adapter.sources(index, kv)
