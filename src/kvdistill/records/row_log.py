@@ -84,8 +84,8 @@ class RowLog:
             say: prints a line.
 
         Returns:
-            Names of the header's parts in which the file differs, as ``part.key`` inside an object; rows belong
-            to it only where there is none.
+            Names of the header's parts in which the file differs, as ``part.key`` inside an object; rows
+            belong to it only where there is none.
 
         Raises:
             ValueError: if the header is damaged, or of another version.

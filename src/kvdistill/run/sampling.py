@@ -161,7 +161,9 @@ def _begun(folder: Path, header: TracesHeader, say: Callable[[str], None]) -> di
     if differing:
         # The header's settings are the options of [sampling].
         other = ", ".join(part.replace("settings.", "sampling.") for part in differing)
-        raise ValueError(f"{folder} holds chains with other {other}. Choose another folder, or remove this one.")
+        raise ValueError(
+            f"{folder} holds chains with other {other}. Choose another folder, or remove this one."
+        )
     _, found = read_samples(log.path)
     if found:
         say(f"{len(found)} of {header.questions} questions are in {log.path} already.")
