@@ -193,6 +193,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"cue": "</s> Bob"},
         r"^teachers\.a\.cue: '</s> Bob' holds </s>, which the tokeniz",
     ),
+    "an unknown word": (
+        {"cue": "zzz Bob"},
+        r"^teachers\.a\.cue: 'zzz Bob' holds words that the tokenizer does",
+    ),
 }
 
 
