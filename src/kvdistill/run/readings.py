@@ -155,7 +155,9 @@ def _nothing(option: str, text: ReadText, examples: Sequence[Example]) -> str:
         known = f"have {', '.join(names)}"
     return (
         f"{option}.reads is {text.name!r}, and none of {len(examples)} training samples has such a trace; "
-        f"they {known}.{did_you_mean(text.name, [*names, 'gold', 'own'])}"
+        f"they {known}.{did_you_mean(text.name, [*names, 'gold', 'own'])} GSM8K rows have words and "
+        'equations, embedded tasks terse and verbose; reads = "gold" is the student\'s text, for a teacher '
+        "with a cue or template of its own."
     )
 
 
