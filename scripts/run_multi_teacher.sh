@@ -17,7 +17,7 @@
 #   sbatch scripts/run_multi_teacher.sh                        phases 1 and 2, from the project's folder
 #   PHASES="3 4" TEACHER_MODELS="Qwen/Qwen2.5-1.5B-Instruct Qwen/Qwen3-1.7B" sbatch scripts/run_multi_teacher.sh
 #   PHASES="1 2" CHAIN=true bash scripts/run_multi_teacher.sh  phase 2 starts from the checkpoint that phase 1 left
-#   CONFIG=experiments/configs/rules_groups.toml STUDENT_MODEL=DIR TEACHER_MODELS="DIR DIR" PHASES=4 bash scripts/run_multi_teacher.sh
+#   CONFIG=experiments/configs/phase4_routing.toml PHASES=4 bash scripts/run_multi_teacher.sh     student, teachers and data of the file
 #
 # The same command once more goes on where it was cut off; complete phases are left alone.
 
@@ -25,15 +25,15 @@
 # Nothing has to be set for paths: Python comes from .venv, which setup.sh makes, and files are named relative to the project.
 
 PHASES=${PHASES:-1 2}
-STUDENT_MODEL=${STUDENT_MODEL:-}   # hub name or folder; empty: Qwen/Qwen2.5-0.5B-Instruct
-TEACHER_MODELS=${TEACHER_MODELS:-} # hub names or folders without spaces; in phases 1 and 2 the first of them, or the student before training
-FUSION=${FUSION:-}                 # fixed, similarity or learnable; empty: learnable in phase 4, else fixed
-ROUTER=${ROUTER:-}                 # mlp, gate or attention, in phase 4; empty: mlp
-TEACHER_WEIGHTS=${TEACHER_WEIGHTS:-}
-NUM_SAMPLES=${NUM_SAMPLES:-}       # chains of thought sampled for each question in phase 2; empty: 8
-CHAIN=${CHAIN:-false}              # true: each phase starts from the checkpoint of the phase before it
-CONFIG=${CONFIG:-}                 # a TOML file; what is set here changes it
-DATASET_NAME=${DATASET_NAME:-}     # hub name or folder; empty: openai/gsm8k
+STUDENT_MODEL=${STUDENT_MODEL:-}     # hub name or folder; empty: Qwen/Qwen2.5-0.5B-Instruct
+TEACHER_MODELS=${TEACHER_MODELS:-}   # hub names or folders without spaces; in phases 1 and 2 the first of them, or the student before training
+FUSION=${FUSION:-}                   # fixed, draw, competence, similarity or learnable; empty: fixed in phase 3, learnable in phase 4
+ROUTER=${ROUTER:-}                   # mlp, gate or attention, in phase 4; empty: mlp
+TEACHER_WEIGHTS=${TEACHER_WEIGHTS:-} # a number for each of TEACHER_MODELS, in phases 3 and 4; empty: 1 each
+NUM_SAMPLES=${NUM_SAMPLES:-}         # chains of thought sampled for each question in phase 2; empty: 8
+CHAIN=${CHAIN:-false}                # true: each phase starts from the checkpoint of the phase before it
+CONFIG=${CONFIG:-}                   # a TOML file; what is set here changes it
+DATASET_NAME=${DATASET_NAME:-}       # hub name or folder; empty: openai/gsm8k
 # Its parts: DATASET_CONFIG, DATASET_SPLIT, VALIDATION_SPLIT, TEST_SPLIT.
 TRAIN_FILE=${TRAIN_FILE:-} # data files in place of a data set
 VALIDATION_FILE=${VALIDATION_FILE:-}
@@ -73,9 +73,19 @@ check_settings() {
   local phase teachers=($TEACHER_MODELS)
   check_counts
   check_path OUTPUT_BASE
-  [ -z "$NUM_SAMPLES" ] || require_count 1 NUM_SAMPLES
+  [ -z "$NUM_SAMPLES" ] || require_count 2 NUM_SAMPLES
   case $CHAIN in true | false) ;; *) die "CHAIN is '$CHAIN': choose true or false." ;; esac
-  [ -n "$PHASES" ] || die "PHASES is empty: give one or more of 1 2 3 4."
+  # Phase 4 may begin days after this.
+  case $FUSION in
+    "" | fixed | draw | competence | similarity | learnable) ;;
+    *) die "FUSION is '$FUSION': choose fixed, draw, competence, similarity or learnable." ;;
+  esac
+  case $ROUTER in "" | mlp | gate | attention) ;; *) die "ROUTER is '$ROUTER': choose mlp, gate or attention." ;; esac
+  case $FUSION/$ROUTER in
+    */ | /* | learnable/*) ;;
+    *) die "ROUTER is $ROUTER, and FUSION $FUSION has no router: leave one of them out." ;;
+  esac
+  [ -n "${PHASES//[[:space:]]/}" ] || die "PHASES is empty: give one or more of 1 2 3 4."
   for phase in $PHASES; do
     case $phase in
       1 | 2) ;;

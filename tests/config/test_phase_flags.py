@@ -67,6 +67,24 @@ def test_phase_3_has_fixed_weights_and_phase_4_a_router() -> None:
     assert similar.competence == "table"
 
 
+def test_phases_3_and_4_make_a_table_where_the_fusion_reads_one() -> None:
+    for number in ("3", "4"):
+        for kind in ("similarity", "competence", "learnable"):
+            assert phase(number, *TWO, "--fusion_method", kind).fusion.table == "out/competence"
+        for kind in ("fixed", "draw"):
+            assert phase(number, *TWO, "--fusion_method", kind).fusion.table is None
+
+
+def test_phases_1_and_2_refuse_two_teachers_that_read_the_students_text() -> None:
+    for number in ("1", "2"):
+        assert refused(number, *TWO).startswith(
+            f"--phase {number} reads two texts with one model, and all of its 2 teachers here read"
+        )
+    assert list(active(phase("1", *TWO, "--teachers.b.reads", "words"))) == ["a", "b"]
+    assert list(active(phase("1", *TWO, "--teachers.b.cue", "briefly"))) == ["a", "b"]
+    assert "all of its 2 teachers" in refused("2", *TWO, "--teachers.b.cue", "briefly")
+
+
 def test_what_is_refused() -> None:
     assert refused("3", "--teacher_models", "a").startswith(
         "--phase 3 fuses two or more teachers, and there is 1: name them with --teacher_models A B."

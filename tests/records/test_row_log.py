@@ -50,6 +50,14 @@ def test_damaged_files_are_refused(log: RowLog, line: bytes, words: str) -> None
         log.read()
 
 
+def test_a_resumed_file_names_what_differs(log: RowLog) -> None:
+    log.begin({"who": "a", "settings": {"top_p": 0.9, "seed": 0}})
+    same = {"who": "a", "settings": {"top_p": 0.9, "seed": 0}}
+    assert log.resume(same, pytest.fail) == []
+    other = {"who": "b", "settings": {"top_p": 0.9, "seed": 1, "num": 2}}
+    assert log.resume(other, pytest.fail) == ["who", "settings.seed", "settings.num"]
+
+
 def test_a_missing_file_names_its_command(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="`kvdistill make` writes it"):
         RowLog(tmp_path / "none", "kvdistill make").read()

@@ -124,3 +124,10 @@ def test_only_a_table_of_many_numbers_tells_a_phone_to_scroll() -> None:
 
 def test_percent() -> None:
     assert percent(0.93249) == "93.2\N{NO-BREAK SPACE}%" and percent(1.0) == "100.0\N{NO-BREAK SPACE}%"
+
+
+def test_a_long_name_of_a_column_is_wrapped_before_cells() -> None:
+    table = Table(("arm", "found with 80 % power"), [("E1 against E2", "1")])
+    # 13 characters and 5 (the longest word of the name) with two blanks between them.
+    assert table.plain(20).splitlines()[-1] == "E1 against E2      1"
+    assert "-----" in table.plain(20)

@@ -39,7 +39,7 @@ def test_chains_are_sampled_where_they_are_missing_and_left_alone_after(tmp_path
     run, said, folder = config(tmp_path), [], tmp_path / "chains"
     assert not is_complete(folder)
     prepare_chains(run, Ranks(), said.append)
-    assert said[0] == f"teachers.b: 2 chains a question are sampled to {folder}"
+    assert said[0] == f"teachers.a: 2 chains a question are sampled to {folder}"
     assert len(read_traces(folder)) == 3
     path = folder / "samples.jsonl"
     data = path.read_bytes()

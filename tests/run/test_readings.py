@@ -177,7 +177,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a trace that the data lack": (
         {"reads": "verbos"},
         r"^teachers\.a\.reads is 'verbos', and none of 8 training samples has such a trace; they have terse, "
-        r"verbose\. Did you mean 'verbose'\?$",
+        r"verbose\. Did you mean 'verbose'\? GSM8K rows have words and equations, embedded tasks terse and",
     ),
     "no file": ({"reads": "own", "traces": "nowhere"}, r"^teachers\.a\.traces: there is no \S*nowhere\. `kv"),
     "too few chains": (
@@ -192,6 +192,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a special token": (
         {"cue": "</s> Bob"},
         r"^teachers\.a\.cue: '</s> Bob' holds </s>, which the tokeniz",
+    ),
+    "an unknown word": (
+        {"cue": "zzz Bob"},
+        r"^teachers\.a\.cue: 'zzz Bob' holds words that the tokenizer does",
     ),
 }
 

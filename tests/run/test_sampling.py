@@ -79,10 +79,19 @@ def test_equal_questions_are_asked_once(teacher: WritingTeacher, tmp_path: Path)
 
 def test_other_settings_and_too_few_are_told(teacher: WritingTeacher, tmp_path: Path) -> None:
     sampled(teacher, tmp_path)
-    with pytest.raises(ValueError, match="holds chains with other settings. Choose another folder"):
+    with pytest.raises(ValueError, match="holds chains with other sampling.top_p. Choose another folder"):
         sampled(teacher, tmp_path, SETTINGS.model_copy(update={"top_p": 0.9}))
     few = sampled(teacher, tmp_path, SETTINGS.model_copy(update={"min_right": 6}))
     assert len(few.too_few) == sum(len(row.traces) < 6 for row in read_traces(tmp_path).values()) > 0
+
+
+def test_chains_are_continued_whatever_the_model_is_called(teacher: WritingTeacher, tmp_path: Path) -> None:
+    sampled(teacher, tmp_path)
+    renamed = replace(teacher, name="second", source=f"./{teacher.source}", revision="main")
+    assert sampled(renamed, tmp_path).questions == 6
+    other = saved(pico_trained.student(seed=5), tmp_path / "other")
+    with pytest.raises(ValueError, match="holds chains with other weights. Choose another folder"):
+        sampled(other, tmp_path)
 
 
 def test_a_teacher_that_is_never_right_is_refused_with_the_count(

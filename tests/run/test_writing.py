@@ -91,6 +91,20 @@ def test_a_teacher_reads_question_cue_and_its_delimiter(teacher: WritingTeacher)
     assert len(teacher.reading) == 32
 
 
+def test_a_teacher_writes_after_its_own_cue(teacher: WritingTeacher) -> None:
+    section = TeacherSection(name=teacher.source, cue="please Fay")
+    asked = open_writer("pico", section, DATA)
+    (sample,) = asked.encode(pico_trained.examples()[1:2])
+    assert teacher.tokenizer.decode(asked.opening(sample)) == "please Ann Bob please Fay <bot>"
+    assert asked.reading != teacher.reading, "its chains are not continued without the cue"
+    for cue, sentence in {
+        "Ann\nBob": "holds a line break",
+        "Zoe": "words that the tokenizer does not",
+    }.items():
+        with pytest.raises(ValueError, match=rf"^teachers\.pico\.cue: .*{sentence}"):
+            open_writer("pico", section.model_copy(update={"cue": cue}), DATA)
+
+
 def test_texts_do_not_depend_on_the_batch(teacher: WritingTeacher) -> None:
     samples = teacher.encode(pico_trained.examples()[:5])
     seeds = [f"s{row}" for row in range(5)]

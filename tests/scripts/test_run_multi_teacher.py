@@ -6,9 +6,18 @@ import pytest
 
 import pico_trained
 from kvdistill.config import RunConfig, TeacherSection, from_flags
+from kvdistill.config.explain import members, tag_of
+from kvdistill.fuse.methods import FusionMethod
+from kvdistill.fuse.routers import RouterMethod
 from pico_project import Project
 
 SCRIPT = "run_multi_teacher.sh"
+
+
+def choices(union: object) -> str:
+    """All kinds of a method, as messages list them."""
+    *kinds, last = [tag_of(method) for method in members(union)]
+    return f"{', '.join(map(str, kinds))} or {last}"
 
 
 def configs(clerk: Project) -> list[RunConfig]:
@@ -59,13 +68,26 @@ def test_every_variable_reaches_its_phase(clerk: Project) -> None:
     assert {config.training.seed for config in (two, three, four)} == {3}
 
 
+@pytest.mark.parametrize("method", members(FusionMethod))
+def test_every_fusion_is_one_of_phases_3_and_4(clerk: Project, method: type) -> None:
+    kind = str(tag_of(method))
+    done = clerk.run(SCRIPT, PHASES="3 4", TEACHER_MODELS="a/b c/d", FUSION=kind)
+    assert done.returncode == 0, done.stderr
+    three, four = configs(clerk)
+    assert three.fusion.kind == four.fusion.kind == kind
+
+
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
         ({"PHASES": "6"}, "PHASES: there is no phase '6'. Choose from 1 2 3 4."),
         ({"PHASES": "3", "TEACHER_MODELS": "one"}, "phase 3 needs two or more teachers: name them in"),
         ({"CHAIN": "yes"}, "CHAIN is 'yes': choose true or false."),
-        ({"NUM_SAMPLES": "0"}, "NUM_SAMPLES is 0: give 1 or more."),
+        ({"NUM_SAMPLES": "1"}, "NUM_SAMPLES is 1: give 2 or more."),
+        ({"PHASES": " "}, "PHASES is empty: give one or more of 1 2 3 4."),
+        ({"FUSION": "similar"}, f"FUSION is 'similar': choose {choices(FusionMethod)}."),
+        ({"ROUTER": "mpl"}, f"ROUTER is 'mpl': choose {choices(RouterMethod)}."),
+        ({"FUSION": "draw", "ROUTER": "mlp"}, "ROUTER is mlp, and FUSION draw has no router: leave one"),
     ],
 )
 def test_mistakes_are_told_before_anything_runs(

@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
+from kvdistill.config.explain import tag_of
 from kvdistill.config.teacher_flags import separate_teachers
 from kvdistill.config.training import TrainingSection
 from kvdistill.console.messages import quoted
+from kvdistill.fuse.methods import FusionMethod, WithoutTable
 
 PHASES = {
     "1": "one model under two prompts",
@@ -19,6 +21,12 @@ SYNTHETIC_TRACES = ("verbose", "terse")
 """The two traces of a row of an embedded task."""
 ROW_TRACES = ("words", "equations")
 """The two traces of a GSM8K row."""
+PROMPTED = {"1": {"reads", "cue", "template"}, "2": {"reads"}}
+"""Options of which a teacher sets one where a file names the teachers of phases 1 and 2."""
+FUSIONS = {"3": "fixed", "4": "learnable"}
+"""Fusion of phases 3 and 4 where none is named."""
+WITHOUT_TABLE = {tag_of(method) for method in get_args(FusionMethod) if issubclass(method, WithoutTable)}
+"""Fusions that need no competence table."""
 
 
 def check_phase(phase: str | None, program: str, multi_teacher: bool) -> None:
@@ -52,22 +60,23 @@ def phase_words(phase: str | None, tree: Mapping[str, Any]) -> list[str]:
         tree: all options so far, with the teachers that flags and file name.
 
     Returns:
-        The words; none for phase 3, which is what several teachers are by default.
+        The words.
 
     Raises:
-        ValueError: if the phase has another number of teachers.
+        ValueError: if the phase has another number of teachers, or they read other texts.
     """
     teachers = separate_teachers(tree)
-    if phase in ("3", "4") and len(teachers) < 2:
-        raise ValueError(
-            f"--phase {phase} fuses two or more teachers, and there is {len(teachers) or 'none'}: name them "
-            "with --teacher_models A B."
-        )
-    if phase == "4":
-        return _routing(tree)
-    if phase not in ("1", "2"):
+    if phase in FUSIONS:
+        if len(teachers) < 2:
+            raise ValueError(
+                f"--phase {phase} fuses two or more teachers, and there is {len(teachers) or 'none'}: name "
+                "them with --teacher_models A B."
+            )
+        return _fusion(phase, tree)
+    if phase not in PROMPTED:
         return []
     if len(teachers) >= 2:
+        _require_prompts(phase, teachers)
         return _selection(tree)
     return [*_selection(tree), *_readings(phase, tree, teachers)]
 
@@ -93,12 +102,23 @@ def _readings(phase: str, tree: Mapping[str, Any], teachers: Mapping[str, Any]) 
     return words
 
 
-def _routing(tree: Mapping[str, Any]) -> list[str]:
-    """A router, and the place of the competence table, which the run makes where it does not exist."""
+def _require_prompts(phase: str, teachers: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse several teachers of which none reads another text than the student: they are phase 3."""
+    if any(PROMPTED[phase] & section.keys() for section in teachers.values()):
+        return
+    raise ValueError(
+        f"--phase {phase} reads two texts with one model, and all of its {len(teachers)} teachers here read "
+        "the student's: name one (--teacher_models A), or give them teachers.NAME.reads."
+    )
+
+
+def _fusion(phase: str, tree: Mapping[str, Any]) -> list[str]:
+    """A router in phase 4, and the place of the competence table, which the run makes where there is none."""
     fusion, words = tree.get("fusion", {}), []
-    if not fusion.get("kind"):
-        words += ["--fusion.kind", "learnable"]
-    if fusion.get("kind", "learnable") != "fixed" and not fusion.get("competence"):
+    kind = fusion.get("kind") or FUSIONS[phase]
+    if not fusion.get("kind") and phase == "4":
+        words += ["--fusion.kind", kind]
+    if kind not in WITHOUT_TABLE and not fusion.get("competence"):
         words += ["--fusion.competence", json.dumps(f"{_output(tree)}/competence")]
     return words
 

@@ -84,7 +84,8 @@ class RowLog:
             say: prints a line.
 
         Returns:
-            Names of the header's parts in which the file differs; rows belong to it only where there is none.
+            Names of the header's parts in which the file differs, as ``part.key`` inside an object; rows
+            belong to it only where there is none.
 
         Raises:
             ValueError: if the header is damaged, or of another version.
@@ -96,7 +97,10 @@ class RowLog:
         if dropped := self.drop_partial_line():
             say(f"{self.path} ended with a half-written line ({dropped} bytes), which was removed.")
         before, _ = self.read()
-        return [part for part in header if before.get(part) != header[part]]
+        found: list[str] = []
+        for part, now in header.items():
+            found += _differing(part, before.get(part), now)
+        return found
 
     def drop_partial_line(self) -> int:
         """Remove a half-written last line.
@@ -125,6 +129,16 @@ class RowLog:
     @property
     def _remedy(self) -> str:
         return f"Remove the file, and run `{self.made_by}` again."
+
+
+def _differing(part: str, before: Any, now: Any) -> list[str]:
+    """Names of what differs in a part of two headers: the part, or its keys where both are objects."""
+    if before == now:
+        return []
+    if not isinstance(before, dict) or not isinstance(now, dict):
+        return [part]
+    keys = dict.fromkeys([*before, *now])
+    return [f"{part}.{key}" for key in keys if before.get(key) != now.get(key)]
 
 
 def _line(row: Mapping[str, Any]) -> str:

@@ -12,6 +12,8 @@ SAMPLES = "samples.jsonl"
 """Name of the file in its folder; ``REPORT`` is beside it."""
 REPORT = "samples.json"
 MADE_BY = "kvdistill sample"
+WHENCE = ("teacher", "source", "revision")
+"""Parts of the header that say what the model was called; its weights and tokenizer say which one it was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +43,14 @@ class QuestionTraces:
 
 @dataclass(frozen=True, kw_only=True)
 class TracesHeader:
-    """Identifies a file of chains: work is resumed only where all of it agrees."""
+    """Identifies a file of chains: work is resumed only where all of it agrees, except for ``WHENCE``."""
 
     teacher: str
     """Short name."""
     source: str
     """Folder or hub name of the model."""
     revision: str | None
+    """Branch, tag or commit on the hub."""
     weights: str
     """Fingerprint of the weights."""
     tokenizer: str

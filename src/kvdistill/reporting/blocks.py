@@ -123,14 +123,24 @@ class Table:
         return "\n".join("| " + " | ".join(row) + " |" for row in (rows[0], align, *rows[1:]))
 
     def plain(self, width: int) -> str:
-        """As aligned columns; cells of the widest columns are wrapped until the table fits ``width``."""
+        """As aligned columns; long names of columns, then the widest cells are wrapped to fit ``width``."""
         rows = list(self.rows)
         if any(self.header):
-            rows = [self.header, ["-" * len(cell) for cell in self.header], *rows]
+            rows = [self.header, *rows]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        # What a column needs for its cells and the longest word of its name.
+        longest = [max(name.split(), key=len, default="") for name in self.header]
+        needed = [max(map(len, column)) for column in zip(longest, *self.rows, strict=True)]
         # Two blanks between columns; the widest column shrinks first.
         while sum(widths) + 2 * (len(widths) - 1) > width and max(widths) > 1:
-            widths[widths.index(max(widths))] -= 1
+            spare = [room - least for room, least in zip(widths, needed, strict=True)]
+            if max(spare) > 0:
+                widths[spare.index(max(spare))] -= 1
+            else:
+                widths[widths.index(max(widths))] -= 1
+        if any(self.header):
+            rule = ["-" * min(len(name), room) for name, room in zip(self.header, widths, strict=True)]
+            rows.insert(1, rule)
         lines = []
         for row in rows:
             cells = [

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from kvdistill.config import RunConfig
+from kvdistill.config import RunConfig, TeacherSection
 from kvdistill.data.readings import without_chain
 from kvdistill.records.competence import COMPETENCE, CompetenceTable
 from kvdistill.records.traces import QuestionTraces, samples_file, traces_log
@@ -48,11 +48,10 @@ def prepare_chains(config: RunConfig, ranks: Ranks, say: Callable[[str], None]) 
     Raises:
         ValueError: if a teacher cannot be loaded or is never right.
     """
-    writers = {
-        section.traces: (name, section)
-        for name, section in config.live_teachers.items()
-        if section.traces is not None
-    }
+    writers: dict[str, tuple[str, TeacherSection]] = {}
+    for name, section in config.live_teachers.items():
+        if section.traces is not None:
+            writers.setdefault(section.traces, (name, section))
     if config.reads_teachers and ranks.rank == 0:
         for path, (name, section) in writers.items():
             folder = Path(path)

@@ -3,11 +3,13 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from transformers import PreTrainedTokenizerBase
+
 from kvdistill.config import TeacherSection
 from kvdistill.console.messages import did_you_mean, quoted
 from kvdistill.data.readers import Reader
 from kvdistill.data.readings import ReadText, SampledText, Steps, StudentText, TraceText
-from kvdistill.data.template import Plain
+from kvdistill.data.template import Plain, Template, default_template
 from kvdistill.records.traces import read_traces
 from kvdistill.run.teacher_models import option_of
 from kvdistill.teacher.base import Teacher
@@ -76,22 +78,38 @@ def try_reader(option: str, reader: Reader) -> None:
         ValueError: if its tokenizer or template cannot read an example, or cannot hold its cue.
     """
     if reader.cue is not None:
-        _require_cue(option, reader, reader.cue)
+        require_cue(option, reader.cue, reader.tokenizer, reader.template)
     try:
         reader.encode([Example("1", ("1", "1"), "1", "probe")])
     except ValueError as error:
         raise ValueError(f"{option}: {error}") from error
 
 
-def _require_cue(option: str, reader: Reader, cue: str) -> None:
-    """Refuse a cue that would be read as something else than the end of the question."""
-    special = [token for token in reader.tokenizer.all_special_tokens if str(token) in cue]
+def require_cue(option: str, cue: str, tokenizer: PreTrainedTokenizerBase, template: Template | None) -> None:
+    """Refuse a cue that would be read as something else than the end of the question.
+
+    Args:
+        option: the teacher's section, for messages.
+        cue: the end of the question.
+        tokenizer: the teacher's tokenizer.
+        template: its template; None as in ``Reader``.
+
+    Raises:
+        ValueError: if the cue holds special tokens, words that the tokenizer does not know, or a line break
+            that the template cannot hold.
+    """
+    special = [token for token in tokenizer.all_special_tokens if str(token) in cue]
     if special:
         raise ValueError(
             f"{option}.cue: {quoted(cue)} holds {special[0]}, which the tokenizer reads as a special token: "
             "leave it out."
         )
-    if isinstance(reader.template, Plain) and "\n" in cue:
+    unknown = tokenizer.unk_token_id
+    if unknown is not None and unknown in tokenizer(cue, add_special_tokens=False)["input_ids"]:
+        raise ValueError(
+            f"{option}.cue: {quoted(cue)} holds words that the tokenizer does not know: choose others."
+        )
+    if isinstance(template or default_template(tokenizer), Plain) and "\n" in cue:
         raise ValueError(
             f"{option}.cue: {quoted(cue)} holds a line break, and the template plain keeps a question on one "
             f"line: write it in one line, or set {option}.template.kind to chat."
@@ -137,7 +155,9 @@ def _nothing(option: str, text: ReadText, examples: Sequence[Example]) -> str:
         known = f"have {', '.join(names)}"
     return (
         f"{option}.reads is {text.name!r}, and none of {len(examples)} training samples has such a trace; "
-        f"they {known}.{did_you_mean(text.name, [*names, 'gold', 'own'])}"
+        f"they {known}.{did_you_mean(text.name, [*names, 'gold', 'own'])} GSM8K rows have words and "
+        'equations, embedded tasks terse and verbose; reads = "gold" is the student\'s text, for a teacher '
+        "with a cue or template of its own."
     )
 
 

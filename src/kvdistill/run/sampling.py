@@ -14,6 +14,7 @@ from kvdistill.evaluation.answers import extract, same
 from kvdistill.records.traces import (
     REPORT,
     SAMPLES,
+    WHENCE,
     QuestionTraces,
     SamplesReport,
     Trace,
@@ -156,10 +157,12 @@ def _header(teacher: WritingTeacher, asked: dict[str, Example], settings: Sampli
 def _begun(folder: Path, header: TracesHeader, say: Callable[[str], None]) -> dict[str, QuestionTraces]:
     """The questions that an earlier call has asked; begins the file where there is none."""
     log = traces_log(folder / SAMPLES)
-    if differing := log.resume(asdict(header), say):
+    differing = [part for part in log.resume(asdict(header), say) if part not in WHENCE]
+    if differing:
+        # The header's settings are the options of [sampling].
+        other = ", ".join(part.replace("settings.", "sampling.") for part in differing)
         raise ValueError(
-            f"{folder} holds chains with other {', '.join(differing)}. Choose another folder, or remove this "
-            "one."
+            f"{folder} holds chains with other {other}. Choose another folder, or remove this one."
         )
     _, found = read_samples(log.path)
     if found:

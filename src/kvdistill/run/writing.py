@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 
 import torch
@@ -22,6 +22,7 @@ from kvdistill.config import DataSection, TeacherSection
 from kvdistill.data import Template, encode_all
 from kvdistill.data.collate import pad
 from kvdistill.models.checkpoint_integrity import fingerprint
+from kvdistill.run.readings import require_cue
 from kvdistill.run.teacher_models import open_teacher, option_of
 from kvdistill.text import Encoded, Example
 
@@ -41,6 +42,8 @@ class WritingTeacher:
     """None takes the tokenizer's chat template where it has one, else ``Plain``."""
     delimiters: tuple[int, int] | None = None
     """Token ids before and after the chain of thought, for a teacher that was trained with them."""
+    cue: str | None = None
+    """End of the question for this teacher; None for that of the example."""
 
     @property
     def pad_id(self) -> int:
@@ -55,10 +58,11 @@ class WritingTeacher:
 
     @property
     def reading(self) -> str:
-        """Fingerprint of how texts become tokens: tokenizer, template and delimiters; 32 hex digits."""
-        rules = self.tokenizer.backend_tokenizer.to_str()
-        text = repr((rules, self.template, self.delimiters))
-        return blake2b(text.encode(), digest_size=16).hexdigest()
+        """Fingerprint of how texts become tokens: tokenizer, template, delimiters, cue; 32 hex digits."""
+        parts: list[object] = [self.tokenizer.backend_tokenizer.to_str(), self.template, self.delimiters]
+        if self.cue is not None:
+            parts.append(self.cue)
+        return blake2b(repr(tuple(parts)).encode(), digest_size=16).hexdigest()
 
     def encode(self, examples: Sequence[Example]) -> tuple[Encoded, ...]:
         """Examples in the teacher's tokens, however long.
@@ -69,6 +73,8 @@ class WritingTeacher:
         Returns:
             One entry per example, in order.
         """
+        if self.cue is not None:
+            examples = [replace(example, teacher_cue=self.cue) for example in examples]
         return encode_all(examples, self.tokenizer, self.template, max_length=None, on_long="error").samples
 
     def opening(self, sample: Encoded) -> list[int]:
@@ -154,7 +160,7 @@ def open_writer(name: str, section: TeacherSection, data: DataSection) -> Writin
         The teacher, with a padding token.
 
     Raises:
-        ValueError: if it is missing, has no fast tokenizer, or does not fit in memory.
+        ValueError: if it is missing, has no fast tokenizer, cannot read its cue, or does not fit in memory.
     """
     opened = open_teacher(name, section)
     tokenizer = opened.tokenizer
@@ -168,11 +174,20 @@ def open_writer(name: str, section: TeacherSection, data: DataSection) -> Writin
     if section.device is None and section.device_map is None and torch.cuda.is_available():
         opened.model.to("cuda")  # pyright: ignore[reportArgumentType]
     template = section.template or opened.template or data.template
+    if section.cue is not None:
+        require_cue(option_of(name), section.cue, tokenizer, template)
     opened.model.requires_grad_(False)
     # Penalties and lists of tokens that a model was published with would change what is drawn.
     opened.model.generation_config = GenerationConfig()
     return WritingTeacher(
-        name, section.name, section.revision, opened.model, tokenizer, template, opened.delimiters
+        name,
+        section.name,
+        section.revision,
+        opened.model,
+        tokenizer,
+        template,
+        opened.delimiters,
+        section.cue,
     )
 
 

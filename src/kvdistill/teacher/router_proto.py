@@ -180,9 +180,8 @@ def read_prototypes(
     for name, here in {"student": dict(student), **read._asdict()}.items():
         if about.get(name) != here:
             raise ValueError(
-                f"{path}: these prototypes were made with another {name} than this run's, and question "
-                "vectors of two students cannot be compared. Leave fusion.prototype_file out to make new "
-                "ones."
+                f"{path}: these prototypes were made with another {name} than this run's, so their question "
+                "vectors cannot be compared. Leave fusion.prototype_file out to make new ones."
             )
     if sorted(about["teachers"]) != sorted(teachers):
         raise ValueError(

@@ -31,6 +31,7 @@ def test_a_claim_shows_its_numbers(tmp_path: Path, write_study: Any) -> None:
     # Differences 0.2 and 0.22: standard error 0.01, t of one degree of freedom 12.706; p = 0.0303. Two seeds
     # could show 11.55 standard deviations of 1.414 points.
     assert "accuracy: E2 − E1 > 0 2 +21.0 [+8.3, +33.7] 0.03 – 2 ≥ +16.3 supported" in text(keeps)
+    assert "detectable at 80 % power" in keeps.blocks[0].header  # pyright: ignore
     assert "after Holm over the three claims. It needs 4 more seeds: run E2, E4 with seeds 2–5." in text(
         keeps
     )

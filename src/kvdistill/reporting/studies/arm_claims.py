@@ -10,7 +10,7 @@ from kvdistill.reporting.drawing import draw
 from kvdistill.reporting.page import Section
 from kvdistill.reporting.studies.arms import StudyNumbers
 from kvdistill.reporting.studies.claim_blocks import FALL_RULE, GAIN_RULE, fall_blocks, gain_blocks
-from kvdistill.reporting.studies.claim_sections import COULD_SHOW, HEADER, RULES, comparison_cells
+from kvdistill.reporting.studies.claim_sections import DETECTABLE, HEADER, RULES, comparison_cells
 from kvdistill.reporting.studies.figures import forest
 from kvdistill.reporting.studies.judged import JudgedClaim
 
@@ -43,7 +43,7 @@ def claims(numbers: StudyNumbers, figures: Path) -> list[Section]:
         Words(
             "A claim is supported if all of its comparisons are and its p-value, the largest of theirs after "
             f"Holm over {counted(len(numbers.claims), 'claim')}, is below 0.05. It is not supported if any "
-            f"comparison is not. Else it is inconclusive. {COULD_SHOW}."
+            f"comparison is not. Else it is inconclusive. {DETECTABLE}."
         ),
     ]
     if any(claim.falls is not None for claim in numbers.claims):

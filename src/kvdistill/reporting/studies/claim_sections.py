@@ -11,12 +11,22 @@ from kvdistill.reporting.studies.figures import forest
 from kvdistill.reporting.studies.judged import Comparison, JudgedClaim
 from kvdistill.reporting.studies.record import StudyRecord
 
-COULD_SHOW = (
-    'The column "could show": the true difference that the seeds at hand would have found with a '
-    "probability of 80 %, at their own spread"
+DETECTABLE = (
+    'The column "detectable at 80 % power": the true difference that the seeds at hand would have found '
+    "with a probability of 80 %, at their own spread"
 )
 """What the column holds, as the beginning of a sentence."""
-HEADER = ("comparison", "seeds", "difference", "95 % interval", "p", "flips", "δ", "could show", "outcome")
+HEADER = (
+    "comparison",
+    "seeds",
+    "difference",
+    "95 % interval",
+    "p",
+    "flips",
+    "δ",
+    "detectable at 80 % power",
+    "outcome",
+)
 RULES = (
     ("> 0", "above 0", "below δ"),
     ("> −δ", "above −δ", "below 0"),
@@ -29,7 +39,7 @@ _HOW = (
     "p-value of the paired t test. "
     "flips: the same of the sign-flip test, from 6 seeds on. Below 8 seeds, differences without any spread "
     "say nothing about chance: "
-    f"inconclusive. {COULD_SHOW} (noncentral t): at least it, or for a bound < δ at most it."
+    f"inconclusive. {DETECTABLE} (noncentral t): at least it, or for a bound < δ at most it."
 )
 
 
