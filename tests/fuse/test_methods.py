@@ -21,6 +21,13 @@ def test_temperatures_are_above_zero(value: float) -> None:
         Competence(competence_temperature=value)
 
 
+@pytest.mark.parametrize("figures", [(), ("wright",)])
+def test_figures_are_those_of_the_table(figures: tuple[str, ...]) -> None:
+    for method in (Competence, Similarity, Learnable):
+        with pytest.raises(ValueError, match="Give one or more of cot_nats, answer_nats, right"):
+            method(competence_figures=figures)
+
+
 def test_strengths_are_finite() -> None:
     with pytest.raises(ValueError, match="entropy_strength is nan"):
         Learnable(entropy_strength=float("nan"))

@@ -40,6 +40,16 @@ def test_the_temperature_divides_the_scores() -> None:
     assert found.target("k", ["a", "b"], 2.0) == pytest.approx([0.731059, 0.268941], abs=1e-5)
 
 
+def test_figures_that_do_not_count_are_as_if_not_measured() -> None:
+    # z of the answer: 1 and -1; of rightness: -1 and 1. Both cancel, and each decides alone (odds exp(2)).
+    found = table(a=Figures(answer_nats=1.0, right=0.0), b=Figures(answer_nats=2.0, right=1.0))
+    assert found.target("k", ["a", "b"]) == pytest.approx([0.5, 0.5])
+    assert found.only(["right"]).target("k", ["a", "b"]) == pytest.approx([0.119203, 0.880797], abs=1e-5)
+    assert found.only(["answer_nats"]).target("k", ["a", "b"])[0] == pytest.approx(0.880797, abs=1e-5)
+    assert found.only(["cot_nats"]).missing(["k"]) == 1
+    assert found.only(["right"]).teachers == TEACHERS
+
+
 def test_lower_nats_and_more_right_answers_are_better() -> None:
     for better, worse in (
         (Figures(cot_nats=1.0), Figures(cot_nats=1.1)),

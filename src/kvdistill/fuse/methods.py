@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 from kvdistill.fuse.entropy import EntropyTarget
 from kvdistill.fuse.routers import MLPRouter, RouterMethod, RouterShape
@@ -16,6 +16,10 @@ from kvdistill.fuse.weights import (
     SimilarityWeights,
     TeacherWeights,
 )
+
+Figure = Literal["cot_nats", "answer_nats", "right"]
+"""A figure of the competence table."""
+FIGURES: tuple[Figure, ...] = get_args(Figure)
 
 
 @dataclass(frozen=True)
@@ -83,9 +87,12 @@ class Competence:
     """Path of the table of the teachers' competence, from ``kvdistill competence``."""
     competence_temperature: float = 1.0
     """Divides the figures before their softmax over the teachers."""
+    competence_figures: tuple[Figure, ...] = FIGURES
+    """The figures of the table that count."""
 
     def __post_init__(self) -> None:
         _require_above_zero(self, "competence_temperature")
+        _require_figures(self.competence_figures)
 
     @property
     def table(self) -> str | None:
@@ -127,9 +134,12 @@ class Similarity:
     """Path of the table of the teachers' competence, from ``kvdistill competence``."""
     competence_temperature: float = 1.0
     """Divides the figures before their softmax over the teachers."""
+    competence_figures: tuple[Figure, ...] = FIGURES
+    """The figures of the table that count."""
 
     def __post_init__(self) -> None:
         _require_above_zero(self, "temperature", "clusters", "competence_temperature")
+        _require_figures(self.competence_figures)
 
     @property
     def table(self) -> str | None:
@@ -185,9 +195,12 @@ class Learnable:
     """Path of the table of the teachers' competence, from ``kvdistill competence``."""
     competence_temperature: float = 1.0
     """Divides the figures before their softmax over the teachers."""
+    competence_figures: tuple[Figure, ...] = FIGURES
+    """The figures of the table that count."""
 
     def __post_init__(self) -> None:
         _require_above_zero(self, "temperature", "competence_temperature")
+        _require_figures(self.competence_figures)
         for name in ("entropy_strength", "load_balance", "competence_weight"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(
@@ -226,3 +239,11 @@ def _require_above_zero(method: object, *names: str) -> None:
         # Written so that NaN is refused too.
         if not 0 < value < float("inf"):
             raise ValueError(f"fusion.{name} is {value}. Give a finite number above 0.")
+
+
+def _require_figures(figures: Sequence[str]) -> None:
+    unknown = [name for name in figures if name not in FIGURES]
+    if unknown or not figures:
+        raise ValueError(
+            f"fusion.competence_figures is {list(figures)}. Give one or more of {', '.join(FIGURES)}."
+        )

@@ -1,8 +1,8 @@
 """``competence.jsonl``: how good each teacher is at each question, measured once before training."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from statistics import fmean, pstdev
 from typing import Any
@@ -69,6 +69,22 @@ class CompetenceTable:
                     f"of the teacher {name}: run `{MADE_BY}` again with the same options, it continues."
                 )
         return table
+
+    def only(self, figures: Collection[str]) -> "CompetenceTable":
+        """The table as if the other figures had not been measured.
+
+        Args:
+            figures: fields of ``Figures``.
+
+        Returns:
+            The same questions and teachers.
+        """
+        others = {each.name: None for each in fields(Figures) if each.name not in figures}
+        kept = {
+            key: {name: replace(each, **others) for name, each in by_teacher.items()}
+            for key, by_teacher in self.figures.items()
+        }
+        return replace(self, figures=kept)
 
     def target(self, key: str, names: Sequence[str], temperature: float = 1.0) -> list[float]:
         """Soft target of the fusion weights for one question.

@@ -83,6 +83,7 @@ def set_competence(config: RunConfig, step: TrainingStep) -> None:
         table.target("", fusion.teachers)
     except ValueError as error:
         raise ValueError(f"fusion.competence: {error}") from error
+    table = table.only(method.competence_figures)
     step.competence = KnownCompetence(table, fusion.teachers, method.competence_temperature)
 
 
