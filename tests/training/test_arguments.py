@@ -31,7 +31,10 @@ CHANGED = {
     "tensorboard": False,
     "progress": False,
 }
-ELSEWHERE = {"resume", "task", "overwrite", "eval_steps", "stop_at_accuracy", "save_steps", "report"}
+ELSEWHERE = {
+    *("resume", "task", "overwrite", "eval_steps", "stop_at_accuracy", "save_steps", "report"),
+    *("cuda_graphs", "pad_to_multiple_of"),
+}
 """Read by the run and its callbacks."""
 
 

@@ -135,8 +135,8 @@ def routed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[dict[str, Any]
     models: dict[str, Path] = save_teachers(folder / "models")
     pico_routing.save_table(folder)
 
-    def make(fusion: dict[str, Any]) -> tuple[Any, Batch]:
-        step, samples = pico_routing.prepared(pico_routing.config_of(models, folder, fusion))
+    def make(fusion: dict[str, Any], **sections: Any) -> tuple[Any, Batch]:
+        step, samples = pico_routing.prepared(pico_routing.config_of(models, folder, fusion, **sections))
         return step.train(), step.collate(samples[:4])
 
     return make
@@ -170,6 +170,10 @@ class NoHost(TorchDispatchMode):
         return found
 
 
+def refused(*args: Any, **options: Any) -> Tensor:
+    raise AssertionError("a tensor is made from numbers of the host")
+
+
 def without_values(step: Any, batch: Batch) -> LossOutput:
     """The loss of a step whose tensors have no values: it fails where one is read."""
     step(batch, 0, 1.0)  # geometries are measured with values
@@ -182,6 +186,8 @@ def without_values(step: Any, batch: Batch) -> LossOutput:
     moved = batch.to("meta")
     with pytest.MonkeyPatch.context() as patch, NoHost():
         patch.setattr(torch, "autocast", lambda *args, **options: nullcontext())  # not known for ``meta``
+        # Numbers of the host would be copied to the device, unseen on ``meta``.
+        patch.setattr(torch, "tensor", refused)
         output = step(moved, 0, 1.0)
         output.loss.backward()
     return output
@@ -194,6 +200,10 @@ def test_self_distillation_reads_nothing_back() -> None:
         torch.zeros(1, device="meta").nonzero()  # as every reading of values does
 
 
+OTHER_TEXT = {
+    "target": {"method": {"kind": "step_end"}},
+    "bridge": {"kind": "lower", "order": "compress_first"},
+}
 FUSIONS = (
     {"kind": "fixed"},
     {"kind": "competence"},
@@ -207,8 +217,9 @@ FUSIONS = (
 def test_several_teachers_read_nothing_back(
     fusion: dict[str, Any], routed: Callable[..., tuple[Any, Batch]]
 ) -> None:
-    step, batch = routed(fusion)
-    assert without_values(step, batch).loss.is_meta
+    for sections in ({}, OTHER_TEXT):
+        step, batch = routed(fusion, **sections)
+        assert without_values(step, batch).loss.is_meta
 
 
 @GPU

@@ -6,7 +6,7 @@ if TYPE_CHECKING:
     from kvdistill.config.sections import RunConfig
 
 WIDTH = 16
-"""Tokens to whose multiples segments are padded for CUDA graphs, unless ``pad_to_multiple_of`` says else."""
+"""Default of ``training.pad_to_multiple_of`` with CUDA graphs, in tokens."""
 
 
 def check_graphs(config: "RunConfig") -> None:

@@ -105,7 +105,10 @@ class LowerBridge(Bridge):
             The fused cache, with the tokens that at least one teacher covers.
         """
         aligned, covered = self.align(caches, alignments)
-        weights = torch.tensor([self.weights[cache.teacher] for cache in caches], device=covered.device)
+        # Filled on the device: a tensor made from a list would be copied from the host in every step.
+        weights = torch.stack(
+            [covered.new_full((), self.weights[cache.teacher], dtype=torch.float32) for cache in caches]
+        )
         routing = None
         if self.fusion is not None:
             routing = self.routing([cache.teacher for cache in caches], covered.any(-1), route)
