@@ -174,6 +174,18 @@ def refused(*args: Any, **options: Any) -> Tensor:
     raise AssertionError("a tensor is made from numbers of the host")
 
 
+def without_lists(access: Callable[..., Any]) -> Callable[..., Any]:
+    """Indexing that refuses lists of numbers, which would be copied to the device too."""
+
+    def checked(tensor: Tensor, index: Any, *value: Any) -> Any:
+        parts = index if isinstance(index, tuple) else (index,)
+        if any(isinstance(part, list) for part in parts):
+            raise AssertionError("a tensor is indexed with a list of numbers of the host")
+        return access(tensor, index, *value)
+
+    return checked
+
+
 def without_values(step: Any, batch: Batch) -> LossOutput:
     """The loss of a step whose tensors have no values: it fails where one is read."""
     step(batch, 0, 1.0)  # geometries are measured with values
@@ -188,6 +200,8 @@ def without_values(step: Any, batch: Batch) -> LossOutput:
         patch.setattr(torch, "autocast", lambda *args, **options: nullcontext())  # not known for ``meta``
         # Numbers of the host would be copied to the device, unseen on ``meta``.
         patch.setattr(torch, "tensor", refused)
+        for name in ("__getitem__", "__setitem__"):
+            patch.setattr(Tensor, name, without_lists(getattr(Tensor, name)))
         output = step(moved, 0, 1.0)
         output.loss.backward()
     return output
@@ -225,12 +239,12 @@ def test_several_teachers_read_nothing_back(
 @GPU
 def test_on_a_gpu() -> None:
     """Recorded in bf16 autocast: the weights of later steps count, and losses equal those computed."""
-    step = pico_steps.distillation(pico_steps.student().to("cuda")).train()
+    step = pico_steps.distillation(pico_steps.student()).to("cuda").train()
     graphs = StepGraphs(step)
     optimizer = torch.optim.SGD(step.parameters(), lr=0.1)
     for batch in batches() * 2:
         moved = batch.to("cuda")
-        with torch.autocast("cuda", torch.bfloat16):
+        with torch.no_grad(), torch.autocast("cuda", torch.bfloat16):
             expected = float(step(moved, 0, 1.0).loss)
         with torch.autocast("cuda", torch.bfloat16):
             output = graphs(moved, 0, 1.0)

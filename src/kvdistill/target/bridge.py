@@ -93,14 +93,16 @@ class Bridge(nn.Module):
             )
         # The weights are in the order of all teachers; the caches may be of some, in any order.
         columns = [self.fusion.teachers.index(name) for name in teachers]
-        among_all = present.new_zeros(len(present), len(self.fusion.teachers))
-        among_all[:, columns] = present
+        absent = torch.zeros_like(present[:, 0])
+        given = dict(zip(columns, present.unbind(-1), strict=True))
+        among_all = torch.stack([given.get(place, absent) for place in range(len(self.fusion.teachers))], -1)
         # Softmax and logarithms in float32, also in a run with autocast.
         with torch.autocast(present.device.type, enabled=False):
-            weights = over_present(self.fusion(replace(route, present=among_all))[..., columns], present)
+            weights = self.fusion(replace(route, present=among_all))
+            weights = over_present(_columns(weights, columns), present)
             competence = route.competence
             if competence is not None:
-                competence = over_present(competence[:, columns], present)
+                competence = over_present(_columns(competence, columns), present)
         return Routing(weights, competence)
 
     def routing_terms(self, caches: Sequence[TeacherCache]) -> LossOutput | None:
@@ -250,6 +252,11 @@ class SameBridge(Bridge):
     ) -> KVPair:
         """The target with the student's cache as it is."""
         return KVPair(target, student, layer_weights)
+
+
+def _columns(values: Float[Tensor, "*s E"], columns: Sequence[int]) -> Float[Tensor, "*s e"]:
+    """Columns of a tensor, one by one: indices in a list would be copied to the device."""
+    return torch.stack([values[..., column] for column in columns], dim=-1)
 
 
 def part(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

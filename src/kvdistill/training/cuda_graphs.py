@@ -99,7 +99,9 @@ class StepGraph:
                 self.gradients[name] = torch.empty_like(gradient)
             self.gradients[name].copy_(gradient)
         self.used = tuple(pairs)
-        self.loss, self.metrics = output.loss.detach(), output.metrics
+        # Detached: an autograd graph that is kept alive would be one of the recording's stream.
+        self.loss = output.loss.detach()
+        self.metrics = {name: value.detach() for name, value in output.metrics.items()}
 
     def __call__(self, batch: Batch) -> LossOutput:
         """The loss of another batch of the same shape."""
