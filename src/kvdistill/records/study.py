@@ -7,6 +7,22 @@ from kvdistill.records.jsonfile import JsonFile
 
 PLAN = "plan.json"
 """Name of the file in the study's folder."""
+WARM = "warm"
+"""Folder of the warm stages."""
+
+
+def run_folder(arm: str, seed: int, warm: bool = False) -> str:
+    """The folder of a run, relative to the study's.
+
+    Args:
+        arm: name of the arm, or of the warm stage.
+        seed: the run's seed.
+        warm: whether it is a warm stage.
+    """
+    name = f"{arm}/seed{seed}"
+    if warm:
+        return f"{WARM}/{name}"
+    return name
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,13 +9,12 @@ from typing import Literal, NamedTuple
 from kvdistill.config import RunConfig
 from kvdistill.config.study_file import StudyFile
 from kvdistill.config.study_stages import Stage
+from kvdistill.records.study import WARM, run_folder
 from kvdistill.records.validation import LastLogged
 from kvdistill.run.folder import COMPLETED
 from kvdistill.training.checkpoint import newest_checkpoint
 
 State = Literal["complete", "interrupted", "new"]
-WARM = "warm"
-"""Folder of the warm stages."""
 
 
 class Share(NamedTuple):
@@ -42,10 +41,7 @@ class Job:
     @property
     def name(self) -> str:
         """The run folder, relative to the study's."""
-        name = f"{self.stage.name}/seed{self.seed}"
-        if self.stage.warm:
-            return f"{WARM}/{name}"
-        return name
+        return run_folder(self.stage.name, self.seed, self.stage.warm)
 
     @property
     def folder(self) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 from kvdistill.config import FREE, with_defaults
 from kvdistill.records.jsonfile import by_dotted_name
 from kvdistill.records.schema import Curve, EvaluationRecord, Metrics, RunRecord
-from kvdistill.records.study import StudyPlan
+from kvdistill.records.study import StudyPlan, run_folder
 from kvdistill.records.validation import last_accuracy, validation_curve
 from kvdistill.reporting.studies.experiment_names import classify, option
 from kvdistill.reporting.studies.experiments import seeds_in_words
@@ -17,8 +17,6 @@ from kvdistill.reporting.studies.falls import FALLING, loss_ends
 from kvdistill.reporting.studies.judged import LossEnds
 
 COMPLETED = "TRAINING_COMPLETED.txt"
-WARM = "warm"
-"""Folder of the warm stages."""
 _OWN = FREE | {"training.seed", "model.name", "evaluation.modes"}
 """Options that may differ between the runs of an arm."""
 
@@ -79,19 +77,19 @@ def read_runs(folder: Path, plan: StudyPlan) -> tuple[list[ArmRun], list[str]]:
     runs, notes = [], []
     for arm, planned in plan.arms.items():
         for seed in planned.seeds:
-            place = folder / arm / f"seed{seed}"
+            place = folder / run_folder(arm, seed)
             if not (place / "run.json").is_file():
                 continue
             try:
                 run = _read(place, arm)
             except (ValueError, OSError) as error:
-                notes.append(f"{arm}/seed{seed} cannot be read and does not count: {error}")
+                notes.append(f"{run_folder(arm, seed)} cannot be read and does not count: {error}")
                 continue
             runs.append(run)
             if not (place / COMPLETED).is_file():
-                notes.append(f"{arm}/seed{seed} is unfinished, running or cut off: it does not count.")
+                notes.append(f"{run_folder(arm, seed)} is unfinished, running or cut off: it does not count.")
             elif not run.counts:
-                notes.append(f"{arm}/seed{seed} is complete without an evaluation: it does not count.")
+                notes.append(f"{run_folder(arm, seed)} is complete without an evaluation: it does not count.")
     return runs, notes
 
 
@@ -106,7 +104,7 @@ def read_warm_runs(folder: Path, plan: StudyPlan) -> list[WarmRun]:
     found = []
     for stage in plan.warm:
         for seed in seeds:
-            place = folder / WARM / stage.name / f"seed{seed}"
+            place = folder / run_folder(stage.name, seed, warm=True)
             if not (place / COMPLETED).is_file():
                 continue
             record = RunRecord.read(place / "run.json")
@@ -204,7 +202,7 @@ def _comparable(record: RunRecord) -> dict[str, str]:
     A run of another arm with the same seed, such as a teacher, is the same choice whatever the seed is.
     """
     options = by_dotted_name(with_defaults(record.config))
-    same_seed = re.compile(rf"/seed{record.seed}(?![0-9])(/checkpoint-[^/\"]*)?")
+    same_seed = re.compile(rf"{run_folder('', record.seed)}(?![0-9])(/checkpoint-[^/\"]*)?")
     return {
         name: same_seed.sub("/seed*", json.dumps(value))
         for name, value in options.items()
