@@ -29,7 +29,7 @@ def test_every_part_runs_and_no_figure_fails(tmp_path: Path) -> None:
     for name in ("captured keys and values, bf16", "loss kv, bf16", "FSDP2, gradient norm", "capture, sdpa"):
         assert rows[name]["verdict"] == "ok", rows[name]
         assert 0 <= rows[name]["value"] <= rows[name]["bar"]
-    for name in ("step pico, batch 4, over plain", "R-KV, 512 tokens, ms"):
+    for name in ("step pico, batch 4, kava, over plain", "R-KV, 512 tokens, ms"):
         assert rows[name]["value"] > 0
     for name, row in rows.items():
         assert name in done.stdout
