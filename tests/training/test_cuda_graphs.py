@@ -117,6 +117,16 @@ def test_what_is_computed_without_a_graph() -> None:
     assert len(graphs.graphs) == 1
 
 
+def test_a_step_whose_weight_is_not_found_yet_is_not_recorded() -> None:
+    step = pico_steps.distillation(pico_steps.student(), kv_weight="auto").train()
+    graphs, batch = StepGraphs(step, record=again), batches()[0]
+    graphs(batch, 0, 1.0)
+    assert step.prepared and not graphs.graphs
+    graphs(batch, 0, 1.0)
+    found = graphs(batch, 0, 1.0).metrics
+    assert float(found["kv_weight"]) == pytest.approx(step.auto_weight)
+
+
 def test_a_step_that_cannot_be_recorded_names_the_option() -> None:
     def fails(work: Callable[[], None]) -> Callable[[], None]:
         raise RuntimeError("operation not permitted when stream is capturing")

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from kvdistill.kv import LossOutput
 from kvdistill.text import Batch
+from kvdistill.training_step import TrainingStep
 
 MOST = 64
 """Graphs that are kept; batches of further shapes are computed without one."""
@@ -24,8 +25,9 @@ class StepGraphs:
     """The forward pass of a training step, from CUDA graphs.
 
     The first batch of a shape is computed as always, the second is recorded, and from then on the graph is
-    replayed. Gradients are computed in the graph, too: the loss hands them on in its backward pass. Checks
-    that read values on the host are left out in a graph; a loss that is not finite is still noticed.
+    replayed. Gradients are computed in the graph, too: the loss hands them on in its backward pass, which has
+    to run before the next batch. Checks that read values on the host are left out in a graph; a loss that is
+    not finite is still noticed.
 
     Args:
         step: The training step. Equal batches must have equal losses, whatever the number of the step is.
@@ -35,7 +37,7 @@ class StepGraphs:
     Source: ours; CUDA graphs, https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs.
     """
 
-    def __init__(self, step: nn.Module, begin: float = 0.0, record: Record | None = None) -> None:
+    def __init__(self, step: TrainingStep, begin: float = 0.0, record: Record | None = None) -> None:
         self.step, self.begin = step, begin
         self.forward: Callable[..., LossOutput] = step.forward
         self.record = record or CudaRecorder()
@@ -50,7 +52,8 @@ class StepGraphs:
         Raises:
             ValueError: if the step cannot be recorded.
         """
-        if not (self.step.training and torch.is_grad_enabled() and progress >= self.begin):
+        usable = self.step.training and torch.is_grad_enabled() and progress >= self.begin
+        if not (usable and self.step.prepared):
             return self.forward(batch, step, progress)
         shape = tuple((tensor.shape, tensor.dtype) for tensor in batch.tensors())
         if shape not in self.graphs:
