@@ -1,6 +1,7 @@
 """Shared by all figures: style, labels beside curves and points, SVG output and its error handling."""
 
 import re
+import textwrap
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -170,6 +171,11 @@ def shortened(text: str, length: int = 40) -> str:
     if len(text) <= length:
         return text
     return f"{text[: length - 1]}…"
+
+
+def wrapped(text: str, width: int) -> str:
+    """A name in at most two lines of ``width`` characters, cut with an ellipsis."""
+    return textwrap.fill(text, width, max_lines=2, placeholder="…")
 
 
 def label_ends(axes: Axes, labels: Sequence[Label], narrow: bool) -> None:

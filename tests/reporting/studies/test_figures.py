@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from kvdistill.records.schema import Curve
+from kvdistill.reporting.palette import INK, Method
 from kvdistill.reporting.studies.figures import forest, mean_curves, seed_dots
 from kvdistill.reporting.studies.judged import Comparison, JudgedClaim
 from kvdistill.reporting.studies.record import Estimate
@@ -39,6 +40,11 @@ def test_every_seed_has_its_dot_and_a_single_one_no_interval() -> None:
     assert [list(x) for x in dots] == [[40, 50], [70]] and [list(x) for x in means] == [[45], [70]]
     assert len(axes.collections) == 1 and [text.get_text() for text in axes.texts] == ["45.0 %", "70.0 %"]
     assert axes.get_xlabel() == "test accuracy (%)"
+    names = {"E1": "self-distillation", "E4": "self-distillation from a frozen copy of the start"}
+    look = lambda name: Method(names[name], INK, "o")  # noqa: E731
+    (axes,) = seed_dots({"E1": estimate(0.4), "E4": estimate(0.7)}, None, narrow=False, look=look).axes
+    told = [label.get_text() for label in axes.get_yticklabels()]
+    assert told == ["self-distillation", "self-distillation\nfrom a frozen…"]
     with_chance = seed_dots({"E1": estimate(0.4)}, 0.125, narrow=True).axes[0]
     assert with_chance.get_xlabel() == "test accuracy (%),\ndashed: chance, 12.5 %"
     assert any(list(line.get_xdata()) == [12.5, 12.5] for line in with_chance.lines)

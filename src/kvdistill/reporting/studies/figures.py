@@ -20,7 +20,7 @@ from kvdistill.reporting.drawing import (
     label_ends,
     name_rows,
     scale_training_axes,
-    shortened,
+    wrapped,
 )
 from kvdistill.reporting.palette import BAD, GOOD, INK, MUTED, Method, experiment
 from kvdistill.reporting.studies.judged import Comparison, JudgedClaim
@@ -71,7 +71,9 @@ def seed_dots(
             textcoords="offset points",
             va="center",
         )
-    axes.set_yticks(range(len(estimates)), [shortened(look(name).label, 16) for name in estimates])
+    # Two lines, since names of many arms begin alike.
+    names = [wrapped(look(name).label, 18) for name in estimates]
+    axes.set_yticks(range(len(estimates)), names)
     axes.set_ylim(len(estimates) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
     told = "test accuracy (%)"
