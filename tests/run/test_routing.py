@@ -186,6 +186,19 @@ def test_prototypes_of_another_student_are_refused(models: dict[str, Path], tmp_
     assert (tmp_path / PROTOTYPES).is_file()
 
 
+def test_only_the_chosen_figures_count(models: dict[str, Path], tmp_path: Path) -> None:
+    """The table has nats of the chain alone: another figure leaves a question unknown."""
+    save_table(tmp_path)
+    found = {}
+    for figure in ("cot_nats", "right"):
+        fusion = {"kind": "competence", "competence_figures": [figure]}
+        step, samples = prepared(config_of(models, tmp_path, fusion))
+        found[figure] = sorted(step.competence(samples[0].example))
+    # z-scores of 1 and -1: odds of exp(2).
+    assert found["cot_nats"] == pytest.approx([0.119203, 0.880797], abs=1e-5)
+    assert found["right"] == [0.0, 0.0]
+
+
 def test_tables_of_other_teachers_or_data_are_refused(models: dict[str, Path], tmp_path: Path) -> None:
     config = config_of(models, tmp_path, {"kind": "learnable"})
     step = step_model(config, starting_student(config))

@@ -12,8 +12,8 @@ from kvdistill.reporting.studies.judged import Comparison, JudgedClaim
 from kvdistill.reporting.studies.record import StudyRecord
 
 DETECTABLE = (
-    'The column "detectable at 80 % power": the true difference that the seeds at hand would have found '
-    "with a probability of 80 %, at their own spread"
+    'The column "detectable at 80 % power": the smallest true difference that a test on this many seeds '
+    "finds with a probability of 80 %, at their standard deviation"
 )
 """What the column holds, as the beginning of a sentence."""
 HEADER = (
