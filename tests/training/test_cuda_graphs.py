@@ -220,7 +220,7 @@ def without_values(step: Any, batch: Batch) -> LossOutput:
 def test_self_distillation_reads_nothing_back() -> None:
     step = pico_steps.distillation(pico_steps.student()).train()
     assert without_values(step, pico.batch(pico_steps.rows())).loss.is_meta
-    with pytest.raises((RuntimeError, NotImplementedError)):
+    with pytest.raises(RuntimeError):
         torch.zeros(1, device="meta").nonzero()  # as every reading of values does
 
 

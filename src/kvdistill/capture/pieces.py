@@ -23,6 +23,10 @@ class Piece:
     mask: Bool[Tensor, "B n"]
     labelled: bool = False
 
+    def read_by(self, reader: Reader) -> bool:
+        """Whether a mode reads the piece: its own and the shared ones."""
+        return self.reader in ("shared", reader)
+
 
 def teacher_pieces(reader: ReaderBatch, delimiters: tuple[int, int] | None) -> tuple[Piece, ...]:
     """Pieces that a teacher reads after the question: cue, chain of thought, answer prompt and answer.

@@ -98,7 +98,7 @@ class Sequence:
         Returns:
             Columns in ascending order, (W), padding included.
         """
-        return self._column_ids(lambda piece: piece.reader in ("shared", reader))
+        return self._column_ids(lambda piece: piece.read_by(reader))
 
     @cached_property
     def _spans(self) -> list[tuple[Piece, range]]:
@@ -162,7 +162,7 @@ class Sequence:
         Returns:
             R rows; each label is predicted by the reader's last valid token before it.
         """
-        labelled = self._column_ids(lambda piece: piece.labelled and piece.reader in ("shared", reader))
+        labelled = self._column_ids(lambda piece: piece.labelled and piece.read_by(reader))
         entries = self.mask[:, labelled]
         if host_reads(entries):
             sample, place = entries.nonzero(as_tuple=True)
@@ -209,7 +209,7 @@ class Sequence:
 
     def _before(self, reader: Reader) -> Int[Tensor, "B S"]:
         """The column of the reader's last valid token before each column; -1 where there is none."""
-        read = self._column_mask(lambda piece: piece.reader in ("shared", reader))
+        read = self._column_mask(lambda piece: piece.read_by(reader))
         column = torch.arange(len(read), device=read.device)
         # A running maximum of valid columns skips padding and the other reader's pieces.
         valid = torch.where(self.mask & read, column, -1).cummax(1).values

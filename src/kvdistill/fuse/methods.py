@@ -75,14 +75,9 @@ class Draw(WithoutTable):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Competence:
-    """The teachers' competence for each sample, as the table has it: a control of the routers.
+class WithTable:
+    """Base of the fusions that read a table of the teachers' competence."""
 
-    Source: ours.
-    """
-
-    kind: Literal["competence"] = "competence"
-    layer: ClassVar[int | None] = None
     competence: str | None = None
     """Path of the table of the teachers' competence, from ``kvdistill competence``."""
     competence_temperature: float = 1.0
@@ -92,12 +87,24 @@ class Competence:
 
     def __post_init__(self) -> None:
         _require_above_zero(self, "competence_temperature")
-        _require_figures(self.competence_figures)
+        if not self.competence_figures:
+            raise ValueError(f"fusion.competence_figures is empty. Give one or more of {', '.join(FIGURES)}.")
 
     @property
     def table(self) -> str | None:
         """Path of the competence table."""
         return self.competence
+
+
+@dataclass(frozen=True, kw_only=True)
+class Competence(WithTable):
+    """The teachers' competence for each sample, as the table has it: a control of the routers.
+
+    Source: ours.
+    """
+
+    kind: Literal["competence"] = "competence"
+    layer: ClassVar[int | None] = None
 
     def module(self, shape: FusionShape) -> TeacherWeights | None:
         """Weights that are the competence."""
@@ -105,7 +112,7 @@ class Competence:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Similarity:
+class Similarity(WithTable):
     """Softmax of the similarity between the question's vector and each teacher's prototypes.
 
     Prototypes are student-side vectors of calibration questions, weighted by the teacher's competence.
@@ -130,21 +137,10 @@ class Similarity:
     """Layer of the student whose keys are the question's vector; None takes the middle one."""
     query: QueryOf = "start"
     """Whose keys: those of a frozen copy of the student before its first step, or of the student as it is."""
-    competence: str | None = None
-    """Path of the table of the teachers' competence, from ``kvdistill competence``."""
-    competence_temperature: float = 1.0
-    """Divides the figures before their softmax over the teachers."""
-    competence_figures: tuple[Figure, ...] = FIGURES
-    """The figures of the table that count."""
 
     def __post_init__(self) -> None:
-        _require_above_zero(self, "temperature", "clusters", "competence_temperature")
-        _require_figures(self.competence_figures)
-
-    @property
-    def table(self) -> str | None:
-        """Path of the competence table."""
-        return self.competence
+        super().__post_init__()
+        _require_above_zero(self, "temperature", "clusters")
 
     @property
     def count(self) -> int:
@@ -164,7 +160,7 @@ class Similarity:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Learnable:
+class Learnable(WithTable):
     """A router from the question's vector to the weights of the teachers, trained beside the student.
 
     The KV loss alone prefers whichever teacher is easiest to imitate, so a router also learns from the
@@ -191,26 +187,15 @@ class Learnable:
     """Layer of the student whose keys are the question's vector; None takes the middle one."""
     query: QueryOf = "start"
     """Whose keys: those of a frozen copy of the student before its first step, or of the student as it is."""
-    competence: str | None = None
-    """Path of the table of the teachers' competence, from ``kvdistill competence``."""
-    competence_temperature: float = 1.0
-    """Divides the figures before their softmax over the teachers."""
-    competence_figures: tuple[Figure, ...] = FIGURES
-    """The figures of the table that count."""
 
     def __post_init__(self) -> None:
-        _require_above_zero(self, "temperature", "competence_temperature")
-        _require_figures(self.competence_figures)
+        super().__post_init__()
+        _require_above_zero(self, "temperature")
         for name in ("entropy_strength", "load_balance", "competence_weight"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(
                     f"fusion.{name} is {getattr(self, name)}. Give a finite number of 0 or more."
                 )
-
-    @property
-    def table(self) -> str | None:
-        """Path of the competence table."""
-        return self.competence
 
     def module(self, shape: FusionShape) -> TeacherWeights | None:
         """A new router with its terms."""
@@ -239,8 +224,3 @@ def _require_above_zero(method: object, *names: str) -> None:
         # Written so that NaN is refused too.
         if not 0 < value < float("inf"):
             raise ValueError(f"fusion.{name} is {value}. Give a finite number above 0.")
-
-
-def _require_figures(figures: Sequence[str]) -> None:
-    if not figures:
-        raise ValueError(f"fusion.competence_figures is empty. Give one or more of {', '.join(FIGURES)}.")

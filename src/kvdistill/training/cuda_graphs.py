@@ -86,7 +86,7 @@ class StepGraph:
         with torch.random.fork_rng(_devices(batch)), _buffers_restored(graphs.step):
             try:
                 self.replay = graphs.record(self._work)
-            except (RuntimeError, NotImplementedError) as error:
+            except RuntimeError as error:
                 raise ValueError(
                     f"training.cuda_graphs: this step cannot be recorded as a CUDA graph ({error}). Set "
                     "training.cuda_graphs to false."
